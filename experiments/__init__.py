@@ -1,0 +1,1 @@
+"""Experiments: one absl program a file; `main` reads the flags, `run` takes plain values."""

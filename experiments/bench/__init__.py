@@ -1,0 +1,1 @@
+"""Benchmarks side by side with peers, on the same machine in the same run."""

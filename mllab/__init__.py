@@ -1,0 +1,1 @@
+"""mllab: a laboratory for machine learning in JAX, where a training run is a pure function."""

@@ -1,0 +1,1 @@
+"""Models: modules of pure functions, one file each."""

@@ -1,0 +1,1 @@
+"""What a run shows: console, figures, TensorBoard events, one page."""

@@ -1,0 +1,31 @@
+"""The words that the whole library shares.
+
+Axis letters, wherever a shape is written: B batch, T time, D features in, H hidden, C classes or channels,
+N examples, K folds or clusters, L lanes, S steps, V vocabulary.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+Array = jax.Array
+Key = jax.Array  # a typed PRNG key, `jax.random.key(seed)`
+Params = Any  # a pytree of arrays whose shapes carry the architecture
+Inputs = Any  # [N, ...], or a pytree of such
+Outputs = Any  # logits [B, C], values [B], ...
+Examples = Any  # a pytree of arrays with leading N
+Hyper = Mapping[str, Any]  # the traced settings of a run, by name: what a sweep sweeps
+Metrics = dict[str, Array]  # weighted means over the rows that were scored, by name
+
+
+class Rows(NamedTuple):
+    """Which examples to use, in what order, and how much each counts.
+
+    A batch schedule is `[S, B]`, folds are `[K, M]`, a split is `[M]`. Padding repeats a valid id with weight 0, so
+    that unequal folds and short last batches keep one shape. Data stay whole; steps gather rows.
+    """
+
+    ids: Array | np.ndarray  # int32
+    weight: Array | np.ndarray  # float32, same shape as ids
