@@ -1,0 +1,163 @@
+"""Checkpoints: whole or absent, never half of one.
+
+Each is written to the side by Orbax, sealed with the SHA-256 of its files and renamed, so that a kill at any moment
+leaves the one before. A checkpoint whose seal does not hold is passed over, aloud.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from mllab.errors import UserError
+
+KEEP = 2  # checkpoints that stay: the newest, and one to fall back to
+SEAL = "seal.json"
+
+
+class Checkpoints:
+    """The checkpoints `<folder>/<step>/` of one drive."""
+
+    def __init__(self, folder: Path, of: Any):
+        """Name the folder, and what the checkpoints are of: a pytree that must be the same when they are restored."""
+        self.folder = Path(folder)
+        self._of = of
+
+    @cached_property
+    def identity(self) -> str:
+        """The SHA-256 of what the checkpoints are of."""
+        digest = hashlib.sha256()
+        for leaf in jax.tree.leaves(_plain(self._of)):
+            array = np.asarray(leaf)
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    def steps(self) -> list[int]:
+        """Return the steps that have a checkpoint, ascending."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(entry.name) for entry in self.folder.iterdir() if entry.name.isdigit())
+
+    def save(self, step: int, tree: Any) -> None:
+        """Write `tree` as the checkpoint of `step`, and drop all but the newest few.
+
+        Raises:
+            UserError: it could not be written; what stood before stands.
+        """
+        aside, final = self.folder / f"{step}.partial", self.folder / str(step)
+        try:
+            shutil.rmtree(aside, ignore_errors=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with _orbax() as orbax:
+                orbax.save(aside.absolute(), _numbered(tree))
+            seal = {"identity": self.identity, "tree": _describe(tree), "files": _digests(aside)}
+            (aside / SEAL).write_text(json.dumps(seal))
+            _flush(aside / SEAL)
+            shutil.rmtree(final, ignore_errors=True)  # there only if it was damaged
+            aside.rename(final)
+            _flush(self.folder)
+        except Exception as error:  # OSError, or what TensorStore makes of one
+            shutil.rmtree(aside, ignore_errors=True)
+            raise UserError(f"cannot write checkpoint {final}: {_reason(error)}") from error
+        for old in self.steps()[:-KEEP]:
+            shutil.rmtree(self.folder / str(old), ignore_errors=True)
+
+    def restore(self, template: Any, notify: Callable[[str], None]) -> Any:
+        """Return the newest sound checkpoint, placed as the template is; the template itself where there is none.
+
+        Raises:
+            UserError: the checkpoint was made by another drive or by other code.
+        """
+        for step in reversed(self.steps()):
+            path = self.folder / str(step)
+            seal = _sound(path)
+            if seal is None:
+                notify(f"checkpoint {path} is damaged: falling back to the one before")
+                continue
+            if seal["identity"] != self.identity:
+                raise UserError(f"checkpoint {path} is of other settings or rows: name another workdir")
+            if seal["tree"] != _describe(template):
+                raise UserError(f"checkpoint {path} was made by other code: name another workdir")
+            with _orbax() as orbax:
+                stored = orbax.restore(path.absolute())
+            leaves = [_placed(stored[name], like) for name, like in _numbered(template, plain=False).items()]
+            return jax.tree.unflatten(jax.tree.structure(template), leaves)
+        return template
+
+
+def _orbax() -> Any:
+    import orbax.checkpoint  # here: many a run ends before its first checkpoint is due
+
+    return orbax.checkpoint.PyTreeCheckpointer()
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _plain(tree: Any) -> Any:
+    """Return the tree on the host, typed keys as their data."""
+    return jax.device_get(
+        jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
+    )
+
+
+def _numbered(tree: Any, plain: bool = True) -> dict[str, Any]:
+    """Return the leaves by number, which any version of Orbax stores alike."""
+    leaves = jax.tree.leaves(_plain(tree) if plain else tree)
+    return {f"{number:05d}": leaf for number, leaf in enumerate(leaves)}
+
+
+def _describe(tree: Any) -> list[str]:
+    """Return a line a leaf: where it hangs, its dtype and shape."""
+    paths = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return [f"{jax.tree_util.keystr(path)} {leaf.dtype}{list(leaf.shape)}" for path, leaf in paths]
+
+
+def _placed(stored: Any, like: Any) -> Any:
+    """Return a stored leaf as the template's: on the host, or on the same devices."""
+    if not isinstance(like, jax.Array):
+        return np.array(stored, like.dtype)
+    if _is_key(like):
+        stored = jax.random.wrap_key_data(stored, impl=jax.random.key_impl(like))
+    return jax.device_put(stored, like.sharding)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file below the folder, flushed to the disk, by its path there."""
+    digests = {}
+    for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SEAL):
+        _flush(file)
+        digests[file.relative_to(folder).as_posix()] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return digests
+
+
+def _sound(path: Path) -> dict[str, Any] | None:
+    """Return the checkpoint's seal where it holds."""
+    try:
+        seal = json.loads((path / SEAL).read_text())
+        return seal if seal["files"] == _digests(path) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _reason(error: Exception) -> str:
+    return (
+        os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error).splitlines()[0]
+    )

@@ -1,0 +1,78 @@
+r"""The multi-layer perceptron: dense layers with an activation between them.
+
+$h_0 = x, \quad h_l = \sigma(h_{l-1} W_l + b_l), \quad \hat y = h_{L-1} W_L + b_L$
+(Rumelhart, Hinton & Williams 1986; Goodfellow et al. 2016, chapter 6).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from mllab.errors import UserError
+from mllab.models import initializers
+from mllab.models.initializers import Initializer
+from mllab.types import Array, Key
+
+Activation = Callable[[Array], Array]
+
+ACTIVATIONS: Mapping[str, Activation] = {
+    "sigmoid": jax.nn.sigmoid,
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "leaky_relu": jax.nn.leaky_relu,  # Maas et al. 2013
+    "elu": jax.nn.elu,  # Clevert et al. 2016
+    "selu": jax.nn.selu,  # Klambauer et al. 2017
+    "gelu": jax.nn.gelu,  # Hendrycks & Gimpel 2016
+    "silu": jax.nn.silu,  # swish: Ramachandran et al. 2017
+    "mish": jax.nn.mish,  # Misra 2019
+}
+
+INITIALIZERS: Mapping[str, Initializer] = {  # by activation; all others are of the ReLU family: He
+    "sigmoid": initializers.glorot,
+    "tanh": initializers.glorot,
+    "selu": initializers.lecun,
+}
+
+
+@struct.dataclass
+class Dense:
+    """An affine map."""
+
+    w: Array  # [D_in, D_out]
+    b: Array  # [D_out]
+
+
+def init(key: Key, sizes: Sequence[int], activation: str = "relu") -> tuple[Dense, ...]:
+    """Return params of layers `sizes[0] -> sizes[1] -> ...`: weights drawn for the activation, biases zero.
+
+    The last layer feeds no activation and is drawn by Glorot's rule.
+
+    Raises:
+        UserError: fewer than two sizes, or a size that is not positive.
+    """
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise UserError(f"MLP sizes {tuple(sizes)}: give at least input and output, each 1 or more")
+    hidden = INITIALIZERS.get(activation, initializers.he)
+    draws = [hidden] * (len(sizes) - 2) + [initializers.glorot]
+    keys = jax.random.split(key, len(draws))
+    shapes = zip(sizes[:-1], sizes[1:], strict=True)
+    return tuple(
+        Dense(w=draw(k, shape), b=jnp.zeros(shape[1]))
+        for draw, k, shape in zip(draws, keys, shapes, strict=True)
+    )
+
+
+def apply(params: tuple[Dense, ...], x: Array, activation: Activation = jax.nn.relu) -> Array:
+    """Return logits or values [B, C] of inputs [B, ...], which are flattened to [B, D].
+
+    Raises:
+        UserError: the inputs do not have the D features that the params were made for.
+    """
+    h = x.reshape(x.shape[0], -1)
+    if h.shape[1] != params[0].w.shape[0]:
+        raise UserError(f"this MLP takes {params[0].w.shape[0]} features an example, not {h.shape[1]}")
+    for layer in params[:-1]:
+        h = activation(h @ layer.w + layer.b[None])
+    return h @ params[-1].w + params[-1].b[None]

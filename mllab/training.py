@@ -1,0 +1,372 @@
+r"""A training run as three pure functions, and the one host loop that drives them.
+
+$\theta_{s+1}, o_{s+1} = \mathrm{update}\big(\theta_s, o_s, \nabla_\theta \sum_i w_i \ell_i(\theta_s) / \sum_i w_i\big)$
+over the rows $i$ of step $s$, with weights $w$.
+
+`supervised` builds a `Run` from a model, a loss and an optimizer; `drive` walks a schedule segment by segment and
+knows neither how many lanes it drives nor over how many devices they are spread.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+
+from mllab.checkpoints import Checkpoints
+from mllab.errors import UserError
+from mllab.types import Array, Examples, Hyper, Inputs, Key, Metrics, Outputs, Params, Rows
+
+
+class State(NamedTuple):
+    """All that a run is at a step: what a checkpoint holds."""
+
+    step: Array  # [] int32: steps taken
+    key: Key  # each step draws from fold_in(key, step)
+    params: Params
+    extra: Any  # batch statistics, averaged params, a recurrent carry; None where there is none
+    optimizer: optax.OptState
+
+
+class Run(NamedTuple):
+    """A training run as three pure functions; rows are always blocks `[S, B]`."""
+
+    start: Callable[[Hyper, Key], State]
+    advance: Callable[
+        [Hyper, State, Examples, Rows], tuple[State, Array]
+    ]  # one scan over S steps -> losses [S]
+    score: Callable[[Hyper, State, Examples, Rows], Metrics]  # weighted means over any rows
+
+
+Objective = Callable[[Hyper, Params, Any, Examples, Key], tuple[Array, Any]]
+Measure = Callable[[Hyper, Params, Any, Examples], Mapping[str, Array]]
+
+
+def objective(apply: Callable[[Params, Inputs], Outputs], loss: Callable[[Outputs, Any], Array]) -> Objective:
+    """Return the objective of a plain model: the loss of each example of `{"inputs", "targets"}`; nothing random."""
+
+    def plain(hyper, params, extra, examples, key):
+        return loss(apply(params, examples["inputs"]), examples["targets"]), extra
+
+    return plain
+
+
+def measure(
+    apply: Callable[[Params, Inputs], Outputs], metrics: Callable[..., Mapping[str, Array]]
+) -> Measure:
+    """Return what `supervised` scores a plain model by: `metrics(outputs, targets)` of `{"inputs", "targets"}`."""
+
+    def plain(hyper, params, extra, examples):
+        return metrics(apply(params, examples["inputs"]), examples["targets"])
+
+    return plain
+
+
+def supervised(
+    init: Callable[[Key], tuple[Params, Any]],
+    objective: Objective,
+    optimizer: Callable[[Hyper], optax.GradientTransformation],
+    metrics: Measure,
+    *,
+    evaluate: Callable[[State], Params] = lambda state: state.params,
+) -> Run:
+    """Return the run that trains a model by gradients.
+
+    Args:
+        init: key -> (params, extra); extra is None where the objective keeps nothing beside params.
+        objective: (hyper, params, extra, examples, key) -> (losses [B], extra).
+        optimizer: hyper -> gradient transformation. It is built inside the program, so every hyper is traced.
+        metrics: (hyper, params, extra, examples) -> {name: values [B]}; means are taken here.
+        evaluate: state -> the params to score, where these are not the trained ones (averaged, schedule-free).
+    """
+
+    def transformation(hyper: Hyper) -> optax.GradientTransformationExtraArgs:
+        return optax.with_extra_args_support(optimizer(hyper))
+
+    def start(hyper: Hyper, key: Key) -> State:
+        init_key, run_key = jax.random.split(key)
+        params, extra = init(init_key)
+        return State(jnp.zeros((), jnp.int32), run_key, params, extra, transformation(hyper).init(params))
+
+    def advance(hyper: Hyper, state: State, examples: Examples, rows: Rows) -> tuple[State, Array]:
+        update = transformation(hyper).update
+
+        def step(state: State, row: Rows) -> tuple[State, Array]:
+            batch = gather(examples, row.ids)
+            key = jax.random.fold_in(state.key, state.step)
+
+            def mean_loss(params: Params) -> tuple[Array, Any]:
+                losses, extra = objective(hyper, params, state.extra, batch, key)
+                return mean(losses, row.weight), extra
+
+            (loss, extra), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
+            updates, optimizer_state = update(
+                grads,
+                state.optimizer,
+                state.params,
+                value=loss,
+                grad=grads,
+                value_fn=lambda params: mean_loss(params)[0],
+            )
+            params = optax.apply_updates(state.params, updates)
+            return State(state.step + 1, state.key, params, extra, optimizer_state), loss
+
+        return jax.lax.scan(step, state, rows)
+
+    def score(hyper: Hyper, state: State, examples: Examples, rows: Rows) -> Metrics:
+        params = evaluate(state)
+
+        def block(row: Rows) -> dict[str, Array]:
+            values = metrics(hyper, params, state.extra, gather(examples, row.ids))
+            return {name: jnp.sum(value * row.weight) for name, value in values.items()}
+
+        sums = jax.lax.map(block, rows)
+        return {name: value.sum() / rows.weight.sum() for name, value in sums.items()}
+
+    return Run(start, advance, score)
+
+
+def mean(losses: Array, weight: Array) -> Array:
+    """Return the weighted mean of losses [B]; a batch of padding alone gives 0."""
+    return jnp.sum(losses * weight) / jnp.maximum(jnp.sum(weight), jnp.finfo(losses.dtype).tiny)
+
+
+def gather(examples: Examples, ids: Array) -> Examples:
+    """Return the examples of these rows; ids are valid by construction."""
+    return jax.tree.map(lambda array: array.at[ids].get(mode="promise_in_bounds"), examples)
+
+
+def minibatches(rows: np.ndarray, batch_size: int, epochs: int, seeds: Iterable[int]) -> Rows:
+    """Return shuffled schedules [P, S, B], one a seed: every epoch sees each row once, in a new order.
+
+    The last batch of an epoch is padded with weight 0.
+
+    Raises:
+        UserError: a batch larger than the data, or sizes that are not positive.
+    """
+    if batch_size < 1 or epochs < 1:
+        raise UserError(f"batch_size = {batch_size}, epochs = {epochs}: both must be 1 or more")
+    if batch_size > len(rows):
+        raise UserError(
+            f"batch_size = {batch_size} is larger than the {len(rows)} training rows: make it smaller"
+        )
+    orders = []
+    for seed in seeds:
+        draw = np.random.default_rng(seed)
+        orders.append([blocks(draw.permutation(rows), batch_size) for _ in range(epochs)])
+    return jax.tree.map(lambda *each: np.concatenate(each), *[
+        jax.tree.map(lambda *epoch: np.concatenate(epoch)[None], *order) for order in orders
+    ])  # fmt: skip
+
+
+def blocks(ids: np.ndarray, size: int, count: int | None = None) -> Rows:
+    """Return rows [S, size] that hold `ids` in order, padded with weight 0 (to `count` blocks, where given)."""
+    count = count or -(-len(ids) // size)
+    padded = np.full(count * size, ids[0], np.int32)
+    padded[: len(ids)] = ids
+    weight = (np.arange(count * size) < len(ids)).astype(np.float32)
+    return Rows(padded.reshape(count, size), weight.reshape(count, size))
+
+
+class Segment(NamedTuple):
+    """What observers are told after each segment of the schedule; arrays have the lanes' leading axes, if any."""
+
+    number: int  # 0, 1, ...
+    step: int  # steps taken by its end
+    steps: int  # of the whole schedule
+    train_loss: np.ndarray  # mean over the segment's steps
+    held_out: dict[str, np.ndarray]  # metrics on the held-out rows at its end
+    seconds: float  # wall time of the segment
+    restored: bool  # told again, from a checkpoint
+
+
+class Notice(NamedTuple):
+    """A line for whoever watches: a checkpoint that could not be read, say."""
+
+    text: str
+
+
+class History(NamedTuple):
+    """What was seen, segment by segment: [E, ...] with the lanes' axes, if any; NaN past an early stop."""
+
+    step: np.ndarray  # [E] steps taken
+    train_loss: np.ndarray  # [E, ...]
+    held_out: dict[str, np.ndarray]  # [E, ...] each
+    seconds: np.ndarray  # [E]
+
+
+class Result(NamedTuple):
+    """What a drive ends with."""
+
+    state: State  # at the end of the schedule
+    kept: State  # where the held-out loss was least: early stopping's choice
+    kept_loss: np.ndarray  # [...]
+    nonfinite_step: np.ndarray  # [...] first step whose loss was not finite; -1 where all were
+    history: History
+
+
+def drive(
+    run: Run,
+    hyper: Hyper,
+    key: Key,
+    examples: Examples,
+    schedule: Rows,
+    *,
+    held_out: Rows,
+    segment: int,
+    patience: int | None = None,
+    observe: Iterable[Callable[[Segment | Notice], None]] = (),
+    workdir: Path | None = None,
+    name: str = "",
+    checkpoint_seconds: float = 10.0,
+) -> Result:
+    """Run the schedule to its end, segment by segment: the one host loop.
+
+    Args:
+        run: one run, or many (`sweep.lanes`).
+        hyper: the run's settings.
+        key: the run's key.
+        examples: data, gathered by rows inside the program.
+        schedule: rows [S, B] or [P, S, B].
+        held_out: rows [S', B'] scored after each segment; never test rows.
+        segment: steps a segment (the last may be shorter).
+        patience: stop when no lane's held-out loss has improved for so many segments (None: never).
+        observe: each is told every `Segment` and `Notice`.
+        workdir: where `checkpoints/<name>` goes; what stands there is resumed, to the same bits.
+        name: this drive's name among those of the workdir.
+        checkpoint_seconds: wall time between checkpoints.
+
+    Raises:
+        UserError: the workdir's checkpoint was made by another drive, or could not be written.
+    """
+    start, advance, score, keep = _compiled(run)
+    tell = _teller(observe)
+    steps = schedule.ids.shape[-2]
+    ends = [*range(segment, steps, segment), steps]
+
+    state = start(hyper, key)
+    scored = jax.eval_shape(score, hyper, state, examples, held_out)
+    memory = Memory(state, jax.tree.map(jnp.copy, state), Record.empty(len(ends), scored))
+    saved = (
+        Checkpoints(workdir / "checkpoints" / name, of=(hyper, key, schedule, held_out)) if workdir else None
+    )
+    if saved:
+        memory = saved.restore(memory, lambda text: tell(Notice(text)))
+    state, kept, record = memory
+
+    for number in range(int(record.done)):
+        tell(record.segment(number, ends, restored=True))
+
+    written = time.monotonic()
+    while record.done < len(ends) and not (patience and np.all(record.stale >= patience)):
+        began = time.perf_counter()
+        number = int(record.done)
+        first = ends[number - 1] if number else 0
+        rows = Rows(*(array[..., first : ends[number], :] for array in schedule))
+        state, losses = advance(hyper, state, examples, rows)
+        metrics = score(hyper, state, examples, held_out)
+        kept, better = keep(metrics["loss"], record.kept_loss, state, kept)
+        record.add(first, *jax.device_get((losses, metrics, better)), seconds=time.perf_counter() - began)
+        tell(record.segment(number, ends, restored=False))
+        if saved and time.monotonic() - written >= checkpoint_seconds:
+            saved.save(number + 1, Memory(state, kept, record))
+            written = time.monotonic()
+
+    history = History(np.asarray(ends), record.train_loss, record.held_out, record.seconds)
+    return Result(state, kept, record.kept_loss, record.nonfinite_step, history)
+
+
+@struct.dataclass
+class Record:
+    """What the host remembers of a drive, as a pytree of NumPy arrays that are written in place."""
+
+    done: np.ndarray  # [] segments done
+    kept_loss: np.ndarray  # [...] least held-out loss so far
+    stale: np.ndarray  # [...] segments since it last improved
+    nonfinite_step: np.ndarray  # [...] -1 while all is finite
+    train_loss: np.ndarray  # [E, ...] mean over each segment
+    held_out: dict[str, np.ndarray]  # [E, ...] each
+    seconds: np.ndarray  # [E]
+
+    @classmethod
+    def empty(cls, segments: int, scored: Metrics) -> "Record":
+        """Return the record before the first of so many segments."""
+        lanes = scored["loss"].shape
+        return cls(
+            done=np.zeros((), np.int32),
+            kept_loss=np.full(lanes, np.inf, np.float32),
+            stale=np.zeros(lanes, np.int32),
+            nonfinite_step=np.full(lanes, -1, np.int32),
+            train_loss=np.full((segments, *lanes), np.nan, np.float32),
+            held_out={name: np.full((segments, *lanes), np.nan, np.float32) for name in scored},
+            seconds=np.full(segments, np.nan),
+        )
+
+    def add(
+        self, first: int, losses: np.ndarray, metrics: Metrics, better: np.ndarray, seconds: float
+    ) -> None:
+        """Write down the next segment, which began after step `first` and had losses [..., S]."""
+        number = int(self.done)
+        self.kept_loss[...] = np.where(better, metrics["loss"], self.kept_loss)
+        self.stale[...] = np.where(better, 0, self.stale + 1)
+        bad = ~np.isfinite(losses)
+        lost = bad.any(axis=-1) | ~np.isfinite(metrics["loss"])
+        # A segment that its held-out loss alone betrays went wrong in its last update.
+        step = first + np.where(bad.any(axis=-1), bad.argmax(axis=-1), losses.shape[-1] - 1)
+        self.nonfinite_step[...] = np.where((self.nonfinite_step < 0) & lost, step, self.nonfinite_step)
+        self.train_loss[number] = losses.mean(axis=-1)
+        for name, values in metrics.items():
+            self.held_out[name][number] = values
+        self.seconds[number] = seconds
+        self.done[...] = number + 1
+
+    def segment(self, number: int, ends: list[int], restored: bool) -> Segment:
+        """Return what observers are told of a segment that is done."""
+        held_out = {name: values[number] for name, values in self.held_out.items()}
+        seconds = float(self.seconds[number])
+        return Segment(number, ends[number], ends[-1], self.train_loss[number], held_out, seconds, restored)
+
+
+class Memory(NamedTuple):
+    """All that a drive needs to go on: what its checkpoints hold."""
+
+    state: State
+    kept: State
+    record: Record
+
+
+def _compiled(run: Run) -> tuple[Callable, Callable, Callable, Callable]:
+    """Return the run's functions under jit, which remembers programs by the function: a second drive compiles none."""
+    return (
+        jax.jit(run.start),
+        jax.jit(run.advance, donate_argnums=1),
+        jax.jit(run.score),
+        jax.jit(_keep, donate_argnums=3),
+    )
+
+
+def _keep(loss: Array, least: Array, state: State, kept: State) -> tuple[State, Array]:
+    """Return `state` for the lanes whose loss is less than the least so far, `kept` for the others; and which."""
+    better = loss < least  # never for NaN
+
+    def choose(new: Array, old: Array) -> Array:
+        # Padding lanes of a spread sweep, past the end of `better`, keep what they have.
+        mask = better if better.ndim == 0 else jnp.pad(better, (0, new.shape[0] - better.shape[0]))
+        return jnp.where(mask.reshape(mask.shape + (1,) * (new.ndim - mask.ndim)), new, old)
+
+    return jax.tree.map(choose, state, kept), better
+
+
+def _teller(observers: Iterable[Callable[[Segment | Notice], None]]) -> Callable[[Segment | Notice], None]:
+    observers = tuple(observers)
+
+    def tell(event: Segment | Notice) -> None:
+        for observer in observers:
+            observer(event)
+
+    return tell
