@@ -37,9 +37,7 @@ class Run(NamedTuple):
     """A training run as three pure functions; rows are always blocks `[S, B]`."""
 
     start: Callable[[Hyper, Key], State]
-    advance: Callable[
-        [Hyper, State, Examples, Rows], tuple[State, Array]
-    ]  # one scan over S steps -> losses [S]
+    advance: Callable[[Hyper, State, Examples, Rows], tuple[State, Array]]  # one scan over S steps -> losses [S]
     score: Callable[[Hyper, State, Examples, Rows], Metrics]  # weighted means over any rows
 
 
@@ -47,24 +45,50 @@ Objective = Callable[[Hyper, Params, Any, Examples, Key], tuple[Array, Any]]
 Measure = Callable[[Hyper, Params, Any, Examples], Mapping[str, Array]]
 
 
-def objective(apply: Callable[[Params, Inputs], Outputs], loss: Callable[[Outputs, Any], Array]) -> Objective:
-    """Return the objective of a plain model: the loss of each example of `{"inputs", "targets"}`; nothing random."""
+class Model(NamedTuple):
+    """A model that may keep something beside its params; `plain` makes one of an `init`/`apply` pair."""
 
-    def plain(hyper, params, extra, examples, key):
-        return loss(apply(params, examples["inputs"]), examples["targets"]), extra
-
-    return plain
+    init: Callable[[Key], tuple[Params, Any]]  # key -> (params, extra)
+    apply: Callable[[Params, Any, Inputs, Key | None], tuple[Outputs, Any]]  # a key when training; None: as published
 
 
-def measure(
-    apply: Callable[[Params, Inputs], Outputs], metrics: Callable[..., Mapping[str, Array]]
-) -> Measure:
-    """Return what `supervised` scores a plain model by: `metrics(outputs, targets)` of `{"inputs", "targets"}`."""
+def plain(init: Callable[[Key], Params], apply: Callable[[Params, Inputs], Outputs]) -> Model:
+    """Return the model of a pure pair, with nothing beside its params and nothing random."""
+    return Model(lambda key: (init(key), None), lambda params, extra, inputs, key: (apply(params, inputs), extra))
 
-    def plain(hyper, params, extra, examples):
-        return metrics(apply(params, examples["inputs"]), examples["targets"])
 
-    return plain
+def in_bfloat16(model: Model) -> Model:
+    """Return the model computing in bfloat16; params, outputs and whatever it keeps beside stay in float32."""
+
+    def lower(tree: Any) -> Any:
+        return jax.tree.map(lambda a: a.astype(jnp.bfloat16) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
+
+    def apply(params, extra, inputs, key):
+        outputs, kept = model.apply(lower(params), extra, lower(inputs), key)
+        kept = jax.tree.map(lambda new, old: new.astype(old.dtype), kept, extra)
+        return outputs.astype(jnp.float32), kept
+
+    return Model(model.init, apply)
+
+
+def objective(model: Model, loss: Callable[[Outputs, Any], Array]) -> Objective:
+    """Return `loss(outputs, targets)` of each example of `{"inputs", "targets"}`, in training mode."""
+
+    def losses(hyper, params, extra, examples, key):
+        outputs, extra = model.apply(params, extra, examples["inputs"], key)
+        return loss(outputs, examples["targets"]), extra
+
+    return losses
+
+
+def measure(model: Model, metrics: Callable[[Outputs, Any], Mapping[str, Array]]) -> Measure:
+    """Return `metrics(outputs, targets)` of each example of `{"inputs", "targets"}`, as published."""
+
+    def values(hyper, params, extra, examples):
+        outputs, _ = model.apply(params, extra, examples["inputs"], None)
+        return metrics(outputs, examples["targets"])
+
+    return values
 
 
 def supervised(
@@ -152,9 +176,7 @@ def minibatches(rows: np.ndarray, batch_size: int, epochs: int, seeds: Iterable[
     if batch_size < 1 or epochs < 1:
         raise UserError(f"batch_size = {batch_size}, epochs = {epochs}: both must be 1 or more")
     if batch_size > len(rows):
-        raise UserError(
-            f"batch_size = {batch_size} is larger than the {len(rows)} training rows: make it smaller"
-        )
+        raise UserError(f"batch_size = {batch_size} is larger than the {len(rows)} training rows: make it smaller")
     orders = []
     for seed in seeds:
         draw = np.random.default_rng(seed)
@@ -252,9 +274,7 @@ def drive(
     state = start(hyper, key)
     scored = jax.eval_shape(score, hyper, state, examples, held_out)
     memory = Memory(state, jax.tree.map(jnp.copy, state), Record.empty(len(ends), scored))
-    saved = (
-        Checkpoints(workdir / "checkpoints" / name, of=(hyper, key, schedule, held_out)) if workdir else None
-    )
+    saved = Checkpoints(workdir / "checkpoints" / name, of=(hyper, key, schedule, held_out)) if workdir else None
     if saved:
         memory = saved.restore(memory, lambda text: tell(Notice(text)))
     state, kept, record = memory
@@ -307,9 +327,7 @@ class Record:
             seconds=np.full(segments, np.nan),
         )
 
-    def add(
-        self, first: int, losses: np.ndarray, metrics: Metrics, better: np.ndarray, seconds: float
-    ) -> None:
+    def add(self, first: int, losses: np.ndarray, metrics: Metrics, better: np.ndarray, seconds: float) -> None:
         """Write down the next segment, which began after step `first` and had losses [..., S]."""
         number = int(self.done)
         self.kept_loss[...] = np.where(better, metrics["loss"], self.kept_loss)

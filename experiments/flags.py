@@ -1,0 +1,77 @@
+"""The flags that several experiments share: defined once, and they mean the same everywhere."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from mllab.errors import UserError
+
+DATASET = flags.DEFINE_string(
+    "dataset",
+    None,
+    "What to learn: line, digits, mnist, fashion_mnist, california_housing, or the path of your own "
+    ".csv or .parquet table (with --target). Each experiment has its own default.",
+)
+TARGET = flags.DEFINE_string("target", None, "Column of your own table that is to be predicted.")
+TASK = flags.DEFINE_enum(
+    "task", None, ["classification", "regression"], "What the target is. Default: inferred from its values."
+)
+MODEL = flags.DEFINE_string("model", None, "The model. Each experiment lists its own and has its own default.")
+OPTIMIZERS = flags.DEFINE_list(
+    "optimizers", ["sgd", "momentum", "rmsprop", "adam"], "Optimizers by name, separated by commas; or 'all'."
+)
+LEARNING_RATES = flags.DEFINE_string(
+    "learning_rates",
+    "1e-4:1:8",
+    "Learning rates: LOW:HIGH:COUNT, evenly spaced on a log scale, or numbers separated by commas.",
+)
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Rows a step.", lower_bound=1)
+EPOCHS = flags.DEFINE_integer("epochs", 20, "Passes over the training rows.", lower_bound=1)
+SEEDS = flags.DEFINE_integer("seeds", 3, "How many seeds: 0, 1, ... Intervals want at least 3.", lower_bound=1)
+SPLIT_SEED = flags.DEFINE_integer(
+    "split_seed", 0, "Seed of the 60/20/20 split, where a data set brings none of its own.", lower_bound=0
+)
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder to write to; the same one again resumes. Default: runs/EXPERIMENT/<UTC time>."
+)
+DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Folder to look for data sets in first. Default: $MLLAB_DATA, then the user's cache."
+)
+PRECISION = flags.DEFINE_enum(
+    "precision", "float32", ["float32", "bf16"], "bf16 computes in bfloat16; params and sums stay in float32."
+)
+DEVICES = flags.DEFINE_integer(
+    "devices", None, "Devices to spread the lanes over. Default: all; on a CPU, one a core.", lower_bound=1
+)
+
+# What says where a run happens and not what it computes: a workdir may be resumed with others.
+ELSEWHERE = frozenset({"workdir", "data_dir", "devices", "mesh", "profile"})
+
+
+def numbers(text: str, flag: str) -> list[float]:
+    """Return the numbers of `LOW:HIGH:COUNT` (evenly spaced on a log scale) or `A,B,C`.
+
+    Raises:
+        UserError: it is neither, or a number is not positive and finite.
+    """
+    try:
+        if ":" in text:
+            low, high, count = text.split(":")
+            ends, many = [float(low), float(high)], int(count)
+        else:
+            ends, many = [float(part) for part in text.split(",")], 0
+    except ValueError:
+        raise UserError(
+            f"--{flag}={text}: give LOW:HIGH:COUNT, such as 1e-4:1:9, or numbers, such as 0.1,0.01"
+        ) from None
+    for number in ends:
+        if not (math.isfinite(number) and number > 0):
+            raise UserError(f"--{flag}={text}: {number:g} is not a positive number")
+    if ":" not in text:
+        return ends
+    if many < 1 or (many == 1 and ends[0] != ends[1]) or ends[0] > ends[1]:
+        raise UserError(f"--{flag}={text}: LOW must not exceed HIGH, and COUNT must be 2 or more")
+    step = math.log(ends[1] / ends[0]) / max(1, many - 1)
+    return [*(ends[0] * math.exp(step * position) for position in range(many - 1)), ends[1]]

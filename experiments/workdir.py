@@ -1,0 +1,231 @@
+"""The folder that one run of an experiment writes, and the way its program ends."""
+
+import fcntl
+import json
+import math
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+
+from experiments.flags import ELSEWHERE
+from mllab.errors import UserError
+
+
+def launch(main: Callable[[Sequence[str]], None]) -> None:
+    """Run an experiment's `main`: a mistake of the user's ends it with one line and exit code 1, no traceback."""
+
+    def guarded(argv: Sequence[str]) -> None:
+        try:
+            if len(argv) > 1:
+                raise UserError(f"unexpected argument {argv[1]!r}: flags are written --name=value")
+            main(argv)
+        except (UserError, KeyboardInterrupt) as error:
+            print(f"error: {error}" if isinstance(error, UserError) else "interrupted", file=sys.stderr)
+            sys.exit(1 if isinstance(error, UserError) else 130)
+
+    app.run(guarded)
+
+
+def flags_text(module: str) -> str:
+    """Return a flagfile of the experiment's flags that differ from their defaults or say what it computes."""
+    lines = [
+        flag.serialize()
+        for flag in sorted(flags.FLAGS.get_key_flags_for_module(module), key=lambda flag: flag.name)
+        if flag.name != "workdir" and flag.value is not None
+    ]
+    return "".join(f"{line}\n" for line in lines if line)
+
+
+def default_path(experiment: str) -> Path:
+    """Return `runs/<experiment>/<UTC time>`."""
+    return Path("runs") / experiment / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+
+
+class Workdir:
+    """A folder that one process at a time writes; the same flags on it resume, other flags are refused."""
+
+    def __init__(self, path: Path, experiment: str, settings: str):
+        """Name the folder, the experiment (`python -m experiments.<it>`) and its flagfile."""
+        self.path = Path(path)
+        self.experiment = experiment
+        self.settings = settings
+
+    @contextmanager
+    def opened(self) -> Iterator["Workdir"]:
+        """Hold the folder's lock; turn what the file system refuses into one line.
+
+        Raises:
+            UserError: another process holds it, it was made with other flags, or it cannot be written.
+        """
+        with _written(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise UserError(
+                        f"workdir {self.path} is in use by another process: wait, or name another"
+                    ) from None
+                self._claim()
+                yield self
+            finally:
+                os.close(lock)  # and with it the lock; a kill lets go of it too
+
+    def _claim(self) -> None:
+        recorded = self.path / "flags.cfg"
+        if not recorded.exists():
+            if any(entry.name != ".lock" for entry in self.path.iterdir()):
+                raise UserError(f"workdir {self.path} holds other files and no flags.cfg: name a new folder")
+            self.write("flags.cfg", self.settings)
+            return
+        before, now = (_parsed(text) for text in (recorded.read_text(), self.settings))
+        differ = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        differ = [name for name in differ if name.removeprefix("no") not in ELSEWHERE and name not in ELSEWHERE]
+        if differ:
+            was = ", ".join(f"--{name} ({before.get(name, 'unset')}, now {now.get(name, 'unset')})" for name in differ)
+            raise UserError(f"workdir {self.path} was made with other flags: {was}; name another --workdir")
+
+    @property
+    def command(self) -> str:
+        """The command that repeats the run."""
+        return f"python -m experiments.{self.experiment} --flagfile={shlex.quote(str(self.path / 'flags.cfg'))} --workdir=NEW"
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a file whole: aside, flushed, then renamed."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(path.name + ".partial")
+        try:
+            with aside.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.rename(path)
+        finally:
+            aside.unlink(missing_ok=True)
+        return path
+
+    def write_json(self, name: str, value: Any) -> Path:
+        """Write a JSON file whole; what is not finite becomes null."""
+        return self.write(name, json.dumps(finite(value), indent=1, allow_nan=False) + "\n")
+
+    def write_environment(self, data: Mapping[str, str], count: int) -> dict[str, Any]:
+        """Write environment.json: versions, `count` devices, XLA flags, git commit, sha256 of the data read.
+
+        Raises:
+            UserError: the folder was begun with other data, so that resuming would mix two.
+        """
+        environment = _environment(data, count)
+        recorded = self.path / "environment.json"
+        if recorded.exists():
+            before = json.loads(recorded.read_text())
+            if before.get("data") != environment["data"]:
+                raise UserError(f"workdir {self.path} was begun with other data (see environment.json): name another")
+            if before.get("devices") != environment["devices"] or before.get("versions") != environment["versions"]:
+                print(f"note: {self.path} was begun on other devices or versions: its bits may differ", file=sys.stderr)
+        self.write_json("environment.json", environment)
+        return environment
+
+
+class Lines:
+    """A file of JSON records, one a line, that is only ever appended to.
+
+    After a resume the records that stand are told again; the file is cut back where one first differs.
+    """
+
+    def __init__(self, path: Path):
+        """Open the file, at its first record."""
+        self.file = open(path, "a+b")  # noqa: SIM115 - closed by `close`
+        self.known = path.read_bytes().splitlines(keepends=True)
+        self.at, self.position = 0, 0
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Append a record, unless it stands there already."""
+        line = (json.dumps(finite(record), allow_nan=False) + "\n").encode()
+        if self.known and self.at < len(self.known):
+            if self.known[self.at] == line:
+                self.at, self.position = self.at + 1, self.position + len(line)
+                return
+            self.file.truncate(self.position)
+            self.known = []
+        self.file.write(line)
+
+    def flush(self) -> None:
+        """Hand what was added to the system."""
+        self.file.flush()
+
+    def close(self) -> None:
+        """Cut off what was not told again, and close."""
+        if self.known and self.at < len(self.known):
+            self.file.truncate(self.position)
+        self.file.close()
+
+
+def finite(value: Any) -> Any:
+    """Return the value as JSON has it: tuples and arrays as lists, what is not finite as null."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or path
+        raise UserError(f"cannot write {where}: {os.strerror(error.errno) if error.errno else error}") from error
+
+
+def _parsed(text: str) -> dict[str, str]:
+    """Return the flags of a flagfile by name."""
+    pairs = (line.lstrip("-").partition("=") for line in text.splitlines() if line.startswith("-"))
+    return {name: value for name, _, value in pairs}
+
+
+def _environment(data: Mapping[str, str], count: int) -> dict[str, Any]:
+    import jax
+
+    packages = ("mllab", "jax", "jaxlib", "flax", "optax", "numpy")
+    return {
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in packages},
+        "devices": {"count": count, "kind": jax.devices()[0].device_kind, "platform": jax.devices()[0].platform},
+        "machine": platform.platform(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "git_commit": _commit(),
+        "data": dict(data),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "source"
+
+
+def _commit() -> str | None:
+    """Return the commit of the code that runs, with a `+` where it was changed since; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        say = lambda *words: subprocess.run(  # noqa: E731
+            ["git", "-C", str(here), *words], capture_output=True, text=True, timeout=5, check=True
+        ).stdout.strip()
+        return say("rev-parse", "HEAD") + ("+" if say("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

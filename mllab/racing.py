@@ -1,0 +1,228 @@
+"""The race: optimizers × learning rates × seeds of one model on one data set, judged honestly.
+
+Learning rates are chosen by the mean validation score over seeds. Test rows are scored once, after every choice is
+made, with the params that each lane kept: those of its least validation loss.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from mllab import devices, losses, metrics, optimizers, sweep, training
+from mllab.errors import UserError
+from mllab.training import Model, Result, Run
+from mllab.types import Examples, Params
+
+CLASSIC = ("sgd", "momentum", "rmsprop", "adam")
+SCORE_BLOCK = 1024  # rows scored at once: bounds the memory that their outputs take
+CLOSE = 0.01  # a learning rate is close to the best within one percentage point of score
+
+
+class Split(Protocol):
+    """Row ids [M] for training, choosing and reporting."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+class Entry(NamedTuple):
+    """One optimizer of the race. A score is accuracy, or R² in regression. E segments, R rates, G seeds."""
+
+    optimizer: str
+    result: Result
+    train_loss: np.ndarray  # [E, R, G] mean over each segment
+    loss: np.ndarray  # [E, R, G] validation loss after each segment
+    curve: np.ndarray  # [E, R, G] validation score after each segment
+    score: np.ndarray  # [R, G] validation score of the kept params; NaN where the lane went non-finite
+    nonfinite_step: np.ndarray  # [R, G] first step that was not finite, or -1
+    failed: np.ndarray  # [R, G] finite, but its kept validation loss is no better than chance
+    best: int | None  # the chosen rate's index; None where every rate lost a lane
+    test: dict[str, np.ndarray]  # metrics [G] on test rows at the chosen rate; empty where there is none
+
+
+class Race(NamedTuple):
+    """A race that was run."""
+
+    entries: list[Entry]
+    task: str
+    learning_rates: np.ndarray  # [R] ascending
+    seeds: np.ndarray  # [G]
+    steps: np.ndarray  # [E] steps taken by the end of each segment
+    chance_loss: float  # validation loss of predicting the class frequencies or the mean
+
+    @property
+    def winner(self) -> Entry | None:
+        """The entry with the best mean validation score at its chosen rate."""
+        chosen = [entry for entry in self.entries if entry.best is not None]
+        return max(chosen, key=lambda entry: entry.score[entry.best].mean(), default=None)
+
+
+def problem(model: Model, task: str) -> Callable[[Callable], Run]:
+    """Return `optimizer -> Run` for a model and a task, "classification" or "regression"."""
+    loss, values = {
+        "classification": (losses.cross_entropy, metrics.classification),
+        "regression": (losses.squared_error, metrics.regression),
+    }[task]
+
+    def run(optimizer: Callable) -> Run:
+        return training.supervised(
+            model.init,
+            training.objective(model, loss),
+            optimizer,
+            training.measure(model, values),
+            evaluate=lambda state: optimizers.evaluation_params(state.optimizer, state.params),
+        )
+
+    return run
+
+
+def race(
+    model: Model,
+    examples: Examples,
+    split: Split,
+    *,
+    task: str = "classification",
+    names: Sequence[str] = CLASSIC,
+    learning_rates: Sequence[float] = tuple(np.logspace(-4, 0, 8)),
+    seeds: Sequence[int] = (0, 1, 2),
+    epochs: int = 20,
+    batch_size: int = 32,
+    shared_batches: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    mesh: Mesh | None = None,
+    group: int | None = None,
+    observe: Callable[[str, sweep.Grid], Iterable[Callable]] = lambda name, grid: (),
+    **drive: Any,
+) -> Race:
+    """Race optimizers on a model: every optimizer × learning rate × seed, one compiled program an optimizer.
+
+    Args:
+        model: see `training.Model` and `training.plain`.
+        examples: `{"inputs": [N, ...], "targets": [N]}`.
+        split: row ids; training rows train, validation rows choose, test rows report.
+        task: "classification" (targets are class numbers) or "regression" (targets are values).
+        names: optimizers, keys of `optimizers.OPTIMIZERS`.
+        learning_rates: the rates of every optimizer.
+        seeds: each draws its own starting params and its own order of minibatches.
+        epochs: times that each lane sees every training row.
+        batch_size: rows a step; all training rows make it gradient descent proper.
+        shared_batches: let all seeds share the first one's minibatches.
+        settings: what else `optimizers.build` takes: schedule, clip_norm, weight_decay, options.
+        mesh: devices to spread the lanes over (default: the first alone).
+        group: lanes that a device runs at once (default: what its cache holds).
+        observe: (optimizer, grid) -> observers of its drive.
+        drive: what else `training.drive` takes: patience, workdir, checkpoint_seconds.
+
+    Raises:
+        UserError: a rate that is not positive and finite, or what the pieces refuse.
+    """
+    rates = np.sort(np.asarray(learning_rates, np.float32))
+    if rates.size == 0 or not (np.isfinite(rates).all() and rates[0] > 0) or len(np.unique(rates)) != rates.size:
+        raise UserError(f"learning rates {', '.join(f'{rate:g}' for rate in rates)}: give positive numbers, each once")
+    mesh = mesh or devices.mesh(1)
+    grid = sweep.grid({"learning_rate": rates}, seeds)
+    schedule = training.minibatches(split.train, batch_size, epochs, seeds[:1] if shared_batches else seeds)
+    if shared_batches:
+        schedule = jax.tree.map(lambda a: a[0], schedule)
+    steps = schedule.ids.shape[-2]
+    # One shape for both, so that one program scores validation rows and, at the end, test rows.
+    most = max(len(split.validation), len(split.test))
+    validation, test = (
+        training.blocks(ids, min(SCORE_BLOCK, most), -(-most // min(SCORE_BLOCK, most)))
+        for ids in (split.validation, split.test)
+    )
+    placed = devices.replicate(mesh, examples)
+    targets = np.asarray(examples["targets"])
+    chance = metrics.chance_loss(targets, split.train, split.validation, task)
+    make = problem(model, task)
+
+    def optimizer(name: str) -> Callable:
+        return lambda hyper: optimizers.build(name, hyper["learning_rate"], steps=steps, **(settings or {}))
+
+    runs = {name: sweep.lanes(make(optimizer(name)), grid.schedule, mesh=mesh, group=group) for name in names}
+    entries = []
+    for name, run in runs.items():
+        result = training.drive(
+            run,
+            grid.hyper,
+            grid.key,
+            placed,
+            schedule,
+            held_out=validation,
+            segment=steps // epochs,
+            observe=observe(name, grid),
+            name=name,
+            **drive,
+        )
+        entries.append(judge(name, result, rates.size, chance, targets[split.validation].var(), task))
+
+    for position, entry in enumerate(entries):  # every choice is made: now, once, the test rows
+        if entry.best is not None:
+            scores = jax.jit(runs[entry.optimizer].score)(grid.hyper, entry.result.kept, placed, test)
+            chosen = {name: _by_rate(np.asarray(values), rates.size)[entry.best] for name, values in scores.items()}
+            entries[position] = entry._replace(test=chosen)
+    return Race(entries, task, rates, np.asarray(seeds), result.history.step, chance)
+
+
+def _by_rate(lanes: np.ndarray, rates: int) -> np.ndarray:
+    """Return [..., R, G] of lanes [..., L], which are seed by seed."""
+    return np.swapaxes(lanes.reshape(*lanes.shape[:-1], -1, rates), -1, -2)
+
+
+def judge(name: str, result: Result, rates: int, chance: float, variance: float, task: str) -> Entry:
+    """Return an optimizer's entry, its learning rate chosen; a rate that lost a lane is not eligible."""
+    history = result.history
+    loss = _by_rate(history.held_out["loss"], rates)
+    curve = 1 - loss / variance if task == "regression" else _by_rate(history.held_out["accuracy"], rates)
+    kept_loss, nonfinite = _by_rate(result.kept_loss, rates), _by_rate(result.nonfinite_step, rates)
+    # The kept params are those of the first segment with the least loss.
+    kept_at = np.argmin(np.where(np.isfinite(loss), loss, np.inf), axis=0)
+    score = np.where(nonfinite < 0, np.take_along_axis(curve, kept_at[None], axis=0)[0], np.nan)
+    mean = score.mean(axis=1)
+    best = None if np.isnan(mean).all() else int(np.nanargmax(mean))
+    failed = (nonfinite < 0) & ~(kept_loss < chance)
+    train_loss = _by_rate(history.train_loss, rates)
+    return Entry(name, result, train_loss, loss, curve, score, nonfinite, failed, best, {})
+
+
+class Width(NamedTuple):
+    """How forgiving an optimizer is of its learning rate."""
+
+    decades: float  # from the least to the greatest rate close to the best, all between them close too
+    open_low: bool  # the range reaches the grid's least rate: it may be wider
+    open_high: bool  # or its greatest
+
+
+def width(entry: Entry, learning_rates: np.ndarray) -> Width | None:
+    """Return how many decades of learning rate around the best come within one percentage point of its score."""
+    if entry.best is None:
+        return None
+    mean = entry.score.mean(axis=1)
+    close = mean >= mean[entry.best] - CLOSE  # False for NaN
+    low = high = entry.best
+    while low > 0 and close[low - 1]:
+        low -= 1
+    while high < len(close) - 1 and close[high + 1]:
+        high += 1
+    decades = float(np.log10(learning_rates[high] / learning_rates[low]))
+    return Width(decades, low == 0, high == len(close) - 1)
+
+
+def steps_to(entry: Entry, steps: np.ndarray, target: float) -> np.ndarray:
+    """Return, for each seed [G] at the chosen rate, the steps to a validation score, to the segment; NaN if never."""
+    if entry.best is None:
+        return np.full(entry.score.shape[1], np.nan)
+    reached = entry.curve[:, entry.best] >= target
+    return np.where(reached.any(axis=0), steps[reached.argmax(axis=0)], np.nan)
+
+
+def best_params(entry: Entry) -> Params:
+    """Return the params of the chosen rate's best lane on validation rows, as published: no leading axis."""
+    rates, best = entry.score.shape[0], entry.best
+    lane = int(entry.score[best].argmax()) * rates + best
+    state = jax.tree.map(lambda leaf: leaf[lane], entry.result.kept)
+    return optimizers.evaluation_params(state.optimizer, state.params)
