@@ -36,14 +36,14 @@ def launch(main: Callable[[Sequence[str]], None]) -> None:
     app.run(guarded)
 
 
-def flags_text(module: str) -> str:
-    """Return a flagfile of the experiment's flags that differ from their defaults or say what it computes."""
-    lines = [
-        flag.serialize()
-        for flag in sorted(flags.FLAGS.get_key_flags_for_module(module), key=lambda flag: flag.name)
-        if flag.name != "workdir" and flag.value is not None
-    ]
-    return "".join(f"{line}\n" for line in lines if line)
+def flagfile(module: str) -> str:
+    """Return the module's flags and those it adopted as an absl flagfile, but for --workdir."""
+    settings = []
+    for flag in sorted(flags.FLAGS.get_key_flags_for_module(module), key=lambda flag: flag.name):
+        if flag.value is not None and flag.name != "workdir":
+            value = ",".join(flag.value) if isinstance(flag.value, list) else flag.value
+            settings.append(f"--{flag.name}={str(value).lower() if isinstance(value, bool) else value}\n")
+    return "".join(settings)
 
 
 def default_path(experiment: str) -> Path:
@@ -90,8 +90,9 @@ class Workdir:
             self.write("flags.cfg", self.settings)
             return
         before, now = (_parsed(text) for text in (recorded.read_text(), self.settings))
-        differ = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
-        differ = [name for name in differ if name.removeprefix("no") not in ELSEWHERE and name not in ELSEWHERE]
+        differ = sorted(
+            name for name in before.keys() | now.keys() if before.get(name) != now.get(name) and name not in ELSEWHERE
+        )
         if differ:
             was = ", ".join(f"--{name} ({before.get(name, 'unset')}, now {now.get(name, 'unset')})" for name in differ)
             raise UserError(f"workdir {self.path} was made with other flags: {was}; name another --workdir")
@@ -99,7 +100,8 @@ class Workdir:
     @property
     def command(self) -> str:
         """The command that repeats the run."""
-        return f"python -m experiments.{self.experiment} --flagfile={shlex.quote(str(self.path / 'flags.cfg'))} --workdir=NEW"
+        settings = shlex.quote(str(self.path / "flags.cfg"))
+        return f"python -m experiments.{self.experiment} --flagfile={settings} --workdir=NEW_FOLDER"
 
     def write(self, name: str, text: str) -> Path:
         """Write a file whole: aside, flushed, then renamed."""
@@ -222,10 +224,12 @@ def _version(package: str) -> str:
 def _commit() -> str | None:
     """Return the commit of the code that runs, with a `+` where it was changed since; None outside a checkout."""
     here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(here), *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+
     try:
-        say = lambda *words: subprocess.run(  # noqa: E731
-            ["git", "-C", str(here), *words], capture_output=True, text=True, timeout=5, check=True
-        ).stdout.strip()
-        return say("rev-parse", "HEAD") + ("+" if say("status", "--porcelain", "--untracked-files=no") else "")
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
         return None

@@ -65,7 +65,7 @@ def in_bfloat16(model: Model) -> Model:
 
     def apply(params, extra, inputs, key):
         outputs, kept = model.apply(lower(params), extra, lower(inputs), key)
-        kept = jax.tree.map(lambda new, old: new.astype(old.dtype), kept, extra)
+        kept = jax.tree.map(lambda new, old: new if new.dtype == old.dtype else new.astype(old.dtype), kept, extra)
         return outputs.astype(jnp.float32), kept
 
     return Model(model.init, apply)
@@ -162,7 +162,7 @@ def mean(losses: Array, weight: Array) -> Array:
 
 def gather(examples: Examples, ids: Array) -> Examples:
     """Return the examples of these rows; ids are valid by construction."""
-    return jax.tree.map(lambda array: array.at[ids].get(mode="promise_in_bounds"), examples)
+    return jax.tree.map(lambda array: jnp.asarray(array).at[ids].get(mode="promise_in_bounds"), examples)
 
 
 def minibatches(rows: np.ndarray, batch_size: int, epochs: int, seeds: Iterable[int]) -> Rows:
@@ -296,6 +296,8 @@ def drive(
         if saved and time.monotonic() - written >= checkpoint_seconds:
             saved.save(number + 1, Memory(state, kept, record))
             written = time.monotonic()
+    if saved and saved.steps() and saved.steps()[-1] < record.done:  # a long drive: its end is worth keeping too
+        saved.save(int(record.done), Memory(state, kept, record))
 
     history = History(np.asarray(ends), record.train_loss, record.held_out, record.seconds)
     return Result(state, kept, record.kept_loss, record.nonfinite_step, history)

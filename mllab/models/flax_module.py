@@ -1,0 +1,67 @@
+"""Any Flax module, linen or NNX, as the same model that the rest of mllab trains.
+
+What a module keeps beside its params (batch statistics) is the model's `extra`; its random draws (dropout) come from
+the step's key.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from mllab.training import Model
+from mllab.types import Inputs
+
+TRAINING = {"train": True, "training": True, "deterministic": False, "use_running_average": False}
+
+
+def linen(module: Any, sample: Inputs) -> Model:
+    """Return the model of a `flax.linen.Module` called on inputs [B, ...].
+
+    Args:
+        module: its `__call__(inputs)` may take one of `train`, `training`, `deterministic`, `use_running_average`.
+        sample: inputs of one batch or one row, [1, ...], which give the shapes.
+    """
+    accepted = inspect.signature(type(module).__call__).parameters
+    switches = {name: value for name, value in TRAINING.items() if name in accepted}
+
+    def init(key):
+        variables = module.init(key, sample, **{name: not value for name, value in switches.items()})
+        return variables["params"], {name: kept for name, kept in variables.items() if name != "params"}
+
+    def apply(params, extra, inputs, key):
+        variables = {"params": params, **extra}
+        if key is None:
+            return module.apply(variables, inputs, **{name: not value for name, value in switches.items()}), extra
+        return module.apply(variables, inputs, mutable=list(extra), rngs={"dropout": key}, **switches)
+
+    return Model(init, apply)
+
+
+def nnx(make: Callable[[Any], Any]) -> Model:
+    """Return the model of a `flax.nnx.Module` called on inputs [B, ...].
+
+    Args:
+        make: `nnx.Rngs -> module`, so that every lane draws its own params. Dropout's stream is `default` or
+            `dropout`.
+    """
+    from flax import nnx as flax_nnx  # here: it takes longer to import than all of mllab
+
+    graph = flax_nnx.split(flax_nnx.eval_shape(lambda: make(flax_nnx.Rngs(0))))[0]
+
+    def init(key):
+        _, params, kept = flax_nnx.split(make(flax_nnx.Rngs(key)), flax_nnx.Param, ...)
+        return params, kept
+
+    def apply(params, extra, inputs, key):
+        module = flax_nnx.merge(graph, params, extra)
+        if key is None:
+            module.eval()
+            return module(inputs), extra
+        module.train()
+        flax_nnx.reseed(module, default=key, dropout=key)
+        outputs = module(inputs)
+        return outputs, flax_nnx.split(module, flax_nnx.Param, ...)[2]
+
+    return Model(init, apply)
