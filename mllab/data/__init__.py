@@ -1,1 +1,6 @@
-"""Data sets: found, read, checked, split and encoded."""
+"""Data sets by name, and the user's own tables: `load`."""
+
+from mllab.data.catalog import load
+from mllab.data.dataset import Dataset, Split
+
+__all__ = ["Dataset", "Split", "load"]
