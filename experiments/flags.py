@@ -1,8 +1,6 @@
 """The flags that several experiments share: defined once, and they mean the same everywhere."""
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 
