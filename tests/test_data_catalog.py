@@ -1,0 +1,243 @@
+"""The sets by name: as published, found where they should be, encoded by their training rows."""
+
+import gzip
+import hashlib
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from mllab.data import Dataset, catalog, housing, load, synthetic
+from mllab.data.catalog import CATALOG, File
+from mllab.errors import UserError
+
+
+def check(dataset: Dataset, rows: int, shape: tuple[int, ...]) -> None:
+    """Check what every data set promises."""
+    assert dataset.inputs.shape == (rows, *shape)
+    assert dataset.inputs.dtype == np.float32
+    assert dataset.inputs.flags.c_contiguous
+    assert np.isfinite(dataset.inputs).all()
+    assert len(dataset.targets) == rows
+    assert dataset.licence
+    assert dataset.citation
+    split = dataset.split
+    assert sorted(np.concatenate([split.train, split.validation, split.test]).tolist()) == list(range(rows))
+    if dataset.task == "classification":
+        assert dataset.targets.dtype == np.int32
+        np.testing.assert_array_equal(np.unique(dataset.targets), np.arange(len(dataset.classes)))
+    else:
+        assert dataset.targets.dtype == np.float32
+        train = dataset.targets[split.train]
+        assert abs(train.mean()) < 1e-4
+        assert train.std() == pytest.approx(1, rel=1e-4)
+        assert abs(dataset.inputs[split.train].mean(axis=0)).max() < 1e-4
+        np.testing.assert_allclose(dataset.inputs[split.train].std(axis=0), 1, rtol=1e-3)
+
+
+def test_digits_equal_scikit_learn():
+    from sklearn.datasets import load_digits
+
+    dataset, published = load("digits"), load_digits()
+    check(dataset, 1797, (8, 8, 1))
+    np.testing.assert_array_equal(dataset.inputs[..., 0] * 16, published.images)
+    np.testing.assert_array_equal(dataset.targets, published.target)
+    assert [len(part) for part in (dataset.split.validation, dataset.split.test)] == [359, 359]
+    assert list(dataset.sha256) == ["digits.csv.gz"]
+    assert not np.array_equal(load("digits", split_seed=1).split.test, dataset.split.test)
+
+
+def test_digits_are_quick():
+    load("digits")
+    took = []
+    for _ in range(5):
+        start = time.perf_counter()
+        load("digits")
+        took.append(time.perf_counter() - start)
+    assert min(took) < 0.06
+
+
+def test_digits_without_scikit_learn(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'mllab\[experiments\]'"):
+        load("digits")
+
+
+def test_import_is_light():
+    program = (
+        "import sys, mllab.data.catalog as catalog; catalog.load('digits'); catalog.load('line');"
+        "print([name for name in ('pandas', 'pyarrow', 'sklearn', 'urllib.request') if name in sys.modules])"
+    )
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[]"
+
+
+def test_line():
+    x, y = synthetic.line(np.random.default_rng(7))
+    assert x.shape == (800,)
+    assert (x[0], x[-1]) == (-20, pytest.approx(19.95))
+    slope, intercept = np.polyfit(x, y, 1)
+    assert slope == pytest.approx(2, abs=0.01)
+    assert intercept == pytest.approx(25, abs=0.1)
+    assert (y - 2 * x - 25).std() == pytest.approx(0.5, abs=0.05)
+    np.testing.assert_array_equal(y, synthetic.line(np.random.default_rng(7))[1])
+    dataset = load("line")
+    check(dataset, 800, (1,))
+    values = dataset.targets * dataset.target_scale + dataset.target_mean
+    assert np.polyfit(x, values, 1) == pytest.approx([2, 25], abs=0.1)
+
+
+def test_houses():
+    area, price = synthetic.houses()
+    assert list(zip(area, price, strict=True)) == [
+        (1210, 234),
+        (1450, 266),
+        (750, 172),
+        (1200, 232),
+        (1380, 257),
+        (840, 184),
+    ]
+
+
+@pytest.fixture(scope="module")
+def real(data_dir):
+    """The folder of real data sets; skips the test where the asked one is absent."""
+
+    def folder(name):
+        if not (data_dir / name).is_dir():
+            pytest.skip(f"no real data set at {data_dir / name}")
+        return data_dir
+
+    return folder
+
+
+def test_california_housing_as_scikit_learn_documents_it(real):
+    folder = real("california_housing")
+    features, values = housing.read(folder / "california_housing" / "cal_housing.data.gz")
+    first = [8.3252, 41.0, 6.98412698, 1.02380952, 322.0, 2.55555556, 37.88, -122.23]
+    assert values[0] == 4.526
+    np.testing.assert_allclose(features[0], first, rtol=1e-8)
+    assert values.mean() == pytest.approx(2.06856, abs=1e-5)  # its documentation
+    dataset = load("california_housing", data_dir=folder, download=False)
+    check(dataset, 20_640, (8,))
+    np.testing.assert_allclose(dataset.targets * dataset.target_scale + dataset.target_mean, values, rtol=1e-5)
+    train, test = dataset.split.train, dataset.split.test
+    x = np.c_[dataset.inputs, np.ones(len(values))].astype(np.float64)
+    fitted = x @ np.linalg.lstsq(x[train], values[train], rcond=None)[0]
+    r2 = 1 - np.mean((fitted - values)[test] ** 2) / values[test].var()
+    assert r2 == pytest.approx(0.60, abs=0.03)  # 0.6062 on all rows
+
+
+@pytest.fixture(scope="module")
+def mnist(real):
+    return load("mnist", data_dir=real("mnist"), download=False)
+
+
+def test_mnist_as_published(mnist):
+    check(mnist, 70_000, (28, 28, 1))
+    assert (mnist.inputs.min(), mnist.inputs.max()) == (0, 1)
+    assert mnist.targets[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+    assert np.bincount(mnist.targets[:60_000]).tolist() == [
+        5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949
+    ]  # fmt: skip
+    assert mnist.inputs[:60_000].mean(dtype=np.float64) == pytest.approx(0.1307, abs=1e-4)
+    assert mnist.inputs[:60_000].std(dtype=np.float64) == pytest.approx(0.3081, abs=1e-4)
+    assert len(mnist.split.validation) == 10_000
+    np.testing.assert_array_equal(mnist.split.test, np.arange(60_000, 70_000))
+
+
+def test_another_set_under_the_same_file_names_is_refused(real):
+    folder = real("fashion_mnist") / "fashion_mnist"
+    with pytest.raises(UserError, match="is not the file that mnist publishes: it has 26,421,880 bytes where"):
+        load("mnist", data_dir=folder, download=False)
+
+
+@pytest.mark.slow
+def test_fashion_mnist_as_published(real):
+    dataset = load("fashion_mnist", data_dir=real("fashion_mnist"), download=False)
+    check(dataset, 70_000, (28, 28, 1))
+    assert np.bincount(dataset.targets).tolist() == [7000] * 10
+    assert dataset.classes[dataset.targets[0]] == "Ankle boot"
+    assert dataset.inputs[:60_000].mean(dtype=np.float64) == pytest.approx(0.2860, abs=1e-4)
+
+
+def test_every_checksum_is_that_of_the_real_file(real):
+    for name, entry in CATALOG.items():
+        if entry.files:
+            folder = real(name)
+        for file in entry.files:
+            assert catalog.locate(name, file, data_dir=folder, download=False).parent == folder / name
+
+
+CONTENT = b"some content\n"
+FILE = File("file.txt", "http://127.0.0.1:1/none", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """Three folders in the order in which they are looked through; each as the parts of NAME/FILE."""
+    folders = {place: tmp_path / place for place in ("given", "environment", "cache")}
+    for folder in folders.values():
+        folder.mkdir()
+    monkeypatch.setenv("MLLAB_DATA", str(folders["environment"]))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folders["cache"]))
+    return folders
+
+
+def test_search_order(places):
+    candidates = [
+        places["given"] / "some" / "file.txt",
+        places["given"] / "some" / "file.txt.gz",
+        places["given"] / "file.txt",
+        places["environment"] / "some" / "file.txt",
+        places["environment"] / "file.txt.gz",
+        places["cache"] / "mllab" / "data" / "some" / "file.txt",
+    ]
+    for path in reversed(candidates):  # each one goes before those after it
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(CONTENT) if path.suffix == ".gz" else CONTENT)
+        assert catalog.locate("some", FILE, data_dir=places["given"], download=False) == path
+
+
+@pytest.mark.parametrize(
+    ("content", "suffix", "words"),
+    [
+        (CONTENT[:-1], "", "it has 12 bytes where 13 belong"),
+        (CONTENT[::-1], "", "its sha256 is .* where .* belongs"),
+        (gzip.compress(CONTENT)[:-9], ".gz", "it is cut short or damaged"),
+    ],
+)
+def test_other_content_is_refused(places, content, suffix, words):
+    (places["given"] / f"file.txt{suffix}").write_bytes(content)
+    with pytest.raises(UserError, match=words):
+        catalog.locate("some", FILE, data_dir=places["given"])
+
+
+def test_nowhere(places):
+    with pytest.raises(UserError, match=r"some needs file.txt: get it from http://127.0.0.1:1/none"):
+        catalog.locate("some", FILE, data_dir=places["given"], download=False)
+    with pytest.raises(UserError, match=r"no folder .*/absent"):
+        catalog.locate("some", FILE, data_dir=places["given"] / "absent")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("digts", {}, "unknown data set 'digts': did you mean 'digits'"),
+        ("fashion-mnist", {}, "did you mean 'fashion_mnist'"),
+        ("digits", {"target": "digit"}, "'digits' brings its own target"),
+        ("line", {"task": "regression"}, "'line' brings its own target"),
+        ("hoses.csv", {"target": "price"}, r"no file .*hoses.csv: did you mean .*houses.csv\?"),
+        ("other/houses.csv", {"target": "price"}, "no file other/houses.csv: check the path"),
+        ("houses.csv", {}, "which column of houses.csv is to be predicted"),
+        ("houses.txt", {"target": "price"}, "cannot read houses.txt: tables end in .csv, .csv.gz, .parquet"),
+    ],
+)
+def test_mistaken_names(tmp_path, monkeypatch, name, options, words):
+    monkeypatch.chdir(tmp_path)
+    for file in ("houses.csv", "houses.txt"):
+        (tmp_path / file).write_text("area,price\n1,2\n")
+    with pytest.raises(UserError, match=words):
+        load(name, **options)

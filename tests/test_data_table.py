@@ -1,0 +1,323 @@
+"""The user's own tables: encoded as scikit-learn would, from training rows alone; mistakes end in one line."""
+
+import contextlib
+import csv
+import gzip
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mllab.data import load
+from mllab.errors import UserError
+
+
+def lines(header: str, rows: int, row: Callable[[int], str]) -> str:
+    return "\n".join([header, *map(row, range(rows))]) + "\n"
+
+
+GOOD = lines("size,age,kind,price", 30, lambda i: f"{i},{i * i % 7},{'ab'[i % 2]},{i * 1.5}")
+
+
+def write(folder, text, name="t.csv"):
+    path = folder / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+tables = st.fixed_dictionaries(
+    {
+        "seed": st.integers(0, 99),
+        "rows": st.integers(20, 60),
+        "missing": st.sampled_from([0.0, 0.1, 0.5]),
+        "classification": st.booleans(),
+    }
+)
+
+
+def frame_of(seed, rows, missing, classification) -> pd.DataFrame:
+    """Draw a table of two numeric and two text columns, some cells missing."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(
+        {
+            "x": rng.normal(1e3, 10, rows),
+            "n": rng.integers(-5, 6, rows).astype(float),
+            "kind": rng.choice(["a", 'quoted "b"', "c, with comma", "d\nover lines"], rows),
+            "rare": rng.choice(["usual", "rare"], rows, p=[0.9, 0.1]),
+        }
+    )
+    frame = frame.mask(rng.random(frame.shape) < missing)
+    frame["y"] = np.arange(rows) % 3 if classification else rng.normal(-4, 3, rows)
+    return frame
+
+
+def encoded_by_scikit_learn(frame: pd.DataFrame, train: np.ndarray) -> dict[str, np.ndarray]:
+    """Encode with scikit-learn, each column of the result by its name."""
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    columns = {}
+    for name in ("x", "n"):
+        pipeline = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
+        columns[name] = pipeline.fit(frame[[name]].iloc[train]).transform(frame[[name]])[:, 0]
+    for name in ("kind", "rare"):
+        text = frame[[name]].astype(object).fillna("missing")
+        encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False).fit(text.iloc[train])
+        for category, column in zip(encoder.categories_[0], encoder.transform(text).T, strict=True):
+            columns[f"{name}={category}"] = column
+        if len(encoder.categories_[0]) == 1:
+            del columns[f"{name}={encoder.categories_[0][0]}"]  # constant
+    return columns
+
+
+@settings(max_examples=30, deadline=None)
+@given(table=tables, split_seed=st.integers(0, 3), ending=st.sampled_from([".csv", ".csv.gz", ".parquet"]))
+def test_encoded_as_scikit_learn_does(tmp_path_factory, table, split_seed, ending):
+    frame = frame_of(**table)
+    path = tmp_path_factory.getbasetemp() / f"table{ending}"
+    frame.to_parquet(path) if ending == ".parquet" else frame.to_csv(path, index=False)
+    dataset = load(path, target="y", split_seed=split_seed)
+    expected = encoded_by_scikit_learn(frame, dataset.split.train)
+    assert dataset.features == tuple(expected)
+    assert dataset.inputs.dtype == np.float32
+    assert dataset.inputs.flags.c_contiguous
+    np.testing.assert_allclose(dataset.inputs, np.stack(list(expected.values()), axis=1), rtol=1e-5, atol=1e-6)
+    if table["classification"]:
+        assert dataset.task == "classification"
+        assert dataset.classes == ("0", "1", "2")
+        np.testing.assert_array_equal(dataset.targets, frame["y"])
+    else:
+        assert dataset.task == "regression"
+        train = frame["y"].to_numpy()[dataset.split.train]
+        assert dataset.target_mean == pytest.approx(train.mean())
+        assert dataset.target_scale == pytest.approx(train.std())
+        restored = dataset.targets * dataset.target_scale + dataset.target_mean
+        np.testing.assert_allclose(restored, frame["y"], rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(table=tables, number=st.floats(-1e30, 1e30), text=st.sampled_from(["a", "new", None]))
+def test_held_out_rows_teach_nothing(tmp_path_factory, table, number, text):
+    frame = frame_of(**table)
+    path = tmp_path_factory.getbasetemp() / "leak.csv"
+    frame.to_csv(path, index=False)
+    before = load(path, target="y")
+    held_out = np.concatenate([before.split.validation, before.split.test])
+    frame.loc[held_out, ["x", "n"]] = number
+    frame.loc[held_out, ["kind", "rare"]] = text
+    if before.task == "regression":
+        frame.loc[held_out, "y"] = number
+    frame.to_csv(path, index=False)
+    after = load(path, target="y", task=before.task)
+    train = before.split.train
+    np.testing.assert_array_equal(after.split.train, train)
+    np.testing.assert_array_equal(after.inputs[train], before.inputs[train])
+    np.testing.assert_array_equal(after.targets[train], before.targets[train])
+    assert after.features == before.features
+    assert (after.target_mean, after.target_scale) == (before.target_mean, before.target_scale)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_damage_raises_only_user_errors(tmp_path_factory, data):
+    content = bytearray(GOOD.encode())
+    for _ in range(data.draw(st.integers(0, 4))):
+        damage = data.draw(st.sampled_from([b'"', b",", b"\n", b"\r", b"\x00", b"\xff", b"-", b"1e999", b" "]))
+        at = data.draw(st.integers(0, len(content)))
+        content[at : at + data.draw(st.integers(0, 3))] = damage
+    path = write(tmp_path_factory.getbasetemp(), bytes(content), "damaged.csv")
+    with contextlib.suppress(UserError):
+        load(path, target="price")
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "words"),
+    [
+        ("", "y", "t.csv is empty"),
+        ("\n \n", "y", "t.csv is empty"),
+        ("\n" + GOOD, "price", "row 1 is blank where it should name the columns"),
+        ("size,price\n", "price", "names its columns but holds no rows"),
+        ("size,price\n1,2\n3,4.5\n", "price", r"t.csv: too few rows \(2\)"),
+        (GOOD, "prise", "unknown column 'prise': did you mean 'price'"),
+        (GOOD + "1,2,a\n", "price", "row 32 has 3 cells where the header names 4"),
+        (GOOD + "\n\n1,2,a,3,4\n", "price", "row 34 has 5 cells where the header names 4"),
+        (GOOD.replace("\n2,", '\n"2,'), "price", "row 4 has 1 cell where the header names 4"),
+        ('size,price\n1,2\n1,"2\n1,3\n', "price", "row 3 opens a quote that is never closed"),
+        ("size,size,price\n1,2,3\n", "price", "two columns are called 'size'"),
+        (GOOD + "1,2,a,\n", "price", "row 32, column 'price' is missing, and it is to be predicted"),
+        (GOOD + "1,2,a,nan\n1,2,b,NA\n", "price", r"row 32, column 'price' is missing \(as are 1 more\)"),
+        (GOOD + "1,2,a,dear\n", "price", "row 32, column 'price': 'dear' is no number"),
+        (GOOD.replace("\n4,", "\nfour,"), "price", "row 6, column 'size': 'four' is no number; mend it"),
+        (GOOD.replace("\n4,", "\n\nfour,"), "price", "row 7, column 'size': 'four' is no number"),
+        (GOOD + '"1,000",2,a,3\n', "price", "row 32, column 'size': '1,000' is no number"),
+        (GOOD + "inf,2,a,3\n", "price", r"row 32, column 'size' is infinite or beyond 1e\+300"),
+        (GOOD + "1,2,a,-1e400\n", "price", "row 32, column 'price' is infinite or beyond"),
+        (lines("x,y", 9, lambda i: f"1,{i}"), "y", "class '0' has too few rows.*task='regression'"),
+        (lines("x,y", 9, lambda i: f"{i},{'aab'[i // 4]}"), "y", r"column 'y': class 'b' has too few rows \(1\)"),
+        (lines("x,y", 9, lambda i: f"{i},a"), "y", "column 'y' is 'a' in every row: there is nothing to predict"),
+        (lines("x,y", 9, lambda i: f"{i},1"), "y", "column 'y' is '1' in every row"),
+        (lines("x,y", 9, lambda i: f"{i},1.5"), "y", "column 'y' is 1.5 in every training row"),
+        (lines("x,y", 9, lambda i: f",{i % 2}"), "y", r"no column is left to learn from \(dropped 'x': it is empty"),
+        (lines("y", 9, lambda i: f"{i % 2}"), "y", "no column is left to learn from"),
+        (GOOD.encode() + b"1,2,\xe9,4\n", "price", r"line 32 is not UTF-8 \(byte 0xe9\); save the file as UTF-8"),
+        (GOOD.encode("utf-16"), "price", "line 1 is not UTF-8"),
+        ("x,y\n" + "1" * 200_000 + ",1\n", "y", "line 2 cannot be read: field larger than"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_named(tmp_path, text, target, words):
+    path = write(tmp_path, text)
+    with pytest.raises(UserError, match=words) as caught:
+        load(path, target=target)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("t.csv.gz", gzip.compress(GOOD.encode())[:-20], "cut short or damaged"),
+        ("t.parquet", GOOD.encode(), "is not a Parquet file"),
+        ("t.parquet", b"PAR1" + b"\x00" * 50 + b"PAR1", "t.parquet cannot be read"),
+    ],
+)
+def test_damaged_files_are_named(tmp_path, name, content, words):
+    with pytest.raises(UserError, match=words):
+        load(write(tmp_path, content, name), target="price")
+
+
+def test_too_far_for_float32(tmp_path):
+    text = lines("x,tiny,y", 30, lambda i: f"{i},{1e-30 * i},{i * 1.5}")
+    row = load(write(tmp_path, text), target="y").split.test[0]
+    cells = text.split("\n")
+    cells[row + 1] = f"{row},1e200,3"
+    with pytest.raises(UserError, match=rf"row {row + 2}, column 'tiny': 1e\+200 lies too far"):
+        load(write(tmp_path, "\n".join(cells)), target="y")
+
+
+def test_mistaken_task(tmp_path):
+    path = write(tmp_path, GOOD)
+    with pytest.raises(UserError, match="unknown task 'classify': did you mean 'classification'"):
+        load(path, target="price", task="classify")
+    with pytest.raises(UserError, match=r"row 2, column 'kind': 'a' is no number \(nor are 29 more\)"):
+        load(path, target="kind", task="regression")
+
+
+@pytest.mark.parametrize(
+    ("value", "task", "classes"),
+    [
+        (lambda i: "pn"[i % 2], "classification", ("n", "p")),
+        (lambda i: i % 2 == 0, "classification", ("False", "True")),
+        (lambda i: i % 3, "classification", ("0", "1", "2")),
+        (lambda i: float(i % 3 * 5 - 5), "classification", ("-5", "0", "5")),
+        (lambda i: i % 20, "classification", tuple(str(i) for i in range(20))),
+        (lambda i: i % 21, "regression", ()),
+        (lambda i: i % 3 + 0.5, "regression", ()),
+    ],
+)
+def test_inferred_task(tmp_path, value, task, classes):
+    dataset = load(write(tmp_path, lines("x,y", 63, lambda i: f"{i},{value(i)}")), target="y")
+    assert (dataset.task, dataset.classes) == (task, classes)
+    assert dataset.target == "y"
+
+
+def test_task_overrides(tmp_path):
+    path = write(tmp_path, lines("x,halves,whole", 30, lambda i: f"{i},{i % 3 + 0.5},{i % 2}"))
+    assert load(path, target="whole", task="regression").task == "regression"
+    dataset = load(path, target="halves", task="classification")
+    assert dataset.classes == ("0.5", "1.5", "2.5")
+    assert dataset.notes == ("took the 3 different numbers of 'halves' as classes",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeff" + GOOD,
+        GOOD.replace(",", ";"),
+        GOOD.replace(",", "\t"),
+        GOOD.replace(",", ", "),
+        GOOD.replace("\n", "\r\n"),
+        GOOD.replace("\n", "\r"),
+        GOOD.replace("\n1,", "\n\n1,") + "\n \n",
+        "".join(",".join(f'"{cell}"' for cell in row.split(",")) + "\n" for row in GOOD.splitlines()),
+    ],
+    ids=["BOM", "semicolons", "tabs", "spaces", "CRLF", "CR", "blank lines", "quotes"],
+)
+def test_spellings_of_one_table(tmp_path, text):
+    plain, other = load(write(tmp_path, GOOD), target="price"), load(write(tmp_path, text), target="price")
+    np.testing.assert_array_equal(plain.inputs, other.inputs)
+    np.testing.assert_array_equal(plain.targets, other.targets)
+    assert plain.features == other.features
+
+
+def test_what_was_done_is_noted(tmp_path):
+    def cells(i):
+        return [i, i if i % 10 else "?", "", 7, f"name {i}", "" if i == 3 else "ab"[i % 2], "only", i % 2]
+
+    text = io.StringIO()
+    csv.writer(text).writerows(
+        [["", "some missing", "empty", "constant", "id", "kind", "one", "y"], *(cells(i) for i in range(40))]
+    )
+    path = write(tmp_path, text.getvalue())
+    dataset = load(path, target="y")
+    train = dataset.split.train
+    median = np.median(train[train % 10 > 0])
+    assert dataset.features[:1] == ("some missing",)
+    assert set(dataset.features[1:]) - {"kind=missing"} == {"kind=a", "kind=b"}
+    notes = [note for note in dataset.notes if "no training row" not in note]
+    assert notes == [
+        "dropped column 1: it has no name",
+        "took the 2 different numbers of 'y' as classes",
+        f"4 missing values in 'some missing' took the median of the training rows, {median:g}",
+        "dropped 'empty': it is empty in every training row",
+        "dropped 'constant': it is 7 in every training row",
+        f"dropped 'id': its text has {len(train)} different values in {len(train)} training rows",
+        "1 missing value in 'kind' became the category 'missing'",
+        "dropped 'one': it is 'only' in every training row",
+    ]
+    assert list(dataset.sha256) == ["t.csv"]
+    assert dataset.name == "t.csv"
+
+
+def test_huge_numbers_are_standardised(tmp_path):
+    dataset = load(write(tmp_path, lines("x,y", 30, lambda i: f"{i}e298,{i * 1.5}")), target="y")
+    assert dataset.inputs[dataset.split.train].std() == pytest.approx(1, rel=1e-5)
+
+
+def test_parquet_types(tmp_path):
+    rows = np.arange(30)
+    frame = pd.DataFrame(
+        {
+            "small": rows.astype(np.int8),
+            "nullable": pd.array([None if i == 4 else i for i in rows], dtype="Int64"),
+            "truth": pd.array([None if i == 4 else i % 2 == 0 for i in rows], dtype="boolean"),
+            "grade": pd.Categorical(np.array(["1", "2", "3"])[rows % 3]),
+            "day": pd.date_range("2020-01-01", periods=30),
+            "list": [[int(i)] for i in rows],
+            "y": rows / 4,
+        }
+    )
+    path = tmp_path / "t.parquet"
+    frame[rows > 0].to_parquet(path)  # with an index that is no column
+    dataset = load(path, target="y")
+    names = [name for name in dataset.features if name != "truth=missing"]
+    assert names == ["small", "nullable", "truth=False", "truth=True", "grade=1", "grade=2", "grade=3"]
+    assert sum("'day'" in note or "'list'" in note for note in dataset.notes) == 2
+    frame.loc[5, "y"] = np.nan
+    frame.to_parquet(path)
+    with pytest.raises(UserError, match="row 6, column 'y' is missing"):
+        load(path, target="y")
+
+
+def test_california_housing_as_a_table(data_dir):
+    path = data_dir / "california_housing" / "housing_handson.csv.gz"
+    if not path.is_file():
+        pytest.skip(f"no real data set at {path}")
+    dataset = load(path, target="median_house_value")
+    assert dataset.inputs.shape == (20_640, 13)
+    assert dataset.task == "regression"
+    assert "207 missing values in 'total_bedrooms'" in dataset.notes[0]
