@@ -10,17 +10,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import oracles
 import pytest
 import scipy.optimize
 from flax import struct
 
+import oracles
 from mllab.errors import UserError
 from mllab.optimizers import OPTIMIZERS, SCHEDULES, build, evaluation_params
 
 STEPS = 30
 PLATFORMS = ("cpu", "cuda", "tpu")
 
+ADAM = {
+    "learning_rate": [0.03, 0.01, 0.1],
+    "b1": [0.9, 0.5, 0.99],
+    "b2": [0.999, 0.9, 0.99],
+    "eps": [1e-8, 1e-4, 1e-2],
+}
 # Name: (oracle, options: its value in each of three lanes, the first being the library's default).
 ORACLES = {
     "sgd": (oracles.GradientDescent, {"learning_rate": [0.3, 0.1, 1.0]}),
@@ -43,43 +49,10 @@ ORACLES = {
         oracles.RMSprop,
         {"learning_rate": [0.03, 0.01, 0.1], "decay": [0.9, 0.99, 0.5], "eps": [1e-8, 1e-6, 1e-2]},
     ),
-    "adam": (
-        oracles.Adam,
-        {
-            "learning_rate": [0.03, 0.01, 0.1],
-            "b1": [0.9, 0.5, 0.99],
-            "b2": [0.999, 0.9, 0.99],
-            "eps": [1e-8, 1e-4, 1e-2],
-        },
-    ),
-    "adamax": (
-        oracles.AdaMax,
-        {
-            "learning_rate": [0.03, 0.01, 0.1],
-            "b1": [0.9, 0.5, 0.99],
-            "b2": [0.999, 0.9, 0.99],
-            "eps": [1e-8, 1e-4, 1e-2],
-        },
-    ),
-    "nadam": (
-        oracles.Nadam,
-        {
-            "learning_rate": [0.03, 0.01, 0.1],
-            "b1": [0.9, 0.5, 0.99],
-            "b2": [0.999, 0.9, 0.99],
-            "eps": [1e-8, 1e-4, 1e-2],
-        },
-    ),
-    "adamw": (
-        oracles.AdamW,
-        {
-            "learning_rate": [0.03, 0.01, 0.1],
-            "b1": [0.9, 0.5, 0.99],
-            "b2": [0.999, 0.9, 0.99],
-            "eps": [1e-8, 1e-4, 1e-2],
-            "weight_decay": [1e-4, 0.1, 0.0],
-        },
-    ),
+    "adam": (oracles.Adam, ADAM),
+    "adamax": (oracles.AdaMax, ADAM),
+    "nadam": (oracles.Nadam, ADAM),
+    "adamw": (oracles.AdamW, {**ADAM, "weight_decay": [1e-4, 0.1, 0.0]}),
     "lion": (
         oracles.Lion,
         {
