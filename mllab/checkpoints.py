@@ -6,9 +6,12 @@ leaves the one before. A checkpoint whose seal does not hold is passed over, alo
 
 import hashlib
 import json
+import logging
 import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -54,7 +57,7 @@ class Checkpoints:
         """
         aside, final = self.folder / f"{step}.partial", self.folder / str(step)
         try:
-            shutil.rmtree(aside, ignore_errors=True)
+            self._clear_partial()
             self.folder.mkdir(parents=True, exist_ok=True)
             with _orbax() as orbax:
                 orbax.save(aside.absolute(), _numbered(tree))
@@ -65,10 +68,14 @@ class Checkpoints:
             aside.rename(final)
             _flush(self.folder)
         except Exception as error:  # OSError, or what TensorStore makes of one
-            shutil.rmtree(aside, ignore_errors=True)
+            self._clear_partial()
             raise UserError(f"cannot write checkpoint {final}: {_reason(error)}") from error
         for old in self.steps()[:-KEEP]:
             shutil.rmtree(self.folder / str(old), ignore_errors=True)
+
+    def _clear_partial(self) -> None:
+        for left in self.folder.glob("*.partial*"):  # Orbax, too, writes to the side
+            shutil.rmtree(left, ignore_errors=True)
 
     def restore(self, template: Any, notify: Callable[[str], None]) -> Any:
         """Return the newest sound checkpoint, placed as the template is; the template itself where there is none.
@@ -93,10 +100,16 @@ class Checkpoints:
         return template
 
 
-def _orbax() -> Any:
+@contextmanager
+def _orbax() -> Iterator[Any]:
     import orbax.checkpoint  # here: many a run ends before its first checkpoint is due
 
-    return orbax.checkpoint.PyTreeCheckpointer()
+    logging.disable(logging.CRITICAL)  # what goes wrong is raised, and told in one line
+    try:
+        with orbax.checkpoint.PyTreeCheckpointer() as checkpointer:
+            yield checkpointer
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _is_key(leaf: Any) -> bool:
@@ -105,9 +118,7 @@ def _is_key(leaf: Any) -> bool:
 
 def _plain(tree: Any) -> Any:
     """Return the tree on the host, typed keys as their data."""
-    return jax.device_get(
-        jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
-    )
+    return jax.device_get(jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree))
 
 
 def _numbered(tree: Any, plain: bool = True) -> dict[str, Any]:
@@ -158,6 +169,6 @@ def _flush(path: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    return (
-        os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error).splitlines()[0]
-    )
+    told = re.search(r"os_error_code='(\d+)'", str(error))  # TensorStore's way to say it
+    number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+    return os.strerror(number) if number else (str(error).splitlines() or [type(error).__name__])[0]

@@ -120,7 +120,7 @@ def race(
     Raises:
         UserError: a rate that is not positive and finite, or what the pieces refuse.
     """
-    rates = np.sort(np.asarray(learning_rates, np.float32))
+    rates = np.sort(np.asarray(learning_rates, np.float64))
     if rates.size == 0 or not (np.isfinite(rates).all() and rates[0] > 0) or len(np.unique(rates)) != rates.size:
         raise UserError(f"learning rates {', '.join(f'{rate:g}' for rate in rates)}: give positive numbers, each once")
     mesh = mesh or devices.mesh(1)

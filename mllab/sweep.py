@@ -34,7 +34,7 @@ def grid(hyper: Mapping[str, Sequence[float]], seeds: Sequence[int]) -> Grid:
     Raises:
         UserError: an empty axis, a seed given twice, or a hyper that is not finite.
     """
-    axes = {name: np.asarray(values, np.float32) for name, values in hyper.items()}
+    axes = {name: np.asarray(values, np.float64) for name, values in hyper.items()}
     for name, values in axes.items():
         if values.size == 0 or not np.isfinite(values).all():
             raise UserError(f"{name} = {list(values)}: give one or more finite numbers")

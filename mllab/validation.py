@@ -4,6 +4,7 @@ Folds are rows `[K, M]`, padded to one size with weight 0, so that every fold ×
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mllab.errors import UserError
-from mllab.training import Run, mean
+from mllab.training import Run, gather, mean
 from mllab.types import Array, Examples, Hyper, Inputs, Key, Outputs, Params, Rows
 
 
@@ -63,6 +64,7 @@ def _padded(sets: list[np.ndarray]) -> Rows:
     return Rows(ids.astype(np.int32), weight.astype(np.float32))
 
 
+@partial(jax.jit, static_argnames=("learner", "score"))
 def cross_validate(
     learner: Learner, hyper: Hyper, key: Key, examples: Examples, folds: Folds, score: Callable[[Outputs, Array], Array]
 ) -> Array:
@@ -79,7 +81,7 @@ def cross_validate(
 
     def one(hyper: Hyper, train: Rows, held_out: Rows) -> Outputs:
         params = learner.fit(hyper, key, examples, train)
-        return learner.predict(params, jax.tree.map(lambda a: a[held_out.ids], examples["inputs"]))
+        return learner.predict(params, gather(examples["inputs"], held_out.ids))
 
     by_fold = jax.vmap(one, (None, 0, 0))
     if learner.grid is None:
@@ -87,7 +89,7 @@ def cross_validate(
     else:
         outputs = learner.grid(hyper, key, examples, folds.train, folds.held_out)
     weight = jnp.asarray(folds.held_out.weight)
-    targets = examples["targets"][folds.held_out.ids]
+    targets = gather(examples["targets"], folds.held_out.ids)
     values = jax.vmap(jax.vmap(score), (0, None))(outputs, targets)
     return jax.vmap(jax.vmap(mean), (0, None))(values, weight)
 

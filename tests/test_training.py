@@ -86,7 +86,7 @@ def test_a_lane_equals_the_same_run_alone(count, group):
                 {"learning_rate": hyper["learning_rate"][lane]},
                 lanes.key[lane],
                 examples,
-                jax.tree.map(lambda a: a[lanes.schedule[lane]], schedule),
+                jax.tree.map(lambda a, which=lanes.schedule[lane]: a[which], schedule),
                 held_out=held_out,
                 segment=10,
             )

@@ -59,8 +59,7 @@ def init(key: Key, sizes: Sequence[int], activation: str = "relu") -> tuple[Dens
     keys = jax.random.split(key, len(draws))
     shapes = zip(sizes[:-1], sizes[1:], strict=True)
     return tuple(
-        Dense(w=draw(k, shape), b=jnp.zeros(shape[1]))
-        for draw, k, shape in zip(draws, keys, shapes, strict=True)
+        Dense(w=draw(k, shape), b=jnp.zeros(shape[1])) for draw, k, shape in zip(draws, keys, shapes, strict=True)
     )
 
 

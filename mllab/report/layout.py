@@ -23,7 +23,7 @@ from matplotlib.transforms import Affine2D
 from mllab.report.palette import Style
 
 WIDTH = 432.0  # 6 inches: fills a page's column in print, and shrinks legibly to a phone
-TITLE, LABEL, TICK, NOTE = 11.5, 9.5, 9.0, 8.0  # sizes of type
+TITLE, LABEL, TICK, NOTE = 12.0, 10.5, 9.5, 8.5  # sizes of type
 INK, SOFT, FAINT = "#1a1a1a", "#555555", "#e3e3e3"
 EDGE = 8.0  # white border all around
 SAMPLE = 20.0  # length of the line drawn before a label

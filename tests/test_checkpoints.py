@@ -1,0 +1,191 @@
+"""Checkpoints: whole or absent; damaged ones passed over, foreign ones refused; resuming ends with the same bits."""
+
+import contextlib
+import resource
+import shutil
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import problems
+from mllab import devices, sweep, training
+from mllab.checkpoints import Checkpoints
+from mllab.errors import UserError
+
+
+def tree(seed: int = 0) -> dict:
+    key = jax.random.key(seed)
+    return {
+        "key": jax.random.split(key, 3),
+        "w": jax.random.normal(key, (4, 5)),
+        "half": jnp.ones(3, jnp.bfloat16),
+        "step": jnp.int32(7),
+        "host": np.array([1.5, np.nan, np.inf]),
+        "none": None,
+    }
+
+
+def test_what_was_saved_comes_back_to_the_bit(tmp_path):
+    saved = Checkpoints(tmp_path / "c", of={"rate": np.float32(0.1)})
+    saved.save(3, tree(1))
+    again = Checkpoints(tmp_path / "c", of={"rate": np.float32(0.1)}).restore(tree(0), pytest.fail)
+    assert problems.equal(again, tree(1))
+    assert isinstance(again["host"], np.ndarray)
+    again["host"][0] = 2  # the host's arrays are written in place
+
+
+def test_arrays_come_back_to_the_devices_they_were_on(tmp_path):
+    spread = jax.sharding.NamedSharding(devices.mesh(4), jax.sharding.PartitionSpec("lanes"))
+    value = {"a": jax.device_put(jnp.arange(8.0), spread)}
+    Checkpoints(tmp_path, of=0).save(1, value)
+    again = Checkpoints(tmp_path, of=0).restore(jax.tree.map(jnp.zeros_like, value), pytest.fail)
+    assert again["a"].sharding.is_equivalent_to(spread, 1)
+    np.testing.assert_array_equal(again["a"], value["a"])
+
+
+def test_nothing_there_gives_the_template(tmp_path):
+    template = tree()
+    assert Checkpoints(tmp_path / "absent", of=0).restore(template, pytest.fail) is template
+
+
+def test_only_the_newest_few_stay(tmp_path):
+    saved = Checkpoints(tmp_path, of=0)
+    for step in (1, 2, 10):
+        saved.save(step, tree(step))
+    assert saved.steps() == [2, 10]
+
+
+def files(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "delete", "seal", "empty"])
+def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(tmp_path, damage):
+    """Every single file of the newest checkpoint damaged in turn."""
+    original = tmp_path / "original"
+    saved = Checkpoints(original, of=0)
+    saved.save(1, tree(1))
+    saved.save(2, tree(2))
+    count = len(files(original / "2"))
+    for position in range(count):
+        copy = tmp_path / f"{damage}{position}"
+        shutil.copytree(original, copy)
+        victim = files(copy / "2")[position]
+        content = victim.read_bytes()
+        if damage == "truncate":
+            victim.write_bytes(content[: len(content) // 2])
+            if not content:
+                continue
+        elif damage == "flip":
+            if not content:
+                continue
+            victim.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        elif damage == "delete":
+            victim.unlink()
+        elif damage == "seal":
+            (copy / "2" / "seal.json").write_text("{}")
+        else:
+            shutil.rmtree(copy / "2")
+            (copy / "2").mkdir()
+        said = []
+        assert problems.equal(Checkpoints(copy, of=0).restore(tree(0), said.append), tree(1))
+        assert len(said) == 1
+        assert "damaged" in said[0]
+
+
+def test_both_damaged_begins_anew(tmp_path):
+    saved = Checkpoints(tmp_path, of=0)
+    for step in (1, 2):
+        saved.save(step, tree(step))
+        (tmp_path / str(step) / "seal.json").unlink()
+    said, template = [], tree()
+    assert saved.restore(template, said.append) is template
+    assert len(said) == 2
+
+
+def test_checkpoints_of_another_drive_or_other_code_are_refused(tmp_path):
+    Checkpoints(tmp_path, of={"rate": np.float32(0.1)}).save(1, tree())
+    with pytest.raises(UserError, match="other settings"):
+        Checkpoints(tmp_path, of={"rate": np.float32(0.2)}).restore(tree(), pytest.fail)
+    with pytest.raises(UserError, match="other code"):
+        Checkpoints(tmp_path, of={"rate": np.float32(0.1)}).restore({"a": jnp.ones(3)}, pytest.fail)
+
+
+def test_a_partial_left_by_a_kill_is_no_checkpoint(tmp_path):
+    saved = Checkpoints(tmp_path, of=0)
+    saved.save(1, tree(1))
+    shutil.copytree(tmp_path / "1", tmp_path / "2.partial")
+    assert saved.steps() == [1]
+    saved.save(2, tree(2))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_what_stood(tmp_path):
+    """A limit on file size stands in for the disk's."""
+    saved = Checkpoints(tmp_path, of=0)
+    saved.save(1, tree(1))
+    large = {**tree(2), "w": np.random.default_rng(0).normal(size=(400, 500))}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(UserError) as caught:
+            saved.save(2, large)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert str(caught.value) == f"cannot write checkpoint {tmp_path / '2'}: File too large"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1"]
+    assert problems.equal(saved.restore(tree(0), pytest.fail), tree(1))
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    with pytest.raises(UserError, match="cannot write checkpoint"):
+        Checkpoints(blocked / "c", of=0).save(1, tree())
+
+
+class Stop(Exception):
+    """Stands in for a kill between two segments."""
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_resumed_drive_ends_with_the_same_bits_and_tells_all_again(tmp_path, count):
+    lanes, (schedule, held_out) = (
+        sweep.grid({"learning_rate": [0.01, 0.1, 1e30, 0.03, 0.3]}, [0]),
+        problems.rows(epochs=8),
+    )
+    many = sweep.lanes(problems.run(), lanes.schedule, mesh=devices.mesh(count))
+
+    def go(workdir, stop_after=None):
+        seen = []
+
+        def observe(event):
+            seen.append(event)
+            if stop_after is not None and event.number == stop_after:
+                raise Stop
+
+        result = None
+        with contextlib.suppress(Stop):
+            result = training.drive(
+                many, lanes.hyper, lanes.key, problems.examples(), schedule, held_out=held_out, segment=5,
+                observe=[observe], workdir=workdir, name="adam", checkpoint_seconds=0,
+            )  # fmt: skip
+        return result, seen
+
+    straight, told = go(None)
+    for stop in (0, 3, 6):
+        workdir = tmp_path / str(stop)
+        go(workdir, stop)
+        resumed, again = go(workdir)
+        assert problems.equal(
+            resumed._replace(history=resumed.history._replace(seconds=0)),
+            straight._replace(history=straight.history._replace(seconds=0)),
+        )
+        assert [event.restored for event in again] == [number < stop for number in range(len(told))]
+        for a, b in zip(told, again, strict=True):
+            assert problems.equal(a._replace(seconds=0, restored=0), b._replace(seconds=0, restored=0))
