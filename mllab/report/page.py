@@ -135,7 +135,7 @@ _CSS = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-main { max-width: 46rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; overflow-wrap: break-word; }
+main { max-width: 48rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; overflow-wrap: break-word; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 1rem; }
 h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; padding-top: .6rem; border-top: 1px solid var(--rule); }
 p, ul { margin: .6rem 0; }
@@ -149,8 +149,8 @@ figcaption { color: var(--soft); font-size: .88rem; margin-top: .4rem; }
 .drawing svg { display: block; width: 100%; height: auto; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .92rem; min-width: 100%; }
-th, td { padding: .35rem .7rem; text-align: left; border-bottom: 1px solid var(--rule); white-space: nowrap; }
-thead th { vertical-align: bottom; border-bottom: 2px solid var(--soft); white-space: normal; min-width: 4.5rem; }
+th, td { padding: .35rem .5rem; text-align: left; border-bottom: 1px solid var(--rule); white-space: nowrap; }
+thead th { vertical-align: bottom; border-bottom: 2px solid var(--soft); white-space: normal; min-width: 4rem; }
 tbody th { font-weight: normal; position: sticky; left: 0; background: var(--paper); }
 tbody td.number { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace;
   font-size: .95em; white-space: pre; }
