@@ -28,7 +28,7 @@ INK, SOFT, FAINT = "#1a1a1a", "#555555", "#e3e3e3"
 EDGE = 8.0  # white border all around
 SAMPLE = 20.0  # length of the line drawn before a label
 LEADER = 12.0  # between the end of a curve and its label
-MAX_LABEL = 30  # characters; a longer name is cut
+MAX_LABEL = 24  # characters; a longer name is cut
 
 LOOK = {
     **{
@@ -109,15 +109,14 @@ def write_title(figure: Figure, title: str) -> float:
 
 def write_note(figure: Figure, notes: Sequence[str]) -> None:
     """Write what the reader must know to read the figure, small, at the very bottom; `note_height` tells its height."""
-    y = EDGE
-    for line in reversed(wrap("  ".join(notes), NOTE)):
-        write(figure, EDGE, y, line, NOTE, color=SOFT)
-        y += NOTE * 1.35
+    lines = wrap(" ".join(notes), NOTE)
+    for rank, line in enumerate(lines, start=1):
+        write(figure, EDGE, EDGE + (len(lines) - rank) * NOTE * 1.35, line, NOTE, color=SOFT)
 
 
 def note_height(notes: Sequence[str]) -> float:
     """Return how much room the notes take at the bottom."""
-    return EDGE + len(wrap("  ".join(notes), NOTE)) * NOTE * 1.35 + (4 if notes else 0)
+    return EDGE + len(wrap(" ".join(notes), NOTE)) * NOTE * 1.35 + (4 if notes else 0)
 
 
 def title_height(title: str) -> float:

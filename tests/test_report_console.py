@@ -1,0 +1,123 @@
+import io
+import re
+import subprocess
+import sys
+
+import pytest
+
+from mllab.report import console
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(console.time, "monotonic", clock)
+    return clock
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    return Terminal()
+
+
+def race(stream, clock, seconds_a_segment, segments=40, names=("sgd", "adam [bold]")):
+    with console.Progress(stream) as progress:
+        for name in names:
+            progress.task(name, total=22 * segments, lanes=24)
+            clock.now += 3.0  # compiling
+            for segment in range(segments):
+                clock.now += seconds_a_segment
+                progress.advance(22, best=0.9 + 0.001 * segment)
+
+
+@pytest.mark.parametrize(
+    ("seconds_a_segment", "most"),
+    [(0.001, 3), (0.1, 4), (1.0, 12), (100.0, 42)],  # a task: quick, seconds, a minute, an hour
+)
+def test_plain_lines_are_few(clock, seconds_a_segment, most):
+    stream = io.StringIO()
+    race(stream, clock, seconds_a_segment, names=["sgd"])
+    lines = stream.getvalue().splitlines()
+    assert 2 <= len(lines) <= most
+    assert lines[0] == "sgd: compiling"
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_a_plain_line_tells_rate_time_left_and_best(clock):
+    stream = io.StringIO()
+    race(stream, clock, 1.0)
+    lines = stream.getvalue().splitlines()
+    # From the first advance on, 22 steps a second: the compilation before it does not count.
+    assert lines[2] == "sgd:  20%  176/880 × 24 lanes, 528 lane-steps/s, 32 s left, best 0.907"
+    assert lines[-1] == "adam [bold]: 100%  880/880 × 24 lanes, 528 lane-steps/s, best 0.939"
+
+
+def test_a_task_that_resumes_or_stops_early_says_so(clock):
+    stream = io.StringIO()
+    with console.Progress(stream) as progress:
+        progress.task("sgd", total=100, completed=40)
+        clock.now += 1
+        progress.advance(10)
+        progress.task("adam", total=100)
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "sgd: compiling, resumed at step 40 of 100"
+    assert lines[1] == "sgd: stopped early: 50/100 steps"
+    assert lines[-1] == "adam: stopped early: 0/100 steps"
+
+
+def test_an_advance_needs_a_task():
+    with console.Progress(io.StringIO()) as progress, pytest.raises(RuntimeError, match="before task"):
+        progress.advance()
+
+
+def test_a_terminal_gets_bars_and_said_lines_above_them(terminal, clock):
+    with console.Progress(terminal) as progress:
+        progress.task("adam [bold]", total=10, lanes=3)
+        progress.say("the newest checkpoint is damaged")
+        clock.now += 1
+        progress.advance(10, best=0.5)
+    shown = terminal.getvalue()
+    assert "compiling" in shown
+    assert "━" in shown
+    assert "adam [bold]" in shown  # a name is no markup
+    assert "the newest checkpoint is damaged" in shown
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+def test_the_best_row_is_bold_on_a_terminal_and_colour_is_left_out_on_request(terminal, monkeypatch, no_color):
+    if no_color:
+        monkeypatch.setenv("NO_COLOR", "1")
+    with console.Progress(terminal) as progress:
+        progress.task("adam", total=1)
+        progress.advance(1)
+    console.table(["optimizer", "test"], [["sgd", 0.9], ["adam", 0.95]], best=1, stream=terminal)
+    assert "\x1b[1m* adam" in terminal.getvalue()
+    coloured = re.search(r"\x1b\[[\d;]*(3[0-7]|38|9[0-7])[\d;]*m", terminal.getvalue())
+    assert bool(coloured) is not no_color
+
+
+def test_a_piped_table_is_not_cut():
+    stream = io.StringIO()
+    console.table(["name", "value"], [["x" * 300, 1]], stream=stream)
+    assert "x" * 300 + "      1\n" in stream.getvalue()
+
+
+def test_the_console_comes_without_the_heavy_libraries():
+    command = "import mllab.report.console, sys; print({'matplotlib', 'jinja2', 'pandas'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
