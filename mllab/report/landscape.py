@@ -224,14 +224,12 @@ def cut(path: Path, a_grid: ArrayLike, b_grid: ArrayLike) -> Cut:
 
 def _inside(start: Floats, stop: Floats, low: Floats, high: Floats) -> tuple[float, float] | None:
     """Return which part of a segment, as fractions of its length, is inside the box; None where none is."""
-    enters, leaves = 0.0, 1.0
-    for way, room in zip(np.concatenate([start - stop, stop - start]), [*(start - low), *(high - start)], strict=True):
-        if way == 0 and room < 0:
-            return None
-        if way < 0:
-            enters = max(enters, room / way)
-        elif way > 0:
-            leaves = min(leaves, room / way)
+    ways, rooms = np.concatenate([start - stop, stop - start]), np.concatenate([start - low, high - start])
+    if np.any((ways == 0) & (rooms < 0)):
+        return None
+    with np.errstate(over="ignore"):  # a way too short to reach any border
+        enters = float((rooms[ways < 0] / ways[ways < 0]).max(initial=0.0))
+        leaves = float((rooms[ways > 0] / ways[ways > 0]).min(initial=1.0))
     return (enters, leaves) if enters <= leaves else None
 
 
