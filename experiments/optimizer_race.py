@@ -151,9 +151,11 @@ def run(
     examples = {"inputs": data.inputs.reshape(len(data.inputs), -1), "targets": data.targets}
     steps = epochs * -(-len(data.split.train) // batch_size)
 
-    with workdir.opened(), console.Progress() as progress:
+    racing.check(learning_rates, batch_size, len(data.split.train))  # before anything is written
+
+    with workdir.opened():
         environment = workdir.write_environment(data.sha256, mesh.size)
-        lines = Lines(workdir.path / "metrics.jsonl")
+        loaded = time.perf_counter()
 
         def observe(name: str, grid: sweep.Grid):
             progress.task(name, steps, lanes=len(grid.seed))
@@ -164,35 +166,32 @@ def run(
                 if isinstance(event, training.Notice):
                     progress.say(event.text)
                     return
-                for record in records(name, grid, event):
-                    lines.add(record)
-                lines.flush()
+                lines.add(records(name, grid, event))
                 best = max(best, float(np.nanmax(scores(event.held_out, data), initial=-math.inf)))
                 progress.advance(event.step - done, best=best)
                 done = event.step
 
             return [seen]
 
-        loaded = time.perf_counter()
-        raced = racing.race(
-            built,
-            examples,
-            data.split,
-            task=data.task,
-            names=names,
-            learning_rates=learning_rates,
-            seeds=seeds,
-            epochs=epochs,
-            batch_size=batch_size,
-            shared_batches=shared_batches,
-            settings=settings,
-            mesh=mesh,
-            observe=observe,
-            patience=patience,
-            workdir=workdir.path,
-            checkpoint_seconds=checkpoint_seconds,
-        )
-        lines.close()
+        with Lines(workdir.path / "metrics.jsonl") as lines, console.Progress() as progress:
+            raced = racing.race(
+                built,
+                examples,
+                data.split,
+                task=data.task,
+                names=names,
+                learning_rates=learning_rates,
+                seeds=seeds,
+                epochs=epochs,
+                batch_size=batch_size,
+                shared_batches=shared_batches,
+                settings=settings,
+                mesh=mesh,
+                observe=observe,
+                patience=patience,
+                workdir=workdir.path,
+                checkpoint_seconds=checkpoint_seconds,
+            )
         trained = time.perf_counter()
         summary = summarise(raced, data, described, epochs, batch_size, steps, target_score)
         write_report(workdir, summary, raced, data, environment)
@@ -295,6 +294,7 @@ def entry_summary(entry: racing.Entry, raced: racing.Race, data: Dataset, target
         "learning_rate": None if entry.best is None else raced.learning_rates[entry.best].item(),
         "validation": None if entry.best is None else interval(entry.score[entry.best]),
         "test": {name: interval(values) for name, values in tested(entry, data).items()},
+        "test_by_seed": tested(entry, data),
         "steps_to_target": racing.steps_to(entry, raced.steps, target).tolist(),
         "width": width and width._asdict(),
         "nonfinite": list(lanes(entry.nonfinite_step >= 0)),
@@ -366,7 +366,7 @@ def curve(entry: racing.Entry, raced: racing.Race) -> dict[str, Any]:
     return {
         "steps": raced.steps,
         "loss": band(entry.loss[:, best]),
-        "score": band(entry.score),
+        "score": np.clip(band(entry.score), 0 if raced.task == "classification" else None, 1),  # no score exceeds 1
         "diverged": ((entry.nonfinite_step >= 0) | entry.failed).sum(axis=1),
     }
 

@@ -8,14 +8,14 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from experiments.flags import ELSEWHERE
 from mllab.errors import UserError
@@ -33,6 +33,7 @@ def launch(main: Callable[[Sequence[str]], None]) -> None:
             print(f"error: {error}" if isinstance(error, UserError) else "interrupted", file=sys.stderr)
             sys.exit(1 if isinstance(error, UserError) else 130)
 
+    logging.set_verbosity(logging.WARNING)  # absl's default tells of every backend that is not there
     app.run(guarded)
 
 
@@ -141,37 +142,43 @@ class Workdir:
 
 
 class Lines:
-    """A file of JSON records, one a line, that is only ever appended to.
+    """A file of JSON records, one a line, that is only ever appended to; a context manager.
 
     After a resume the records that stand are told again; the file is cut back where one first differs.
     """
 
     def __init__(self, path: Path):
+        """Name the file."""
+        self.path = path
+
+    def __enter__(self) -> Self:
         """Open the file, at its first record."""
-        self.file = open(path, "a+b")  # noqa: SIM115 - closed by `close`
-        self.known = path.read_bytes().splitlines(keepends=True)
-        self.at, self.position = 0, 0
+        self.standing = self.path.read_bytes().splitlines(keepends=True)[::-1] if self.path.exists() else []
+        self.file = self.path.open("ab")
+        self.position = 0
+        return self
 
-    def add(self, record: Mapping[str, Any]) -> None:
-        """Append a record, unless it stands there already."""
-        line = (json.dumps(finite(record), allow_nan=False) + "\n").encode()
-        if self.known and self.at < len(self.known):
-            if self.known[self.at] == line:
-                self.at, self.position = self.at + 1, self.position + len(line)
-                return
-            self.file.truncate(self.position)
-            self.known = []
-        self.file.write(line)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Cut off what was not told again, unless the run broke off, and close."""
+        if kind is None:
+            self._cut()
+        self.file.close()
 
-    def flush(self) -> None:
-        """Hand what was added to the system."""
+    def add(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Append records, but for those that stand there already, and hand them to the system."""
+        for record in records:
+            line = (json.dumps(finite(record), allow_nan=False) + "\n").encode()
+            if self.standing and self.standing[-1] == line:
+                self.position += len(self.standing.pop())
+            else:
+                self._cut()
+                self.file.write(line)
         self.file.flush()
 
-    def close(self) -> None:
-        """Cut off what was not told again, and close."""
-        if self.known and self.at < len(self.known):
+    def _cut(self) -> None:
+        if self.standing:
             self.file.truncate(self.position)
-        self.file.close()
+            self.standing = []
 
 
 def finite(value: Any) -> Any:

@@ -33,7 +33,7 @@ def user_cache() -> Path:
 
 def cache_compilations() -> None:
     """Keep compiled programs in the user's cache folder, so that a second start compiles nothing again."""
-    if not jax.config.jax_compilation_cache_dir:  # the user's own choice stands
+    if not jax.config.values["jax_compilation_cache_dir"]:  # the user's own choice stands
         jax.config.update("jax_compilation_cache_dir", str(user_cache() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

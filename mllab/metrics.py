@@ -30,7 +30,7 @@ class Interval(NamedTuple):
     mean: float
     low: float
     high: float
-    count: int
+    seeds: int
 
 
 def interval(values: np.ndarray) -> Interval:

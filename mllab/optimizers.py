@@ -231,6 +231,8 @@ def build(
     if weight_decay is not None and not decays:
         optimizer = _with_penalty(optimizer, weight_decay)
     if clip_norm is not None:
+        if isinstance(clip_norm, int | float) and not clip_norm > 0:
+            raise UserError(f"clip_norm = {clip_norm}: gradients are clipped to a positive norm, or not at all (None)")
         optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
     return optimizer
 

@@ -24,9 +24,12 @@ CLOSE = 0.01  # a learning rate is close to the best within one percentage point
 class Split(Protocol):
     """Row ids [M] for training, choosing and reporting."""
 
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
+    @property
+    def train(self) -> np.ndarray: ...  # noqa: D102
+    @property
+    def validation(self) -> np.ndarray: ...  # noqa: D102
+    @property
+    def test(self) -> np.ndarray: ...  # noqa: D102
 
 
 class Entry(NamedTuple):
@@ -120,9 +123,7 @@ def race(
     Raises:
         UserError: a rate that is not positive and finite, or what the pieces refuse.
     """
-    rates = np.sort(np.asarray(learning_rates, np.float64))
-    if rates.size == 0 or not (np.isfinite(rates).all() and rates[0] > 0) or len(np.unique(rates)) != rates.size:
-        raise UserError(f"learning rates {', '.join(f'{rate:g}' for rate in rates)}: give positive numbers, each once")
+    rates = check(learning_rates, batch_size, len(split.train))
     mesh = mesh or devices.mesh(1)
     grid = sweep.grid({"learning_rate": rates}, seeds)
     schedule = training.minibatches(split.train, batch_size, epochs, seeds[:1] if shared_batches else seeds)
@@ -166,6 +167,20 @@ def race(
             chosen = {name: _by_rate(np.asarray(values), rates.size)[entry.best] for name, values in scores.items()}
             entries[position] = entry._replace(test=chosen)
     return Race(entries, task, rates, np.asarray(seeds), result.history.step, chance)
+
+
+def check(learning_rates: Sequence[float], batch_size: int, rows: int) -> np.ndarray:
+    """Return the rates [R], ascending.
+
+    Raises:
+        UserError: a rate that is not positive and finite or is given twice, or a batch larger than the training rows.
+    """
+    rates = np.sort(np.asarray(learning_rates, np.float64))
+    if rates.size == 0 or not (np.isfinite(rates).all() and rates[0] > 0) or len(np.unique(rates)) != rates.size:
+        raise UserError(f"learning rates {', '.join(f'{rate:g}' for rate in rates)}: give positive numbers, each once")
+    if batch_size > rows:
+        raise UserError(f"batch_size = {batch_size} is larger than the {rows} training rows: make it smaller")
+    return rates
 
 
 def _by_rate(lanes: np.ndarray, rates: int) -> np.ndarray:

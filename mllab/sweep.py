@@ -28,7 +28,7 @@ class Grid(NamedTuple):
     seed: np.ndarray  # [L]
 
 
-def grid(hyper: Mapping[str, Sequence[float]], seeds: Sequence[int]) -> Grid:
+def grid(hyper: Mapping[str, Sequence[float] | np.ndarray], seeds: Sequence[int]) -> Grid:
     """Return the lanes of all combinations of `hyper` and `seeds`: L = product of their lengths.
 
     Raises:

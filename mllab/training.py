@@ -155,12 +155,12 @@ def supervised(
     return Run(start, advance, score)
 
 
-def mean(losses: Array, weight: Array) -> Array:
+def mean(losses: Array, weight: Array | np.ndarray) -> Array:
     """Return the weighted mean of losses [B]; a batch of padding alone gives 0."""
     return jnp.sum(losses * weight) / jnp.maximum(jnp.sum(weight), jnp.finfo(losses.dtype).tiny)
 
 
-def gather(examples: Examples, ids: Array) -> Examples:
+def gather(examples: Examples, ids: Array | np.ndarray) -> Examples:
     """Return the examples of these rows; ids are valid by construction."""
     return jax.tree.map(lambda array: jnp.asarray(array).at[ids].get(mode="promise_in_bounds"), examples)
 
@@ -291,7 +291,8 @@ def drive(
         state, losses = advance(hyper, state, examples, rows)
         metrics = score(hyper, state, examples, held_out)
         kept, better = keep(metrics["loss"], record.kept_loss, state, kept)
-        record.add(first, *jax.device_get((losses, metrics, better)), seconds=time.perf_counter() - began)
+        losses, metrics, better = jax.device_get((losses, metrics, better))
+        record.add(first, losses, metrics, better, time.perf_counter() - began)
         tell(record.segment(number, ends, restored=False))
         if saved and time.monotonic() - written >= checkpoint_seconds:
             saved.save(number + 1, Memory(state, kept, record))

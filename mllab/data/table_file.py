@@ -135,8 +135,8 @@ def _check_rows(path: Path, text: str, delimiter: str) -> tuple[list[str], list[
             elif len(row) != len(names):
                 cells = "1 cell" if len(row) == 1 else f"{len(row)} cells"
                 raise UserError(
-                    f"{path}: row {i + 2} has {cells} where the header names {len(names)} columns; mend it (a cell that "
-                    "holds the separator needs quotes, and every quote must be closed)"
+                    f"{path}: row {i + 2} has {cells} where the header names {len(names)} columns; mend it (a cell "
+                    "that holds the separator needs quotes, and every quote must be closed)"
                 )
     except csv.Error as error:
         raise UserError(f"{path}: line {reader.line_num} cannot be read: {error}") from None

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from mllab.training import Model
-from mllab.types import Inputs
+from mllab.types import Inputs, Params
 
 TRAINING = {"train": True, "training": True, "deterministic": False, "use_running_average": False}
 
@@ -48,20 +48,22 @@ def nnx(make: Callable[[Any], Any]) -> Model:
     """
     from flax import nnx as flax_nnx  # here: it takes longer to import than all of mllab
 
-    graph = flax_nnx.split(flax_nnx.eval_shape(lambda: make(flax_nnx.Rngs(0))))[0]
+    graph = flax_nnx.graphdef(flax_nnx.eval_shape(lambda: make(flax_nnx.Rngs(0))))
+
+    def parts(module: Any) -> tuple[Params, Any]:
+        return flax_nnx.state(module, flax_nnx.Param), flax_nnx.state(module, flax_nnx.Not(flax_nnx.Param))
 
     def init(key):
-        _, params, kept = flax_nnx.split(make(flax_nnx.Rngs(key)), flax_nnx.Param, ...)
-        return params, kept
+        return parts(make(flax_nnx.Rngs(key)))
 
     def apply(params, extra, inputs, key):
-        module = flax_nnx.merge(graph, params, extra)
+        module = flax_nnx.merge(graph, params, extra, copy=True)  # NNX writes in place: into its own copy
         if key is None:
             module.eval()
             return module(inputs), extra
         module.train()
         flax_nnx.reseed(module, default=key, dropout=key)
         outputs = module(inputs)
-        return outputs, flax_nnx.split(module, flax_nnx.Param, ...)[2]
+        return outputs, parts(module)[1]
 
     return Model(init, apply)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mllab.report.page import Bullets, Code, Definitions, Figure, Page, Section
 from mllab.report.table import Table, number
 
 Summary = Mapping[str, Any]
@@ -74,16 +75,26 @@ def _decades(width: Mapping[str, Any] | None) -> str | None:
 def lost_lanes(summary: Summary) -> list[str]:
     """Return a line for each optimizer and rate that lost lanes: which seeds, how, and when."""
     lines = []
+    seeds = len(summary["seeds"])
     for entry in summary["optimizers"]:
-        by_rate: dict[float, list[str]] = {}
-        for lane in entry["nonfinite"]:
-            by_rate.setdefault(lane["learning_rate"], []).append(
-                f"seed {lane['seed']} non-finite from step {lane['step']}"
-            )
-        for lane in entry["failed"]:
-            by_rate.setdefault(lane["learning_rate"], []).append(f"seed {lane['seed']} failed")
-        lines += [f"{entry['optimizer']} at {rate:.2g}: {', '.join(how)}" for rate, how in sorted(by_rate.items())]
+        for rate in summary["learning_rates"]:
+            parts = []
+            gone = [lane for lane in entry["nonfinite"] if lane["learning_rate"] == rate]
+            failed = [lane for lane in entry["failed"] if lane["learning_rate"] == rate]
+            if gone:
+                steps = ", ".join(str(lane["step"]) for lane in gone)
+                parts.append(f"non-finite from step {steps} ({_which(gone, seeds)})")
+            if failed:
+                parts.append(f"failed: no better than chance ({_which(failed, seeds)})")
+            if parts:
+                lines.append(f"{entry['optimizer']} at {rate:.2g}: {'; '.join(parts)}")
     return lines
+
+
+def _which(lanes: Sequence[Mapping[str, Any]], seeds: int) -> str:
+    if len(lanes) == seeds:
+        return "every seed" if seeds > 1 else "its seed"
+    return f"seed{'s' if len(lanes) > 1 else ''} {', '.join(str(lane['seed']) for lane in lanes)}"
 
 
 def answer(summary: Summary) -> str:
@@ -136,7 +147,7 @@ def figures(summary: Summary, curves: Mapping[str, Mapping[str, np.ndarray]], fo
             draw.Series(
                 entry["optimizer"],
                 rates,
-                *curves[entry["optimizer"]]["score"],
+                *curves[entry["optimizer"]]["score"][:3],
                 best=entry["learning_rate"],
                 diverged=curves[entry["optimizer"]]["diverged"],
             )
@@ -151,3 +162,67 @@ def figures(summary: Summary, curves: Mapping[str, Mapping[str, np.ndarray]], fo
         draw.save(by_rate, folder / "score_by_learning_rate.svg"),
         draw.save(loss, folder / "loss_by_step.svg"),
     ]
+
+
+def page(summary: Summary, drawn: Sequence[Path], environment: Mapping[str, Any], command: str) -> Page:
+    """Return the race's page.
+
+    Args:
+        summary: see `race_table`.
+        drawn: what `figures` returned.
+        environment: what environment.json holds.
+        command: what repeats the run.
+    """
+    data, rows = summary["dataset"], summary["dataset"]["rows"]
+    seeds, rates = len(summary["seeds"]), summary["learning_rates"]
+    by_rate, by_step = drawn
+    lost = lost_lanes(summary)
+    how = {
+        "data set": [
+            f"{data['name']}: {data['task']} of {data['target']}",
+            *([f"{len(data['classes'])} classes"] if data["classes"] else []),
+            *data["notes"],
+        ],
+        "rows": f"{rows['train']:,} to train, {rows['validation']:,} to choose, {rows['test']:,} to report",
+        "source": [
+            line for line in (data["citation"], f"licence: {data['licence']}" if data["licence"] else "") if line
+        ],
+        "sha256": [f"{name} {digest}" for name, digest in environment["data"].items()],
+        "model": summary["model"],
+        "training": f"{summary['epochs']} epochs, batch {summary['batch_size']}: {summary['steps']:,} steps a lane",
+        "lanes": f"{len(summary['optimizers'])} optimizers × {len(rates)} learning rates "
+        f"({rates[0]:.2g} to {rates[-1]:.2g}) × {seeds} seeds",
+        "chosen by": f"mean validation {summary['score']['label']} over seeds; a rate that lost a lane is not eligible",
+        "kept params": "those of each lane's least validation loss",
+        "chance": f"a validation loss of {summary['chance_loss']:.3g}: a lane that ends no better has failed",
+        "versions": ", ".join(f"{name} {version}" for name, version in environment["versions"].items()),
+        "devices": f"{environment['devices']['count']} × {environment['devices']['kind']} "
+        f"({environment['devices']['platform']})",
+        "code": environment["git_commit"] or "not a git checkout",
+    }
+    return Page(
+        title=f"Optimizer race: {summary['model']} on {data['name']}",
+        question=f"Which optimizer, at which learning rate, trains {summary['model']} best on {data['name']}, "
+        "and how much does the rate matter?",
+        answer=answer(summary),
+        sections=[
+            Section("The result", [race_table(summary)]),
+            Section(
+                "Learning rates",
+                [
+                    Figure(
+                        by_rate,
+                        alt=f"Validation {summary['score']['label']} against learning rate, one curve an optimizer",
+                        caption="A wide plateau forgives a wrong guess; a peak does not.",
+                    )
+                ],
+            ),
+            Section(
+                "Training",
+                [Figure(by_step, alt="Validation loss against the step, one curve an optimizer at its best rate")],
+            ),
+            Section("Lanes that were lost", [Bullets(lost) if lost else "None: every lane stayed finite and learned."]),
+            Section("How it was run", [Definitions({name: value for name, value in how.items() if value})]),
+            Section("Repeat it", [Code(command), "On the same versions and devices it ends with the same bits."]),
+        ],
+    )
