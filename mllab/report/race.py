@@ -129,13 +129,9 @@ def figures(summary: Summary, curves: Mapping[str, Mapping[str, np.ndarray]], fo
 
     seeds, score = len(summary["seeds"]), summary["score"]
     rates = np.asarray(summary["learning_rates"])
-    shown = [entry for entry in summary["optimizers"] if entry["learning_rate"]]
+    shown = [(entry, curves[entry["optimizer"]]) for entry in summary["optimizers"] if entry["learning_rate"]]
     loss = draw.curves(
-        [
-            draw.Series(entry["optimizer"], one["steps"], *one["loss"])
-            for entry in shown
-            for one in [curves[entry["optimizer"]]]
-        ],
+        [draw.Series(entry["optimizer"], one["steps"], **_band(one["loss"])) for entry, one in shown],
         title=f"Validation loss of {summary['model']} on {summary['dataset']['name']}, each at its best learning rate",
         x_label="step",
         y_label=f"validation loss ({score['loss_unit']}, log scale)",
@@ -147,7 +143,7 @@ def figures(summary: Summary, curves: Mapping[str, Mapping[str, np.ndarray]], fo
             draw.Series(
                 entry["optimizer"],
                 rates,
-                *curves[entry["optimizer"]]["score"][:3],
+                **_band(curves[entry["optimizer"]]["score"]),
                 best=entry["learning_rate"],
                 diverged=curves[entry["optimizer"]]["diverged"],
             )
@@ -162,6 +158,10 @@ def figures(summary: Summary, curves: Mapping[str, Mapping[str, np.ndarray]], fo
         draw.save(by_rate, folder / "score_by_learning_rate.svg"),
         draw.save(loss, folder / "loss_by_step.svg"),
     ]
+
+
+def _band(bounds: np.ndarray) -> dict[str, Any]:
+    return dict(zip(("mean", "low", "high"), bounds, strict=True))
 
 
 def page(summary: Summary, drawn: Sequence[Path], environment: Mapping[str, Any], command: str) -> Page:

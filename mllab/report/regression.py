@@ -20,6 +20,7 @@ Paths = Mapping[str, Mapping[str, np.ndarray]]
 GRID = 97  # points on a side of the loss surface
 MISSES = 4  # lines that stand apart from the closed form's, at most
 DEEP = 1e-6  # how far below the first ones gradients and velocities are drawn
+FAR = 10.0  # steps whose loss exceeds the first so many times are left out of curves
 
 # A figure holds five paths; more cannot be told apart.
 FAMILIES: Mapping[str, Sequence[str]] = {
@@ -190,9 +191,11 @@ def _steps(summary: Summary, paths: Paths, title: str):
     """Draw parameters, gradients, velocities, loss and distance against the step."""
     labels, best = summary["labels"], summary["closed_form"][0]
     steps = np.arange(summary["steps"] + 1)
+    near = {name: path["loss"] <= FAR * path["loss"][0] for name, path in paths.items()}
 
     def panel(label: str, of: Callable[[Mapping[str, np.ndarray]], np.ndarray], *, log: bool = False) -> draw.Panel:
-        return draw.Panel(label, [draw.Series(name, steps, of(path)) for name, path in paths.items()], log)
+        curves = {name: np.where(near[name], of(path), np.nan) for name, path in paths.items()}
+        return draw.Panel(label, [draw.Series(name, steps, curve) for name, curve in curves.items()], log)
 
     def size(label: str, quantity: str) -> draw.Panel:
         """Show how large a quantity is, as far down as it means something."""
@@ -204,6 +207,11 @@ def _steps(summary: Summary, paths: Paths, title: str):
 
         return panel(f"{label}, log scale", seen, log=True)
 
+    lost = (
+        ""
+        if all(each.all() for each in near.values())
+        else f" So are steps whose loss is above {FAR:g} times the first."
+    )
     return draw.against_step(
         [
             panel(labels["a"], lambda path: path["a"]),
@@ -220,7 +228,7 @@ def _steps(summary: Summary, paths: Paths, title: str):
             ),
         ],
         title=f"{title}, step by step",
-        note="Gradients and velocities below a millionth of the first are left out: there, rounding shows.",
+        note=f"Gradients and velocities below a millionth of the first are left out: there, rounding shows.{lost}",
     )
 
 
