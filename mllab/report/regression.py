@@ -20,7 +20,7 @@ Paths = Mapping[str, Mapping[str, np.ndarray]]
 GRID = 97  # points on a side of the loss surface
 MISSES = 4  # lines that stand apart from the closed form's, at most
 DEEP = 1e-6  # how far below the first ones gradients and velocities are drawn
-FAR = 10.0  # steps whose loss exceeds the first so many times are left out of curves
+FAR = 1000.0  # steps whose loss exceeds the first so many times are left out of curves
 
 # A figure holds five paths; more cannot be told apart.
 FAMILIES: Mapping[str, Sequence[str]] = {
@@ -146,17 +146,15 @@ def figures(
 def _lines(summary: Summary, paths: Paths, x: np.ndarray, y: np.ndarray):
     """Draw the data, the closed form's line, and the optimizers' lines that one can tell from it."""
     ends, best = np.array([x.min(), x.max()]), summary["closed_form"][0]
+    least = best["a"] * ends + best["b"]
     fitted = {name: path["a"][-1] * ends + path["b"][-1] for name, path in paths.items()}
-    miss = {name: np.abs(line - best["a"] * ends - best["b"]).max() / np.ptp(y) for name, line in fitted.items()}
-    apart = sorted((name for name in miss if not miss[name] < 0.01), key=lambda name: -miss[name])
-    shown = apart[:MISSES]
-    series = [
-        draw.Series("closed form", ends, best["a"] * ends + best["b"], name="closed_form"),
-        *(draw.Series(name, ends, fitted[name]) for name in shown),
-    ]
-    together = len(paths) - len(apart)
-    note = f"{together} of {len(paths)} optimizers' lines lie on the closed form's (within 1% of the range of y)"
-    unseen = f"; of the {len(apart)} others the {MISSES} worst are drawn." if len(apart) > MISSES else "."
+    miss = {name: np.abs(line - least).max() / np.ptp(y) for name, line in fitted.items() if np.isfinite(line).all()}
+    apart = sorted((name for name in miss if miss[name] >= 0.01), key=lambda name: -miss[name])
+    series = [draw.Series("closed form", ends, least, name="closed_form")]
+    series += [draw.Series(name, ends, fitted[name]) for name in apart[:MISSES]]
+    note = f"{len(miss) - len(apart)} of {len(paths)} optimizers' lines lie within 1% of the closed form's"
+    note += f"; of the {len(apart)} others the {MISSES} worst are drawn" if len(apart) > MISSES else ""
+    note += f"; {len(paths) - len(miss)} went non-finite." if len(miss) < len(paths) else "."
     return draw.fitted_line(
         x,
         y,
@@ -164,7 +162,7 @@ def _lines(summary: Summary, paths: Paths, x: np.ndarray, y: np.ndarray):
         title=f"y = {best['a']:.4g} x + {best['b']:.4g}: the line of least squares",
         x_label=summary["labels"]["x"],
         y_label=summary["labels"]["y"],
-        note=note + unseen,
+        note=note,
     )
 
 
@@ -210,7 +208,7 @@ def _steps(summary: Summary, paths: Paths, title: str):
     lost = (
         ""
         if all(each.all() for each in near.values())
-        else f" So are steps whose loss is above {FAR:g} times the first."
+        else f" So are steps whose loss is above {FAR:,g} times the first."
     )
     return draw.against_step(
         [
