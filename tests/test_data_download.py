@@ -1,5 +1,6 @@
 """Downloads against a local server that misbehaves in every way a real one does."""
 
+import errno
 import hashlib
 import socket
 import threading
@@ -124,15 +125,12 @@ def test_unwritable_destination_is_named(server, tmp_path):
         fetch(f"{server}/good", tmp_path / "file" / "mnist" / "a", sha256=SHA256, size=len(CONTENT))
 
 
-def test_full_disk_is_named(server, tmp_path, monkeypatch):
-    import errno
-
-    from mllab.data import download
-
+@pytest.mark.parametrize("failing", ["mllab.data.download._stream", "os.replace"])
+def test_full_disk_is_named(server, tmp_path, monkeypatch, failing):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(download, "_stream", full)
+    monkeypatch.setattr(failing, full)
     with pytest.raises(UserError, match=r"cannot write .*file: No space left on device"):
         fetch(f"{server}/good", tmp_path / "file", sha256=SHA256, size=len(CONTENT))
     assert not list(tmp_path.iterdir())

@@ -109,6 +109,7 @@ def test_image_set(tmp_path):
     assert dataset.inputs.shape == (39, 2, 2, 1)
     assert dataset.inputs.dtype == np.float32
     np.testing.assert_allclose(dataset.inputs[1].ravel(), np.array([4, 5, 6, 7]) / 255, rtol=1e-6)
+    np.testing.assert_allclose(dataset.inputs[37].ravel(), np.array([4, 5, 6, 7]) / 255, rtol=1e-6)
     np.testing.assert_array_equal(dataset.targets, [*(np.arange(36) % 3), 0, 1, 2])
     np.testing.assert_array_equal(dataset.split.test, [36, 37, 38])
     np.testing.assert_array_equal(np.bincount(dataset.targets[dataset.split.validation]), [2, 2, 2])

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import gzip
 import io
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -144,6 +145,7 @@ def test_any_damage_raises_only_user_errors(tmp_path_factory, data):
         ("size,price\n", "price", "names its columns but holds no rows"),
         ("size,price\n1,2\n3,4.5\n", "price", r"t.csv: too few rows \(2\)"),
         (GOOD, "prise", "unknown column 'prise': did you mean 'price'"),
+        ('x,"two\nlines",y\n1,2,3\n', "price", "unknown column 'price': .*known: x, two lines, y"),
         (GOOD + "1,2,a\n", "price", "row 32 has 3 cells where the header names 4"),
         (GOOD + "\n\n1,2,a,3,4\n", "price", "row 34 has 5 cells where the header names 4"),
         (GOOD.replace("\n2,", '\n"2,'), "price", "row 4 has 1 cell where the header names 4"),
@@ -281,6 +283,33 @@ def test_what_was_done_is_noted(tmp_path):
     ]
     assert list(dataset.sha256) == ["t.csv"]
     assert dataset.name == "t.csv"
+
+
+def test_columns_that_training_rows_leave_idle_are_dropped(tmp_path):
+    train = set(load(write(tmp_path, lines("x,y", 30, lambda i: f"{i},{i / 4}")), target="y").split.train.tolist())
+    table = lines(
+        "x,same,same_text,empty,y",
+        30,
+        lambda i: f"{i},7,only,,{i / 4}" if i in train else f"{i},{i},{'pq'[i % 2]},{i},{i / 4}",
+    )
+    dataset = load(write(tmp_path, table), target="y")
+    assert dataset.features == ("x",)
+    assert dataset.notes == (
+        "dropped 'same': it is 7 in every training row",
+        "dropped 'same_text': it is 'only' in every training row",
+        "dropped 'empty': it is empty in every training row",
+    )
+
+
+def test_few_rows_keep_two_categories(tmp_path):
+    dataset = load(write(tmp_path, lines("kind,y", 5, lambda i: f"{'ab'[i // 3]},{i / 4}")), target="y")
+    assert dataset.features == ("kind=a", "kind=b")
+
+
+def test_without_pandas(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UserError, match=r"needs pandas, which is not installed: pip install 'mllab\[experiments\]'"):
+        load(write(tmp_path, GOOD), target="price")
 
 
 def test_huge_numbers_are_standardised(tmp_path):

@@ -87,7 +87,6 @@ def _csv(path: Path, content: bytes) -> "tuple[list[str], pd.DataFrame, np.ndarr
             sep=delimiter,
             header=0,
             names=range(len(names)),
-            index_col=False,
             skipinitialspace=True,
             skip_blank_lines=False,  # they count
             low_memory=False,
@@ -126,7 +125,7 @@ def _check_rows(path: Path, text: str, delimiter: str) -> tuple[list[str], list[
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     blank = []
     try:
-        names = [name.strip() for name in next(reader)]
+        names = [" ".join(name.split()) for name in next(reader)]  # a quoted name may run over lines
         if not any(names):
             raise UserError(f"{path}: row 1 is blank where it should name the columns")
         for i, row in enumerate(reader):
