@@ -32,6 +32,7 @@ def test_a_lane_written_again_doubles_nothing_and_repeats_its_bytes(tmp_path):
     first = events.write(tmp_path, whole).read_bytes()
     second = events.write(tmp_path, whole).read_bytes()
     assert first == second
+    assert (tmp_path / "events.out.tfevents.0.mllab").exists()  # the same name in every process
     assert len(list(tmp_path.iterdir())) == 1
     assert [point.step for point in read(tmp_path)["loss"]] == list(range(6))
 

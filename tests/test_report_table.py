@@ -104,6 +104,13 @@ def test_no_cell_breaks_the_table(rows):
     assert all(line.isprintable() for line in lines)
 
 
+def test_a_long_caption_is_as_wide_as_its_table():
+    lines = Table(["name", "value"], [["x" * 70, 1]], caption="many words " * 30).lines()
+    assert len(lines) > 6
+    assert max(map(len, lines[3:])) <= len(lines[1])
+    assert " ".join(lines[3:]) == ("many words " * 30).strip()
+
+
 def test_a_short_row_is_refused():
     with pytest.raises(ValueError, match="row 1 has 1 cells for 2 columns"):
         Table(["a", "b"], [[1, 2], [3]])

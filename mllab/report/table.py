@@ -4,10 +4,12 @@ import math
 import numbers
 import re
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 BLANK = "—"  # no figure: a lane without an interval, a row without a best rate
+NARROWEST = 60  # characters; a caption is as wide as its table, or this
 BEST = "* "  # marks the best row without colour
 
 _NUMBER = r"[-−+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"
@@ -62,7 +64,7 @@ class Table:
             line([_one_line(name) for name in self.columns], ""),
             " " * len(margin) + rule,
             *body,
-            *([self.caption] if self.caption else []),
+            *textwrap.wrap(self.caption or "", max(len(margin + rule), NARROWEST)),
         ]
 
     def _cells_by_column(self) -> list[list[str]]:
