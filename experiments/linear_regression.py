@@ -36,8 +36,9 @@ from mllab.report import regression as report
 from mllab.report.atomic import write_bytes
 from mllab.types import Array
 
-for name in ("dataset", "optimizers", "workdir"):
-    flags.declare_key_flag(name)
+flags.declare_key_flag("dataset")
+flags.declare_key_flag("optimizers")
+flags.declare_key_flag("workdir")
 RATES = flags.DEFINE_list(
     "rates",
     [],
@@ -56,7 +57,7 @@ class Problem(NamedTuple):
     x: np.ndarray  # [N]
     y: np.ndarray  # [N]
     labels: Mapping[str, str]  # of x, y, a, b and the loss, with their units
-    rates: Mapping[str, float]  # of 1, 2, 3, 5, 7 times a power of ten, those of least loss whose path stays in sight
+    rates: Mapping[str, float]  # found by trial: a small loss at the end, and a path that stays in sight
 
 
 def line(noise_seed: int) -> Problem:
