@@ -5,6 +5,7 @@ made, with the params that each lane kept: those of its least validation loss.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -146,6 +147,13 @@ def race(
 
     runs = {name: sweep.lanes(make(optimizer(name)), grid.schedule, mesh=mesh, group=group) for name in names}
     entries = []
+    given: dict[str, Any] = {"held_out": validation, "segment": steps // epochs}
+    with ThreadPoolExecutor(devices.cores()) as pool:
+        list(
+            pool.map(
+                lambda run: training.compile_ahead(run, grid.hyper, grid.key, placed, schedule, **given), runs.values()
+            )
+        )
     for name, run in runs.items():
         result = training.drive(
             run,
@@ -153,8 +161,7 @@ def race(
             grid.key,
             placed,
             schedule,
-            held_out=validation,
-            segment=steps // epochs,
+            **given,
             observe=observe(name, grid),
             name=name,
             **drive,
@@ -239,5 +246,6 @@ def best_params(entry: Entry) -> Params:
     """Return the params of the chosen rate's best lane on validation rows, as published: no leading axis."""
     rates, best = entry.score.shape[0], entry.best
     lane = int(entry.score[best].argmax()) * rates + best
-    state = jax.tree.map(lambda leaf: leaf[lane], entry.result.kept)
+    kept = entry.result.kept._replace(key=None)  # typed keys stay on the device
+    state = jax.tree.map(lambda leaf: np.asarray(leaf)[lane], kept)
     return optimizers.evaluation_params(state.optimizer, state.params)

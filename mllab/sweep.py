@@ -45,7 +45,7 @@ def grid(hyper: Mapping[str, Sequence[float] | np.ndarray], seeds: Sequence[int]
     each = math.prod(values.size for values in axes.values())
     schedule = np.repeat(np.arange(len(seeds), dtype=np.int32), each)
     seed = np.asarray(seeds)[schedule]
-    return Grid(flat, jax.vmap(jax.random.key)(seed), schedule, seed)
+    return Grid(flat, jax.jit(jax.vmap(jax.random.key))(seed), schedule, seed)
 
 
 def lanes(run: Run, schedule: np.ndarray, *, mesh: Mesh | None = None, group: int | None = None) -> Run:
@@ -83,6 +83,8 @@ def lanes(run: Run, schedule: np.ndarray, *, mesh: Mesh | None = None, group: in
         """Apply `function(lane, shared)` to all lanes: over the devices, over groups on each, vmapped in each."""
 
         def local(lane, shared):
+            if size == 1:
+                return jax.lax.map(lambda one: function(one, shared), lane)
             groups = jax.tree.map(lambda a: a.reshape(-1, size, *a.shape[1:]), lane)
             out = jax.lax.map(lambda each: jax.vmap(function, (0, None))(each, shared), groups)
             return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), out)
@@ -95,8 +97,9 @@ def lanes(run: Run, schedule: np.ndarray, *, mesh: Mesh | None = None, group: in
         return rows if rows.ids.ndim == 2 else jax.tree.map(lambda a: jnp.asarray(a)[index], rows)
 
     def start(hyper, key):
-        total, size = layout(hyper, key)
-        return spread(lambda lane, _: run.start(*lane), pad((hyper, key), total), (), size)
+        total, _ = layout(hyper, key)
+        # One lane at a time: it takes no time to run, and random draws compile faster unbatched.
+        return spread(lambda lane, _: run.start(*lane), pad((hyper, key), total), (), size=1)
 
     def advance(hyper, state, examples, rows):
         total, size = layout(hyper, state.key)

@@ -273,7 +273,8 @@ def drive(
 
     state = start(hyper, key)
     scored = jax.eval_shape(score, hyper, state, examples, held_out)
-    memory = Memory(state, jax.tree.map(jnp.copy, state), Record.empty(len(ends), scored))
+    # The first of `kept` is a start of its own, not a copy: `advance` takes over the buffers that it is given.
+    memory = Memory(state, start(hyper, key), Record.empty(len(ends), scored))
     saved = Checkpoints(workdir / "checkpoints" / name, of=(hyper, key, schedule, held_out)) if workdir else None
     if saved:
         memory = saved.restore(memory, lambda text: tell(Notice(text)))
@@ -359,6 +360,25 @@ class Memory(NamedTuple):
     state: State
     kept: State
     record: Record
+
+
+def compile_ahead(
+    run: Run, hyper: Hyper, key: Key, examples: Examples, schedule: Rows, *, held_out: Rows, segment: int
+) -> None:
+    """Compile what `drive` with the same arguments will call, and run nothing; XLA lets threads do so side by side."""
+    start, advance, score, keep = _compiled(run)
+    placed = start.lower(hyper, key).compile().output_shardings
+    state = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        jax.eval_shape(start, hyper, key),
+        placed,
+    )
+    rows = Rows(*(array[..., :segment, :] for array in schedule))
+    advance.lower(hyper, state, examples, rows).compile()
+    metrics = score.lower(hyper, state, examples, held_out)
+    least = jax.ShapeDtypeStruct(metrics.out_info["loss"].shape, np.float32)
+    loss = jax.ShapeDtypeStruct(least.shape, least.dtype, sharding=metrics.compile().output_shardings["loss"])
+    keep.lower(loss, least, state, state).compile()
 
 
 def _compiled(run: Run) -> tuple[Callable, Callable, Callable, Callable]:

@@ -12,7 +12,7 @@ from flax import struct
 
 from mllab.errors import UserError
 from mllab.models import initializers
-from mllab.models.initializers import Initializer
+from mllab.models.initializers import Deviation
 from mllab.types import Array, Key
 
 Activation = Callable[[Array], Array]
@@ -29,7 +29,7 @@ ACTIVATIONS: Mapping[str, Activation] = {
     "mish": jax.nn.mish,  # Misra 2019
 }
 
-INITIALIZERS: Mapping[str, Initializer] = {  # by activation; all others are of the ReLU family: He
+DEVIATIONS: Mapping[str, Deviation] = {  # by activation; all others are of the ReLU family: He
     "sigmoid": initializers.glorot,
     "tanh": initializers.glorot,
     "selu": initializers.lecun,
@@ -54,13 +54,11 @@ def init(key: Key, sizes: Sequence[int], activation: str = "relu") -> tuple[Dens
     """
     if len(sizes) < 2 or min(sizes) < 1:
         raise UserError(f"MLP sizes {tuple(sizes)}: give at least input and output, each 1 or more")
-    hidden = INITIALIZERS.get(activation, initializers.he)
-    draws = [hidden] * (len(sizes) - 2) + [initializers.glorot]
-    keys = jax.random.split(key, len(draws))
-    shapes = zip(sizes[:-1], sizes[1:], strict=True)
-    return tuple(
-        Dense(w=draw(k, shape), b=jnp.zeros(shape[1])) for draw, k, shape in zip(draws, keys, shapes, strict=True)
-    )
+    shapes = list(zip(sizes[:-1], sizes[1:], strict=True))
+    hidden = DEVIATIONS.get(activation, initializers.he)
+    deviations = [*map(hidden, shapes[:-1]), initializers.glorot(shapes[-1])]
+    weights = initializers.normal(key, shapes, deviations)
+    return tuple(Dense(w=w, b=jnp.zeros(w.shape[1])) for w in weights)
 
 
 def apply(params: tuple[Dense, ...], x: Array, activation: Activation = jax.nn.relu) -> Array:

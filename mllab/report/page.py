@@ -168,7 +168,8 @@ pre { background: var(--tint); padding: .8rem 1rem; border-radius: 4px; font-siz
 }
 @media print {
   :root { --ink: #000; --soft: #444; --paper: #fff; --rule: #bbb; --tint: #f2f2f2; --accent: #000; }
-  body { font-size: 10.5pt; }
+  body { font-size: 10pt; }
+  h2 { margin-top: 1.2rem; }
   main { max-width: none; padding: 0; }
   .scroll { overflow: visible; }
   table { font-size: 8.5pt; }
@@ -176,7 +177,8 @@ pre { background: var(--tint); padding: .8rem 1rem; border-radius: 4px; font-siz
   thead th { min-width: 0; }
   figure, tr, dt, dd, pre, .answer { break-inside: avoid; }
   h2 { break-after: avoid; }
-  .drawing { max-width: 14cm; }
+  .drawing { max-width: 12.5cm; padding: 0; }
+  tbody th { position: static; background: none; }
   * { print-color-adjust: exact; }
 }
 """

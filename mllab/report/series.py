@@ -12,7 +12,7 @@ from mllab.report.palette import Style, style
 
 Floats = NDArray[np.float64]
 
-BAND = 0.18  # opacity
+BAND = 0.15  # opacity
 HUGE = 1e30  # larger numbers come from a diverged lane, and overflow what draws them
 FEW = 12  # points, each of which has its marker
 
@@ -136,13 +136,16 @@ def range_of_curves(series: Sequence[Series], log: bool) -> tuple[float, float, 
 def range_of_scores(series: Sequence[Series], higher_is_better: bool) -> tuple[float, float, bool]:
     """Return the vertical range of final scores, and whether it leaves out the worst.
 
-    Tukey's fence, on the worse side only: a score further from the better three quarters than one and a half times
-    the range between the quartiles is left out.
+    Tukey's outer fence, on the worse side only: a score further from the better three quarters than three times the
+    range between the quartiles is left out. Points that lost a lane do not move the fence; they are counted
+    apart.
     """
     means = together(series, "mean")
     sign = 1.0 if higher_is_better else -1.0
-    lower, upper = np.quantile(sign * means, (0.25, 0.75)) if means.size else (0.0, 0.0)
-    fence = lower - 1.5 * (upper - lower)
+    sound = np.concatenate([np.zeros(0), *(_sound(one) for one in series)])
+    sound = sound if sound.size else means
+    lower, upper = np.quantile(sign * sound, (0.25, 0.75)) if sound.size else (0.0, 0.0)
+    fence = lower - 3 * (upper - lower)
     inside = means[sign * means >= fence]
     bands = np.concatenate([together(series, field) for field in ("low", "high")])
     reach = np.ptp(inside) * 0.25 if inside.size else 0.0  # a very wide band may leave the frame
@@ -160,6 +163,13 @@ def notes(series: Sequence[Series], seeds: int | None, *more: str) -> list[str]:
     else:
         bands = f"Lines: means{over}." if seeds and seeds > 1 else ""
     return [sentence for sentence in (bands, *more) if sentence]
+
+
+def _sound(one: Series) -> Floats:
+    """Return the finite means over seeds of which none diverged."""
+    mean = finite(one.mean)
+    lost = np.zeros(mean.shape) if one.diverged is None else np.asarray(one.diverged)
+    return mean[~np.isnan(mean) & (lost == 0)]
 
 
 def _alone(mean: Floats) -> NDArray[np.bool_]:
