@@ -127,6 +127,14 @@ def test_scores_far_worse_than_most_do_not_crush_the_range(tmp_path, means, high
     assert any(text.startswith(("▼", "▲")) for text in " ".join(texts(figure, tmp_path)).split()) == (note is not None)
 
 
+def test_a_rate_that_lost_lanes_does_not_widen_the_range():
+    means, lost = [0.97, 0.96, 0.95, 0.96, 0.1, 0.1, 0.1, 0.1], [0, 0, 0, 0, 3, 3, 3, 2]
+    figure = figures.against_rate([Series("adam", RATES, means, diverged=lost)], title="", y_label="")
+    assert 0.9 < figure.axes[0].get_ylim()[0] < 0.95
+    figure = figures.against_rate([Series("adam", RATES, means)], title="", y_label="")
+    assert figure.axes[0].get_ylim()[0] < 0.1
+
+
 @pytest.mark.parametrize("log_y", [False, True])
 def test_a_curve_that_diverges_does_not_crush_the_others(tmp_path, log_y):
     steps = np.arange(100.0)
