@@ -3,7 +3,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import RegularGridInterpolator
 
@@ -26,6 +26,7 @@ def length(path):
     return np.hypot(*np.diff(path, axis=0).T).sum()
 
 
+@settings(max_examples=50)
 @given(points)
 def test_a_cut_path_is_what_of_it_is_inside_the_frame(walk):
     walk = np.array(walk)
@@ -74,6 +75,7 @@ def test_a_name_tells_when_its_path_leaves_and_a_mark_shows_where(tmp_path, a, b
         assert len(marks) == len(seen.exits)
 
 
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.floats(-2, 4), st.floats(10, 20)), min_size=1, max_size=20))
 def test_a_path_lies_on_the_surface(walk):
     expected = RegularGridInterpolator((B, A), LOSS)(np.array(walk)[:, ::-1])

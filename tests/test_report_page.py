@@ -2,7 +2,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mllab.report import figures, page
@@ -122,6 +122,7 @@ def test_what_users_named_is_escaped(drawn):
     assert ("svg", f"alt {NASTY}") in [(tag, attributes.get("aria-label")) for tag, attributes in reader.elements]
 
 
+@settings(max_examples=50)
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=30))
 def test_any_name_is_read_back(name):
     made = Page(name, "", "", [Section("h", [name, Code(name), Definitions({name: name}), Bullets([name])])])

@@ -3,7 +3,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mllab.report.table import BLANK, Table, number
@@ -97,6 +97,7 @@ def test_numbers_stand_to_the_right_and_words_to_the_left(cells, is_numeric):
     assert Table(["column"], [[cell] for cell in cells]).numeric() == [is_numeric]
 
 
+@settings(max_examples=50)
 @given(st.lists(st.lists(st.text(max_size=8), min_size=2, max_size=2), max_size=4))
 def test_no_cell_breaks_the_table(rows):
     lines = Table(["a", "b"], rows).lines()
