@@ -320,14 +320,14 @@ class Record:
     @classmethod
     def empty(cls, segments: int, scored: Metrics) -> "Record":
         """Return the record before the first of so many segments."""
-        lanes = scored["loss"].shape
+        lanes, dtype = scored["loss"].shape, scored["loss"].dtype
         return cls(
             done=np.zeros((), np.int32),
-            kept_loss=np.full(lanes, np.inf, np.float32),
+            kept_loss=np.full(lanes, np.inf, dtype),
             stale=np.zeros(lanes, np.int32),
             nonfinite_step=np.full(lanes, -1, np.int32),
-            train_loss=np.full((segments, *lanes), np.nan, np.float32),
-            held_out={name: np.full((segments, *lanes), np.nan, np.float32) for name in scored},
+            train_loss=np.full((segments, *lanes), np.nan, dtype),
+            held_out={name: np.full((segments, *lanes), np.nan, dtype) for name in scored},
             seconds=np.full(segments, np.nan),
         )
 
@@ -376,7 +376,7 @@ def compile_ahead(
     rows = Rows(*(array[..., :segment, :] for array in schedule))
     advance.lower(hyper, state, examples, rows).compile()
     metrics = score.lower(hyper, state, examples, held_out)
-    least = jax.ShapeDtypeStruct(metrics.out_info["loss"].shape, np.float32)
+    least = metrics.out_info["loss"]
     loss = jax.ShapeDtypeStruct(least.shape, least.dtype, sharding=metrics.compile().output_shardings["loss"])
     keep.lower(loss, least, state, state).compile()
 

@@ -91,9 +91,9 @@ def test_a_lane_equals_the_same_run_alone(count, group):
                 segment=10,
             )
             assert together.history.train_loss.shape == (2, 10)
-            np.testing.assert_allclose(together.history.train_loss[:, lane], alone.history.train_loss, rtol=1e-6)
+            np.testing.assert_allclose(together.history.train_loss[:, lane], alone.history.train_loss, rtol=1e-9)
             for a, b in zip(jax.tree.leaves(together.state.params), jax.tree.leaves(alone.state.params), strict=True):
-                np.testing.assert_allclose(a[lane], b, rtol=1e-6, atol=1e-6)
+                np.testing.assert_allclose(a[lane], b, rtol=1e-9, atol=1e-12)
 
 
 def test_a_diverging_lane_leaves_its_neighbours_as_they_were_and_is_reported():

@@ -8,8 +8,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import jax
-
 from mllab.training import Model
 from mllab.types import Inputs, Params
 

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
 
 from mllab.types import Array, Key
 
@@ -37,7 +36,7 @@ def normal(key: Key, shapes: Sequence[Sequence[int]], deviations: Sequence[float
     """Return normal weights of these shapes, each with its standard deviation."""
     # One flat draw, cut up: XLA's CPU backend compiles each draw anew, and shaped ones slowest.
     sizes = [math.prod(shape) for shape in shapes]
-    flat = jax.random.normal(key, (sum(sizes),), jnp.float32)
+    flat = jax.random.normal(key, (sum(sizes),))
     ends = [sum(sizes[: position + 1]) for position in range(len(sizes))]
     return [
         deviation * flat[end - size : end].reshape(shape)

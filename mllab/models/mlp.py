@@ -4,6 +4,7 @@ $h_0 = x, \quad h_l = \sigma(h_{l-1} W_l + b_l), \quad \hat y = h_{L-1} W_L + b_
 (Rumelhart, Hinton & Williams 1986; Goodfellow et al. 2016, chapter 6).
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
@@ -54,7 +55,7 @@ def init(key: Key, sizes: Sequence[int], activation: str = "relu") -> tuple[Dens
     """
     if len(sizes) < 2 or min(sizes) < 1:
         raise UserError(f"MLP sizes {tuple(sizes)}: give at least input and output, each 1 or more")
-    shapes = list(zip(sizes[:-1], sizes[1:], strict=True))
+    shapes = list(itertools.pairwise(sizes))
     hidden = DEVIATIONS.get(activation, initializers.he)
     deviations = [*map(hidden, shapes[:-1]), initializers.glorot(shapes[-1])]
     weights = initializers.normal(key, shapes, deviations)
