@@ -28,6 +28,10 @@ def launch(main: Callable[[Sequence[str]], None]) -> None:
         try:
             if len(argv) > 1:
                 raise UserError(f"unexpected argument {argv[1]!r}: flags are written --name=value")
+            own = {flag.name for flag in flags.FLAGS.get_key_flags_for_module("__main__")}
+            for flag in flags.FLAGS.flags_by_module_dict()["experiments.flags"]:
+                if flag.present and flag.name not in own:
+                    raise UserError(f"--{flag.name} means nothing to this experiment: see --help for its flags")
             main(argv)
         except (UserError, KeyboardInterrupt) as error:
             print(f"error: {error}" if isinstance(error, UserError) else "interrupted", file=sys.stderr)

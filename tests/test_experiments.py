@@ -29,9 +29,9 @@ def race(path, **options):
 
 
 def program(*flags, experiment="optimizer_race", **options):
-    """The experiment as its own process, on two devices, with the suite's compilation cache."""
+    """The experiment as its own process, with the suite's compilation cache."""
     return subprocess.run(
-        [sys.executable, "-m", f"experiments.{experiment}", "--devices=2", *map(str, flags)],
+        [sys.executable, "-m", f"experiments.{experiment}", *map(str, flags)],
         cwd=ROOT, capture_output=True, text=True, check=False, **options,
     )  # fmt: skip
 
@@ -144,6 +144,13 @@ def test_the_program_ends_a_mistake_without_a_traceback(tmp_path, flags, says):
     assert not (tmp_path / "w").exists()
 
 
+def test_a_shared_flag_that_an_experiment_does_not_read_is_refused(tmp_path):
+    done = program("--epochs=3", f"--workdir={tmp_path / 'w'}", experiment="linear_regression")
+    assert done.returncode == 1
+    assert "--epochs means nothing to this experiment" in done.stderr
+    assert not (tmp_path / "w").exists()
+
+
 def test_help_shows_the_shared_flags_and_its_own():
     shown = program("--help").stdout
     for name in ("--dataset", "--learning_rates", "--seeds", "--workdir", "--hidden", "--patience", "--precision"):
@@ -154,7 +161,7 @@ def test_help_shows_the_shared_flags_and_its_own():
 # ── Killed and resumed ──────────────────────────────────────────────────────────────────────────────────────────────
 
 FLAGS = ["--optimizers=momentum,adam", "--learning_rates=1e-3:3:3", "--seeds=2", "--epochs=12", "--hidden=24"]
-KILLABLE = [*FLAGS, "--checkpoint_seconds=0"]
+KILLABLE = [*FLAGS, "--checkpoint_seconds=0", "--devices=2"]
 
 
 def bits(workdir):
@@ -185,7 +192,7 @@ def kill_and_resume(straight, workdir, seed):
     """SIGKILL at a random moment, for even seeds after the first checkpoint; then the same command again."""
     reference, seconds = straight
     draw = random.Random(seed)
-    command = [sys.executable, "-m", "experiments.optimizer_race", "--devices=2", *KILLABLE, f"--workdir={workdir}"]
+    command = [sys.executable, "-m", "experiments.optimizer_race", *KILLABLE, f"--workdir={workdir}"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     after_checkpoint = seed % 2 == 0
     if after_checkpoint:
