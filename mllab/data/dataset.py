@@ -37,3 +37,8 @@ class Dataset:
     licence: str = ""
     citation: str = ""
     notes: tuple[str, ...] = ()  # what was done to the data, one plain sentence each ("3 missing values in age: ...")
+
+    @property
+    def examples(self) -> dict[str, np.ndarray]:
+        """The arrays that training gathers rows from."""
+        return {"inputs": self.inputs, "targets": self.targets}
