@@ -24,6 +24,7 @@ from mllab.data.dataset import Dataset
 from mllab.errors import UserError, unknown
 from mllab.metrics import interval
 from mllab.models import linear, mlp
+from mllab.models.base import Model, in_bfloat16, plain
 from mllab.report import console
 from mllab.report import race as race_report
 
@@ -89,7 +90,7 @@ def whole_numbers(texts: Sequence[str], flag: str) -> tuple[int, ...]:
     return tuple(int(text) for text in texts)
 
 
-def build(name: str, dataset: Dataset, hidden: Sequence[int], activation: str) -> tuple[training.Model, str]:
+def build(name: str, dataset: Dataset, hidden: Sequence[int], activation: str) -> tuple[Model, str]:
     """Return a model for the data set, and what it is called.
 
     Raises:
@@ -104,10 +105,10 @@ def build(name: str, dataset: Dataset, hidden: Sequence[int], activation: str) -
     if name == "mlp":
         sizes = (features, *hidden, classes or 1)
         act = mlp.ACTIVATIONS[activation]
-        pair = training.plain(lambda key: mlp.init(key, sizes, activation), lambda params, x: mlp.apply(params, x, act))
+        pair = plain(lambda key: mlp.init(key, sizes, activation), lambda params, x: mlp.apply(params, x, act))
         return pair, f"mlp {'-'.join(map(str, sizes))}"
     if name in MODELS:
-        pair = training.plain(lambda key: linear.init(key, features, classes or 1), linear.apply)
+        pair = plain(lambda key: linear.init(key, features, classes or 1), linear.apply)
         return pair, f"{name} {features}-{classes or 1}"
     raise unknown("model", name, MODELS)
 
@@ -146,7 +147,7 @@ def run(
     data = catalog.load(dataset, data_dir=data_dir, split_seed=split_seed, target=target, task=task)
     built, described = build(model, data, hidden, activation)
     if precision == "bf16":
-        built = training.in_bfloat16(built)
+        built = in_bfloat16(built)
     mesh = devices.mesh(device_count)
     examples = {"inputs": data.inputs.reshape(len(data.inputs), -1), "targets": data.targets}
     steps = epochs * -(-len(data.split.train) // batch_size)

@@ -5,10 +5,12 @@ is made of. Models live in `mllab.models`, data sets in `mllab.data`.
 """
 
 from mllab.errors import UserError
+from mllab.models.base import Model, plain
 from mllab.optimizers import OPTIMIZERS
 from mllab.racing import Race, race
+from mllab.rows import minibatches
 from mllab.sweep import grid, lanes
-from mllab.training import Model, Result, Run, State, drive, minibatches, plain, supervised
+from mllab.training import Result, Run, State, drive, supervised
 from mllab.types import Rows
 
 __all__ = [

@@ -12,9 +12,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mllab import devices, losses, metrics, optimizers, sweep, training
+from mllab import devices, losses, metrics, optimizers, rows, sweep, training
 from mllab.errors import UserError
-from mllab.training import Model, Result, Run
+from mllab.models.base import Model
+from mllab.training import Result, Run
 from mllab.types import Examples, Params
 
 CLASSIC = ("sgd", "momentum", "rmsprop", "adam")
@@ -105,7 +106,7 @@ def race(
     """Race optimizers on a model: every optimizer × learning rate × seed, one compiled program an optimizer.
 
     Args:
-        model: see `training.Model` and `training.plain`.
+        model: see `models.base.Model` and `plain`.
         examples: `{"inputs": [N, ...], "targets": [N]}`.
         split: row ids; training rows train, validation rows choose, test rows report.
         task: "classification" (targets are class numbers) or "regression" (targets are values).
@@ -127,14 +128,14 @@ def race(
     rates = check(learning_rates, batch_size, len(split.train))
     mesh = mesh or devices.mesh(1)
     grid = sweep.grid({"learning_rate": rates}, seeds)
-    schedule = training.minibatches(split.train, batch_size, epochs, seeds[:1] if shared_batches else seeds)
+    schedule = rows.minibatches(split.train, batch_size, epochs, seeds[:1] if shared_batches else seeds)
     if shared_batches:
         schedule = jax.tree.map(lambda a: a[0], schedule)
     steps = schedule.ids.shape[-2]
     # One shape for both, so that one program scores validation rows and, at the end, test rows.
     most = max(len(split.validation), len(split.test))
     validation, test = (
-        training.blocks(ids, min(SCORE_BLOCK, most), -(-most // min(SCORE_BLOCK, most)))
+        rows.blocks(ids, min(SCORE_BLOCK, most), -(-most // min(SCORE_BLOCK, most)))
         for ids in (split.validation, split.test)
     )
     placed = devices.replicate(mesh, examples)
@@ -176,7 +177,7 @@ def race(
     return Race(entries, task, rates, np.asarray(seeds), result.history.step, chance)
 
 
-def check(learning_rates: Sequence[float], batch_size: int, rows: int) -> np.ndarray:
+def check(learning_rates: Sequence[float], batch_size: int, count: int) -> np.ndarray:
     """Return the rates [R], ascending.
 
     Raises:
@@ -185,8 +186,8 @@ def check(learning_rates: Sequence[float], batch_size: int, rows: int) -> np.nda
     rates = np.sort(np.asarray(learning_rates, np.float64))
     if rates.size == 0 or not (np.isfinite(rates).all() and rates[0] > 0) or len(np.unique(rates)) != rates.size:
         raise UserError(f"learning rates {', '.join(f'{rate:g}' for rate in rates)}: give positive numbers, each once")
-    if batch_size > rows:
-        raise UserError(f"batch_size = {batch_size} is larger than the {rows} training rows: make it smaller")
+    if batch_size > count:
+        raise UserError(f"batch_size = {batch_size} is larger than the {count} training rows: make it smaller")
     return rates
 
 
@@ -246,6 +247,5 @@ def best_params(entry: Entry) -> Params:
     """Return the params of the chosen rate's best lane on validation rows, as published: no leading axis."""
     rates, best = entry.score.shape[0], entry.best
     lane = int(entry.score[best].argmax()) * rates + best
-    kept = entry.result.kept._replace(key=None)  # typed keys stay on the device
-    state = jax.tree.map(lambda leaf: np.asarray(leaf)[lane], kept)
-    return optimizers.evaluation_params(state.optimizer, state.params)
+    kept = (entry.result.kept.optimizer, entry.result.kept.params)
+    return optimizers.evaluation_params(*jax.tree.map(lambda leaf: np.asarray(leaf)[lane], kept))

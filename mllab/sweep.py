@@ -96,33 +96,32 @@ def lanes(run: Run, schedule: np.ndarray, *, mesh: Mesh | None = None, group: in
     def reads(rows: Rows, index: Any) -> Rows:
         return rows if rows.ids.ndim == 2 else jax.tree.map(lambda a: jnp.asarray(a)[index], rows)
 
+    def over_lanes(function: Callable) -> Callable:
+        """Return `function(hyper, state, examples, rows)` of one lane as the same of all lanes, padding included."""
+
+        def one(lane, shared):
+            hyper, state, index = lane
+            examples, rows = shared
+            return function(hyper, state, examples, reads(rows, index))
+
+        def every(hyper, state, examples, rows):
+            total, size = layout(hyper, state.key)
+            hyper, index = pad((hyper, schedule), total)
+            return spread(one, (hyper, state, index), (examples, rows), size)
+
+        return every
+
     def start(hyper, key):
         total, _ = layout(hyper, key)
         # One lane at a time: it takes no time to run, and random draws compile faster unbatched.
         return spread(lambda lane, _: run.start(*lane), pad((hyper, key), total), (), size=1)
 
     def advance(hyper, state, examples, rows):
-        total, size = layout(hyper, state.key)
-
-        def one(lane, shared):
-            hyper, state, index = lane
-            examples, rows = shared
-            return run.advance(hyper, state, examples, reads(rows, index))
-
-        hyper, index = pad((hyper, schedule), total)
-        state, losses = spread(one, (hyper, state, index), (examples, rows), size)
+        state, losses = over_lanes(run.advance)(hyper, state, examples, rows)
         return state, losses[:count]
 
     def score(hyper, state, examples, rows):
-        total, size = layout(hyper, state.key)
-
-        def one(lane, shared):
-            hyper, state, index = lane
-            examples, rows = shared
-            return run.score(hyper, state, examples, reads(rows, index))
-
-        hyper, index = pad((hyper, schedule), total)
-        metrics = spread(one, (hyper, state, index), (examples, rows), size)
+        metrics = over_lanes(run.score)(hyper, state, examples, rows)
         return {name: value[:count] for name, value in metrics.items()}
 
     return Run(start, advance, score)

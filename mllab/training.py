@@ -17,10 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
+from jax.stages import Wrapped
 
 from mllab.checkpoints import Checkpoints
-from mllab.errors import UserError
-from mllab.types import Array, Examples, Hyper, Inputs, Key, Metrics, Outputs, Params, Rows
+from mllab.models.base import Model
+from mllab.rows import gather, mean
+from mllab.types import Array, Examples, Hyper, Key, Metrics, Outputs, Params, Rows
 
 
 class State(NamedTuple):
@@ -43,32 +45,6 @@ class Run(NamedTuple):
 
 Objective = Callable[[Hyper, Params, Any, Examples, Key], tuple[Array, Any]]
 Measure = Callable[[Hyper, Params, Any, Examples], Mapping[str, Array]]
-
-
-class Model(NamedTuple):
-    """A model that may keep something beside its params; `plain` makes one of an `init`/`apply` pair."""
-
-    init: Callable[[Key], tuple[Params, Any]]  # key -> (params, extra)
-    apply: Callable[[Params, Any, Inputs, Key | None], tuple[Outputs, Any]]  # a key when training; None: as published
-
-
-def plain(init: Callable[[Key], Params], apply: Callable[[Params, Inputs], Outputs]) -> Model:
-    """Return the model of a pure pair, with nothing beside its params and nothing random."""
-    return Model(lambda key: (init(key), None), lambda params, extra, inputs, key: (apply(params, inputs), extra))
-
-
-def in_bfloat16(model: Model) -> Model:
-    """Return the model computing in bfloat16; params, outputs and whatever it keeps beside stay in float32."""
-
-    def lower(tree: Any) -> Any:
-        return jax.tree.map(lambda a: a.astype(jnp.bfloat16) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
-
-    def apply(params, extra, inputs, key):
-        outputs, kept = model.apply(lower(params), extra, lower(inputs), key)
-        kept = jax.tree.map(lambda new, old: new if new.dtype == old.dtype else new.astype(old.dtype), kept, extra)
-        return outputs.astype(jnp.float32), kept
-
-    return Model(model.init, apply)
 
 
 def objective(model: Model, loss: Callable[[Outputs, Any], Array]) -> Objective:
@@ -153,46 +129,6 @@ def supervised(
         return {name: value.sum() / rows.weight.sum() for name, value in sums.items()}
 
     return Run(start, advance, score)
-
-
-def mean(losses: Array, weight: Array | np.ndarray) -> Array:
-    """Return the weighted mean of losses [B]; a batch of padding alone gives 0."""
-    return jnp.sum(losses * weight) / jnp.maximum(jnp.sum(weight), jnp.finfo(losses.dtype).tiny)
-
-
-def gather(examples: Examples, ids: Array | np.ndarray) -> Examples:
-    """Return the examples of these rows; ids are valid by construction."""
-    return jax.tree.map(lambda array: jnp.asarray(array).at[ids].get(mode="promise_in_bounds"), examples)
-
-
-def minibatches(rows: np.ndarray, batch_size: int, epochs: int, seeds: Iterable[int]) -> Rows:
-    """Return shuffled schedules [P, S, B], one a seed: every epoch sees each row once, in a new order.
-
-    The last batch of an epoch is padded with weight 0.
-
-    Raises:
-        UserError: a batch larger than the data, or sizes that are not positive.
-    """
-    if batch_size < 1 or epochs < 1:
-        raise UserError(f"batch_size = {batch_size}, epochs = {epochs}: both must be 1 or more")
-    if batch_size > len(rows):
-        raise UserError(f"batch_size = {batch_size} is larger than the {len(rows)} training rows: make it smaller")
-    orders = []
-    for seed in seeds:
-        draw = np.random.default_rng(seed)
-        orders.append([blocks(draw.permutation(rows), batch_size) for _ in range(epochs)])
-    return jax.tree.map(lambda *each: np.concatenate(each), *[
-        jax.tree.map(lambda *epoch: np.concatenate(epoch)[None], *order) for order in orders
-    ])  # fmt: skip
-
-
-def blocks(ids: np.ndarray, size: int, count: int | None = None) -> Rows:
-    """Return rows [S, size] that hold `ids` in order, padded with weight 0 (to `count` blocks, where given)."""
-    count = count or -(-len(ids) // size)
-    padded = np.full(count * size, ids[0], np.int32)
-    padded[: len(ids)] = ids
-    weight = (np.arange(count * size) < len(ids)).astype(np.float32)
-    return Rows(padded.reshape(count, size), weight.reshape(count, size))
 
 
 class Segment(NamedTuple):
@@ -381,7 +317,7 @@ def compile_ahead(
     keep.lower(loss, least, state, state).compile()
 
 
-def _compiled(run: Run) -> tuple[Callable, Callable, Callable, Callable]:
+def _compiled(run: Run) -> tuple[Wrapped, Wrapped, Wrapped, Wrapped]:
     """Return the run's functions under jit, which remembers programs by the function: a second drive compiles none."""
     return (
         jax.jit(run.start),

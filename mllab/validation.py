@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mllab.errors import UserError
-from mllab.training import Run, gather, mean
+from mllab.rows import gather, mean
+from mllab.training import Run
 from mllab.types import Array, Examples, Hyper, Inputs, Key, Outputs, Params, Rows
 
 

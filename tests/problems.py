@@ -7,6 +7,8 @@ import optax
 
 from mllab import losses, metrics, training
 from mllab.models import mlp
+from mllab.models.base import Model, plain
+from mllab.rows import blocks, minibatches
 
 SIZES = (6, 8, 3)
 
@@ -19,8 +21,8 @@ def examples(count: int = 60, seed: int = 0, dtype=np.float32) -> dict:
     return {"inputs": (centres[targets] + draw.normal(size=(count, 6))).astype(dtype), "targets": targets}
 
 
-def model() -> training.Model:
-    return training.plain(lambda key: mlp.init(key, SIZES), mlp.apply)
+def model() -> Model:
+    return plain(lambda key: mlp.init(key, SIZES), mlp.apply)
 
 
 def run(optimizer=optax.adam) -> training.Run:
@@ -37,8 +39,8 @@ def rows(count: int = 60, batch: int = 8, epochs: int = 4, seeds=(0,)) -> tuple:
     """(schedule [P, S, B] over the first two thirds, held-out rows over the rest)."""
     cut = count * 2 // 3
     return (
-        training.minibatches(np.arange(cut), batch, epochs, seeds),
-        training.blocks(np.arange(cut, count), 10),
+        minibatches(np.arange(cut), batch, epochs, seeds),
+        blocks(np.arange(cut, count), 10),
     )
 
 

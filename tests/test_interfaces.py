@@ -15,6 +15,8 @@ from sklearn.neighbors import KNeighborsClassifier
 import problems
 from mllab import devices, losses, metrics, sweep, training, validation
 from mllab.models import linear, mlp
+from mllab.models.base import Model
+from mllab.rows import blocks
 
 LANES = 5
 COUNT = 60
@@ -49,7 +51,7 @@ def batch_norm_and_dropout() -> Case:
             h = h * jax.random.bernoulli(key, 0.8, h.shape) / 0.8
         return h @ last.w + last.b[None], kept
 
-    model = training.Model(init, apply)
+    model = Model(init, apply)
     run = training.supervised(
         model.init,
         training.objective(model, losses.cross_entropy),
@@ -152,7 +154,7 @@ def test_batch_statistics_are_those_of_the_lane_and_evaluation_does_not_depend_o
     assert len({float(mean[0]) for mean in np.asarray(result.state.extra["mean"])[:LANES]}) == LANES
     state = jax.tree.map(lambda leaf: leaf[0], result.state)
     ids = np.arange(COUNT)
-    scores = [case.run.score({}, state, case.examples, training.blocks(ids, size)) for size in (60, 7)]
+    scores = [case.run.score({}, state, case.examples, blocks(ids, size)) for size in (60, 7)]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), *scores)
 
 

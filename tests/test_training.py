@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 import problems
 from mllab import devices, sweep, training
 from mllab.errors import UserError
+from mllab.models.base import Model, in_bfloat16
+from mllab.rows import minibatches
 from mllab.types import Rows
 
 RATES = (1e-3, 1e-2, 3e-2, 1e-1, 3e-1)
@@ -191,7 +193,7 @@ def test_bfloat16_computes_low_and_keeps_params_high():
         seen.append((jax.tree.leaves(params)[0].dtype, inputs.dtype))
         return base.apply(params, extra, inputs, key)
 
-    model = training.in_bfloat16(training.Model(base.init, apply))
+    model = in_bfloat16(Model(base.init, apply))
     params, extra = model.init(jax.random.key(0))
     outputs, _ = model.apply(params, extra, problems.examples()["inputs"], None)
     assert seen == [(jnp.bfloat16, jnp.bfloat16)]
@@ -207,9 +209,9 @@ def test_minibatches_show_each_row_once_an_epoch(count, batch, epochs, seeds):
     rows = np.arange(100, 100 + count)
     if batch > count:
         with pytest.raises(UserError, match=f"batch_size = {batch} is larger than the {count} training rows"):
-            training.minibatches(rows, batch, epochs, seeds)
+            minibatches(rows, batch, epochs, seeds)
         return
-    schedule = training.minibatches(rows, batch, epochs, seeds)
+    schedule = minibatches(rows, batch, epochs, seeds)
     assert schedule.ids.shape == schedule.weight.shape == (len(seeds), epochs * -(-count // batch), batch)
     for ids, weight in zip(schedule.ids, schedule.weight, strict=True):
         for epoch_ids, epoch_weight in zip(np.split(ids, epochs), np.split(weight, epochs), strict=True):

@@ -20,7 +20,7 @@ flags.declare_key_flag(timing.REPORT.name)
 
 def main(argv: Sequence[str]) -> None:
     """Measure and report."""
-    timing.write({"flops_per_second": rate(SIZE, PRODUCTS)})
+    timing.write({"flops_per_second": rate(SIZE, PRODUCTS)}, timing.REPORT.value)
 
 
 def rate(size: int, products: int) -> float:

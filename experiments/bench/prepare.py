@@ -15,8 +15,9 @@ from absl import flags
 from experiments import flags as shared
 from experiments.bench import model
 from experiments.workdir import launch
-from mllab import optimizers, racing, training
+from mllab import optimizers, racing
 from mllab.data import catalog
+from mllab.rows import minibatches
 
 for flag in (model.SIZES, shared.SEEDS, shared.EPOCHS, shared.BATCH_SIZE):
     flags.declare_key_flag(flag.name)
@@ -38,7 +39,7 @@ def prepare(output: Path, sizes: Sequence[int], seeds: Sequence[int], epochs: in
     inputs = data.inputs.reshape(len(data.inputs), -1)
     train, validation = data.split.train, data.split.validation
     # Positions among the training rows are permuted just as the rows themselves are; padding ends each epoch.
-    schedule = training.minibatches(np.arange(len(train)), batch_size, epochs, seeds)
+    schedule = minibatches(np.arange(len(train)), batch_size, epochs, seeds)
     orders = schedule.ids.reshape(len(seeds), epochs, -1)[..., : len(train)]
     start = racing.problem(model.build(sizes), "classification")(lambda hyper: optimizers.build("sgd", 0.1)).start
     starts = jax.vmap(lambda seed: start({}, jax.random.key(seed)).params)(np.asarray(seeds))

@@ -5,7 +5,8 @@ r"""The optimizer race beside its peers: the same 96 runs in PyTorch, `torch.fun
 
 Every peer gets the same split, order of minibatches and starting weights (scikit-learn draws its own), and is timed
 whole, from its start to its written report, in a process of its own, in turn with the others. mllab's first start has
-an empty compilation cache, its second start the first one's; Matplotlib's list of fonts is there in both. Equal accuracy is shown before any time.
+an empty compilation cache, its second start the first one's; Matplotlib's list of fonts is there for both. Equal
+accuracy is shown before any time.
 """
 
 import shutil

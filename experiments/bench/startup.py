@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -51,15 +52,20 @@ def starts() -> tuple[list[str], list[list]]:
     rows = []
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        cache, report = folder / "compiled", folder / "count.json"
         for start in ("first", "second"):
-            race = timing.command("optimizer_race", workdir=folder / start, epochs=2)
-            counting = [*race[:2], "experiments.bench.compilations", str(report), *race[2:]]
-            seconds = timing.process(counting, cache=cache)
-            counts, files = timing.read(report), sum(1 for path in cache.iterdir() if path.name.endswith("-cache"))
+            seconds, counts = counted(folder, start, epochs=2)
+            files = sum(path.name.endswith("-cache") for path in (folder / "compiled").iterdir())
             judged = [0, timing.verdict(counts["compiled"] == 0)] if start == "second" else [None] * 2
             rows.append([start, f"{seconds:.2f}", counts["from_cache"], files, counts["compiled"], *judged])
     return ["start", "whole process s", "programs from cache", "files in cache", "compiled", "target", "met"], rows
+
+
+def counted(folder: Path, start: str, **race: Any) -> Sample:
+    """Start a race with the compilation cache of `folder`; return its time, and what was compiled and what was not."""
+    report = folder / f"{start}.json"
+    python, module, race_module, *arguments = timing.command("optimizer_race", workdir=folder / start, **race)
+    counting = [python, module, "experiments.bench.compilations", str(report), race_module, *arguments]
+    return Sample(timing.process(counting, cache=folder / "compiled"), timing.read(report))
 
 
 if __name__ == "__main__":

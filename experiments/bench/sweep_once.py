@@ -16,6 +16,7 @@ from experiments.bench import model, timing
 from experiments.workdir import launch
 from mllab import devices, optimizers, racing, sweep, training
 from mllab.data import catalog
+from mllab.rows import blocks, minibatches
 
 SEEDS = 10  # lanes are rates × seeds, so that the number of lanes changes nothing else
 
@@ -27,7 +28,8 @@ LANES = flags.DEFINE_integer("lanes", 1000, f"Runs side by side; a multiple of {
 def main(argv: Sequence[str]) -> None:
     """Read the flags, measure and report."""
     devices.use_cores()
-    timing.write(measure(model.sizes(), LANES.value, shared.EPOCHS.value, shared.BATCH_SIZE.value))
+    report = measure(model.sizes(), LANES.value, shared.EPOCHS.value, shared.BATCH_SIZE.value)
+    timing.write(report, timing.REPORT.value)
 
 
 def measure(sizes: Sequence[int], lanes: int, epochs: int, batch_size: int) -> dict[str, float]:
@@ -39,9 +41,9 @@ def measure(sizes: Sequence[int], lanes: int, epochs: int, batch_size: int) -> d
     run = sweep.lanes(make(lambda hyper: optimizers.build("adam", hyper["learning_rate"])), grid.schedule, mesh=mesh)
     inputs = data.inputs.reshape(len(data.inputs), -1)
     examples = devices.replicate(mesh, {"inputs": inputs, "targets": data.targets})
-    schedule = training.minibatches(data.split.train, batch_size, epochs, range(SEEDS))
+    schedule = minibatches(data.split.train, batch_size, epochs, range(SEEDS))
     steps = schedule.ids.shape[1] // epochs
-    validation = training.blocks(data.split.validation, len(data.split.validation))
+    validation = blocks(data.split.validation, len(data.split.validation))
 
     def seconds(steps_taken: int) -> float:
         began = time.perf_counter()

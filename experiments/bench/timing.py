@@ -80,11 +80,11 @@ def read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def write(report: dict[str, Any]) -> None:
-    """Write what this program found of itself to --report, or print it."""
+def write(report: dict[str, Any], path: str | None) -> None:
+    """Write what a program found of itself, or print it where it was given no path."""
     text = json.dumps(report)
-    if REPORT.value:
-        Path(REPORT.value).write_text(text)
+    if path:
+        Path(path).write_text(text)
     else:
         print(text)
 

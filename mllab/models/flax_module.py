@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from mllab.training import Model
+from mllab.models.base import Model
 from mllab.types import Inputs, Params
 
 TRAINING = {"train": True, "training": True, "deterministic": False, "use_running_average": False}

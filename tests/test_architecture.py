@@ -1,0 +1,84 @@
+"""The house stands as designed: imports point one way, and `import mllab` stays light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# What each room may import of mllab: those before it, and its own.
+ALLOWED = {
+    "types": set(),
+    "errors": set(),
+    "rows": {"types", "errors"},
+    "losses": {"types"},
+    "metrics": {"types", "losses"},
+    "devices": {"errors"},
+    "optimizers": {"types", "errors"},
+    "models": {"types", "errors", "losses", "metrics"},
+    "checkpoints": {"types", "errors"},
+    "weights": {"types", "errors"},
+    "training": {"types", "errors", "rows", "models", "checkpoints"},
+    "sweep": {"types", "errors", "devices", "training"},
+    "validation": {"types", "errors", "rows", "training", "sweep"},
+    "racing": {
+        "types", "errors", "rows", "losses", "metrics", "devices", "optimizers", "models", "training", "sweep",
+    },
+    "data": {"types", "errors", "devices"},
+    "report": {"errors"},
+}  # fmt: skip
+
+
+def imported(path):
+    """The rooms of mllab that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module] if node.module != "mllab" else [f"mllab.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        yield from (name.split(".")[1] for name in names if name.startswith("mllab."))
+        if any(name.split(".")[0] == "experiments" for name in names):
+            yield "experiments"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "mllab").rglob("*.py")), ids=lambda path: path.stem)
+def test_imports_point_one_way(path):
+    room = path.relative_to(ROOT / "mllab").parts[0].removesuffix(".py")
+    if room == "__init__":
+        return
+    assert set(imported(path)) - {room} <= ALLOWED[room]
+
+
+def test_only_experiments_read_flags():
+    for path in (ROOT / "mllab").rglob("*.py"):
+        assert "absl" not in path.read_text(), path
+
+
+def test_import_mllab_loads_neither_orbax_nor_nnx_nor_what_the_experiments_need():
+    heavy = ("orbax", "flax.nnx", "pandas", "pyarrow", "matplotlib", "sklearn", "tensorboard", "jinja2", "safetensors")
+    code = f"import sys, mllab, mllab.data; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_top_level_holds_what_it_should():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    top = {name.split("/")[0] for name in listed.stdout.splitlines()}
+    expected = {"pyproject.toml", "README.md", "BUILD_NOTES.md", "mllab", "experiments", "tests"}
+    assert {name for name in top if not name.startswith(".")} <= expected
+
+
+def test_no_pickle_no_eval():
+    for folder in ("mllab", "experiments"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                    assert node.func.id not in {"eval", "exec", "__import__"}, path
+                assert not (isinstance(node, ast.Import) and any(a.name == "pickle" for a in node.names)), path
