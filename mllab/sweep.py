@@ -15,8 +15,10 @@ from jax.sharding import Mesh, PartitionSpec
 
 from mllab import devices
 from mllab.errors import UserError
-from mllab.training import Run
-from mllab.types import Hyper, Key, Rows
+from mllab.training import Run, State
+from mllab.types import Examples, Hyper, Key, Rows
+
+WORTH = 16  # lanes that read one schedule and are worth a group of their own; measured, see BUILD_NOTES.md
 
 
 class Grid(NamedTuple):
@@ -62,66 +64,84 @@ def lanes(run: Run, schedule: np.ndarray, *, mesh: Mesh | None = None, group: in
         run: the run of one lane.
         schedule: [L] the schedule that each lane reads.
         mesh: the devices (default: the first one alone).
-        group: lanes that one device runs at once (default: what its cache holds).
+        group: the most lanes that one device runs at once (default: what its cache holds).
     """
     mesh = mesh or devices.mesh(1)
     count = len(schedule)
 
-    def layout(hyper: Hyper, key: Key) -> tuple[int, int]:
-        """Return (lanes in all, lanes in a group); equal groups, so that there is one program and little padding."""
-        lane = jax.eval_shape(run.start, *jax.tree.map(lambda a: a[0], (hyper, key)))
-        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(lane))
-        local = -(-count // mesh.size)
-        most = min(group or devices.lanes_in_cache(mesh, size) or local, local)
-        groups = -(-local // most)
-        return mesh.size * groups * -(-local // groups), -(-local // groups)
-
     def pad(tree: Any, total: int) -> Any:
         return jax.tree.map(lambda a: jnp.asarray(a)[np.minimum(np.arange(total), count - 1)], tree)
 
-    def spread(function: Callable, lane: Any, shared: Any, size: int) -> Any:
-        """Apply `function(lane, shared)` to all lanes: over the devices, over groups on each, vmapped in each."""
+    def layout(hyper: Hyper, key: Key) -> Layout:
+        lane = jax.eval_shape(run.start, *jax.tree.map(lambda a: a[0], (hyper, key)))
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(lane))
+        return arrange(schedule, mesh.size, group or devices.lanes_in_cache(mesh, size) or count)
 
-        def local(lane, shared):
-            if size == 1:
-                return jax.lax.map(lambda one: function(one, shared), lane)
-            groups = jax.tree.map(lambda a: a.reshape(-1, size, *a.shape[1:]), lane)
-            out = jax.lax.map(lambda each: jax.vmap(function, (0, None))(each, shared), groups)
-            return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), out)
-
+    def spread(function: Callable, lane: Any, shared: Any) -> Any:
+        """Apply `function(lane, shared)` on each device to its part of the lanes."""
         over, whole = PartitionSpec("lanes"), PartitionSpec()
-        mapped = jax.shard_map(local, mesh=mesh, in_specs=(over, whole), out_specs=over, check_vma=False)
+        mapped = jax.shard_map(function, mesh=mesh, in_specs=(over, whole), out_specs=over, check_vma=False)
         return mapped(lane, shared)
 
-    def reads(rows: Rows, index: Any) -> Rows:
-        return rows if rows.ids.ndim == 2 else jax.tree.map(lambda a: jnp.asarray(a)[index], rows)
+    def every(function: Callable, hyper: Hyper, state: State, examples: Examples, rows: Rows) -> Any:
+        """Apply `function(hyper, state, examples, rows)` to all lanes, group after group."""
+        total, size, alike = layout(hyper, state.key)
 
-    def over_lanes(function: Callable) -> Callable:
-        """Return `function(hyper, state, examples, rows)` of one lane as the same of all lanes, padding included."""
-
-        def one(lane, shared):
-            hyper, state, index = lane
+        def local(lane: Any, shared: Any) -> Any:
             examples, rows = shared
-            return function(hyper, state, examples, reads(rows, index))
 
-        def every(hyper, state, examples, rows):
-            total, size = layout(hyper, state.key)
-            hyper, index = pad((hyper, schedule), total)
-            return spread(one, (hyper, state, index), (examples, rows), size)
+            def one_group(lane: Any) -> Any:
+                hyper, state, index = lane
+                own = rows.ids.ndim == 3  # each lane reads its own schedule, or its group's
+                read = jax.tree.map(lambda a: jnp.asarray(a)[index[0] if alike else index], rows) if own else rows
+                return jax.vmap(function, (0, 0, None, 0 if own and not alike else None))(hyper, state, examples, read)
 
-        return every
+            out = jax.lax.map(one_group, jax.tree.map(lambda a: a.reshape(-1, size, *a.shape[1:]), lane))
+            return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), out)
+
+        hyper, index = pad((hyper, schedule), total)
+        return spread(local, (hyper, state, index), (examples, rows))
 
     def start(hyper, key):
-        total, _ = layout(hyper, key)
         # One lane at a time: it takes no time to run, and random draws compile faster unbatched.
-        return spread(lambda lane, _: run.start(*lane), pad((hyper, key), total), (), size=1)
+        one_by_one = lambda lane, _: jax.lax.map(lambda each: run.start(*each), lane)  # noqa: E731
+        return spread(one_by_one, pad((hyper, key), layout(hyper, key).total), ())
 
     def advance(hyper, state, examples, rows):
-        state, losses = over_lanes(run.advance)(hyper, state, examples, rows)
+        state, losses = every(run.advance, hyper, state, examples, rows)
         return state, losses[:count]
 
     def score(hyper, state, examples, rows):
-        metrics = over_lanes(run.score)(hyper, state, examples, rows)
+        metrics = every(run.score, hyper, state, examples, rows)
         return {name: value[:count] for name, value in metrics.items()}
 
     return Run(start, advance, score)
+
+
+class Layout(NamedTuple):
+    """How lanes stand on the devices."""
+
+    total: int  # lanes in all, padding included
+    size: int  # lanes in a group
+    alike: bool  # whether all lanes of a group read one schedule, so that it gathers a batch once
+
+
+def arrange(schedule: np.ndarray, device_count: int, most: int) -> Layout:
+    """Return equal groups of at most `most` lanes: one program, little padding, and lanes of one schedule together.
+
+    Args:
+        schedule: [L] the schedule that each lane reads.
+        device_count: devices that share the lanes.
+        most: lanes in a group at most.
+    """
+
+    def total(size: int) -> int:
+        return -(-len(schedule) // (size * device_count)) * size * device_count
+
+    local = -(-len(schedule) // device_count)
+    groups = -(-local // min(most, local))
+    size = -(-local // groups)
+    ends = np.flatnonzero(np.diff(schedule)) + 1
+    stretch = math.gcd(*np.diff([0, *ends, len(schedule)]).tolist())  # of lanes that read the same
+    alike = [each for each in range(WORTH, min(most, local) + 1) if stretch % each == 0 and total(each) <= total(size)]
+    return Layout(total(alike[-1]), alike[-1], True) if alike else Layout(total(size), size, False)

@@ -72,8 +72,9 @@ def test_padding_counts_for_nothing():
 
 
 @pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("group", [None, 1, 2])
-def test_a_lane_equals_the_same_run_alone(count, group):
+@pytest.mark.parametrize(("group", "worth"), [(None, 99), (1, 99), (2, 99), (None, 1)])
+def test_a_lane_equals_the_same_run_alone(count, group, worth, monkeypatch):
+    monkeypatch.setattr(sweep, "WORTH", worth)  # 1: lanes of one schedule make groups of their own
     with jax.enable_x64(True):
         run = problems.run()
         lanes = grid(seeds=(0, 1))
@@ -239,3 +240,17 @@ def test_a_grid_holds_every_combination_once():
     assert len(held) == len(lanes.seed) == 12
     np.testing.assert_array_equal(lanes.seed, [5] * 6 + [7] * 6)
     assert problems.equal(lanes.key[0], jax.random.key(5))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.booleans(), st.integers(1, 4), st.integers(1, 60))
+def test_groups_are_equal_hold_all_lanes_and_are_alike_only_where_they_are(lengths, even, count, most):
+    lengths = [lengths[0]] * len(lengths) if even else lengths
+    schedule = np.repeat(np.arange(len(lengths)), lengths)
+    made = sweep.arrange(schedule, count, most)
+    assert made.size <= most
+    assert made.total % (made.size * count) == 0
+    assert len(schedule) <= made.total < len(schedule) + made.size * count
+    if made.alike:
+        groups = schedule[np.minimum(np.arange(made.total), len(schedule) - 1)].reshape(-1, made.size)
+        assert (groups == groups[:, :1]).all()
