@@ -87,7 +87,7 @@ def number(mean: float, low: float = math.nan, high: float = math.nan) -> str:
     half_width = max(mean - low, high - mean)
     if not math.isfinite(half_width):
         return f"{mean:.3g}"
-    if half_width < sys.float_info.min:  # every seed gave the same
+    if half_width <= 1e-12 * abs(mean) or half_width < sys.float_info.min:  # every seed gave the same, to rounding
         return f"{mean:.4g} ± 0"
     largest = max(abs(mean), half_width)
     if not 1e-3 <= largest < 1e6:
