@@ -227,7 +227,8 @@ def drive(
         rows = Rows(*(array[..., first : ends[number], :] for array in schedule))
         state, losses = advance(hyper, state, examples, rows)
         metrics = score(hyper, state, examples, held_out)
-        kept, better = keep(metrics["loss"], record.kept_loss, state, kept)
+        # A copy: JAX may read the host's own memory, and on one device still do so when another is done.
+        kept, better = keep(metrics["loss"], record.kept_loss.copy(), state, kept)
         losses, metrics, better = jax.device_get((losses, metrics, better))
         record.add(first, losses, metrics, better, time.perf_counter() - began)
         tell(record.segment(number, ends, restored=False))
