@@ -10,13 +10,13 @@ DATASET = flags.DEFINE_string(
     "dataset",
     None,
     "What to learn: line, digits, mnist, fashion_mnist, california_housing, or the path of your own "
-    ".csv or .parquet table (with --target). Each experiment has its own default.",
+    ".csv or .parquet table (with --target).",
 )
 TARGET = flags.DEFINE_string("target", None, "Column of your own table that is to be predicted.")
 TASK = flags.DEFINE_enum(
     "task", None, ["classification", "regression"], "What the target is. Default: inferred from its values."
 )
-MODEL = flags.DEFINE_string("model", None, "The model. Each experiment lists its own and has its own default.")
+MODEL = flags.DEFINE_string("model", None, "The model: linear (regression), softmax or mlp.")
 OPTIMIZERS = flags.DEFINE_list(
     "optimizers", ["sgd", "momentum", "rmsprop", "adam"], "Optimizers by name, separated by commas; or 'all'."
 )
@@ -45,7 +45,7 @@ DEVICES = flags.DEFINE_integer(
 )
 
 # What says where a run happens and not what it computes: a workdir may be resumed with others.
-ELSEWHERE = frozenset({"workdir", "data_dir", "devices", "mesh", "profile"})
+ELSEWHERE = frozenset({"workdir", "data_dir", "devices", "mesh", "profile", "checkpoint_seconds"})
 
 
 def numbers(text: str, flag: str) -> list[float]:

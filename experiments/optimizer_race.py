@@ -17,12 +17,12 @@ import numpy as np
 from absl import flags
 
 from experiments import flags as shared
-from experiments.workdir import Lines, Workdir, default_path, flagfile, launch
+from experiments.workdir import Lines, Workdir, default_path, finite, flagfile, launch
 from mllab import devices, optimizers, racing, sweep, training, weights
 from mllab.data import catalog
 from mllab.data.dataset import Dataset
 from mllab.errors import UserError, unknown
-from mllab.metrics import interval
+from mllab.metrics import interval, r_squared
 from mllab.models import linear, mlp
 from mllab.models.base import Model, in_bfloat16, plain
 from mllab.report import console
@@ -58,6 +58,10 @@ def main(argv: Sequence[str]) -> None:
     devices.cache_compilations()
     path = Path(shared.WORKDIR.value) if shared.WORKDIR.value else default_path("optimizer_race")
     names = shared.OPTIMIZERS.value
+    model = shared.MODEL.value or "mlp"
+    for flag in (HIDDEN, ACTIVATION):
+        if flag.present and model != "mlp":
+            raise UserError(f"--{flag.name} is for --model=mlp, not for {model}")
     run(
         Workdir(path, "optimizer_race", flagfile("__main__")),
         dataset=shared.DATASET.value or "digits",
@@ -65,7 +69,7 @@ def main(argv: Sequence[str]) -> None:
         target=shared.TARGET.value,
         task=shared.TASK.value,
         split_seed=shared.SPLIT_SEED.value,
-        model=shared.MODEL.value or "mlp",
+        model=model,
         hidden=whole_numbers(HIDDEN.value, "hidden"),
         activation=ACTIVATION.value,
         names=list(optimizers.OPTIMIZERS) if names == ["all"] else names,
@@ -139,11 +143,8 @@ def run(
 ) -> dict[str, Any]:
     """Race, write the workdir, show the table; return the summary that summary.json holds."""
     began = time.perf_counter()
-    for name in names:
-        if name not in optimizers.OPTIMIZERS:
-            raise unknown("optimizer", name, optimizers.OPTIMIZERS)
-    if len(set(names)) != len(names):
-        raise UserError(f"--optimizers={','.join(names)}: name each once")
+    if target_score is not None and not target_score <= 1:
+        raise UserError(f"--target_score={target_score}: accuracy and R² are at most 1")
     data = catalog.load(dataset, data_dir=data_dir, split_seed=split_seed, target=target, task=task)
     built, described = build(model, data, hidden, activation)
     if precision == "bf16":
@@ -152,27 +153,42 @@ def run(
     examples = {"inputs": data.inputs.reshape(len(data.inputs), -1), "targets": data.targets}
     steps = epochs * -(-len(data.split.train) // batch_size)
 
-    racing.check(learning_rates, batch_size, len(data.split.train))  # before anything is written
+    # Before anything is written: what the race itself would refuse.
+    settings = settings or {}
+    racing.check(learning_rates, names, batch_size, len(data.split.train), settings)
+    racing.check_examples(built, examples, data.split, data.task)
 
     with workdir.opened():
         environment = workdir.write_environment(data.sha256, mesh.size)
         loaded = time.perf_counter()
 
         def observe(name: str, grid: sweep.Grid):
-            progress.task(name, steps, lanes=len(grid.seed))
-            best, done = -math.inf, 0
+            best, done, begun = -math.inf, 0, False
 
             def seen(event: training.Segment | training.Notice) -> None:
-                nonlocal best, done
+                nonlocal best, done, begun
                 if isinstance(event, training.Notice):
                     progress.say(event.text)
                     return
                 lines.add(records(name, grid, event))
-                best = max(best, float(np.nanmax(scores(event.held_out, data), initial=-math.inf)))
-                progress.advance(event.step - done, best=best)
+                best = max(best, float(np.nanmax(score(event.held_out), initial=-math.inf)))
+                if not event.restored:
+                    if not begun:
+                        progress.task(name, steps, lanes=len(grid.seed), completed=done)
+                        begun = True
+                    progress.advance(event.step - done, best=best)
                 done = event.step
 
             return [seen]
+
+        def score(held_out: dict[str, np.ndarray]) -> np.ndarray:
+            return racing.score(held_out, data.targets[data.split.validation], data.task)
+
+        def compiling(done: int, total: int) -> None:
+            if done == 0:
+                progress.task("programs", total, unit="compiled")
+            else:
+                progress.advance()
 
         with Lines(workdir.path / "metrics.jsonl") as lines, console.Progress() as progress:
             raced = racing.race(
@@ -188,13 +204,23 @@ def run(
                 shared_batches=shared_batches,
                 settings=settings,
                 mesh=mesh,
+                compiling=compiling,
                 observe=observe,
                 patience=patience,
                 workdir=workdir.path,
                 checkpoint_seconds=checkpoint_seconds,
             )
         trained = time.perf_counter()
+        how = {
+            "split_seed": split_seed,
+            "shared_batches": shared_batches,
+            "patience": patience,
+            "precision": precision,
+            **({"activation": activation} if model == "mlp" else {}),
+            **settings,
+        }
         summary = summarise(raced, data, described, epochs, batch_size, steps, target_score)
+        summary["settings"] = {name: value for name, value in how.items() if value is not None and value is not False}
         write_report(workdir, summary, raced, data, environment)
         summary["seconds"] = {
             "data": loaded - began,
@@ -208,13 +234,6 @@ def run(
         print(f"  {line}")
     print(f"\n{race_report.answer(summary)}\nReport: {workdir.path / 'report.html'}")
     return summary
-
-
-def scores(held_out: dict[str, np.ndarray], data: Dataset) -> np.ndarray:
-    """Return the validation score of each lane: accuracy, or R² in regression."""
-    if data.task == "classification":
-        return held_out["accuracy"]
-    return 1 - held_out["loss"] / data.targets[data.split.validation].var()
 
 
 def records(name: str, grid: sweep.Grid, event: training.Segment):
@@ -236,9 +255,8 @@ def summarise(
 ) -> dict[str, Any]:
     """Return the final figures as plain values, ready for JSON."""
     winner = raced.winner
-    if target is None:
-        reached = max((entry.score[entry.best].mean() for entry in raced.entries if entry.best is not None), default=0)
-        target = round(float(reached) - 0.02, 2)
+    if target is None and winner:
+        target = round(float(winner.score[winner.best].mean()) - 0.02, 2)
     classification = data.task == "classification"
     reported = (
         [{"name": "accuracy", "label": "accuracy"}]
@@ -280,23 +298,25 @@ def summarise(
     }
 
 
-def entry_summary(entry: racing.Entry, raced: racing.Race, data: Dataset, target: float) -> dict[str, Any]:
+def entry_summary(entry: racing.Entry, raced: racing.Race, data: Dataset, target: float | None) -> dict[str, Any]:
     """Return one optimizer's figures."""
 
     def lanes(where: np.ndarray):
         for rate, seed in np.argwhere(where):
             lane = {"learning_rate": raced.learning_rates[rate].item(), "seed": raced.seeds[seed].item()}
             step = int(entry.nonfinite_step[rate, seed])
-            yield lane | ({"step": step} if step >= 0 else {"validation_loss": float(entry.loss[-1, rate, seed])})
+            yield lane | ({"step": step} if step >= 0 else {"kept_loss": float(entry.kept_loss[rate, seed])})
 
     width = racing.width(entry, raced.learning_rates)
+    ended = np.flatnonzero(np.isfinite(entry.result.history.seconds))
     return {
+        "steps": int(raced.steps[ended[-1]]),
         "optimizer": entry.optimizer,
         "learning_rate": None if entry.best is None else raced.learning_rates[entry.best].item(),
         "validation": None if entry.best is None else interval(entry.score[entry.best]),
         "test": {name: interval(values) for name, values in tested(entry, data).items()},
         "test_by_seed": tested(entry, data),
-        "steps_to_target": racing.steps_to(entry, raced.steps, target).tolist(),
+        "steps_to_target": [] if target is None else racing.steps_to(entry, raced.steps, target).tolist(),
         "width": width and width._asdict(),
         "nonfinite": list(lanes(entry.nonfinite_step >= 0)),
         "failed": list(lanes(entry.failed)),
@@ -311,21 +331,19 @@ def tested(entry: racing.Entry, data: Dataset) -> dict[str, np.ndarray]:
     squared = entry.test["loss"]
     return {
         "rmse": np.sqrt(squared) * data.target_scale,
-        "r2": 1 - squared / data.targets[data.split.test].var(),
+        "r2": r_squared(squared, data.targets[data.split.test]),
     }
 
 
 def ahead(raced: racing.Race, data: Dataset) -> dict[str, Any] | None:
     """Return by how much the winner's test score leads the next one's, paired by seed."""
-    chosen = [entry for entry in raced.entries if entry.best is not None]
-    ranked = sorted(chosen, key=lambda entry: -entry.score[entry.best].mean())
-    if len(ranked) < 2:
+    if len(raced.ranked) < 2:
         return None
     name = "accuracy" if data.task == "classification" else "r2"
-    first, second = (tested(entry, data)[name] for entry in ranked[:2])
+    first, second = (tested(entry, data)[name] for entry in raced.ranked[:2])
     points = 100 * (first - second)
     return {
-        "of": ranked[1].optimizer,
+        "of": raced.ranked[1].optimizer,
         "by": interval(points),
         "unit": "points" if name == "accuracy" else "points of R²",
     }
@@ -340,20 +358,30 @@ def write_report(
     curves = {entry.optimizer: curve(entry, raced) for entry in raced.entries}
     figures = race_report.figures(summary, curves, workdir.path / "figures")
     metric = "accuracy" if data.task == "classification" else "r2"
-    chosen = [entry for entry in raced.entries if entry.best is not None]
-    for entry in chosen[: EVENT_LANES // raced.seeds.size]:
-        for position, seed in enumerate(raced.seeds):
-            lane = f"{entry.optimizer} rate {raced.learning_rates[entry.best]:.2g} seed {seed}"
-            tags = {
-                "loss/train": (raced.steps, entry.train_loss[:, entry.best, position]),
-                "loss/validation": (raced.steps, entry.loss[:, entry.best, position]),
-                f"{metric}/validation": (raced.steps, entry.curve[:, entry.best, position]),
-            }
-            events.write(workdir.path / "events" / lane, tags)
+    lanes = [(entry, position) for entry in raced.ranked for position in range(raced.seeds.size)]
+    for entry, position in lanes[:EVENT_LANES]:  # the best optimizers' first
+        done = np.isfinite(entry.result.history.seconds)
+        lane = f"{entry.optimizer} rate {raced.learning_rates[entry.best]:.3g} seed {raced.seeds[position]}"
+        tags = {
+            "loss/train": entry.train_loss,
+            "loss/validation": entry.loss,
+            f"{metric}/validation": entry.curve,
+        }
+        shown = {tag: (raced.steps[done], values[done, entry.best, position]) for tag, values in tags.items()}
+        events.write(workdir.path / "events" / lane, shown)
     if raced.winner:
-        about = {"model": summary["model"], "dataset": data.name, "optimizer": raced.winner.optimizer}
-        about |= {"classes": list(data.classes), "features": list(data.features)}
-        (workdir.path / "params.safetensors").write_bytes(weights.encode(racing.best_params(raced.winner), about))
+        about = {
+            "model": summary["model"],
+            "settings": summary["settings"],
+            "dataset": data.name,
+            "features": list(data.features),
+            "classes": list(data.classes),
+            "target": {"name": data.target, "mean": data.target_mean, "scale": data.target_scale},
+            "optimizer": raced.winner.optimizer,
+            "learning_rate": raced.learning_rates[raced.winner.best],
+        }
+        encoded = weights.encode(racing.best_params(raced.winner), finite(about))
+        workdir.write("params.safetensors", encoded)
     page.write(workdir.path / "report.html", race_report.page(summary, figures, environment, workdir.command))
 
 
@@ -373,4 +401,6 @@ def curve(entry: racing.Entry, raced: racing.Race) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    flags.set_default(shared.DATASET, "digits")  # here: importing an experiment changes nothing for another
+    flags.set_default(shared.MODEL, "mlp")
     launch(main)

@@ -33,12 +33,27 @@ def launch(main: Callable[[Sequence[str]], None]) -> None:
                 if flag.present and flag.name not in own:
                     raise UserError(f"--{flag.name} means nothing to this experiment: see --help for its flags")
             main(argv)
-        except (UserError, KeyboardInterrupt) as error:
-            print(f"error: {error}" if isinstance(error, UserError) else "interrupted", file=sys.stderr)
-            sys.exit(1 if isinstance(error, UserError) else 130)
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(130)
+        except UserError as error:
+            _end(str(error))
+        except OSError as error:  # standard output closed or full, a data file that vanished
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing more can be said there
+            _end(f"{error.filename or 'standard output'}: {os.strerror(error.errno) if error.errno else error}")
+        except RuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error) and "Out of memory" not in str(error):
+                raise
+            _end("out of memory: fewer --seeds, a smaller --hidden or a smaller --batch_size need less")
 
     logging.set_verbosity(logging.WARNING)  # absl's default tells of every backend that is not there
     app.run(guarded)
+
+
+def _end(line: str) -> None:
+    print(f"error: {line}", file=sys.stderr)
+    sys.exit(1)
 
 
 def flagfile(module: str) -> str:
@@ -61,7 +76,7 @@ class Workdir:
 
     def __init__(self, path: Path, experiment: str, settings: str):
         """Name the folder, the experiment (`python -m experiments.<it>`) and its flagfile."""
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         self.experiment = experiment
         self.settings = settings
 
@@ -90,7 +105,8 @@ class Workdir:
     def _claim(self) -> None:
         recorded = self.path / "flags.cfg"
         if not recorded.exists():
-            if any(entry.name != ".lock" for entry in self.path.iterdir()):
+            ours = (".lock", "flags.cfg.partial")  # a kill may have come before the rename
+            if any(entry.name not in ours for entry in self.path.iterdir()):
                 raise UserError(f"workdir {self.path} holds other files and no flags.cfg: name a new folder")
             self.write("flags.cfg", self.settings)
             return
@@ -104,18 +120,20 @@ class Workdir:
 
     @property
     def command(self) -> str:
-        """The command that repeats the run."""
+        """The command that repeats the run; a comment where it was called from Python, without flags."""
+        if not self.settings:
+            return f"# called from Python: experiments.{self.experiment}.run(...)"
         settings = shlex.quote(str(self.path / "flags.cfg"))
         return f"python -m experiments.{self.experiment} --flagfile={settings} --workdir=NEW_FOLDER"
 
-    def write(self, name: str, text: str) -> Path:
+    def write(self, name: str, content: str | bytes) -> Path:
         """Write a file whole: aside, flushed, then renamed."""
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(path.name + ".partial")
         try:
-            with aside.open("w", encoding="utf-8") as file:
-                file.write(text)
+            with aside.open("wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             aside.rename(path)
@@ -141,7 +159,8 @@ class Workdir:
                 raise UserError(f"workdir {self.path} was begun with other data (see environment.json): name another")
             if before.get("devices") != environment["devices"] or before.get("versions") != environment["versions"]:
                 print(f"note: {self.path} was begun on other devices or versions: its bits may differ", file=sys.stderr)
-        self.write_json("environment.json", environment)
+        else:
+            self.write_json("environment.json", environment)
         return environment
 
 

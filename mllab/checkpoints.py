@@ -37,9 +37,10 @@ class Checkpoints:
     def identity(self) -> str:
         """The SHA-256 of what the checkpoints are of."""
         digest = hashlib.sha256()
-        for leaf in jax.tree.leaves(_plain(self._of)):
+        paths = jax.tree_util.tree_flatten_with_path(_plain(self._of))[0]
+        for path, leaf in paths:
             array = np.asarray(leaf)
-            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(f"{jax.tree_util.keystr(path)}{array.dtype}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
@@ -70,8 +71,9 @@ class Checkpoints:
         except Exception as error:  # OSError, or what TensorStore makes of one
             self._clear_partial()
             raise UserError(f"cannot write checkpoint {final}: {_reason(error)}") from error
-        for old in self.steps()[:-KEEP]:
-            shutil.rmtree(self.folder / str(old), ignore_errors=True)
+        sound = [other for other in self.steps() if other <= step]  # those beyond were damaged, and passed over
+        for other in set(self.steps()) - set(sound[-KEEP:]):
+            shutil.rmtree(self.folder / str(other), ignore_errors=True)
 
     def _clear_partial(self) -> None:
         for left in self.folder.glob("*.partial*"):  # Orbax, too, writes to the side
@@ -87,10 +89,11 @@ class Checkpoints:
             path = self.folder / str(step)
             seal = _sound(path)
             if seal is None:
-                notify(f"checkpoint {path} is damaged: falling back to the one before")
+                before = any(other < step for other in self.steps())
+                notify(f"checkpoint {path} is damaged: {'trying the one before' if before else 'beginning anew'}")
                 continue
             if seal["identity"] != self.identity:
-                raise UserError(f"checkpoint {path} is of other settings or rows: name another workdir")
+                raise UserError(f"checkpoint {path} is of other settings, data or rows: name another workdir")
             if seal["tree"] != _describe(template):
                 raise UserError(f"checkpoint {path} was made by other code: name another workdir")
             with _orbax() as orbax:
@@ -104,12 +107,13 @@ class Checkpoints:
 def _orbax() -> Iterator[Any]:
     import orbax.checkpoint  # here: many a run ends before its first checkpoint is due
 
+    level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # what goes wrong is raised, and told in one line
     try:
         with orbax.checkpoint.PyTreeCheckpointer() as checkpointer:
             yield checkpointer
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(level)
 
 
 def _is_key(leaf: Any) -> bool:

@@ -19,7 +19,7 @@ def cores() -> int:
 
 
 def use_cores(count: int | None = None) -> None:
-    """Ask JAX for as many CPU devices as cores (or `count`); before JAX starts, or it has no effect.
+    """Ask JAX for as many CPU devices as cores (or `count`); before JAX starts, or it raises RuntimeError.
 
     XLA's CPU backend runs one small program on about one core: lanes spread over devices use them all.
     """

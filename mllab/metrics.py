@@ -51,10 +51,14 @@ def interval(values: np.ndarray) -> Interval:
 def chance_loss(targets: np.ndarray, train: np.ndarray, rows: np.ndarray, task: str) -> float:
     """Return the loss over `rows` of predicting the training rows' class frequencies, or their mean.
 
-    A run whose final validation loss is no better than this has failed.
+    A run that does no better than this has failed. A class without a training row counts as if it had one.
     """
     if task == "regression":
         return float(np.mean((targets[rows] - targets[train].mean()) ** 2))
-    frequency = np.bincount(targets[train], minlength=int(targets.max()) + 1) / len(train)
-    with np.errstate(divide="ignore"):
-        return float(-np.log(frequency)[targets[rows]].mean())
+    counts = np.maximum(np.bincount(targets[train], minlength=int(targets.max()) + 1), 1)
+    return float(-np.log(counts / counts.sum())[targets[rows]].mean())
+
+
+def r_squared(squared_error: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return R² of a mean squared error over rows whose targets are these [M]; constant targets count as variance 1."""
+    return 1 - squared_error / (float(targets.var()) or 1.0)

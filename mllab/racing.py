@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mllab import devices, losses, metrics, optimizers, rows, sweep, training
-from mllab.errors import UserError
+from mllab.errors import UserError, unknown
 from mllab.models.base import Model
 from mllab.training import Result, Run
 from mllab.types import Examples, Params
@@ -44,6 +44,7 @@ class Entry(NamedTuple):
     curve: np.ndarray  # [E, R, G] validation score after each segment
     score: np.ndarray  # [R, G] validation score of the kept params; NaN where the lane went non-finite
     nonfinite_step: np.ndarray  # [R, G] first step that was not finite, or -1
+    kept_loss: np.ndarray  # [R, G] validation loss of the kept params
     failed: np.ndarray  # [R, G] finite, but its kept validation loss is no better than chance
     best: int | None  # the chosen rate's index; None where every rate lost a lane
     test: dict[str, np.ndarray]  # metrics [G] on test rows at the chosen rate; empty where there is none
@@ -60,18 +61,26 @@ class Race(NamedTuple):
     chance_loss: float  # validation loss of predicting the class frequencies or the mean
 
     @property
+    def ranked(self) -> list[Entry]:
+        """The entries that have a chosen rate, by the mean validation score there, best first."""
+        chosen = [entry for entry in self.entries if entry.best is not None]
+        return sorted(chosen, key=lambda entry: -entry.score[entry.best].mean())
+
+    @property
     def winner(self) -> Entry | None:
         """The entry with the best mean validation score at its chosen rate."""
-        chosen = [entry for entry in self.entries if entry.best is not None]
-        return max(chosen, key=lambda entry: entry.score[entry.best].mean(), default=None)
+        return next(iter(self.ranked), None)
+
+
+TASKS = {
+    "classification": (losses.cross_entropy, metrics.classification),
+    "regression": (losses.squared_error, metrics.regression),
+}
 
 
 def problem(model: Model, task: str) -> Callable[[Callable], Run]:
     """Return `optimizer -> Run` for a model and a task, "classification" or "regression"."""
-    loss, values = {
-        "classification": (losses.cross_entropy, metrics.classification),
-        "regression": (losses.squared_error, metrics.regression),
-    }[task]
+    loss, values = TASKS[task]
 
     def run(optimizer: Callable) -> Run:
         return training.supervised(
@@ -100,6 +109,7 @@ def race(
     settings: Mapping[str, Any] | None = None,
     mesh: Mesh | None = None,
     group: int | None = None,
+    compiling: Callable[[int, int], None] = lambda done, total: None,
     observe: Callable[[str, sweep.Grid], Iterable[Callable]] = lambda name, grid: (),
     **drive: Any,
 ) -> Race:
@@ -119,13 +129,16 @@ def race(
         settings: what else `optimizers.build` takes: schedule, clip_norm, weight_decay, options.
         mesh: devices to spread the lanes over (default: the first alone).
         group: lanes that a device runs at once (default: what its cache holds).
+        compiling: told how many optimizers' programs are compiled, of how many.
         observe: (optimizer, grid) -> observers of its drive.
         drive: what else `training.drive` takes: patience, workdir, checkpoint_seconds.
 
     Raises:
-        UserError: a rate that is not positive and finite, or what the pieces refuse.
+        UserError: settings or examples that make no sense; see `check` and `check_examples`.
     """
-    rates = check(learning_rates, batch_size, len(split.train))
+    settings = dict(settings or {})
+    rates = check(learning_rates, names, batch_size, len(split.train), settings)
+    check_examples(model, examples, split, task)
     mesh = mesh or devices.mesh(1)
     grid = sweep.grid({"learning_rate": rates}, seeds)
     schedule = rows.minibatches(split.train, batch_size, epochs, seeds[:1] if shared_batches else seeds)
@@ -140,21 +153,23 @@ def race(
     )
     placed = devices.replicate(mesh, examples)
     targets = np.asarray(examples["targets"])
+    about = f"{task} {sorted(settings.items())}"
     chance = metrics.chance_loss(targets, split.train, split.validation, task)
     make = problem(model, task)
 
     def optimizer(name: str) -> Callable:
-        return lambda hyper: optimizers.build(name, hyper["learning_rate"], steps=steps, **(settings or {}))
+        return lambda hyper: optimizers.build(name, hyper["learning_rate"], steps=steps, **settings)
 
     runs = {name: sweep.lanes(make(optimizer(name)), grid.schedule, mesh=mesh, group=group) for name in names}
     entries = []
     given: dict[str, Any] = {"held_out": validation, "segment": steps // epochs}
+    compiling(0, len(runs))
     with ThreadPoolExecutor(devices.cores()) as pool:
-        list(
-            pool.map(
-                lambda run: training.compile_ahead(run, grid.hyper, grid.key, placed, schedule, **given), runs.values()
-            )
+        compile_one = lambda run: training.compile_ahead(  # noqa: E731
+            run, grid.hyper, grid.key, placed, schedule, **given
         )
+        for done, _ in enumerate(pool.map(compile_one, runs.values())):
+            compiling(done + 1, len(runs))
     for name, run in runs.items():
         result = training.drive(
             run,
@@ -165,9 +180,10 @@ def race(
             **given,
             observe=observe(name, grid),
             name=name,
+            about=about,
             **drive,
         )
-        entries.append(judge(name, result, rates.size, chance, targets[split.validation].var(), task))
+        entries.append(judge(name, result, rates.size, chance, targets[split.validation], task))
 
     for position, entry in enumerate(entries):  # every choice is made: now, once, the test rows
         if entry.best is not None:
@@ -177,18 +193,70 @@ def race(
     return Race(entries, task, rates, np.asarray(seeds), result.history.step, chance)
 
 
-def check(learning_rates: Sequence[float], batch_size: int, count: int) -> np.ndarray:
+def check(
+    learning_rates: Sequence[float], names: Sequence[str], batch_size: int, count: int, settings: Mapping[str, Any]
+) -> np.ndarray:
     """Return the rates [R], ascending.
 
     Raises:
-        UserError: a rate that is not positive and finite or is given twice, or a batch larger than the training rows.
+        UserError: a rate that is not positive and finite or is given twice, no optimizer or an unknown one or one
+            given twice, what `optimizers.build` refuses, or a batch larger than the `count` training rows.
     """
     rates = np.sort(np.asarray(learning_rates, np.float64))
     if rates.size == 0 or not (np.isfinite(rates).all() and rates[0] > 0) or len(np.unique(rates)) != rates.size:
         raise UserError(f"learning rates {', '.join(f'{rate:g}' for rate in rates)}: give positive numbers, each once")
+    if not names or len(set(names)) != len(names):
+        raise UserError(f"optimizers {', '.join(names) or '(none)'}: name one or more, each once")
+    for value in settings.values():
+        if isinstance(value, float) and not np.isfinite(value):
+            raise UserError(f"settings {dict(settings)}: give finite numbers")
+    for name in names:
+        optimizers.build(name, 1.0, steps=1, **settings)
     if batch_size > count:
         raise UserError(f"batch_size = {batch_size} is larger than the {count} training rows: make it smaller")
     return rates
+
+
+def check_examples(model: Model, examples: Examples, split: Split, task: str) -> None:
+    """Check that examples, split and model fit together, before anything is compiled.
+
+    Raises:
+        UserError: what does not fit, and where.
+    """
+    if task not in TASKS:
+        raise unknown("task", task, TASKS)
+    count = len(examples["targets"])
+    for path, array in jax.tree_util.tree_flatten_with_path(examples)[0]:
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        if not hasattr(array, "shape") or array.shape[:1] != (count,):
+            raise UserError(f"{name} are not an array of {count} rows, one for each target")
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            row = np.argwhere(~np.isfinite(np.asarray(array)))[0][0]
+            raise UserError(f"{name} hold a number that is not finite, first in row {row}: impute or drop it")
+    for name, ids in (("training", split.train), ("validation", split.validation), ("test", split.test)):
+        if len(ids) == 0:
+            raise UserError(f"no {name} rows: a race needs rows to train on, to choose by and to report")
+        if np.min(ids) < 0 or np.max(ids) >= count:
+            raise UserError(f"{name} rows from {np.min(ids)} to {np.max(ids)}: there are rows 0 to {count - 1}")
+    everything = np.concatenate([split.train, split.validation, split.test])
+    if len(np.unique(everything)) != len(everything):
+        raise UserError("a row stands in two parts of the split, or twice in one: validation would not be honest")
+
+    def outputs(key: Any, inputs: Any) -> Any:
+        return model.apply(*model.init(key), inputs, None)[0]
+
+    row = jax.tree.map(lambda a: np.asarray(a[:1]), examples["inputs"])
+    shape = jax.eval_shape(outputs, jax.random.key(0), row).shape
+    targets = np.asarray(examples["targets"])
+    if task == "regression":
+        if targets.shape != (count,) or shape not in ((1,), (1, 1)):
+            raise UserError(f"regression has targets [N] and one output a row; here {targets.shape} and {shape[1:]}")
+    elif not np.issubdtype(targets.dtype, np.integer) or targets.ndim != 1:
+        raise UserError(f"classes are whole numbers [N] from 0 up, not {targets.dtype}{list(targets.shape)}")
+    elif len(shape) != 2 or targets.min() < 0 or targets.max() >= shape[1]:
+        raise UserError(
+            f"targets from {targets.min()} to {targets.max()} for a model of {shape[1:]} logits: name 0 to C-1"
+        )
 
 
 def _by_rate(lanes: np.ndarray, rates: int) -> np.ndarray:
@@ -196,20 +264,34 @@ def _by_rate(lanes: np.ndarray, rates: int) -> np.ndarray:
     return np.swapaxes(lanes.reshape(*lanes.shape[:-1], -1, rates), -1, -2)
 
 
-def judge(name: str, result: Result, rates: int, chance: float, variance: float, task: str) -> Entry:
-    """Return an optimizer's entry, its learning rate chosen; a rate that lost a lane is not eligible."""
+def judge(name: str, result: Result, rates: int, chance: float, targets: np.ndarray, task: str) -> Entry:
+    """Return an optimizer's entry, its learning rate chosen; a rate that lost a lane is not eligible.
+
+    Args:
+        name: the optimizer.
+        result: of its drive, lanes seed by seed.
+        rates: R.
+        chance: the loss that a lane must be better than, or it has failed.
+        targets: of the validation rows.
+        task: "classification" or "regression".
+    """
     history = result.history
     loss = _by_rate(history.held_out["loss"], rates)
-    curve = 1 - loss / variance if task == "regression" else _by_rate(history.held_out["accuracy"], rates)
+    curve = _by_rate(score(history.held_out, targets, task), rates)
     kept_loss, nonfinite = _by_rate(result.kept_loss, rates), _by_rate(result.nonfinite_step, rates)
     # The kept params are those of the first segment with the least loss.
     kept_at = np.argmin(np.where(np.isfinite(loss), loss, np.inf), axis=0)
-    score = np.where(nonfinite < 0, np.take_along_axis(curve, kept_at[None], axis=0)[0], np.nan)
-    mean = score.mean(axis=1)
+    kept_score = np.where(nonfinite < 0, np.take_along_axis(curve, kept_at[None], axis=0)[0], np.nan)
+    mean = kept_score.mean(axis=1)
     best = None if np.isnan(mean).all() else int(np.nanargmax(mean))
     failed = (nonfinite < 0) & ~(kept_loss < chance)
     train_loss = _by_rate(history.train_loss, rates)
-    return Entry(name, result, train_loss, loss, curve, score, nonfinite, failed, best, {})
+    return Entry(name, result, train_loss, loss, curve, kept_score, nonfinite, kept_loss, failed, best, {})
+
+
+def score(held_out: Mapping[str, np.ndarray], targets: np.ndarray, task: str) -> np.ndarray:
+    """Return accuracy, or R² in regression, from metrics on rows with these targets."""
+    return metrics.r_squared(held_out["loss"], targets) if task == "regression" else held_out["accuracy"]
 
 
 class Width(NamedTuple):

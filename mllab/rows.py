@@ -11,7 +11,13 @@ from mllab.types import Array, Examples, Rows
 
 
 def mean(losses: Array, weight: Array | np.ndarray) -> Array:
-    """Return the weighted mean of losses [B]; a batch of padding alone gives 0."""
+    """Return the weighted mean of losses [B]; a batch of padding alone gives 0.
+
+    Raises:
+        UserError: the losses are not one number an example.
+    """
+    if losses.shape != weight.shape:
+        raise UserError(f"a loss or metric of shape {losses.shape} for {weight.shape} examples: give one number each")
     return jnp.sum(losses * weight) / jnp.maximum(jnp.sum(weight), jnp.finfo(losses.dtype).tiny)
 
 
@@ -26,7 +32,7 @@ def minibatches(rows: np.ndarray, batch_size: int, epochs: int, seeds: Iterable[
     The last batch of an epoch is padded with weight 0.
 
     Raises:
-        UserError: a batch larger than the data, or sizes that are not positive.
+        UserError: no rows, a batch larger than the data, or sizes that are not positive.
     """
     if batch_size < 1 or epochs < 1:
         raise UserError(f"batch_size = {batch_size}, epochs = {epochs}: both must be 1 or more")
@@ -43,6 +49,8 @@ def minibatches(rows: np.ndarray, batch_size: int, epochs: int, seeds: Iterable[
 
 def blocks(ids: np.ndarray, size: int, count: int | None = None) -> Rows:
     """Return rows [S, size] that hold `ids` in order, padded with weight 0 (to `count` blocks, where given)."""
+    if len(ids) == 0:
+        raise UserError("no rows: training, validation and test each need one or more")
     count = count or -(-len(ids) // size)
     padded = np.full(count * size, ids[0], np.int32)
     padded[: len(ids)] = ids

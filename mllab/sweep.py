@@ -70,6 +70,9 @@ def lanes(run: Run, schedule: np.ndarray, *, mesh: Mesh | None = None, group: in
     count = len(schedule)
 
     def pad(tree: Any, total: int) -> Any:
+        for leaf in jax.tree.leaves(tree):
+            if leaf.shape[:1] != (count,):
+                raise UserError(f"a hyper or key of shape {leaf.shape} for {count} lanes: its first axis is the lanes'")
         return jax.tree.map(lambda a: jnp.asarray(a)[np.minimum(np.arange(total), count - 1)], tree)
 
     def layout(hyper: Hyper, key: Key) -> Layout:

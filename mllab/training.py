@@ -20,6 +20,7 @@ from flax import struct
 from jax.stages import Wrapped
 
 from mllab.checkpoints import Checkpoints
+from mllab.errors import UserError
 from mllab.models.base import Model
 from mllab.rows import gather, mean
 from mllab.types import Array, Examples, Hyper, Key, Metrics, Outputs, Params, Rows
@@ -123,7 +124,7 @@ def supervised(
 
         def block(row: Rows) -> dict[str, Array]:
             values = metrics(hyper, params, state.extra, gather(examples, row.ids))
-            return {name: jnp.sum(value * row.weight) for name, value in values.items()}
+            return {name: mean(value, row.weight) * row.weight.sum() for name, value in values.items()}
 
         sums = jax.lax.map(block, rows)
         return {name: value.sum() / rows.weight.sum() for name, value in sums.items()}
@@ -181,12 +182,13 @@ def drive(
     observe: Iterable[Callable[[Segment | Notice], None]] = (),
     workdir: Path | None = None,
     name: str = "",
+    about: str = "",
     checkpoint_seconds: float = 10.0,
 ) -> Result:
     """Run the schedule to its end, segment by segment: the one host loop.
 
     Args:
-        run: one run, or many (`sweep.lanes`).
+        run: one run, or many (`sweep.lanes`); one of its metrics is called `loss`, and is to be least.
         hyper: the run's settings.
         key: the run's key.
         examples: data, gathered by rows inside the program.
@@ -197,11 +199,14 @@ def drive(
         observe: each is told every `Segment` and `Notice`.
         workdir: where `checkpoints/<name>` goes; what stands there is resumed, to the same bits.
         name: this drive's name among those of the workdir.
+        about: what else tells this drive from another; a checkpoint is resumed only if it, too, is the same.
         checkpoint_seconds: wall time between checkpoints.
 
     Raises:
         UserError: the workdir's checkpoint was made by another drive, or could not be written.
     """
+    if segment < 1:
+        raise UserError(f"segment = {segment}: a segment has 1 step or more")
     start, advance, score, keep = _compiled(run)
     tell = _teller(observe)
     steps = schedule.ids.shape[-2]
@@ -210,16 +215,26 @@ def drive(
     state = start(hyper, key)
     scored = jax.eval_shape(score, hyper, state, examples, held_out)
     # The first of `kept` is a start of its own, not a copy: `advance` takes over the buffers that it is given.
-    memory = Memory(state, start(hyper, key), Record.empty(len(ends), scored))
-    saved = Checkpoints(workdir / "checkpoints" / name, of=(hyper, key, schedule, held_out)) if workdir else None
-    if saved:
-        memory = saved.restore(memory, lambda text: tell(Notice(text)))
-    state, kept, record = memory
+    kept, record = start(hyper, key), Record.empty(len(ends), scored)
+    of = {"hyper": hyper, "key": key, "examples": examples, "rows": (schedule, held_out), "ends": np.asarray(ends)}
+    of["about"] = np.frombuffer(about.encode(), np.uint8)
+    saved = Checkpoints(workdir / "checkpoints" / name, of) if workdir else None
+    if saved and saved.steps():
+        lanes = scored["loss"].shape
+        template = Memory(_cut(state, lanes), _cut(kept, lanes), record)
+        memory = saved.restore(template, lambda text: tell(Notice(text)))
+        if memory is not template:
+            state, kept, record = _stretched(memory.state, state), _stretched(memory.kept, kept), memory.record
+
+    def save() -> None:
+        if saved:
+            lanes = scored["loss"].shape
+            saved.save(int(record.done), Memory(_cut(state, lanes), _cut(kept, lanes), record))
 
     for number in range(int(record.done)):
         tell(record.segment(number, ends, restored=True))
 
-    written = time.monotonic()
+    began_drive = written = time.monotonic()
     while record.done < len(ends) and not (patience and np.all(record.stale >= patience)):
         began = time.perf_counter()
         number = int(record.done)
@@ -232,11 +247,12 @@ def drive(
         losses, metrics, better = jax.device_get((losses, metrics, better))
         record.add(first, losses, metrics, better, time.perf_counter() - began)
         tell(record.segment(number, ends, restored=False))
-        if saved and time.monotonic() - written >= checkpoint_seconds:
-            saved.save(number + 1, Memory(state, kept, record))
+        if time.monotonic() - written >= checkpoint_seconds:
+            save()
             written = time.monotonic()
-    if saved and saved.steps() and saved.steps()[-1] < record.done:  # a long drive: its end is worth keeping too
-        saved.save(int(record.done), Memory(state, kept, record))
+    # An ended drive is worth keeping if it took long: many in a row would add up to more than the interval.
+    if saved and saved.steps()[-1:] != [record.done] and time.monotonic() - began_drive > checkpoint_seconds / 4:
+        save()
 
     history = History(np.asarray(ends), record.train_loss, record.held_out, record.seconds)
     return Result(state, kept, record.kept_loss, record.nonfinite_step, history)
@@ -326,6 +342,22 @@ def _compiled(run: Run) -> tuple[Wrapped, Wrapped, Wrapped, Wrapped]:
         jax.jit(run.score),
         jax.jit(_keep, donate_argnums=3),
     )
+
+
+def _cut(state: State, lanes: tuple[int, ...]) -> State:
+    """Return the state on the host without the padding of a spread sweep, which depends on the devices."""
+    host = jax.tree.map(lambda leaf: leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else np.array(leaf), state)
+    return jax.tree.map(lambda leaf: leaf[: lanes[0]], host) if lanes else host
+
+
+def _stretched(state: State, like: State) -> State:
+    """Return a state that was cut, padded by its last lane and placed as another is."""
+
+    def place(leaf: Any, like: Array) -> Array:
+        missing = like.shape[0] - leaf.shape[0] if like.ndim else 0
+        return jax.device_put(jnp.concatenate([leaf, *[leaf[-1:]] * missing]) if missing else leaf, like.sharding)
+
+    return jax.tree.map(place, state, like)
 
 
 def _keep(loss: Array, least: Array, state: State, kept: State) -> tuple[State, Array]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from mllab.errors import UserError
 from mllab.rows import gather, mean
-from mllab.training import Run
+from mllab.training import Run, State
 from mllab.types import Array, Examples, Hyper, Inputs, Key, Outputs, Params, Rows
 
 
@@ -95,10 +95,18 @@ def cross_validate(
     return jax.vmap(jax.vmap(mean), (0, None))(values, weight)
 
 
-def trained(run: Run, predict: Callable[[Params, Inputs], Outputs], *, batch_size: int, epochs: int) -> Learner:
-    """Return the learner that trains a run's params by minibatches of whatever rows it is given.
+def trained(
+    run: Run,
+    predict: Callable[[Params, Inputs], Outputs],
+    *,
+    batch_size: int,
+    epochs: int,
+    evaluate: Callable[[State], Params] = lambda state: state.params,
+) -> Learner:
+    """Return the learner that trains a run by minibatches of whatever rows it is given.
 
-    Every epoch shuffles the rows anew; their weights ride along, so a fold's padding counts for nothing.
+    Every epoch shuffles the rows anew; their weights ride along, so a fold's padding counts for nothing. `evaluate`
+    gives what `predict` takes, where that is more than the params (batch statistics) or other than them (averages).
     """
 
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> Params:
@@ -115,6 +123,6 @@ def trained(run: Run, predict: Callable[[Params, Inputs], Outputs], *, batch_siz
             batches = Rows(ids.reshape(steps, batch_size), weight.reshape(steps, batch_size))
             return run.advance(hyper, state, examples, batches)[0], None
 
-        return jax.lax.scan(epoch, state, jax.random.split(order_key, epochs))[0].params
+        return evaluate(jax.lax.scan(epoch, state, jax.random.split(order_key, epochs))[0])
 
     return Learner(fit, predict)

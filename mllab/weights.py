@@ -21,7 +21,7 @@ def encode(params: Params, about: Mapping[str, Any]) -> bytes:
     """Return a safetensors file of the params' arrays (`0.w`, `0.b`, ...) with `about` in its header, as JSON."""
     from safetensors.numpy import save
 
-    arrays = {name: np.ascontiguousarray(leaf) for name, leaf in _named(params).items()}
+    arrays = {name: np.asarray(leaf, order="C") for name, leaf in _named(params).items()}
     return save(arrays, {"mllab": json.dumps(about)})
 
 

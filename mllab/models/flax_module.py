@@ -8,6 +8,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import jax
+
 from mllab.models.base import Model
 from mllab.types import Inputs, Params
 
@@ -32,7 +34,7 @@ def linen(module: Any, sample: Inputs) -> Model:
         variables = {"params": params, **extra}
         if key is None:
             return module.apply(variables, inputs, **{name: not value for name, value in switches.items()}), extra
-        return module.apply(variables, inputs, mutable=list(extra), rngs={"dropout": key}, **switches)
+        return module.apply(variables, inputs, mutable=list(extra), rngs=key, **switches)
 
     return Model(init, apply)
 
@@ -60,7 +62,7 @@ def nnx(make: Callable[[Any], Any]) -> Model:
             module.eval()
             return module(inputs), extra
         module.train()
-        flax_nnx.reseed(module, default=key, dropout=key)
+        flax_nnx.reseed(module, default=jax.random.fold_in(key, 0), dropout=jax.random.fold_in(key, 1))
         outputs = module(inputs)
         return outputs, parts(module)[1]
 

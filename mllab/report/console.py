@@ -50,11 +50,12 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end()
+        if kind is None:
+            self._end()
         if self._bars:
             self._bars.stop()
 
-    def task(self, description: str, total: int, *, lanes: int = 1, completed: int = 0) -> None:
+    def task(self, description: str, total: int, *, lanes: int = 1, completed: int = 0, unit: str = "steps") -> None:
         """Begin the next task.
 
         Args:
@@ -62,9 +63,10 @@ class Progress:
             total: number of steps of the whole task.
             lanes: runs that take each step side by side.
             completed: steps that were done before, in a run that resumes.
+            unit: what is counted, where it is not steps.
         """
         self._end()
-        self._task = _Task(description, total, lanes, completed)
+        self._task = _Task(description, total, lanes, completed, unit)
         if self._bars:
             self._task.bar = self._bars.add_task(description, total=total, completed=completed, status="compiling")
         else:
@@ -102,8 +104,9 @@ class Progress:
 class _Task:
     """How far one task is, how fast it goes, and when it last said so."""
 
-    def __init__(self, description: str, total: int, lanes: int, completed: int):
+    def __init__(self, description: str, total: int, lanes: int, completed: int, unit: str):
         self.description, self.total, self.lanes, self.completed = description, total, lanes, completed
+        self.unit = unit
         self.best: float | None = None
         self.bar: TaskID | None = None
         self._began: tuple[float, int] | None = None  # time and steps of the first advance, after the compilation
@@ -133,9 +136,9 @@ class _Task:
     def status(self) -> str:
         """Return steps, lanes, rate, time left and best score, each where it is known."""
         parts = [f"{self.completed:,}/{self.total:,}"]
-        parts[0] += f" × {self.lanes:,} lanes" if self.lanes > 1 else " steps"
+        parts[0] += f" × {self.lanes:,} lanes" if self.lanes > 1 else f" {self.unit}"
         rate = self._steps_per_second()
-        if rate:
+        if rate and self.unit == "steps":
             unit = "steps/s" if self.lanes == 1 else "lane-steps/s"
             parts.append(f"{_three_digits(rate * self.lanes)} {unit}")
             if self.completed < self.total:

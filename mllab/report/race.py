@@ -20,7 +20,7 @@ def race_table(summary: Summary) -> Table:
         "optimizer",
         "best rate",
         *(f"test {measure['label']}" for measure in score["reported"]),
-        f"steps to {target:.3g}",
+        f"steps to {target:.3g}" if target is not None else "steps",
         "decades",
         "non-finite",
         "failed",
@@ -28,7 +28,7 @@ def race_table(summary: Summary) -> Table:
     rows = [
         [
             entry["optimizer"],
-            f"{entry['learning_rate']:.2g}" if entry["learning_rate"] else None,
+            f"{entry['learning_rate']:.3g}" if entry["learning_rate"] else None,
             *(_interval(entry["test"].get(measure["name"])) for measure in score["reported"]),
             _steps(entry["steps_to_target"]),
             _decades(entry["width"]),
@@ -48,7 +48,11 @@ def caption(summary: Summary) -> str:
     marks = [
         "* best mean validation score" if summary["winner"] else "no optimizer kept all its lanes finite at any rate",
         f"± 95% interval over {seeds} seeds, one split" if seeds > 1 else "one seed: no interval",
-        f"steps: to a validation {summary['score']['label']} of {summary['target']:.3g}, mean over seeds",
+        *(
+            [f"steps: to a validation {summary['score']['label']} of {summary['target']:.3g}, mean over seeds"]
+            if summary["target"] is not None
+            else []
+        ),
         "decades: range of rates within one point of the best, ≥ where it reaches an end of the grid",
     ]
     return "; ".join(marks)
@@ -87,7 +91,7 @@ def lost_lanes(summary: Summary) -> list[str]:
             if failed:
                 parts.append(f"failed: no better than chance ({_which(failed, seeds)})")
             if parts:
-                lines.append(f"{entry['optimizer']} at {rate:.2g}: {'; '.join(parts)}")
+                lines.append(f"{entry['optimizer']} at {rate:.3g}: {'; '.join(parts)}")
     return lines
 
 
@@ -104,15 +108,17 @@ def answer(summary: Summary) -> str:
     entries = {entry["optimizer"]: entry for entry in summary["optimizers"]}
     won, measure = entries[summary["winner"]], summary["score"]["reported"][0]
     said = (
-        f"{summary['winner']} at learning rate {won['learning_rate']:.2g}: test {measure['label']} "
-        f"{_interval(won['test'][measure['name']])} ({len(summary['seeds'])} seeds)."
+        f"{summary['winner']} at learning rate {won['learning_rate']:.3g}: test {measure['label']} "
+        f"{_interval(won['test'][measure['name']])} ({len(summary['seeds'])} seed{'s' * (len(summary['seeds']) > 1)})."
     )
+    if [lane["learning_rate"] for lane in won["failed"]].count(won["learning_rate"]) == len(summary["seeds"]):
+        said += " Even so it is no better than chance."
     ahead = summary["ahead"]
     if ahead is None:
         return said
     margin = number(*ahead["by"][:3])
-    clear = ahead["by"][1] > 0
-    verdict = "ahead of" if clear else "not clearly ahead of"
+    low, high = ahead["by"][1:3]
+    verdict = "ahead of" if low > 0 else "behind" if high < 0 else "not clearly ahead of"
     return f"{said} On the same seeds it is {verdict} {ahead['of']}, the next by validation: {margin} {ahead['unit']}."
 
 
@@ -192,9 +198,15 @@ def page(summary: Summary, drawn: Sequence[Path], environment: Mapping[str, Any]
         "training": f"{summary['epochs']} epochs, batch {summary['batch_size']}: {summary['steps']:,} steps a lane",
         "lanes": f"{len(summary['optimizers'])} optimizers × {len(rates)} learning rates "
         f"({rates[0]:.2g} to {rates[-1]:.2g}) × {seeds} seeds",
+        "settings": [f"{name} = {value}" for name, value in summary["settings"].items()],
+        "stopped early": [
+            f"{entry['optimizer']} after {entry['steps']:,} steps"
+            for entry in summary["optimizers"]
+            if entry["steps"] < summary["steps"]
+        ],
         "chosen by": f"mean validation {summary['score']['label']} over seeds; a rate that lost a lane is not eligible",
         "kept params": "those of each lane's least validation loss",
-        "chance": f"a validation loss of {summary['chance_loss']:.3g}: a lane that ends no better has failed",
+        "chance": f"a validation loss of {summary['chance_loss']:.3g}: a lane that keeps no better has failed",
         "versions": ", ".join(f"{name} {version}" for name, version in environment["versions"].items()),
         "devices": f"{environment['devices']['count']} × {environment['devices']['kind']} "
         f"({environment['devices']['platform']})",
