@@ -163,32 +163,26 @@ def run(
         loaded = time.perf_counter()
 
         def observe(name: str, grid: sweep.Grid):
-            best, done, begun = -math.inf, 0, False
+            progress.task(name, steps, lanes=len(grid.seed))
+            best, done, restored = -math.inf, 0, False
 
             def seen(event: training.Segment | training.Notice) -> None:
-                nonlocal best, done, begun
+                nonlocal best, done, restored
                 if isinstance(event, training.Notice):
                     progress.say(event.text)
                     return
                 lines.add(records(name, grid, event))
                 best = max(best, float(np.nanmax(score(event.held_out), initial=-math.inf)))
+                if restored and not event.restored:  # the rate and the time left count from here
+                    progress.task(name, steps, lanes=len(grid.seed), completed=done)
                 if not event.restored:
-                    if not begun:
-                        progress.task(name, steps, lanes=len(grid.seed), completed=done)
-                        begun = True
                     progress.advance(event.step - done, best=best)
-                done = event.step
+                done, restored = event.step, event.restored
 
             return [seen]
 
         def score(held_out: dict[str, np.ndarray]) -> np.ndarray:
             return racing.score(held_out, data.targets[data.split.validation], data.task)
-
-        def compiling(done: int, total: int) -> None:
-            if done == 0:
-                progress.task("programs", total, unit="compiled")
-            else:
-                progress.advance()
 
         with Lines(workdir.path / "metrics.jsonl") as lines, console.Progress() as progress:
             raced = racing.race(
@@ -204,7 +198,6 @@ def run(
                 shared_batches=shared_batches,
                 settings=settings,
                 mesh=mesh,
-                compiling=compiling,
                 observe=observe,
                 patience=patience,
                 workdir=workdir.path,

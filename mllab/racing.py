@@ -109,7 +109,6 @@ def race(
     settings: Mapping[str, Any] | None = None,
     mesh: Mesh | None = None,
     group: int | None = None,
-    compiling: Callable[[int, int], None] = lambda done, total: None,
     observe: Callable[[str, sweep.Grid], Iterable[Callable]] = lambda name, grid: (),
     **drive: Any,
 ) -> Race:
@@ -129,7 +128,6 @@ def race(
         settings: what else `optimizers.build` takes: schedule, clip_norm, weight_decay, options.
         mesh: devices to spread the lanes over (default: the first alone).
         group: lanes that a device runs at once (default: what its cache holds).
-        compiling: told how many optimizers' programs are compiled, of how many.
         observe: (optimizer, grid) -> observers of its drive.
         drive: what else `training.drive` takes: patience, workdir, checkpoint_seconds.
 
@@ -163,27 +161,27 @@ def race(
     runs = {name: sweep.lanes(make(optimizer(name)), grid.schedule, mesh=mesh, group=group) for name in names}
     entries = []
     given: dict[str, Any] = {"held_out": validation, "segment": steps // epochs}
-    compiling(0, len(runs))
-    with ThreadPoolExecutor(devices.cores()) as pool:
-        compile_one = lambda run: training.compile_ahead(  # noqa: E731
-            run, grid.hyper, grid.key, placed, schedule, **given
-        )
-        for done, _ in enumerate(pool.map(compile_one, runs.values())):
-            compiling(done + 1, len(runs))
-    for name, run in runs.items():
-        result = training.drive(
-            run,
-            grid.hyper,
-            grid.key,
-            placed,
-            schedule,
-            **given,
-            observe=observe(name, grid),
-            name=name,
-            about=about,
-            **drive,
-        )
-        entries.append(judge(name, result, rates.size, chance, targets[split.validation], task))
+    with ThreadPoolExecutor(devices.cores()) as pool:  # the next programs compile while the first ones run
+        compiled = {
+            name: pool.submit(training.compile_ahead, run, grid.hyper, grid.key, placed, schedule, **given)
+            for name, run in runs.items()
+        }
+        for name, run in runs.items():
+            observers = observe(name, grid)
+            compiled[name].result()
+            result = training.drive(
+                run,
+                grid.hyper,
+                grid.key,
+                placed,
+                schedule,
+                **given,
+                observe=observers,
+                name=name,
+                about=about,
+                **drive,
+            )
+            entries.append(judge(name, result, rates.size, chance, targets[split.validation], task))
 
     for position, entry in enumerate(entries):  # every choice is made: now, once, the test rows
         if entry.best is not None:

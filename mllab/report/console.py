@@ -55,7 +55,7 @@ class Progress:
         if self._bars:
             self._bars.stop()
 
-    def task(self, description: str, total: int, *, lanes: int = 1, completed: int = 0, unit: str = "steps") -> None:
+    def task(self, description: str, total: int, *, lanes: int = 1, completed: int = 0) -> None:
         """Begin the next task.
 
         Args:
@@ -63,10 +63,9 @@ class Progress:
             total: number of steps of the whole task.
             lanes: runs that take each step side by side.
             completed: steps that were done before, in a run that resumes.
-            unit: what is counted, where it is not steps.
         """
         self._end()
-        self._task = _Task(description, total, lanes, completed, unit)
+        self._task = _Task(description, total, lanes, completed)
         if self._bars:
             self._task.bar = self._bars.add_task(description, total=total, completed=completed, status="compiling")
         else:
@@ -104,9 +103,8 @@ class Progress:
 class _Task:
     """How far one task is, how fast it goes, and when it last said so."""
 
-    def __init__(self, description: str, total: int, lanes: int, completed: int, unit: str):
+    def __init__(self, description: str, total: int, lanes: int, completed: int):
         self.description, self.total, self.lanes, self.completed = description, total, lanes, completed
-        self.unit = unit
         self.best: float | None = None
         self.bar: TaskID | None = None
         self._began: tuple[float, int] | None = None  # time and steps of the first advance, after the compilation
@@ -136,9 +134,9 @@ class _Task:
     def status(self) -> str:
         """Return steps, lanes, rate, time left and best score, each where it is known."""
         parts = [f"{self.completed:,}/{self.total:,}"]
-        parts[0] += f" × {self.lanes:,} lanes" if self.lanes > 1 else f" {self.unit}"
+        parts[0] += f" × {self.lanes:,} lanes" if self.lanes > 1 else " steps"
         rate = self._steps_per_second()
-        if rate and self.unit == "steps":
+        if rate:
             unit = "steps/s" if self.lanes == 1 else "lane-steps/s"
             parts.append(f"{_three_digits(rate * self.lanes)} {unit}")
             if self.completed < self.total:
