@@ -253,7 +253,7 @@ def check_examples(model: Model, examples: Examples, split: Split, task: str) ->
         raise UserError(f"classes are whole numbers [N] from 0 up, not {targets.dtype}{list(targets.shape)}")
     elif len(shape) != 2 or targets.min() < 0 or targets.max() >= shape[1]:
         raise UserError(
-            f"targets from {targets.min()} to {targets.max()} for a model of {shape[1:]} logits: name 0 to C-1"
+            f"targets are classes {targets.min()} to {targets.max()}; the model gives {shape[1:]} logits, of 0 to C-1"
         )
 
 

@@ -30,6 +30,9 @@ class Grid(NamedTuple):
     seed: np.ndarray  # [L]
 
 
+_keys = jax.jit(jax.vmap(jax.random.key))  # made once, so that it is compiled once
+
+
 def grid(hyper: Mapping[str, Sequence[float] | np.ndarray], seeds: Sequence[int]) -> Grid:
     """Return the lanes of all combinations of `hyper` and `seeds`: L = product of their lengths.
 
@@ -47,7 +50,7 @@ def grid(hyper: Mapping[str, Sequence[float] | np.ndarray], seeds: Sequence[int]
     each = math.prod(values.size for values in axes.values())
     schedule = np.repeat(np.arange(len(seeds), dtype=np.int32), each)
     seed = np.asarray(seeds)[schedule]
-    return Grid(flat, jax.jit(jax.vmap(jax.random.key))(seed), schedule, seed)
+    return Grid(flat, _keys(seed), schedule, seed)
 
 
 def lanes(run: Run, schedule: np.ndarray, *, mesh: Mesh | None = None, group: int | None = None) -> Run:

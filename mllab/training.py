@@ -365,8 +365,8 @@ def _keep(loss: Array, least: Array, state: State, kept: State) -> tuple[State, 
     better = loss < least  # never for NaN
 
     def choose(new: Array, old: Array) -> Array:
-        # Padding lanes of a spread sweep, past the end of `better`, keep what they have.
-        mask = better if better.ndim == 0 else jnp.pad(better, (0, new.shape[0] - better.shape[0]))
+        # Padding lanes of a spread sweep, past the end of `better`, go as the last lane, which they repeat.
+        mask = better if better.ndim == 0 else jnp.pad(better, (0, new.shape[0] - better.shape[0]), mode="edge")
         return jnp.where(mask.reshape(mask.shape + (1,) * (new.ndim - mask.ndim)), new, old)
 
     return jax.tree.map(choose, state, kept), better

@@ -104,6 +104,20 @@ def test_both_damaged_begins_anew(tmp_path):
     said, template = [], tree()
     assert saved.restore(template, said.append) is template
     assert len(said) == 2
+    assert "trying the one before" in said[0]
+    assert "beginning anew" in said[1]
+
+
+def test_damaged_ones_make_room_for_those_of_a_run_that_began_anew(tmp_path):
+    saved = Checkpoints(tmp_path, of=0)
+    for step in (9, 10):
+        saved.save(step, tree(step))
+        (tmp_path / str(step) / "seal.json").unlink()
+    saved.restore(tree(), lambda text: None)
+    for step in (1, 2):
+        saved.save(step, tree(step))
+    assert saved.steps() == [1, 2]
+    assert problems.equal(saved.restore(tree(), pytest.fail), tree(2))
 
 
 def test_checkpoints_of_another_drive_or_other_code_are_refused(tmp_path):
@@ -153,8 +167,27 @@ class Stop(Exception):
     """Stands in for a kill between two segments."""
 
 
+def test_a_drive_with_other_data_settings_or_segments_is_refused(tmp_path):
+    schedule, held_out = problems.rows(epochs=4)
+    lanes = sweep.grid({"learning_rate": [0.01]}, [0])
+    many = sweep.lanes(problems.run(), lanes.schedule)
+
+    def go(seed=0, segment=5, about=""):
+        training.drive(
+            many, lanes.hyper, lanes.key, problems.examples(seed=seed), schedule, held_out=held_out, segment=segment,
+            about=about, workdir=tmp_path, checkpoint_seconds=0,
+        )  # fmt: skip
+
+    go()
+    go()
+    for other in ({"seed": 1}, {"segment": 4}, {"about": "weight_decay = 10"}):
+        with pytest.raises(UserError, match="other settings, data or rows"):
+            go(**other)
+
+
+@pytest.mark.parametrize("patience", [None, 2])
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_resumed_drive_ends_with_the_same_bits_and_tells_all_again(tmp_path, count):
+def test_a_resumed_drive_ends_with_the_same_bits_and_tells_all_again(tmp_path, count, patience):
     lanes, (schedule, held_out) = (
         sweep.grid({"learning_rate": [0.01, 0.1, 1e30, 0.03, 0.3]}, [0]),
         problems.rows(epochs=8),
@@ -173,7 +206,7 @@ def test_a_resumed_drive_ends_with_the_same_bits_and_tells_all_again(tmp_path, c
         with contextlib.suppress(Stop):
             result = training.drive(
                 many, lanes.hyper, lanes.key, problems.examples(), schedule, held_out=held_out, segment=5,
-                observe=[observe], workdir=workdir, name="adam", checkpoint_seconds=0,
+                observe=[observe], workdir=workdir, name="adam", checkpoint_seconds=0, patience=patience,
             )  # fmt: skip
         return result, seen
 

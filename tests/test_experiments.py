@@ -116,13 +116,17 @@ def test_regression_on_the_users_own_table(tmp_path, capsys):
         ({"batch_size": 5000}, "batch_size = 5000 is larger than"),
         ({"device_count": 99}, "--devices=99"),
         ({"target": "price"}, "target"),
+        ({"names": []}, "name one or more"),
+        ({"settings": {"clip_norm": 0.0}}, "clip_norm"),
+        ({"target_score": 97.0}, "at most 1"),
+        ({"target_score": float("nan")}, "at most 1"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line_and_leaves_nothing(tmp_path, options, says):
     with pytest.raises(UserError, match=says) as caught:
         race(tmp_path / "w", **options)
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "w" / "summary.json").exists()
+    assert not (tmp_path / "w").exists()
 
 
 @pytest.mark.parametrize(
@@ -132,6 +136,7 @@ def test_what_makes_no_sense_is_refused_in_one_line_and_leaves_nothing(tmp_path,
         (["--learning_rates=1e-4:1"], "LOW:HIGH:COUNT"),
         (["--hidden=12,x"], "--hidden=12,x"),
         (["stray"], "unexpected argument 'stray'"),
+        (["--model=softmax", "--hidden=8"], "--hidden is for --model=mlp"),
         (["--optimizer=adam"], "Did you mean: optimizers"),
         (["--dataset=absent.csv"], "absent.csv"),
     ],
@@ -221,6 +226,37 @@ def test_killed_at_20_random_moments(straight, tmp_path, seed):
     kill_and_resume(straight, tmp_path / "w", seed)
 
 
+def test_a_kill_while_flags_cfg_was_written_locks_nobody_out(tmp_path):
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "flags.cfg.partial").write_text("--epo")
+    (tmp_path / "w" / ".lock").write_text("")
+    assert race(tmp_path / "w")["winner"]
+
+
+def test_on_another_number_of_devices_it_resumes_to_rounding(straight, tmp_path):
+    """Stopped at its end on two devices, told again on one: nothing is computed, so even the bits are the same."""
+    reference, _ = straight
+    shutil.copytree(reference, tmp_path / "w")
+    done = program(*KILLABLE, "--devices=1", f"--workdir={tmp_path / 'w'}")
+    assert done.returncode == 0, done.stderr
+    (summary, records, *_), (expected, expected_records, *_) = bits(tmp_path / "w"), bits(reference)
+    assert records == expected_records
+    assert summary["winner"] == expected["winner"]
+
+
+def test_all_settings_at_once_write_a_whole_workdir_that_tells_them(tmp_path):
+    settings = {"schedule": "one_cycle", "clip_norm": 1.0, "weight_decay": 0.01}
+    summary = race(
+        tmp_path, epochs=6, settings=settings, patience=1, precision="bf16", shared_batches=True, split_seed=3,
+        activation="tanh", learning_rates=[0.3, 3.0],
+    )  # fmt: skip
+    page = (tmp_path / "report.html").read_text()
+    for said in ("one_cycle", "clip_norm = 1.0", "patience = 1", "bf16", "shared_batches", "split_seed = 3", "tanh"):
+        assert said in page, said
+    stopped = [entry["steps"] for entry in summary["optimizers"] if entry["steps"] < summary["steps"]]
+    assert bool(stopped) == ("stopped early" in page)
+
+
 def test_flags_cfg_repeats_the_run_to_the_bit(straight, tmp_path):
     reference, _ = straight
     done = program(f"--flagfile={reference / 'flags.cfg'}", f"--workdir={tmp_path / 'w'}")
@@ -245,5 +281,5 @@ def test_a_damaged_newest_checkpoint_is_told_and_the_run_ends_with_the_same_bits
     (newest / "seal.json").write_text("{")
     done = program(*KILLABLE, f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
-    assert "is damaged: falling back to the one before" in done.stderr
+    assert "is damaged: trying the one before" in done.stderr
     assert bits(workdir) == bits(reference)

@@ -254,3 +254,32 @@ def test_groups_are_equal_hold_all_lanes_and_are_alike_only_where_they_are(lengt
     if made.alike:
         groups = schedule[np.minimum(np.arange(made.total), len(schedule) - 1)].reshape(-1, made.size)
         assert (groups == groups[:, :1]).all()
+
+
+def test_a_state_of_other_lanes_or_hypers_of_the_wrong_length_are_refused():
+    lanes = grid()
+    many = sweep.lanes(problems.run(), lanes.schedule)
+    with pytest.raises(UserError, match="for 5 lanes"):
+        many.start({"learning_rate": np.array([0.1, 0.2])}, lanes.key)
+
+
+def test_a_checkpoint_moves_between_numbers_of_devices(tmp_path):
+    """Five lanes stopped half-way on three devices and ended on one: as on one alone, to rounding."""
+    lanes, (schedule, held_out) = grid(), problems.rows(epochs=8)
+
+    def go(count, segments=None, workdir=None):
+        def stop(event):
+            if event.number == segments:
+                raise KeyboardInterrupt
+
+        many = sweep.lanes(problems.run(), lanes.schedule, mesh=devices.mesh(count))
+        return training.drive(
+            many, lanes.hyper, lanes.key, problems.examples(), schedule, held_out=held_out, segment=5,
+            observe=[stop], workdir=workdir, checkpoint_seconds=0,
+        )  # fmt: skip
+
+    with pytest.raises(KeyboardInterrupt):
+        go(3, segments=3, workdir=tmp_path)
+    moved, alone = go(1, workdir=tmp_path), go(1)
+    np.testing.assert_allclose(moved.history.train_loss[:2], alone.history.train_loss[:2], rtol=1e-4)
+    assert moved.state.step.shape == (5,)

@@ -1,0 +1,125 @@
+"""Every model × every invariant: one table of cases, and each new model is a line of it."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen, nnx
+
+import problems
+from mllab import devices, racing, sweep, training
+from mllab.models import flax_module, linear, mlp
+from mllab.models.base import Model, plain
+
+CLASSES = problems.examples(60)
+VALUES = {"inputs": CLASSES["inputs"], "targets": CLASSES["inputs"] @ np.arange(6, dtype=np.float32)}
+
+
+class Case(NamedTuple):
+    model: Model
+    task: str
+    outputs: tuple[int, ...]  # shape of one row's
+
+
+class Linen(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        return linen.Dense(3)(linen.tanh(linen.Dense(4)(x)))
+
+
+class Nnx(nnx.Module):
+    def __init__(self, rngs):
+        self.hidden, self.out = nnx.Linear(6, 4, rngs=rngs), nnx.Linear(4, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.out(nnx.gelu(self.hidden(x)))
+
+
+CASES = {
+    "linear regression": lambda: Case(plain(lambda key: linear.init(key, 6), linear.apply), "regression", (1,)),
+    "softmax regression": lambda: Case(plain(lambda key: linear.init(key, 6, 3), linear.apply), "classification", (3,)),
+    "mlp": lambda: Case(plain(lambda key: mlp.init(key, (6, 5, 3)), mlp.apply), "classification", (3,)),
+    "linen": lambda: Case(flax_module.linen(Linen(), jnp.ones((1, 6))), "classification", (3,)),
+    "nnx": lambda: Case(flax_module.nnx(Nnx), "classification", (3,)),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    return CASES[request.param]()
+
+
+def examples(case):
+    return VALUES if case.task == "regression" else CLASSES
+
+
+def run(case):
+    return racing.problem(case.model, case.task)(lambda hyper: optax.adam(hyper["learning_rate"]))
+
+
+def drive(case, one, lanes, mesh=None):
+    schedule, held_out = problems.rows(seeds=(0, 1))
+    many = sweep.lanes(one, lanes.schedule, mesh=mesh)
+    return training.drive(many, lanes.hyper, lanes.key, examples(case), schedule, held_out=held_out, segment=10)
+
+
+GRID = {"learning_rate": [0.003, 0.03, 0.1]}
+
+
+def test_outputs_have_a_row_an_example_whatever_the_batch(case):
+    params, extra = case.model.init(jax.random.key(0))
+    for rows in (1, 7):
+        outputs, _ = case.model.apply(params, extra, examples(case)["inputs"][:rows], None)
+        assert outputs.shape == (rows, *case.outputs)
+        assert outputs.dtype == jnp.float32
+
+
+def test_an_example_is_scored_alike_in_any_batch(case):
+    params, extra = case.model.init(jax.random.key(1))
+    whole, _ = case.model.apply(params, extra, examples(case)["inputs"], None)
+    part, _ = case.model.apply(params, extra, examples(case)["inputs"][20:25], None)
+    np.testing.assert_allclose(whole[20:25], part, rtol=1e-5, atol=1e-6)
+
+
+def test_advance_and_score_lower_to_three_platforms(case):
+    one, (schedule, held_out) = run(case), problems.rows()
+    schedule, hyper = jax.tree.map(lambda a: a[0], schedule), {"learning_rate": jnp.float32(0.1)}
+    state = jax.eval_shape(one.start, hyper, jax.random.key(0))
+    for function, rows in ((one.advance, schedule), (one.score, held_out)):
+        exported = jax.export.export(jax.jit(function), platforms=("cpu", "cuda", "tpu"))
+        assert exported(hyper, state, examples(case), rows).platforms == ("cpu", "cuda", "tpu")
+
+
+def test_it_learns_and_a_replay_ends_with_the_same_bits(case):
+    lanes = sweep.grid(GRID, [0, 1])
+    one, again = (drive(case, run(case), lanes, devices.mesh(2)) for _ in range(2))
+    assert problems.equal(one.state, again.state)
+    assert problems.equal(one.kept_loss, again.kept_loss)
+    assert one.history.train_loss[-1].min() < 0.5 * one.history.train_loss[0].max()
+
+
+def test_a_lane_equals_the_run_alone(case):
+    lanes = sweep.grid(GRID, [0, 1])
+    together = drive(case, run(case), lanes, devices.mesh(2))
+    schedule, held_out = problems.rows(seeds=(0, 1))
+    hyper = {"learning_rate": lanes.hyper["learning_rate"][4]}
+    own = jax.tree.map(lambda a: a[1], schedule)
+    alone = training.drive(run(case), hyper, lanes.key[4], examples(case), own, held_out=held_out, segment=10)
+    np.testing.assert_allclose(together.history.train_loss[:, 4], alone.history.train_loss, rtol=1e-4)
+
+
+def test_a_second_drive_of_the_same_run_compiles_nothing(case, caplog):
+    one = sweep.lanes(run(case), sweep.grid(GRID, [0, 1]).schedule)
+
+    def go(rates):
+        lanes = sweep.grid({"learning_rate": rates}, [0, 1])
+        schedule, held_out = problems.rows(seeds=(0, 1))
+        training.drive(one, lanes.hyper, lanes.key, examples(case), schedule, held_out=held_out, segment=20)
+
+    go([0.003, 0.03, 0.1])
+    with jax.log_compiles(True), caplog.at_level("WARNING"):
+        go([0.001, 0.01, 0.2])
+    assert not [record.message for record in caplog.records if "Finished XLA compilation" in record.message]
