@@ -173,8 +173,8 @@ def run(
                     return
                 lines.add(records(name, grid, event))
                 best = max(best, float(np.nanmax(score(event.held_out), initial=-math.inf)))
-                if restored and not event.restored:  # the rate and the time left count from here
-                    progress.task(name, steps, lanes=len(grid.seed), completed=done)
+                if (restored and not event.restored) or (event.restored and event.step == event.steps):
+                    progress.resume(event.step if event.restored else done)
                 if not event.restored:
                     progress.advance(event.step - done, best=best)
                 done, restored = event.step, event.restored

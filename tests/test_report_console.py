@@ -70,13 +70,14 @@ def test_a_plain_line_tells_rate_time_left_and_best(clock):
 def test_a_task_that_resumes_or_stops_early_says_so(clock):
     stream = io.StringIO()
     with console.Progress(stream) as progress:
-        progress.task("sgd", total=100, completed=40)
+        progress.task("sgd", total=100)
+        progress.resume(40)
         clock.now += 1
         progress.advance(10)
         progress.task("adam", total=100)
     lines = stream.getvalue().splitlines()
-    assert lines[0] == "sgd: compiling, resumed at step 40 of 100"
-    assert lines[1] == "sgd: stopped early: 50/100 steps"
+    assert lines[:2] == ["sgd: compiling", "sgd: resumed at step 40 of 100"]
+    assert lines[2] == "sgd: stopped early: 50/100 steps"
     assert lines[-1] == "adam: stopped early: 0/100 steps"
 
 

@@ -55,22 +55,31 @@ class Progress:
         if self._bars:
             self._bars.stop()
 
-    def task(self, description: str, total: int, *, lanes: int = 1, completed: int = 0) -> None:
+    def task(self, description: str, total: int, *, lanes: int = 1) -> None:
         """Begin the next task.
 
         Args:
             description: what the line is called, an optimizer's name for one.
             total: number of steps of the whole task.
             lanes: runs that take each step side by side.
-            completed: steps that were done before, in a run that resumes.
         """
         self._end()
-        self._task = _Task(description, total, lanes, completed)
+        self._task = _Task(description, total, lanes)
         if self._bars:
-            self._task.bar = self._bars.add_task(description, total=total, completed=completed, status="compiling")
+            self._task.bar = self._bars.add_task(description, total=total, status="compiling")
         else:
-            resumed = f", resumed at step {completed:,} of {total:,}" if completed else ""
-            self.say(f"{description}: compiling{resumed}")
+            self.say(f"{description}: compiling")
+
+    def resume(self, completed: int) -> None:
+        """Tell that the task stands at so many steps, taken before: they count for no rate."""
+        task = self._task
+        if task is None:
+            raise RuntimeError("resume before task: Progress.task begins the task that resumes")
+        task.completed = completed
+        if self._bars and task.bar is not None:
+            self._bars.update(task.bar, completed=completed)
+        else:
+            self.say(f"{task.description}: resumed at step {completed:,} of {task.total:,}")
 
     def advance(self, steps: int = 1, *, best: float | None = None) -> None:
         """Tell that the task took `steps` more steps, and the best validation score that it has reached so far."""
@@ -103,13 +112,13 @@ class Progress:
 class _Task:
     """How far one task is, how fast it goes, and when it last said so."""
 
-    def __init__(self, description: str, total: int, lanes: int, completed: int):
-        self.description, self.total, self.lanes, self.completed = description, total, lanes, completed
+    def __init__(self, description: str, total: int, lanes: int):
+        self.description, self.total, self.lanes, self.completed = description, total, lanes, 0
         self.best: float | None = None
         self.bar: TaskID | None = None
         self._began: tuple[float, int] | None = None  # time and steps of the first advance, after the compilation
         self._now = time.monotonic()
-        self._said = (self._now, completed)
+        self._said = (self._now, 0)
 
     @property
     def share(self) -> float:
