@@ -145,7 +145,7 @@ def test_any_damage_raises_only_user_errors(tmp_path_factory, data):
         ("size,price\n", "price", "names its columns but holds no rows"),
         ("size,price\n1,2\n3,4.5\n", "price", r"t.csv: too few rows \(2\)"),
         (GOOD, "prise", "unknown column 'prise': did you mean 'price'"),
-        ('x,"two\nlines",y\n1,2,3\n', "price", "unknown column 'price': .*known: x, two lines, y"),
+        ('x,"two\nlines",y\n1,2,3\n', "price", "unknown column 'price' .*known: x, two lines, y"),
         (GOOD + "1,2,a\n", "price", "row 32 has 3 cells where the header names 4"),
         (GOOD + "\n\n1,2,a,3,4\n", "price", "row 34 has 5 cells where the header names 4"),
         (GOOD.replace("\n2,", '\n"2,'), "price", "row 4 has 1 cell where the header names 4"),
