@@ -33,7 +33,6 @@ from mllab.models import linear
 from mllab.optimizers import OPTIMIZERS, evaluation_params
 from mllab.report import console
 from mllab.report import regression as report
-from mllab.report.atomic import write_bytes
 from mllab.types import Array
 
 flags.declare_key_flag("dataset")
@@ -362,7 +361,7 @@ def write_report(
         summary, by_name, (problem.x, problem.y), (a, b, loss_grid(problem, a, b)), workdir.path / "figures"
     )
     about = {"model": "linear 1-1", "dataset": problem.name, "features": [problem.labels["x"]]}
-    write_bytes(workdir.path / "params.safetensors", weights.encode(fit, about))
+    workdir.write("params.safetensors", weights.encode(fit, about))
     page.write(workdir.path / "report.html", report.page(summary, figures, environment, workdir.command))
 
 

@@ -19,6 +19,7 @@ from absl import app, flags, logging
 
 from experiments.flags import ELSEWHERE
 from mllab.errors import UserError
+from mllab.report.atomic import write_bytes
 
 
 def launch(main: Callable[[Sequence[str]], None]) -> None:
@@ -128,18 +129,7 @@ class Workdir:
 
     def write(self, name: str, content: str | bytes) -> Path:
         """Write a file whole: aside, flushed, then renamed."""
-        path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(path.name + ".partial")
-        try:
-            with aside.open("wb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.rename(path)
-        finally:
-            aside.unlink(missing_ok=True)
-        return path
+        return write_bytes(self.path / name, content.encode() if isinstance(content, str) else content, durable=True)
 
     def write_json(self, name: str, value: Any) -> Path:
         """Write a JSON file whole; what is not finite becomes null."""

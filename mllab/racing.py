@@ -161,7 +161,8 @@ def race(
     runs = {name: sweep.lanes(make(optimizer(name)), grid.schedule, mesh=mesh, group=group) for name in names}
     entries = []
     given: dict[str, Any] = {"held_out": validation, "segment": steps // epochs}
-    with ThreadPoolExecutor(devices.cores()) as pool:  # the next programs compile while the first ones run
+    pool = ThreadPoolExecutor(devices.cores())  # the next programs compile while the first ones run
+    try:
         compiled = {
             name: pool.submit(training.compile_ahead, run, grid.hyper, grid.key, placed, schedule, **given)
             for name, run in runs.items()
@@ -182,6 +183,8 @@ def race(
                 **drive,
             )
             entries.append(judge(name, result, rates.size, chance, targets[split.validation], task))
+    finally:
+        pool.shutdown(cancel_futures=True)  # a mistake or an interrupt waits for no program that is not begun
 
     for position, entry in enumerate(entries):  # every choice is made: now, once, the test rows
         if entry.best is not None:
@@ -210,8 +213,7 @@ def check(
             raise UserError(f"settings {dict(settings)}: give finite numbers")
     for name in names:
         optimizers.build(name, 1.0, steps=1, **settings)
-    if batch_size > count:
-        raise UserError(f"batch_size = {batch_size} is larger than the {count} training rows: make it smaller")
+    rows.check_batch(batch_size, count)
     return rates
 
 

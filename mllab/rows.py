@@ -26,6 +26,12 @@ def gather(examples: Examples, ids: Array | np.ndarray) -> Examples:
     return jax.tree.map(lambda array: jnp.asarray(array).at[ids].get(mode="promise_in_bounds"), examples)
 
 
+def check_batch(batch_size: int, count: int) -> None:
+    """Raise UserError where a batch is larger than the `count` training rows."""
+    if batch_size > count:
+        raise UserError(f"batch_size = {batch_size} is larger than the {count} training rows: make it smaller")
+
+
 def minibatches(rows: np.ndarray, batch_size: int, epochs: int, seeds: Iterable[int]) -> Rows:
     """Return shuffled schedules [P, S, B], one a seed: every epoch sees each row once, in a new order.
 
@@ -36,8 +42,7 @@ def minibatches(rows: np.ndarray, batch_size: int, epochs: int, seeds: Iterable[
     """
     if batch_size < 1 or epochs < 1:
         raise UserError(f"batch_size = {batch_size}, epochs = {epochs}: both must be 1 or more")
-    if batch_size > len(rows):
-        raise UserError(f"batch_size = {batch_size} is larger than the {len(rows)} training rows: make it smaller")
+    check_batch(batch_size, len(rows))
     orders = []
     for seed in seeds:
         draw = np.random.default_rng(seed)

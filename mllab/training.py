@@ -219,8 +219,8 @@ def drive(
     of = {"hyper": hyper, "key": key, "examples": examples, "rows": (schedule, held_out), "ends": np.asarray(ends)}
     of["about"] = np.frombuffer(about.encode(), np.uint8)
     saved = Checkpoints(workdir / "checkpoints" / name, of) if workdir else None
+    lanes = scored["loss"].shape
     if saved and saved.steps():
-        lanes = scored["loss"].shape
         template = Memory(_cut(state, lanes), _cut(kept, lanes), record)
         memory = saved.restore(template, lambda text: tell(Notice(text)))
         if memory is not template:
@@ -228,7 +228,6 @@ def drive(
 
     def save() -> None:
         if saved:
-            lanes = scored["loss"].shape
             saved.save(int(record.done), Memory(_cut(state, lanes), _cut(kept, lanes), record))
 
     for number in range(int(record.done)):

@@ -20,6 +20,7 @@ from mllab.data import housing, images, synthetic
 from mllab.data.dataset import Dataset
 from mllab.data.scaling import standardise
 from mllab.data.split import shuffled
+from mllab.devices import user_cache
 from mllab.errors import UserError, unknown
 
 TABLE_ENDINGS = (".csv", ".csv.gz", ".parquet")
@@ -258,7 +259,7 @@ def locate(
                     "it downloaded"
                 )
             return found
-    cached = cache_folder() / name / file.name
+    cached = user_cache() / "data" / name / file.name
     if cached.is_file() and not _fault(cached, file):
         return cached
     if not download:
@@ -267,11 +268,6 @@ def locate(
 
     fetch(file.url, cached, sha256=file.sha256, size=file.size, progress=progress)
     return cached
-
-
-def cache_folder() -> Path:
-    """Return the folder of downloaded files, one folder a data set: $XDG_CACHE_HOME/mllab/data, or ~/.cache/..."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mllab" / "data"
 
 
 def _spellings(*paths: Path) -> list[Path]:

@@ -4,16 +4,21 @@ import os
 from pathlib import Path
 
 
-def write_bytes(path: str | Path, content: bytes) -> Path:
+def write_bytes(path: str | Path, content: bytes, *, durable: bool = False) -> Path:
     """Write `content` beside `path` and rename it into place, making folders as needed; return the path.
 
-    A reader never sees half a file, and a failure (a full disk, a kill) leaves what was there before.
+    A reader never sees half a file, and a failure (a full disk, a kill) leaves what was there before; where it is to
+    be durable, a loss of power too.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    aside = path.with_name(f"{path.name}.partial")  # one name: what a kill leaves is written over, not left for good
     try:
-        aside.write_bytes(content)
+        with aside.open("wb") as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
