@@ -1,4 +1,4 @@
-"""One fixed colour, dash and marker for each optimizer and model, everywhere.
+"""One fixed colour, dash and marker for each optimizer, model and part of the rows, everywhere.
 
 The colours are Okabe and Ito's, which the colour-blind can tell apart (https://jfly.uni-koeln.de/color/). Their
 yellow is left out: a thin yellow line vanishes on white paper. Seven colours cannot name twenty curves, and grey paper
@@ -76,6 +76,11 @@ MODELS: dict[str, Style] = {
     "polynomial": Style(VERMILLION, DASHED, "^"),
 }
 
+PARTS: dict[str, Style] = {  # of the rows
+    "training": Style(BLUE, DASHED, "s"),
+    "validation": Style(VERMILLION, SOLID, "o"),
+}
+
 _OTHERS = tuple(
     Style(colour, dash, marker)
     for marker in "osD^vP"
@@ -85,10 +90,10 @@ _OTHERS = tuple(
 
 
 def style(name: str) -> Style:
-    """Return the style of an optimizer or model; a name outside the tables keeps one of its own, chosen by the name.
+    """Return the style of an optimizer, model or part of the rows; another name keeps one of its own, chosen by it.
 
     >>> style("adam").colour
     '#D55E00'
     """
-    known = OPTIMIZERS.get(name) or MODELS.get(name)
+    known = OPTIMIZERS.get(name) or MODELS.get(name) or PARTS.get(name)
     return known or _OTHERS[zlib.crc32(name.encode()) % len(_OTHERS)]
