@@ -1,8 +1,8 @@
 """The data sets by name: their files, checksums, licences, citations, and where they come from.
 
-`load` takes a name of the table below, or a path to a table of your own. Files are looked for in `data_dir`, then in
-$MLLAB_DATA (in both, as NAME/FILE and as FILE), then in the user's cache, and are downloaded there where they are
-nowhere. A file is used only if it is, byte for byte, what the table says.
+`load` takes a name of the table below, or the path of a table or of images of your own. A set's files are looked for
+in `data_dir`, then in $MLLAB_DATA (in both, as NAME/FILE and as FILE), then in the user's cache, and are downloaded
+there where they are nowhere. A file is used only if it is, byte for byte, what the table says.
 """
 
 import dataclasses
@@ -24,6 +24,7 @@ from mllab.devices import user_cache
 from mllab.errors import UserError, unknown
 
 TABLE_ENDINGS = (".csv", ".csv.gz", ".parquet")
+ARRAYS_ENDING = ".npz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,44 +172,88 @@ def load(
     split_seed: int = 0,
     target: str | None = None,
     task: str | None = None,
+    size: tuple[int, int] | None = None,
     download: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
-    """Load a data set of the catalog by name, or a table of your own by its path.
+    """Load a data set of the catalog by name, or your own table or images by path.
 
     Args:
-        name_or_path: a name of `CATALOG`, or a path that ends in .csv, .csv.gz or .parquet.
+        name_or_path: a name of `CATALOG`; or the path of a table (.csv, .csv.gz or .parquet; see `table`), of a folder
+            of images, one subfolder a class (see `image_files`), or of images as arrays: an .npz file, or a folder
+            of IDX files (see `image_arrays`). A folder that is called like a set of the catalog is meant by NAME/.
         data_dir: where to look for files first.
         split_seed: of the 60/20/20 split (of the validation rows, where a set brings its own test rows).
         target: the column to predict; for a table of your own, and required there.
         task: "classification" or "regression", where a table's target should not decide (see `table.load`).
+        size: height and width to resize images of your own to.
         download: whether files that are nowhere on this machine may come from the network.
         progress: called during a download with the bytes done and the bytes in all of the file under way.
 
     Raises:
-        UserError: unknown name, missing or damaged file, no network, or a table that does not make sense.
+        UserError: unknown name, missing or damaged file, no network, or a table or images that do not make sense.
     """
     name = str(name_or_path)
     if name in CATALOG:
-        if target is not None or task is not None:
-            raise UserError(f"{name!r} brings its own target and task: give those only with a table of your own")
+        if any(given is not None for given in (target, task, size)):
+            raise UserError(f"{name!r} brings its own target, task and size: give those only with data of your own")
         return _load_entry(name, data_dir, split_seed, download, progress)
     path = Path(name).expanduser()
-    if not name.lower().endswith(TABLE_ENDINGS):
-        if path.is_file():
-            raise UserError(f"cannot read {name}: tables end in {', '.join(TABLE_ENDINGS)}")
-        raise unknown("data set", name, [*CATALOG, *(f"*{ending}" for ending in TABLE_ENDINGS)])
+    if name.lower().endswith(TABLE_ENDINGS):
+        if size is not None:
+            raise UserError(f"size is for images, and {name} is a table: leave it out")
+        return _load_table(path, target, task, split_seed)
+    if name and (path.is_dir() or name.lower().endswith(ARRAYS_ENDING)):
+        if target is not None or task is not None:
+            raise UserError(f"target and task are for tables, and {name} holds images: leave them out")
+        return _load_images(path, size, split_seed)
+    if path.is_file():
+        raise UserError(
+            f"cannot read {name}: tables end in {', '.join(TABLE_ENDINGS)}, arrays of images in {ARRAYS_ENDING}, and "
+            "images stand in a folder"
+        )
+    if path.name != name.rstrip("/"):  # it says where
+        raise UserError(f"no folder {name}{_nearest(path)}")
+    raise unknown(
+        "data set", name, [*CATALOG, *(f"*{ending}" for ending in (*TABLE_ENDINGS, ARRAYS_ENDING)), "FOLDER/"]
+    )
+
+
+def _load_table(path: Path, target: str | None, task: str | None, split_seed: int) -> Dataset:
     if not path.is_file():
-        raise UserError(f"no file {name}{_nearest_file(path)}")
+        raise UserError(f"no file {path}{_nearest(path)}")
     if target is None:
-        raise UserError(f"which column of {name} is to be predicted? name it with target (--target=COLUMN)")
+        raise UserError(f"which column of {path} is to be predicted? name it with target (--target=COLUMN)")
     from mllab.data import table  # brings pandas, which takes half a second
 
     return table.load(path, target, task=task, split_seed=split_seed)
 
 
-def _nearest_file(path: Path) -> str:
-    neighbours = [other.name for other in path.parent.glob("*") if other.name.endswith(TABLE_ENDINGS)]
+def _load_images(path: Path, size: tuple[int, int] | None, split_seed: int) -> Dataset:
+    if not path.exists():
+        raise UserError(f"no file {path}{_nearest(path)}")
+    if size is not None and (len(size) != 2 or min(size) < 1):
+        raise UserError(f"size is height and width, two whole numbers from 1, not {size}")
+    try:
+        from mllab.data import image_arrays, image_files  # bring Pillow
+    except ImportError:
+        raise UserError(
+            f"reading {path} needs Pillow, which is not installed: pip install 'mllab[experiments]'"
+        ) from None
+    if not path.is_dir():
+        return image_arrays.load_npz(path, size=size, split_seed=split_seed)
+    if image_arrays.idx_files(path):
+        return image_arrays.load_idx(path, size=size, split_seed=split_seed)
+    return image_files.load(path, size=size, split_seed=split_seed)
+
+
+def _nearest(path: Path) -> str:
+    """Return a hint at the file or folder beside `path` with the nearest name, of those that could be data."""
+    neighbours = [
+        other.name
+        for other in path.parent.glob("*")
+        if other.name.endswith((*TABLE_ENDINGS, ARRAYS_ENDING)) or other.is_dir()
+    ]
     near = difflib.get_close_matches(path.name, neighbours, n=1, cutoff=0.5)
     return f": did you mean {path.with_name(near[0])}?" if near else ": check the path"
 
