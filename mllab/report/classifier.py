@@ -61,8 +61,9 @@ def per_class(confusion: np.ndarray, classes: Sequence[str]) -> list[dict[str, A
 
 def classifier_table(summary: Summary) -> Table:
     """Return a row for the test, validation and training rows: how many, accuracy and loss."""
+    every = summary["dataset"]["rows"]
     rows = [
-        [part, f"{score.get('rows', summary['dataset']['rows'][part]):,}", _percent(score["accuracy"]), _number(score["loss"])]
+        [part, f"{score.get('rows', every[part]):,}", _percent(score["accuracy"]), _number(score["loss"])]
         for part in ("test", "validation", "train")
         if (score := summary.get(part))
     ]
