@@ -373,7 +373,7 @@ def write_report(
             "optimizer": raced.winner.optimizer,
             "learning_rate": raced.learning_rates[raced.winner.best],
         }
-        encoded = weights.encode(racing.best_params(raced.winner), finite(about))
+        encoded = weights.encode(racing.published(raced.winner)[0], finite(about))
         workdir.write("params.safetensors", encoded)
     page.write(workdir.path / "report.html", race_report.page(summary, figures, environment, workdir.command))
 

@@ -78,14 +78,18 @@ TASKS = {
 }
 
 
-def problem(model: Model, task: str) -> Callable[[Callable], Run]:
-    """Return `optimizer -> Run` for a model and a task, "classification" or "regression"."""
+def problem(model: Model, task: str, objective: training.Objective | None = None) -> Callable[[Callable], Run]:
+    """Return `optimizer -> Run` for a model and a task, "classification" or "regression".
+
+    The objective that is trained on, where it is another than the task's loss (smoothed labels, augmented inputs),
+    changes nothing of what is scored.
+    """
     loss, values = TASKS[task]
 
     def run(optimizer: Callable) -> Run:
         return training.supervised(
             model.init,
-            training.objective(model, loss),
+            objective or training.objective(model, loss),
             optimizer,
             training.measure(model, values),
             evaluate=lambda state: optimizers.evaluation_params(state.optimizer, state.params),
@@ -107,8 +111,10 @@ def race(
     batch_size: int = 32,
     shared_batches: bool = False,
     settings: Mapping[str, Any] | None = None,
+    objective: training.Objective | None = None,
     mesh: Mesh | None = None,
     group: int | None = None,
+    split_batches: bool | None = None,
     observe: Callable[[str, sweep.Grid], Iterable[Callable]] = lambda name, grid: (),
     **drive: Any,
 ) -> Race:
@@ -126,8 +132,11 @@ def race(
         batch_size: rows a step; all training rows make it gradient descent proper.
         shared_batches: let all seeds share the first one's minibatches.
         settings: what else `optimizers.build` takes: schedule, clip_norm, weight_decay, options.
+        objective: what is trained on, where that is not the task's loss (see `problem`).
         mesh: devices to spread the lanes over (default: the first alone).
         group: lanes that a device runs at once (default: what its cache holds).
+        split_batches: run lane after lane, each batch split over the devices, rather than spread the lanes (default:
+            where there are fewer lanes than devices).
         observe: (optimizer, grid) -> observers of its drive.
         drive: what else `training.drive` takes: patience, workdir, checkpoint_seconds.
 
@@ -153,12 +162,18 @@ def race(
     targets = np.asarray(examples["targets"])
     about = f"{task} {sorted(settings.items())}"
     chance = metrics.chance_loss(targets, split.train, split.validation, task)
-    make = problem(model, task)
+    make = problem(model, task, objective)
+    split_lanes = split_batches is False or (split_batches is None and len(grid.seed) >= mesh.size)
 
     def optimizer(name: str) -> Callable:
         return lambda hyper: optimizers.build(name, hyper["learning_rate"], steps=steps, **settings)
 
-    runs = {name: sweep.lanes(make(optimizer(name)), grid.schedule, mesh=mesh, group=group) for name in names}
+    def many(run: Run) -> Run:
+        if split_lanes:
+            return sweep.lanes(run, grid.schedule, mesh=mesh, group=group)
+        return sweep.batches(run, grid.schedule, mesh=mesh)
+
+    runs = {name: many(make(optimizer(name))) for name in names}
     entries = []
     given: dict[str, Any] = {"held_out": validation, "segment": steps // epochs}
     pool = ThreadPoolExecutor(devices.cores())  # the next programs compile while the first ones run
@@ -325,9 +340,10 @@ def steps_to(entry: Entry, steps: np.ndarray, target: float) -> np.ndarray:
     return np.where(reached.any(axis=0), steps[reached.argmax(axis=0)], np.nan)
 
 
-def best_params(entry: Entry) -> Params:
-    """Return the params of the chosen rate's best lane on validation rows, as published: no leading axis."""
+def published(entry: Entry) -> tuple[Params, Any]:
+    """Return the params, and what is kept beside them, of the chosen rate's best lane on validation rows."""
     rates, best = entry.score.shape[0], entry.best
     lane = int(entry.score[best].argmax()) * rates + best
-    kept = (entry.result.kept.optimizer, entry.result.kept.params)
-    return optimizers.evaluation_params(*jax.tree.map(lambda leaf: np.asarray(leaf)[lane], kept))
+    kept = (entry.result.kept.optimizer, entry.result.kept.params, entry.result.kept.extra)
+    optimizer, params, extra = jax.tree.map(lambda leaf: np.asarray(leaf)[lane], kept)
+    return optimizers.evaluation_params(optimizer, params), extra

@@ -53,11 +53,13 @@ def minibatches(rows: np.ndarray, batch_size: int, epochs: int, seeds: Iterable[
 
 
 def blocks(ids: np.ndarray, size: int, count: int | None = None) -> Rows:
-    """Return rows [S, size] that hold `ids` in order, padded with weight 0 (to `count` blocks, where given)."""
+    """Return rows [S, size] that hold `ids` in order, padded (to `count` blocks, where given) by ids again, weight 0.
+
+    Padding repeats many rows, not one, so that statistics of a last, short batch are still those of a batch.
+    """
     if len(ids) == 0:
         raise UserError("no rows: training, validation and test each need one or more")
     count = count or -(-len(ids) // size)
-    padded = np.full(count * size, ids[0], np.int32)
-    padded[: len(ids)] = ids
+    padded = np.resize(np.asarray(ids, np.int32), count * size)
     weight = (np.arange(count * size) < len(ids)).astype(np.float32)
     return Rows(padded.reshape(count, size), weight.reshape(count, size))

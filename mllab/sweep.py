@@ -4,6 +4,7 @@
 rows are shared or chosen from a few schedules (one a seed or a fold).
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mllab import devices
 from mllab.errors import UserError
@@ -122,6 +123,47 @@ def lanes(run: Run, schedule: np.ndarray, *, mesh: Mesh | None = None, group: in
         return {name: value[:count] for name, value in metrics.items()}
 
     return Run(start, advance, score)
+
+
+def batches(run: Run, schedule: np.ndarray, *, mesh: Mesh) -> Run:
+    """Return the same three functions over L lanes, one lane after another, each batch split over the devices.
+
+    For lanes that are fewer than the devices, or large. The arguments and what comes back are those of `lanes`. The
+    run knows nothing of it: XLA's partitioner splits what is computed from a batch, sums what the devices found, and
+    keeps every random draw and every batch statistic that of the whole batch.
+
+    Args:
+        run: the run of one lane.
+        schedule: [L] the schedule that each lane reads.
+        mesh: the devices.
+    """
+    whole = NamedSharding(mesh, PartitionSpec())
+
+    def placed(tree: Any, sharding: NamedSharding) -> Any:
+        return jax.lax.with_sharding_constraint(tree, sharding)
+
+    def divided(rows: Rows) -> Rows:
+        """Pad batches to a multiple of the devices: rows again, with weight 0."""
+        size = rows.ids.shape[-1]
+        place = np.arange(-(-size // mesh.size) * mesh.size)
+        ids, weight = (jnp.asarray(array)[..., place % size] for array in rows)
+        return Rows(ids, weight * (place < size).astype(np.float32).reshape((1,) * (weight.ndim - 1) + (-1,)))
+
+    def every(function: Callable, hyper: Hyper, state: State, examples: Examples, rows: Rows) -> Any:
+        axes = (None,) * (rows.ids.ndim - 1)
+        split = placed(divided(rows), NamedSharding(mesh, PartitionSpec(*axes, "lanes")))
+
+        def one(lane: Any) -> Any:
+            hyper, state, index = lane
+            own = jax.tree.map(lambda a: a[index], split) if len(axes) == 2 else split
+            return function(hyper, state, examples, own)
+
+        return placed(jax.lax.map(one, (hyper, state, jnp.asarray(schedule))), whole)
+
+    def start(hyper, key):
+        return placed(jax.lax.map(lambda lane: run.start(*lane), (hyper, key)), whole)
+
+    return Run(start, functools.partial(every, run.advance), functools.partial(every, run.score))
 
 
 class Layout(NamedTuple):
