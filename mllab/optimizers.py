@@ -1,4 +1,4 @@
-r"""Optimizers, learning-rate schedules, gradient clipping and weight decay: literal tables over optax.
+r"""Optimizers, learning-rate schedules, clipping, weight decay and averaging: literal tables over optax.
 
 Below, $\theta$ are the params, $g_t$ the gradient of the loss at $\theta_t$ and $\eta$ the learning rate;
 products, quotients, powers and roots go element by element; state starts at 0. "Ruder" is Sebastian Ruder's
@@ -113,14 +113,27 @@ $H_t$ is the inverse Hessian that BFGS builds on $(s^T y / y^T y) I$ from the la
 $s = \Delta\theta$ and $y = \Delta g$; the very first is $\min(1, 1 / \|g\|) I$. A zoom line search finds
 $\alpha_t$ by the strong Wolfe conditions. It tries 1 first, so the textbook's rate is $\eta = 1$. Give it the
 full batch: pairs from different minibatches measure no curvature, and nothing guards against that.
+
+**Averaging** (Polyak and Juditsky 1992; as an exponential moving average, Szegedy et al. 2016, arXiv:1512.00567, §8),
+upon any of them but the schedule-free ones, which average already; $\beta$ = `average`.
+
+    $$ \bar\theta_0 = \theta_0, \quad \bar\theta_t = \beta_t \bar\theta_{t-1} + (1 - \beta_t) \theta_t, \quad
+       \beta_t = \min(\beta, (1 + t) / (10 + t)) $$
+
+The params that train are what they would be without; the average is what to evaluate: `evaluation_params`. The warm-up
+is that of TensorFlow's `tf.train.ExponentialMovingAverage(num_updates=t)`: while $t < 9 / (1 - \beta)$, the average
+is over about the last tenth of the steps, so that a short run does not drag its first params along, as a bias
+correction (Adam's) would: that weighs all steps alike. Batch statistics are not averaged: they are running averages
+already, of the params that train.
 """
 
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import optax
 from optax import contrib
 
@@ -198,9 +211,10 @@ def build(
     steps: int | None = None,
     clip_norm: float | Array | None = None,
     weight_decay: float | Array | None = None,
+    average: float | Array | None = None,
     **options: Any,
 ) -> Optimizer:
-    """Return an optimizer of the table with its schedule, gradient clipping and weight decay.
+    """Return an optimizer of the table with its schedule, gradient clipping, weight decay and averaging.
 
     Args:
         name: a key of `OPTIMIZERS`.
@@ -212,10 +226,13 @@ def build(
         weight_decay: the optimizer's own, where it has one, as the module's docstring writes it (adadelta's
             joins the gradient); the others then minimise loss + weight_decay / 2 ‖params‖². None leaves the
             optimizer's default.
+        average: the decay of the moving average of the params that `evaluation_params` then returns; it looks back
+            over about 1 / (1 - average) steps. None keeps none.
         **options: the optimizer's other options, by optax's names.
 
     Raises:
-        UserError: unknown optimizer, schedule or option; a schedule without its steps, or upon another.
+        UserError: unknown optimizer, schedule or option; a schedule without its steps, or upon another; a norm or a
+            decay out of range; an average upon schedule-free's.
     """
     if name not in OPTIMIZERS:
         raise unknown("optimizer", name, OPTIMIZERS)
@@ -234,6 +251,12 @@ def build(
         if isinstance(clip_norm, int | float) and not clip_norm > 0:
             raise UserError(f"clip_norm = {clip_norm}: gradients are clipped to a positive norm, or not at all (None)")
         optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+    if average is not None:
+        if name.startswith("schedule_free"):
+            raise UserError(f"{name} averages its params already: leave average = {average} out")
+        if isinstance(average, int | float) and not 0 < average < 1:
+            raise UserError(f"average = {average}: params are averaged with a decay between 0 and 1, or not (None)")
+        optimizer = _with_average(optimizer, average)
     return optimizer
 
 
@@ -269,15 +292,45 @@ def _with_penalty(optimizer: Optimizer, weight_decay: float | Array) -> Optimize
     return optax.GradientTransformationExtraArgs(optimizer.init, update)
 
 
+class AverageState(NamedTuple):
+    """What an averaging optimizer keeps."""
+
+    steps: Array  # [] int32: updates made
+    average: Params
+    optimizer: optax.OptState
+
+
+def _with_average(optimizer: Optimizer, decay: float | Array) -> Optimizer:
+    """Make an optimizer keep the exponential moving average of the params that its updates lead to."""
+
+    def init(params):
+        return AverageState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+    def update(updates, state, params, **extra):
+        updates, inner = optimizer.update(updates, state.optimizer, params, **extra)
+        steps = state.steps + 1
+        share = 1 - jnp.minimum(decay, (1 + steps) / (10 + steps))
+        average = jax.tree.map(
+            lambda old, new: (old + share * (new - old)).astype(old.dtype),
+            state.average,
+            optax.apply_updates(params, updates),
+        )
+        return updates, AverageState(steps, average, inner)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
 def evaluation_params(optimizer_state: optax.OptState, params: Params) -> Params:
-    """Return the params to score: schedule-free's average x if the state holds one anywhere, else `params`.
+    """Return the params to score: the average, if the state holds one anywhere, else `params`.
 
-    It speaks of one run; for lanes, call it inside the `vmap`.
+    It is the exponential moving average of `build(..., average=...)`, or schedule-free's x. It speaks of one run; for
+    lanes, call it inside the `vmap`.
     """
-    nodes = jax.tree.leaves(optimizer_state, is_leaf=_is_schedule_free)
-    averages = [node for node in nodes if _is_schedule_free(node)]
-    return contrib.schedule_free_eval_params(averages[0], params) if averages else params
+    nodes = jax.tree.leaves(optimizer_state, is_leaf=_averages)
+    for node in filter(_averages, nodes):
+        return node.average if isinstance(node, AverageState) else contrib.schedule_free_eval_params(node, params)
+    return params
 
 
-def _is_schedule_free(node: Any) -> bool:
-    return isinstance(node, contrib.ScheduleFreeState)
+def _averages(node: Any) -> bool:
+    return isinstance(node, AverageState | contrib.ScheduleFreeState)
