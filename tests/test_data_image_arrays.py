@@ -115,6 +115,11 @@ def test_resized_as_files_are(tmp_path):
     assert load(save(tmp_path, images=COLOURS, labels=LABELS), size=(5, 4)).notes == ()
 
 
+def test_more_than_memory_should_hold(tmp_path):
+    with pytest.raises(UserError, match=r"data.npz: 12 images of 90000 × 90000 would take .* ask for a smaller size"):
+        load(save(tmp_path, images=BYTES, labels=LABELS), size=(90_000, 90_000))
+
+
 def parts(**replaced):
     return {"x_train": BYTES, "y_train": LABELS, "x_test": BYTES[:3], "y_test": np.arange(3)} | replaced
 

@@ -196,14 +196,14 @@ def test_what_was_done_is_noted(tmp_path):
 
 
 def test_one_digest_of_paths_and_contents(tmp_path):
-    folder_of(tmp_path / "a")
+    draw(folder_of(tmp_path / "a") / "cat" / "10.png", 10)
     (digest,) = load(tmp_path / "a").sha256.values()
     lines = [
         name.encode() + b"\0" + hashlib.sha256((tmp_path / "a" / name).read_bytes()).digest()
-        for name in ("cat/0.png", "cat/1.png", "cat/2.png", "dog/0.png", "dog/1.png", "dog/2.png")
+        for name in ("cat/0.png", "cat/1.png", "cat/10.png", "cat/2.png", "dog/0.png", "dog/1.png", "dog/2.png")
     ]
     assert digest == hashlib.sha256(b"".join(lines)).hexdigest()
-    folder_of(tmp_path / "b" / "a")
+    draw(folder_of(tmp_path / "b" / "a") / "cat" / "10.png", 10)
     (tmp_path / "b" / "a" / "notes.txt").write_text("not read")
     assert load(tmp_path / "b" / "a").sha256 == {"a/": digest} == load(tmp_path / "a", size=(2, 2)).sha256
     (tmp_path / "a" / "cat" / "0.png").rename(tmp_path / "a" / "cat" / "3.png")

@@ -167,8 +167,9 @@ def test_channels_asked_for(tmp_path):
     weighted = (0.299 * RGB[..., 0] + 0.587 * RGB[..., 1] + 0.114 * RGB[..., 2]) / 255
     np.testing.assert_allclose(picture.read(colour, (5, 7), 1)[..., 0], weighted, atol=1e-6)
     np.testing.assert_allclose(picture.read(grey, (5, 7), 3), np.stack([GREY / 255] * 3, -1), atol=1e-6)
-    white = write(tmp_path, np.full((3, 3, 3), 255, np.uint8), "w.png")
-    assert picture.read(white, (3, 3), 1).max() == 1
+    white = np.full((3, 3, 3), 255, np.uint8)
+    white[0, 0] = [255, 0, 0]  # or it would be read as grey
+    assert picture.read(write(tmp_path, white, "w.png"), (3, 3), 1).max() <= 1
 
 
 def lanczos(length: int, to: int) -> np.ndarray:
@@ -282,6 +283,12 @@ def test_damage_is_named(tmp_path, name, content, words):
         picture.read(tmp_path / name, (4, 4), 1)
     assert str(tmp_path / name) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.png"])
+def test_whole_images_of_other_formats_are_refused(tmp_path, name):
+    with pytest.raises(UserError, match="holds no image that can be read"):
+        picture.read(write(tmp_path, GREY, name, format="TIFF"), (4, 4), 1)
 
 
 def test_what_is_nowhere_or_no_file(tmp_path):

@@ -65,7 +65,7 @@ def read(path: str | Path, size: Size, channels: int) -> np.ndarray:
     pixels, _ = decode(Path(path), size)
     if pixels.shape[-1] == channels:
         return pixels
-    return np.repeat(pixels, 3, axis=-1) if channels == 3 else np.minimum(pixels @ LUMA, 1)[..., None]
+    return np.repeat(pixels, 3, axis=-1) if channels == 3 else (pixels @ LUMA)[..., None]
 
 
 def decode(path: Path, size: Size) -> tuple[np.ndarray, Stored]:
