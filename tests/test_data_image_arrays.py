@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import hashlib
 import io
+import zipfile
 
 import numpy as np
 import pytest
@@ -210,6 +211,26 @@ def test_any_damage_raises_only_user_errors(tmp_path_factory, data):
     path.write_bytes(content[: data.draw(st.integers(len(content) // 2, len(content)))])
     with contextlib.suppress(UserError):
         load(path)
+
+
+def test_what_is_read_may_be_no_array_or_refused(tmp_path, monkeypatch):
+    path = tmp_path / "data.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images", b"a text")
+        archive.writestr("labels", b"another")
+    with pytest.raises(UserError, match="'images' is no array: write it anew with numpy.savez"):
+        load(path)
+    for error, words in (
+        (PermissionError(13, "Permission denied"), "cannot read .*: Permission denied"),
+        (MemoryError(), r"cannot be read \(MemoryError\)"),
+    ):
+
+        def refuse(*args, error=error, **kwargs):
+            raise error
+
+        monkeypatch.setattr(np, "load", refuse)
+        with pytest.raises(UserError, match=words):
+            load(path)
 
 
 def test_a_file_that_is_nowhere(tmp_path):

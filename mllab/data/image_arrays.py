@@ -98,8 +98,9 @@ def load_idx(folder: Path, *, size: Size | None, split_seed: int) -> Dataset:
 def _read(path: Path) -> tuple[dict[str, np.ndarray], list[tuple[str, str]]]:
     """Return the arrays of images and labels, and their names in pairs: all, or training and test."""
     try:
-        if not zipfile.is_zipfile(path):
-            raise UserError(f"{path} is no NPZ file: write it with numpy.savez")
+        with open(path, "rb") as content:
+            if not zipfile.is_zipfile(content):
+                raise UserError(f"{path} is no NPZ file: write it with numpy.savez")
         with np.load(path, allow_pickle=False) as archive:
             pairs = _pairs(path, archive.files)
             arrays = {name: archive[name] for pair in pairs for name in pair}
@@ -108,9 +109,8 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], list[tuple[str, str]]]:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, RuntimeError, MemoryError) as error:
-        raise UserError(
-            f"{path} cannot be read ({str(error).splitlines()[0]}): write it anew with numpy.savez"
-        ) from None
+        fault = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{path} cannot be read ({fault}): write it anew with numpy.savez") from None
     if strange := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
         raise UserError(f"{path}: {strange[0]!r} is no array: write it anew with numpy.savez")
     return arrays, pairs
