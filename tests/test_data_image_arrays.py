@@ -218,7 +218,7 @@ def test_what_is_read_may_be_no_array_or_refused(tmp_path, monkeypatch):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("images", b"a text")
         archive.writestr("labels", b"another")
-    with pytest.raises(UserError, match="'images' is no array: write it anew with numpy.savez"):
+    with pytest.raises(UserError, match=r"'images' is no array: write it anew with numpy.savez"):
         load(path)
     for error, words in (
         (PermissionError(13, "Permission denied"), "cannot read .*: Permission denied"),
