@@ -21,10 +21,11 @@ ALLOWED = {
     "optimizers": {"types", "errors"},
     "models": {"types", "errors", "losses", "metrics"},
     "checkpoints": {"types", "errors"},
-    "weights": {"types", "errors"},
+    "weights": {"types", "errors", "models"},
     "training": {"types", "errors", "rows", "models", "checkpoints"},
     "sweep": {"types", "errors", "devices", "training"},
     "validation": {"types", "errors", "rows", "training", "sweep"},
+    "learners": {"types", "errors", "rows", "models", "validation"},
     "racing": {
         "types", "errors", "rows", "losses", "metrics", "devices", "optimizers", "models", "training", "sweep",
     },

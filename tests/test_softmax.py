@@ -1,0 +1,201 @@
+"""Softmax regression's optimum against scikit-learn and against Newton's method with the whole Hessian."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+from mllab import learners, metrics, validation
+from mllab.errors import UserError
+from mllab.models import linear, softmax
+
+KEY = jax.random.key(0)
+
+
+def problem(n=120, features=4, classes=3, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, features))
+    labels = np.argmax(x @ rng.standard_normal((features, classes)) + rng.gumbel(size=(n, classes)), axis=1)
+    return x, labels
+
+
+def objective(params, x, labels, l2, weight=None):
+    """F, in float64."""
+    w, b = np.asarray(params.w, np.float64), np.asarray(params.b, np.float64)
+    logits = np.asarray(x, np.float64) @ w + b
+    top = logits.max(1, keepdims=True)
+    each = np.log(np.exp(logits - top).sum(1)) + top[:, 0] - logits[np.arange(len(labels)), labels]
+    return np.average(each, weights=weight) * (len(x) if weight is None else weight.sum()) + l2 / 2 * (w**2).sum()
+
+
+def newton(x, labels, classes, l2):
+    """The optimum by Newton's method with the whole Hessian, columns standardised, in float64."""
+    mean, scale = x.mean(0), np.where(x.std(0) > 0, x.std(0), 1)
+    design = np.column_stack([(x - mean) / scale, np.ones(len(x))])
+    penalty = np.append(l2 / scale**2, 0)[:, None] * np.ones(classes)
+    v = np.zeros((design.shape[1], classes))
+
+    def of(v):
+        return objective(linear.Linear(v[:-1], v[-1]), design[:, :-1], labels, 0) + (penalty * v**2).sum() / 2
+
+    for _ in range(50):
+        logits = design @ v
+        p = np.exp(logits - logits.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        gradient = design.T @ (p - np.eye(classes)[labels]) + penalty * v
+        if np.abs(gradient).max() < 1e-9 * len(x):
+            break
+        middle = np.eye(classes) * p[:, :, None] - p[:, :, None] * p[:, None]
+        hessian = np.einsum("nd,nck,ne->dcek", design, middle, design).reshape(v.size, v.size)
+        hessian += np.diag(penalty.ravel()) + np.kron(np.eye(len(v)), np.ones((classes, classes)))  # no common shift
+        move = np.linalg.solve(hessian, gradient.ravel()).reshape(v.shape)
+        t = 1.0
+        while of(v - t * move) > of(v) and t > 1e-9:
+            t /= 2
+        v = v - t * move
+    w = v[:-1] / scale[:, None]
+    return linear.Linear(w, v[-1] - mean @ w)
+
+
+@pytest.mark.parametrize("l2", [0.01, 1.0, 100.0])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_fit_is_scikit_learns(l2, weighted):
+    x, labels = problem()
+    weight = np.random.default_rng(1).integers(0, 4, len(x)).astype(float) if weighted else None
+    peer = LogisticRegression(C=1 / l2, tol=1e-12, max_iter=10_000).fit(x, labels, sample_weight=weight)
+    with jax.enable_x64(True):
+        found = softmax.fit(x, labels, 3, l2=l2, weight=weight, tolerance=1e-10)
+        assert found.params.w.dtype == jnp.float64
+        assert found.gradient <= 1e-10
+    w, b = np.asarray(found.params.w), np.asarray(found.params.b)
+    np.testing.assert_allclose(w.T, peer.coef_, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(b - b.mean(), peer.intercept_ - peer.intercept_.mean(), rtol=1e-4)
+
+
+def test_two_classes_are_scikit_learns_at_twice_the_c():
+    x, labels = problem(classes=2)
+    found = softmax.fit(x, labels, 2, l2=0.5, tolerance=1e-6)
+    peer = LogisticRegression(C=2 / 0.5, tol=1e-10, max_iter=1000).fit(x, labels)
+    np.testing.assert_allclose(found.params.w[:, 1] - found.params.w[:, 0], peer.coef_[0], rtol=1e-4)
+
+
+UNITS = np.array([1e-6, 1.0, 1e4, 1e9])
+
+
+@pytest.mark.parametrize("l2", [1e-6, 1.0])
+@pytest.mark.parametrize(
+    ("change", "classes"),
+    [
+        (lambda x: x, 3),
+        (lambda x: x * UNITS, 3),
+        (lambda x: x + 1000, 5),
+        (lambda x: np.column_stack([x, np.full(len(x), 0.1), np.zeros(len(x))]), 3),
+        (lambda x: np.column_stack([x, x[:, 0], x[:, 0] + 1e-4 * x[:, 1]]), 3),
+        (lambda x: x[:, :1] + np.random.default_rng(0).standard_normal((len(x), 130)), 3),
+        (lambda x: np.column_stack([x, 20 * np.eye(3)[problem()[1]]]), 3),
+    ],
+    ids=["plain", "units", "offset", "constant columns", "dependent columns", "more columns than rows", "separable"],
+)
+def test_float32_reaches_the_optimum(change, classes, l2):
+    x, labels = problem(classes=classes)
+    x = change(x).astype(np.float32).astype(np.float64)
+    found = softmax.fit(x, labels, classes, l2=l2, tolerance=1e-5)
+    assert found.gradient <= 1e-5
+    assert found.steps < 200
+    best = objective(newton(x, labels, classes, l2), x, labels, l2)
+    assert objective(found.params, x, labels, l2) - best < 2e-5 * len(x)
+
+
+def test_the_gradient_reported_is_the_gradient():
+    x, labels = problem()
+    x = x * [1, 2, 3, 4] + 5
+    found = softmax.fit(x, labels, 3, l2=1.0, steps=3)
+    assert found.steps == 3
+    logits = x @ np.asarray(found.params.w) + np.asarray(found.params.b)
+    excess = np.exp(logits) / np.exp(logits).sum(1, keepdims=True) - np.eye(3)[labels]
+    standardised = (x - x.mean(0)) / x.std(0)
+    w = standardised.T @ excess + np.asarray(found.params.w) / x.std(0)[:, None]
+    want = max(np.abs(w).max(), np.abs(excess.sum(0)).max()) / len(x)
+    assert want > 1e-4
+    np.testing.assert_allclose(found.gradient, want, rtol=1e-3)
+
+
+def test_rows_of_weight_zero_are_as_if_absent():
+    x, labels = problem()
+    there = np.arange(120) % 3 > 0
+    junk = np.where(there[:, None], x, 50 * x)
+    all_rows = softmax.fit(junk, labels, 3, l2=0.1, weight=there.astype(np.float32), tolerance=1e-6)
+    alone = softmax.fit(x[there], labels[there], 3, l2=0.1, tolerance=1e-6)
+    np.testing.assert_allclose(all_rows.params.w, alone.params.w, atol=2e-5)
+    np.testing.assert_allclose(all_rows.params.b, alone.params.b, atol=2e-5)
+
+
+def test_folds_and_penalties_are_mapped_over():
+    x, labels = problem()
+    folds = np.stack([np.arange(120) % 3 != k for k in range(3)]).astype(np.float32)
+    penalties = np.array([0.01, 1.0], np.float32)
+
+    def one(weight, l2):
+        return softmax.fit(x, labels, 3, l2=l2, weight=weight, tolerance=1e-6)
+
+    grid = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))(folds, penalties)
+    for k, weight in enumerate(folds):
+        for position, l2 in enumerate(penalties):
+            np.testing.assert_allclose(grid.params.w[k, position], one(weight, l2).params.w, atol=2e-5)
+
+
+def test_a_class_without_a_row_is_improbable_and_nothing_breaks():
+    x, labels = problem()
+    found = softmax.fit(x, labels, 4, l2=1.0)
+    probabilities = jax.nn.softmax(linear.apply(found.params, x))
+    assert found.gradient <= 1e-4
+    assert probabilities[:, 3].max() < 0.02
+    best = objective(newton(x, labels, 3, 1.0), x, labels, 1.0)
+    assert objective(found.params, x, labels, 1.0) < best + 120 * 1e-3
+
+
+def test_the_learner_is_scikit_learn_on_every_fold():
+    inputs, labels = load_digits(return_X_y=True)
+    inputs, labels = inputs[:300], labels[:300].astype(np.int32)
+    examples = {"inputs": inputs.reshape(-1, 8, 8, 1).astype(np.float32), "targets": labels}
+    folds = validation.folds(np.arange(300), 3, seed=0)
+
+    def accuracy(outputs, targets):
+        return metrics.classification(outputs, targets)["accuracy"]
+
+    penalties = jnp.array([0.1, 1000.0])
+    learner = learners.softmax_regression(10, tolerance=1e-5)
+    scores = validation.cross_validate(learner, {"l2": penalties}, KEY, examples, folds, accuracy)
+    for fold in range(3):
+        train, held = (part.ids[fold][part.weight[fold] > 0] for part in folds)
+        for position, l2 in enumerate(penalties):
+            peer = LogisticRegression(C=1 / float(l2), tol=1e-8, max_iter=5000).fit(inputs[train], labels[train])
+            np.testing.assert_allclose(scores[position, fold], peer.score(inputs[held], labels[held]), atol=0.011)
+
+
+def test_fit_lowers_to_every_platform():
+    x, y = jax.ShapeDtypeStruct((20, 3), jnp.float32), jax.ShapeDtypeStruct((20,), jnp.int32)
+    fit = jax.jit(lambda x, y, l2: softmax.fit(x, y, 3, l2=l2))
+    exported = jax.export.export(fit, platforms=("cpu", "cuda", "tpu"))(x, y, jax.ShapeDtypeStruct((), jnp.float32))
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+
+
+X, Y = np.ones((6, 2)), np.array([0, 1, 2, 0, 1, 2])
+MISTAKES = {
+    "flat inputs": ((X[0], Y, 3), {}, r"inputs have shape \(2,\): pass \[examples, features\]"),
+    "other length": ((X, Y[:5], 3), {}, r"targets are int64\[5\]: pass 6 integers"),
+    "values": ((X, Y * 0.5, 3), {}, r"targets are float64\[6\]"),
+    "a label too great": ((X, Y, 2), {}, "row 2 has label 2: 2 classes are 0 to 1"),
+    "a label below 0": ((X, Y - 1, 3), {}, "row 0 has label -1"),
+    "weight": ((X, Y, 3), {"weight": np.ones(5)}, r"weight has shape \(5,\)"),
+    "one class": ((X, 0 * Y, 1), {}, "classes = 1: there must be 2"),
+    "negative penalty": ((X, Y, 3), {"l2": -1.0}, "l2 = -1.0"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "options", "message"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_mistakes_are_told_in_one_line(arguments, options, message):
+    with pytest.raises(UserError, match=message):
+        softmax.fit(*arguments, **{"l2": 1.0} | options)
