@@ -1,10 +1,14 @@
 """The flags that several experiments share: defined once, and they mean the same everywhere."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
 from mllab.errors import UserError
+from mllab.models.mlp import ACTIVATIONS
+from mllab.optimizers import SCHEDULES
 
 DATASET = flags.DEFINE_string(
     "dataset",
@@ -17,7 +21,17 @@ TARGET = flags.DEFINE_string("target", None, "Column of your own table that is t
 TASK = flags.DEFINE_enum(
     "task", None, ["classification", "regression"], "What the target is. Default: inferred from its values."
 )
-MODEL = flags.DEFINE_string("model", None, "The model: linear (regression), softmax or mlp.")
+MODEL = flags.DEFINE_string("model", None, "The model: linear (regression), softmax, mlp, convnet, lenet or residual.")
+HIDDEN = flags.DEFINE_list("hidden", None, "Units of each hidden layer: of mlp (128,128), of convnet (128).")
+ACTIVATION = flags.DEFINE_enum("activation", None, list(ACTIVATIONS), "Activation of mlp's hidden layers (relu).")
+CHANNELS = flags.DEFINE_list("channels", None, "Channels of each stage: of convnet (16,32), of residual (16,32,64).")
+DROPOUT = flags.DEFINE_float(
+    "dropout",
+    None,
+    "Probability that a hidden unit of convnet is dropped in training.",
+    lower_bound=0,
+    upper_bound=0.95,
+)
 OPTIMIZERS = flags.DEFINE_list(
     "optimizers", ["sgd", "momentum", "rmsprop", "adam"], "Optimizers by name, separated by commas; or 'all'."
 )
@@ -25,6 +39,14 @@ LEARNING_RATES = flags.DEFINE_string(
     "learning_rates",
     "1e-4:1:8",
     "Learning rates: LOW:HIGH:COUNT, evenly spaced on a log scale, or numbers separated by commas.",
+)
+SCHEDULE = flags.DEFINE_enum(
+    "schedule", "constant", list(SCHEDULES), "How the learning rate goes from step to step; it peaks at the rate."
+)
+CLIP_NORM = flags.DEFINE_float("clip_norm", None, "Clip gradients to this global norm. Default: never.", lower_bound=0)
+WEIGHT_DECAY = flags.DEFINE_float("weight_decay", None, "Weight decay. Default: the optimizer's own.", lower_bound=0)
+AVERAGE = flags.DEFINE_float(
+    "average", None, "Score a moving average of the params with this decay, such as 0.999. Default: none."
 )
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Rows a step.", lower_bound=1)
 EPOCHS = flags.DEFINE_integer("epochs", 20, "Passes over the training rows.", lower_bound=1)
@@ -38,6 +60,7 @@ WORKDIR = flags.DEFINE_string(
 DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder to look for data sets in first. Default: $MLLAB_DATA, then the user's cache."
 )
+CHECKPOINT_SECONDS = flags.DEFINE_float("checkpoint_seconds", 10.0, "Seconds between checkpoints.", lower_bound=0)
 PRECISION = flags.DEFINE_enum(
     "precision", "float32", ["float32", "bf16"], "bf16 computes in bfloat16; params and sums stay in float32."
 )
@@ -74,3 +97,16 @@ def numbers(text: str, flag: str) -> list[float]:
         raise UserError(f"--{flag}={text}: LOW must not exceed HIGH, and COUNT must be 2 or more")
     step = math.log(ends[1] / ends[0]) / max(1, many - 1)
     return [*(ends[0] * math.exp(step * position) for position in range(many - 1)), ends[1]]
+
+
+def whole_numbers(texts: Sequence[str], flag: str) -> tuple[int, ...]:
+    """Return the positive whole numbers of a flag's list."""
+    if not all(text.strip().isdecimal() and int(text) > 0 for text in texts):
+        raise UserError(f"--{flag}={','.join(texts)}: give positive whole numbers, such as 128,128")
+    return tuple(int(text) for text in texts)
+
+
+def model_options() -> dict[str, Any]:
+    """Return what the flags say of the model, as `architecture.plan` takes it; None where they say nothing."""
+    sizes = {flag.name: flag.value and whole_numbers(flag.value, flag.name) for flag in (HIDDEN, CHANNELS)}
+    return {**sizes, "activation": ACTIVATION.value, "dropout": DROPOUT.value}

@@ -7,9 +7,8 @@ Learning rates are chosen on validation rows; the test figure comes from rows th
 is written to --workdir; the same workdir again resumes.
 """
 
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +16,19 @@ import numpy as np
 from absl import flags
 
 from experiments import flags as shared
+from experiments import watch
 from experiments.workdir import Lines, Workdir, default_path, finite, flagfile, launch
-from mllab import devices, optimizers, racing, sweep, training, weights
+from mllab import devices, optimizers, racing, sweep, weights
 from mllab.data import catalog
 from mllab.data.dataset import Dataset
-from mllab.errors import UserError, unknown
+from mllab.errors import UserError
 from mllab.metrics import interval, r_squared
-from mllab.models import linear, mlp
-from mllab.models.base import Model, in_bfloat16, plain
+from mllab.models import architecture
+from mllab.models.base import in_bfloat16
 from mllab.report import console
 from mllab.report import race as race_report
 
 flags.adopt_module_key_flags(shared)
-HIDDEN = flags.DEFINE_list("hidden", ["128", "128"], "Units of each hidden layer of the MLP.")
-ACTIVATION = flags.DEFINE_enum("activation", "relu", list(mlp.ACTIVATIONS), "Activation of the MLP's hidden layers.")
-SCHEDULE = flags.DEFINE_enum(
-    "schedule",
-    "constant",
-    list(optimizers.SCHEDULES),
-    "How the learning rate goes from step to step; it peaks at the rate.",
-)
-CLIP_NORM = flags.DEFINE_float("clip_norm", None, "Clip gradients to this global norm. Default: never.", lower_bound=0)
-WEIGHT_DECAY = flags.DEFINE_float("weight_decay", None, "Weight decay. Default: the optimizer's own.", lower_bound=0)
 PATIENCE = flags.DEFINE_integer(
     "patience", None, "Stop when no lane's validation loss improved for so many epochs. Default: never.", lower_bound=1
 )
@@ -46,10 +36,6 @@ TARGET_SCORE = flags.DEFINE_float(
     "target_score", None, "Validation score to count the steps to. Default: two points below the best reached."
 )
 SHARED_BATCHES = flags.DEFINE_boolean("shared_batches", False, "All seeds see the same minibatches.")
-CHECKPOINT_SECONDS = flags.DEFINE_float("checkpoint_seconds", 10.0, "Seconds between checkpoints.", lower_bound=0)
-
-MODELS = ("linear", "softmax", "mlp")
-EVENT_LANES = 32  # TensorBoard shows no more at once; all lanes are in metrics.jsonl
 
 
 def main(argv: Sequence[str]) -> None:
@@ -59,9 +45,6 @@ def main(argv: Sequence[str]) -> None:
     path = Path(shared.WORKDIR.value) if shared.WORKDIR.value else default_path("optimizer_race")
     names = shared.OPTIMIZERS.value
     model = shared.MODEL.value or "mlp"
-    for flag in (HIDDEN, ACTIVATION):
-        if flag.present and model != "mlp":
-            raise UserError(f"--{flag.name} is for --model=mlp, not for {model}")
     run(
         Workdir(path, "optimizer_race", flagfile("__main__")),
         dataset=shared.DATASET.value or "digits",
@@ -70,51 +53,25 @@ def main(argv: Sequence[str]) -> None:
         task=shared.TASK.value,
         split_seed=shared.SPLIT_SEED.value,
         model=model,
-        hidden=whole_numbers(HIDDEN.value, "hidden"),
-        activation=ACTIVATION.value,
+        options=shared.model_options(),
         names=list(optimizers.OPTIMIZERS) if names == ["all"] else names,
         learning_rates=shared.numbers(shared.LEARNING_RATES.value, "learning_rates"),
         batch_size=shared.BATCH_SIZE.value,
         epochs=shared.EPOCHS.value,
         seeds=range(shared.SEEDS.value),
         shared_batches=SHARED_BATCHES.value,
-        settings={"schedule": SCHEDULE.value, "clip_norm": CLIP_NORM.value, "weight_decay": WEIGHT_DECAY.value},
+        settings={
+            "schedule": shared.SCHEDULE.value,
+            "clip_norm": shared.CLIP_NORM.value,
+            "weight_decay": shared.WEIGHT_DECAY.value,
+            "average": shared.AVERAGE.value,
+        },
         patience=PATIENCE.value,
         target_score=TARGET_SCORE.value,
         precision=shared.PRECISION.value,
         device_count=shared.DEVICES.value,
-        checkpoint_seconds=CHECKPOINT_SECONDS.value,
+        checkpoint_seconds=shared.CHECKPOINT_SECONDS.value,
     )
-
-
-def whole_numbers(texts: Sequence[str], flag: str) -> tuple[int, ...]:
-    """Return the positive whole numbers of a flag's list."""
-    if not all(text.strip().isdecimal() and int(text) > 0 for text in texts):
-        raise UserError(f"--{flag}={','.join(texts)}: give positive whole numbers, such as 128,128")
-    return tuple(int(text) for text in texts)
-
-
-def build(name: str, dataset: Dataset, hidden: Sequence[int], activation: str) -> tuple[Model, str]:
-    """Return a model for the data set, and what it is called.
-
-    Raises:
-        UserError: no such model, or one that is not for the data set's task.
-    """
-    features, classes = math.prod(dataset.inputs.shape[1:]), len(dataset.classes)
-    for model, task, instead in (("softmax", "classification", "linear"), ("linear", "regression", "softmax")):
-        if name == model and dataset.task != task:
-            raise UserError(
-                f"--model={name} is for {task}, and {dataset.name} is {dataset.task}: try --model={instead}"
-            )
-    if name == "mlp":
-        sizes = (features, *hidden, classes or 1)
-        act = mlp.ACTIVATIONS[activation]
-        pair = plain(lambda key: mlp.init(key, sizes, activation), lambda params, x: mlp.apply(params, x, act))
-        return pair, f"mlp {'-'.join(map(str, sizes))}"
-    if name in MODELS:
-        pair = plain(lambda key: linear.init(key, features, classes or 1), linear.apply)
-        return pair, f"{name} {features}-{classes or 1}"
-    raise unknown("model", name, MODELS)
 
 
 def run(
@@ -126,8 +83,7 @@ def run(
     task: str | None = None,
     split_seed: int = 0,
     model: str = "mlp",
-    hidden: Sequence[int] = (128, 128),
-    activation: str = "relu",
+    options: Mapping[str, Any] | None = None,
     names: Sequence[str] = racing.CLASSIC,
     learning_rates: Sequence[float] = tuple(np.logspace(-4, 0, 8)),
     batch_size: int = 32,
@@ -146,40 +102,24 @@ def run(
     if target_score is not None and not target_score <= 1:
         raise UserError(f"--target_score={target_score}: accuracy and R² are at most 1")
     data = catalog.load(dataset, data_dir=data_dir, split_seed=split_seed, target=target, task=task)
-    built, described = build(model, data, hidden, activation)
+    plan = architecture.plan(model, data.inputs.shape[1:], len(data.classes), **options or {})
+    built = architecture.model(plan)
     if precision == "bf16":
         built = in_bfloat16(built)
     mesh = devices.mesh(device_count)
-    examples = {"inputs": data.inputs.reshape(len(data.inputs), -1), "targets": data.targets}
     steps = epochs * -(-len(data.split.train) // batch_size)
 
     # Before anything is written: what the race itself would refuse.
     settings = settings or {}
     racing.check(learning_rates, names, batch_size, len(data.split.train), settings)
-    racing.check_examples(built, examples, data.split, data.task)
+    racing.check_examples(built, data.examples, data.split, data.task)
 
     with workdir.opened():
         environment = workdir.write_environment(data.sha256, mesh.size)
         loaded = time.perf_counter()
 
         def observe(name: str, grid: sweep.Grid):
-            progress.task(name, steps, lanes=len(grid.seed))
-            best, done, restored = -math.inf, 0, False
-
-            def seen(event: training.Segment | training.Notice) -> None:
-                nonlocal best, done, restored
-                if isinstance(event, training.Notice):
-                    progress.say(event.text)
-                    return
-                lines.add(records(name, grid, event))
-                best = max(best, float(np.nanmax(score(event.held_out), initial=-math.inf)))
-                if (restored and not event.restored) or (event.restored and event.step == event.steps):
-                    progress.resume(event.step if event.restored else done)
-                if not event.restored:
-                    progress.advance(event.step - done, best=best)
-                done, restored = event.step, event.restored
-
-            return [seen]
+            return [watch.observer(name, grid, steps, score, lines, progress)]
 
         def score(held_out: dict[str, np.ndarray]) -> np.ndarray:
             return racing.score(held_out, data.targets[data.split.validation], data.task)
@@ -187,7 +127,7 @@ def run(
         with Lines(workdir.path / "metrics.jsonl") as lines, console.Progress() as progress:
             raced = racing.race(
                 built,
-                examples,
+                data.examples,
                 data.split,
                 task=data.task,
                 names=names,
@@ -209,12 +149,12 @@ def run(
             "shared_batches": shared_batches,
             "patience": patience,
             "precision": precision,
-            **({"activation": activation} if model == "mlp" else {}),
+            **({"activation": plan["activation"]} if model == "mlp" else {}),
             **settings,
         }
-        summary = summarise(raced, data, described, epochs, batch_size, steps, target_score)
+        summary = summarise(raced, data, architecture.describe(plan), epochs, batch_size, steps, target_score)
         summary["settings"] = {name: value for name, value in how.items() if value is not None and value is not False}
-        write_report(workdir, summary, raced, data, environment)
+        write_report(workdir, summary, raced, data, plan, environment)
         summary["seconds"] = {
             "data": loaded - began,
             "race": trained - loaded,
@@ -227,20 +167,6 @@ def run(
         print(f"  {line}")
     print(f"\n{race_report.answer(summary)}\nReport: {workdir.path / 'report.html'}")
     return summary
-
-
-def records(name: str, grid: sweep.Grid, event: training.Segment):
-    """Yield a record a lane for metrics.jsonl."""
-    for lane, seed in enumerate(grid.seed):
-        yield {
-            "optimizer": name,
-            "learning_rate": float(grid.hyper["learning_rate"][lane]),
-            "seed": int(seed),
-            "step": event.step,
-            "train_loss": float(event.train_loss[lane]),
-            **{f"validation_{metric}": float(values[lane]) for metric, values in event.held_out.items()},
-            "seconds": event.seconds,
-        }
 
 
 def summarise(
@@ -343,28 +269,23 @@ def ahead(raced: racing.Race, data: Dataset) -> dict[str, Any] | None:
 
 
 def write_report(
-    workdir: Workdir, summary: dict[str, Any], raced: racing.Race, data: Dataset, environment: dict[str, Any]
+    workdir: Workdir,
+    summary: dict[str, Any],
+    raced: racing.Race,
+    data: Dataset,
+    plan: dict[str, Any],
+    environment: dict[str, Any],
 ) -> None:
     """Write figures, TensorBoard events, the winner's params and the page."""
-    from mllab.report import events, page
+    from mllab.report import page
 
     curves = {entry.optimizer: curve(entry, raced) for entry in raced.entries}
     figures = race_report.figures(summary, curves, workdir.path / "figures")
-    metric = "accuracy" if data.task == "classification" else "r2"
-    lanes = [(entry, position) for entry in raced.ranked for position in range(raced.seeds.size)]
-    for entry, position in lanes[:EVENT_LANES]:  # the best optimizers' first
-        done = np.isfinite(entry.result.history.seconds)
-        lane = f"{entry.optimizer} rate {raced.learning_rates[entry.best]:.3g} seed {raced.seeds[position]}"
-        tags = {
-            "loss/train": entry.train_loss,
-            "loss/validation": entry.loss,
-            f"{metric}/validation": entry.curve,
-        }
-        shown = {tag: (raced.steps[done], values[done, entry.best, position]) for tag, values in tags.items()}
-        events.write(workdir.path / "events" / lane, shown)
+    watch.write_events(raced, workdir.path / "events")
     if raced.winner:
         about = {
             "model": summary["model"],
+            "plan": plan,
             "settings": summary["settings"],
             "dataset": data.name,
             "features": list(data.features),
@@ -373,7 +294,8 @@ def write_report(
             "optimizer": raced.winner.optimizer,
             "learning_rate": raced.learning_rates[raced.winner.best],
         }
-        encoded = weights.encode(racing.published(raced.winner)[0], finite(about))
+        params, extra = racing.published(raced.winner)
+        encoded = weights.encode(params, finite(about), extra)
         workdir.write("params.safetensors", encoded)
     page.write(workdir.path / "report.html", race_report.page(summary, figures, environment, workdir.command))
 

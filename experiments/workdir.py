@@ -8,6 +8,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,13 +22,29 @@ from experiments.flags import ELSEWHERE
 from mllab.errors import UserError
 from mllab.report.atomic import write_bytes
 
+_STARTED = time.perf_counter()
 
-def launch(main: Callable[[Sequence[str]], None]) -> None:
-    """Run an experiment's `main`: a mistake of the user's ends it with one line and exit code 1, no traceback."""
+
+def process_seconds() -> float:
+    """Return the wall time since this process began: from the kernel's clock where it tells, else since Python did."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError, IndexError, ValueError):
+        return time.perf_counter() - _STARTED
+
+
+def launch(main: Callable[[Sequence[str]], None], *, arguments: bool = False) -> None:
+    """Run an experiment's `main`: a mistake of the user's ends it with one line and exit code 1, no traceback.
+
+    Args:
+        main: takes the command line's words that are no flags, the program's name first.
+        arguments: whether there may be such words.
+    """
 
     def guarded(argv: Sequence[str]) -> None:
         try:
-            if len(argv) > 1:
+            if len(argv) > 1 and not arguments:
                 raise UserError(f"unexpected argument {argv[1]!r}: flags are written --name=value")
             own = {flag.name for flag in flags.FLAGS.get_key_flags_for_module("__main__")}
             for flag in flags.FLAGS.flags_by_module_dict()["experiments.flags"]:

@@ -340,10 +340,15 @@ def steps_to(entry: Entry, steps: np.ndarray, target: float) -> np.ndarray:
     return np.where(reached.any(axis=0), steps[reached.argmax(axis=0)], np.nan)
 
 
-def published(entry: Entry) -> tuple[Params, Any]:
-    """Return the params, and what is kept beside them, of the chosen rate's best lane on validation rows."""
+def published(entry: Entry, position: int | None = None) -> tuple[Params, Any]:
+    """Return the params, and what is kept beside them, of one seed at the chosen rate.
+
+    Args:
+        entry: an optimizer that has a chosen rate.
+        position: of the seed (default: the one with the best validation score).
+    """
     rates, best = entry.score.shape[0], entry.best
-    lane = int(entry.score[best].argmax()) * rates + best
+    lane = int(entry.score[best].argmax() if position is None else position) * rates + best
     kept = (entry.result.kept.optimizer, entry.result.kept.params, entry.result.kept.extra)
     optimizer, params, extra = jax.tree.map(lambda leaf: np.asarray(leaf)[lane], kept)
     return optimizers.evaluation_params(optimizer, params), extra

@@ -3,34 +3,71 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from mllab.errors import UserError
+from mllab.models import architecture
+from mllab.models.base import Model
 from mllab.types import Params
 
 
-def _named(params: Params) -> dict[str, Any]:
-    paths = jax.tree_util.tree_flatten_with_path(params)[0]
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in paths}
+def encode(params: Params, about: Mapping[str, Any], extra: Any = None) -> bytes:
+    """Return a safetensors file of the params' arrays (`0.w`, `0.b`, ...) with `about` in its header, as JSON.
 
-
-def encode(params: Params, about: Mapping[str, Any]) -> bytes:
-    """Return a safetensors file of the params' arrays (`0.w`, `0.b`, ...) with `about` in its header, as JSON."""
+    Args:
+        params: what was trained.
+        about: plain values; `load_model` wants the model's plan (`models.architecture`) as `about["plan"]`.
+        extra: what the model keeps beside its params, stored as `extra.…`.
+    """
     from safetensors.numpy import save
 
-    arrays = {name: np.asarray(leaf, order="C") for name, leaf in _named(params).items()}
+    arrays = {name: np.asarray(leaf, order="C") for name, leaf in _all_named(params, extra).items()}
     return save(arrays, {"mllab": json.dumps(about)})
 
 
-def load(path: str | Path, like: Params) -> tuple[Params, dict[str, Any]]:
-    """Return params in the structure of `like` (from `init`, or `jax.eval_shape` of it), and what is told about them.
+def load(path: str | Path, like: Params, like_extra: Any = None) -> tuple[Params, Any, dict[str, Any]]:
+    """Return params in the structure of `like` (from `init`, or `jax.eval_shape` of it), extra, and what is told.
 
     Raises:
         UserError: no such file, not a safetensors file, or arrays that do not fit.
     """
+    stored, about = _read(path)
+    expected = _all_named(like, like_extra)
+    for name in sorted(expected.keys() | stored.keys()):
+        shapes = [getattr(side.get(name), "shape", "no such array") for side in (stored, expected)]
+        if shapes[0] != shapes[1]:
+            raise UserError(f"{path} does not fit the model: {name} is {shapes[0]} there, {shapes[1]} in the model")
+    leaves = [stored[name] for name in expected]
+    return *jax.tree.unflatten(jax.tree.structure((like, like_extra)), leaves), about
+
+
+class Published(NamedTuple):
+    """A model with its params, as it was published."""
+
+    model: Model
+    params: Params
+    extra: Any
+    about: dict[str, Any]
+
+
+def load_model(path: str | Path) -> Published:
+    """Return the model that a file holds, built by the plan in its header.
+
+    Raises:
+        UserError: no such file, not a safetensors file, no plan in it, or one that does not fit its arrays.
+    """
+    _, about = _read(path)
+    if "plan" not in about:
+        raise UserError(f"{path} does not say what model it is of: give params that mllab's experiments published")
+    model = architecture.model(about["plan"])
+    return Published(model, *load(path, *jax.eval_shape(model.init, jax.random.key(0))))
+
+
+def _read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return a file's arrays by name, and what its header says."""
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
@@ -38,12 +75,16 @@ def load(path: str | Path, like: Params) -> tuple[Params, dict[str, Any]]:
     try:
         with safe_open(str(path), framework="numpy") as file:
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            about = json.loads((file.metadata() or {}).get("mllab", "{}"))
+            return stored, json.loads((file.metadata() or {}).get("mllab", "{}"))
     except (SafetensorError, ValueError) as error:
         raise UserError(f"{path} is not a whole safetensors file: {error}") from error
-    expected = _named(like)
-    for name in sorted(expected.keys() | stored.keys()):
-        shapes = [getattr(side.get(name), "shape", "no such array") for side in (stored, expected)]
-        if shapes[0] != shapes[1]:
-            raise UserError(f"{path} does not fit the model: {name} is {shapes[0]} there, {shapes[1]} in the model")
-    return jax.tree.unflatten(jax.tree.structure(like), [stored[name] for name in expected]), about
+
+
+def _all_named(params: Params, extra: Any) -> dict[str, Any]:
+    """Return the leaves by name, in the order of the pytree (params, extra)."""
+    return _named(params) | {f"extra.{name}": leaf for name, leaf in _named(extra).items()}
+
+
+def _named(tree: Any) -> dict[str, Any]:
+    paths = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in paths}

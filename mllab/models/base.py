@@ -1,5 +1,6 @@
 """What a model is to the rest of the house: two pure functions."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mllab.types import Inputs, Key, Outputs, Params
+from mllab.types import Array, Inputs, Key, Outputs, Params
 
 
 class Model(NamedTuple):
@@ -24,19 +25,29 @@ def plain(init: Callable[[Key], Params], apply: Callable[[Params, Inputs], Outpu
 
 def predict(model: Model, params: Params, extra: Any, inputs: Inputs, block: int = 1024) -> np.ndarray:
     """Return the published model's outputs [N, ...] on the host, computed a block of rows at a time."""
-
-    @jax.jit
-    def outputs(inputs: Inputs) -> Outputs:
-        return model.apply(params, extra, inputs, None)[0]
-
     count = len(jax.tree.leaves(inputs)[0])
     block = min(block, count)
-    made = []
-    for first in range(0, count, block):  # the last block goes back into the one before it: one shape, one program
-        first = min(first, count - block)
-        part = outputs(jax.tree.map(lambda a: a[first : first + block], inputs))  # noqa: B023 - called at once
-        made.append(np.asarray(part)[sum(map(len, made)) - first :])
+    made: list[np.ndarray] = []
+    for end in [*range(block, count, block), count]:  # the last block overlaps the one before: one shape, one program
+        part = jax.tree.map(lambda a, end=end: a[end - block : end], inputs)
+        made.append(np.asarray(_scored(model.apply)(params, extra, part))[len(made) * block - end :])
     return np.concatenate(made)
+
+
+@functools.cache
+def _scored(apply: Callable) -> Callable[[Params, Any, Inputs], Outputs]:
+    """Return the model in scoring mode, compiled once however often it is asked for."""
+    return jax.jit(lambda params, extra, inputs: apply(params, extra, inputs, None)[0])
+
+
+def saliency(model: Model, params: Params, extra: Any, inputs: Inputs, labels: Array) -> Array:
+    """Return each row's gradient of its label's [N] logit by its inputs, [N, ...] (Simonyan et al. 2014, eq. 4)."""
+
+    def logits(inputs: Inputs) -> Array:
+        outputs, _ = model.apply(params, extra, inputs, None)
+        return jnp.take_along_axis(outputs, labels[:, None], axis=1).sum()
+
+    return jax.jit(jax.grad(logits))(inputs)
 
 
 def in_bfloat16(model: Model) -> Model:

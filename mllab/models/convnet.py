@@ -91,23 +91,24 @@ def apply(params: Params, images: Array, extra: tuple[Any, ...] | None = None) -
     Raises:
         UserError: images that do not fit, or batch statistics missing.
     """
-    return activations(params, images, extra)[-1][1]
+    return activations(params, images, extra)[-1]
 
 
 def features(params: Params, images: Array, extra: tuple[Any, ...] | None = None) -> Array:
     """Return what the last layer sees of each image, [B, D]; arguments and errors as in `apply`."""
-    seen = activations(params, images, extra)[-2][1]
+    seen = activations(params, images, extra)[-2]
     return seen.reshape(seen.shape[0], -1)
 
 
-def activations(params: Params, images: Array, extra: tuple[Any, ...] | None = None) -> list[tuple[str, Array]]:
-    """Return the images and every layer's outputs, each with its name; arguments and errors as in `apply`."""
+def activations(params: Params, images: Array, extra: tuple[Any, ...] | None = None) -> list[Array]:
+    """Return the images, then what comes out of each layer of the architecture; arguments and errors as in `apply`."""
     layers = params.architecture
-    extra = extra if extra is not None else (None,) * len(layers)
-    seen = [("images", images)]
-    for number, (layer, own, kept) in enumerate(zip(layers, params.layers, extra, strict=True)):
+    seen = [images]
+    for number, (layer, own, kept) in enumerate(
+        zip(layers, params.layers, extra or (None,) * len(layers), strict=True)
+    ):
         try:
-            seen.append((str(layer), layer.apply(own, kept, seen[-1][1], None)[0]))
+            seen.append(layer.apply(own, kept, seen[-1], None)[0])
         except UserError as error:
             raise UserError(f"layer {number + 1}, {layer}, of images {images.shape[1:]}: {error}") from None
     return seen
@@ -152,12 +153,13 @@ def build(described: Sequence[dict[str, Any]]) -> tuple[Layer, ...]:
 
 
 def convnet(
-    classes: int, *, channels: Sequence[int] = (16, 32), hidden: int = 128, dropout: float = 0.0
+    classes: int, *, channels: Sequence[int] = (16, 32), hidden: Sequence[int] = (128,), dropout: float = 0.0
 ) -> tuple[Layer, ...]:
-    """Return blocks of a 3 x 3 convolution, pooling by 2 and ReLU, then a hidden layer: the course's conv net."""
+    """Return blocks of a 3 x 3 convolution, pooling by 2 and ReLU, then hidden layers: the course's conv net."""
     blocks = [layer for c in channels for layer in (Conv(c, bias=False), MaxPool(), Bias(), Activation("relu"))]
-    drop = [Dropout(dropout)] if dropout else []
-    return (*blocks, Dense(hidden), Activation("relu"), *drop, Dense(classes))
+    drop = (Dropout(dropout),) if dropout else ()
+    dense = [layer for units in hidden for layer in (Dense(units), Activation("relu"), *drop)]
+    return (*blocks, *dense, Dense(classes))
 
 
 def lenet(classes: int) -> tuple[Layer, ...]:

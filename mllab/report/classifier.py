@@ -349,7 +349,7 @@ def _mistakes(summary: Summary, arrays: Arrays, drawn: Mapping[str, Path]) -> li
         return [f"None: all {int(np.sum(confusion)):,} test rows are classified rightly."]
     blocks: list[Block] = _figures(drawn, "confusion")
     if len(summary["seeds"]) > 1:
-        blocks.insert(0, "Of the seed of least validation loss.")
+        blocks.insert(0, "Of the seed with the best validation accuracy.")
     return [*blocks, *([pairs] if len(classes) > 2 else []), *_figures(drawn, "mistakes")]
 
 
