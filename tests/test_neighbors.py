@@ -70,6 +70,16 @@ def test_equal_rows_come_in_order_of_id():
     np.testing.assert_array_equal(np.ptp(np.asarray(found.distances).reshape(50, 3, 5), axis=2), 0)
 
 
+def test_rows_equally_near_on_different_sides_come_in_order_of_id():
+    near, far = np.float32([0.1, 0.2, 0.3]), np.random.default_rng(2).standard_normal((40, 2)).astype(np.float32) + 3
+    sides = [(a * x, b * y) for x in near for y in near if x <= y for a in (-1, 1) for b in (-1, 1)]
+    order = np.random.default_rng(3).permutation(len(sides))
+    train = np.concatenate([np.float32(sides)[order], far])
+    found = neighbors.nearest(train, np.zeros((1, 2), np.float32), len(sides))
+    squares = (train[: len(sides)].astype(float) ** 2).sum(1)
+    np.testing.assert_array_equal(found.ids[0], np.argsort(squares, kind="stable"))
+
+
 def test_blocks_of_queries_change_nothing(monkeypatch):
     rng = np.random.default_rng(0)
     train, queries = rng.standard_normal((333, 6)), rng.standard_normal((47, 6))

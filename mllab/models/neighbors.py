@@ -48,7 +48,7 @@ class Neighbors:
     k: Array  # [] how many neighbours vote
 
 
-def fit(inputs: Array, labels: Array, k: Array | int, weight: Array | None = None) -> Neighbors:
+def fit(inputs: Array, labels: Array, k: Array | int, weight: Array | np.ndarray | None = None) -> Neighbors:
     """Return the classifier of these rows.
 
     Args:
@@ -108,7 +108,7 @@ def log_probabilities(labels: Array, weight: Array, k: Array | int, classes: int
     return jnp.log(votes + 1 / classes) - jnp.log(1 + jnp.sum(votes, axis=1, keepdims=True))
 
 
-def nearest(train: Array, queries: Array, count: int, weight: Array | None = None) -> Nearest:
+def nearest(train: Array, queries: Array, count: int, weight: Array | np.ndarray | None = None) -> Nearest:
     r"""Return the `count` nearest training rows of each query.
 
     The nearest by the product are found first, `SPARE` more than asked for; their distances are then summed directly,
@@ -118,8 +118,8 @@ def nearest(train: Array, queries: Array, count: int, weight: Array | None = Non
     Data are centred for the product: its rounding is relative to the norms, not to the distances, and an offset common
     to all points would drown them.
 
-    Memory: centred copies of the training rows and the queries, the result, and `BLOCK_BYTES` (or what one query needs,
-    where that is more: a few numbers a training row).
+    Memory: a centred copy of the training rows, a copy of the queries, the result, and `BLOCK_BYTES` (or what one query
+    needs, where that is more: a few numbers a training row).
 
     Args:
         train: [N, D].
@@ -148,7 +148,7 @@ def _known(value: Array | np.ndarray | float | None) -> bool:
     return not isinstance(value, jax.core.Tracer)
 
 
-def _check_count(name: str, count: Array | int, rows: int, weight: Array | None) -> None:
+def _check_count(name: str, count: Array | int, rows: int, weight: Array | np.ndarray | None) -> None:
     """Raise where more neighbours are asked for than there are rows with weight, as far as that is known."""
     there = int(np.sum(np.asarray(weight) > 0)) if weight is not None and _known(weight) else rows
     if _known(count) and int(count) > there:
@@ -168,22 +168,23 @@ def _nearest(train: Array, queries: Array, count: int, weight: Array) -> Nearest
     centred = jnp.pad(train - centre[None], ((0, padding), (0, 0)))
     square_norm = jnp.where(present, jnp.sum(centred**2, axis=1), jnp.inf)
 
-    size, block = dtype.itemsize, _even(len(queries), BLOCK_BYTES // (4 * dtype.itemsize * len(present)))
-    offsets = jnp.pad(queries - centre[None], ((0, -len(queries) % block), (0, 0)))
+    size, asked = dtype.itemsize, len(queries)
+    block = _even(asked, BLOCK_BYTES // (4 * size * len(present)))
+    queries = jnp.pad(queries, ((0, -asked % block), (0, 0)))
 
-    def near(offset: Array) -> Array:
-        product = jnp.matmul(offset, centred.T, precision="highest")
+    def near(query: Array) -> Array:
+        product = jnp.matmul(query - centre, centred.T, precision="highest")
         return _least(square_norm - 2 * product, candidates, width)  # less the query's own norm, which orders nothing
 
-    def ranked(offset: Array, ids: Array) -> Nearest:
-        squares = jnp.sum((centred[ids] - offset[None]) ** 2, axis=1)
+    def ranked(query: Array, ids: Array) -> Nearest:
+        squares = jnp.sum((train[ids] - query[None]) ** 2, axis=1)
         squares, ids = jax.lax.sort((jnp.where(present[ids], squares, jnp.inf), ids), num_keys=2)
         return Nearest(jnp.sqrt(squares[:count]), ids[:count])
 
-    ids = jax.lax.map(near, offsets, batch_size=block)
+    ids = jax.lax.map(near, queries, batch_size=block)
     few = min(block, max(1, CACHE_BYTES // (size * candidates * features)))
-    found = jax.lax.map(lambda each: ranked(*each), (offsets, ids), batch_size=few)
-    return jax.tree.map(lambda array: array[: len(queries)], found)
+    found = jax.lax.map(lambda each: ranked(*each), (queries, ids), batch_size=few)
+    return jax.tree.map(lambda array: array[:asked], found)
 
 
 def _even(count: int, most: int) -> int:

@@ -106,7 +106,7 @@ def _check(inputs: Array, targets: Array, classes: int, l2: Array | float, weigh
     if jnp.ndim(inputs) != 2:
         raise UserError(f"inputs have shape {jnp.shape(inputs)}: pass [examples, features]")
     n = len(inputs)
-    labels = targets if isinstance(targets, jax.Array) else np.asarray(targets)
+    labels: Array | np.ndarray = targets if isinstance(targets, jax.Array) else np.asarray(targets)
     if labels.shape != (n,) or not jnp.issubdtype(labels.dtype, jnp.integer):
         raise UserError(f"targets are {labels.dtype}{list(labels.shape)}: pass {n} integers, one an example")
     if weight is not None and jnp.shape(weight) != (n,):
@@ -195,16 +195,13 @@ def _fit(inputs: Array, labels: Array, weight: Array, l2: Array, tolerance: Arra
 def _standardised(inputs: Array) -> tuple[Array, Array, Array]:
     """Return the design [N', D + 1], N' a multiple of `BLOCK` or small, and the mean and scale [D] of each column.
 
-    A column whose spread is rounding is constant: it is left as the zeros that centring makes of it, and takes no
-    weight, as at the optimum, where the intercept does its work for nothing.
+    A constant column is left as the zeros that centring makes of it, and takes no weight: so it is at the optimum,
+    where the intercept does its work for nothing.
     """
     mean = jnp.mean(inputs, axis=0)
     centred = inputs - mean[None]
-    rest = jnp.mean(centred, axis=0)  # the first mean is rounded to the offset's digits
-    mean, centred = mean + rest, centred - rest[None]
     deviation = jnp.sqrt(jnp.mean(centred**2, axis=0))
-    rounding = 10 * jnp.finfo(inputs.dtype).eps * jnp.abs(mean)
-    varies = deviation > jnp.maximum(rounding, 1e-15)
+    varies = deviation > 1e-15  # squares of less underflow
     scale = jnp.where(varies, deviation, 1)
     design = jnp.append(jnp.where(varies[None], centred / scale[None], 0), jnp.ones((len(inputs), 1), inputs.dtype), 1)
     return jnp.pad(design, ((0, -len(inputs) % min(BLOCK, len(inputs))), (0, 0))), mean, scale
@@ -260,7 +257,7 @@ def _least_along(along: Callable[[Array], tuple[Array, Array]]) -> Array:
     """
     slope_at_0, _ = along(jnp.zeros(()))
 
-    def closer(search: tuple[Array, ...]) -> tuple[Array, ...]:
+    def closer(search: tuple[Array, Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array, Array]:
         t, low, high, _, tries = search
         slope, curvature = along(t)
         low, high = jnp.where(slope < 0, t, low), jnp.where(slope < 0, high, t)
