@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -21,7 +20,13 @@ from mllab.data import catalog
 from mllab.errors import UserError
 
 ROOT = Path(__file__).parents[1]
-TINY = {"names": ["sgd", "adam"], "learning_rates": [0.01, 0.1], "epochs": 2, "seeds": range(2), "hidden": (8,)}
+TINY = {
+    "names": ["sgd", "adam"],
+    "learning_rates": [0.01, 0.1],
+    "epochs": 2,
+    "seeds": range(2),
+    "options": {"hidden": (8,)},
+}
 
 
 def race(path, **options):
@@ -73,10 +78,9 @@ def test_the_summary_is_what_its_own_records_and_params_say(tmp_path):
         assert entry["learning_rate"] == max(mean, key=mean.get)
         np.testing.assert_allclose(entry["validation"].mean, max(mean.values()), rtol=1e-6)
 
-    model, _ = optimizer_race.build("mlp", data, (8,), "relu")
-    params, about = weights.load(tmp_path / "params.safetensors", jax.eval_shape(model.init, jax.random.key(0))[0])
-    assert about["model"] == "mlp 64-8-10"
-    hidden, out = params
+    published = weights.load_model(tmp_path / "params.safetensors")
+    assert published.about["model"] == "mlp 64-8-10"
+    hidden, out = published.params
     x = data.inputs[data.split.test].reshape(len(data.split.test), -1)
     logits = np.maximum(x @ hidden.w + hidden.b, 0) @ out.w + out.b
     accuracy = np.mean(logits.argmax(axis=1) == data.targets[data.split.test])
@@ -92,7 +96,7 @@ def test_regression_on_the_users_own_table(tmp_path, capsys):
     rows = "\n".join(f"{s:.4f},{k},{p:.2f}" for s, k, p in zip(size, kind, price, strict=True))
     (tmp_path / "homes.csv").write_text(f"size,kind,price\n{rows}\n")
     summary = race(
-        tmp_path / "w", dataset=str(tmp_path / "homes.csv"), target="price", model="linear", epochs=30,
+        tmp_path / "w", dataset=str(tmp_path / "homes.csv"), target="price", model="linear", options={}, epochs=30,
         learning_rates=[0.003, 0.03],
     )  # fmt: skip
     best = summary["optimizers"][0]["test"]
@@ -110,6 +114,7 @@ def test_regression_on_the_users_own_table(tmp_path, capsys):
         ({"model": "mpl"}, "did you mean 'mlp'"),
         ({"model": "linear"}, "--model=softmax"),
         ({"dataset": "line", "model": "softmax"}, "--model=linear"),
+        ({"model": "softmax"}, "--hidden is for mlp and convnet, not for softmax"),
         ({"learning_rates": [0.1, -1.0]}, "learning rates"),
         ({"learning_rates": [float("nan")]}, "learning rates"),
         ({"learning_rates": [0.0]}, "learning rates"),
@@ -136,7 +141,7 @@ def test_what_makes_no_sense_is_refused_in_one_line_and_leaves_nothing(tmp_path,
         (["--learning_rates=1e-4:1"], "LOW:HIGH:COUNT"),
         (["--hidden=12,x"], "--hidden=12,x"),
         (["stray"], "unexpected argument 'stray'"),
-        (["--model=softmax", "--hidden=8"], "--hidden is for --model=mlp"),
+        (["--model=softmax", "--hidden=8"], "--hidden is for mlp and convnet, not for softmax"),
         (["--optimizer=adam"], "Did you mean: optimizers"),
         (["--dataset=absent.csv"], "absent.csv"),
     ],
@@ -248,7 +253,7 @@ def test_all_settings_at_once_write_a_whole_workdir_that_tells_them(tmp_path):
     settings = {"schedule": "one_cycle", "clip_norm": 1.0, "weight_decay": 0.01}
     summary = race(
         tmp_path, epochs=6, settings=settings, patience=1, precision="bf16", shared_batches=True, split_seed=3,
-        activation="tanh", learning_rates=[0.3, 3.0],
+        options={"hidden": (8,), "activation": "tanh"}, learning_rates=[0.3, 3.0],
     )  # fmt: skip
     page = (tmp_path / "report.html").read_text()
     for said in ("one_cycle", "clip_norm = 1.0", "patience = 1", "bf16", "shared_batches", "split_seed = 3", "tanh"):

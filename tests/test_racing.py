@@ -16,7 +16,7 @@ from sklearn.metrics import log_loss, r2_score
 import mllab
 import problems
 from experiments import flags as shared
-from mllab import losses, metrics, optimizers, racing, training, weights
+from mllab import losses, metrics, optimizers, racing, training
 from mllab.data.dataset import Split
 from mllab.errors import UserError
 from mllab.models import initializers, mlp
@@ -214,7 +214,7 @@ def test_the_published_params_are_the_best_lanes_evaluation_params():
     np.testing.assert_allclose(np.mean(logits.argmax(axis=1) == y), entry.score[entry.best].max())
 
 
-# ── Starting weights and published ones ─────────────────────────────────────────────────────────────────────────────
+# ── Starting weights ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -254,22 +254,6 @@ def test_gradients_of_the_mlp_equal_finite_differences(activation):
                 loss(tuple(p.replace(**{name: m}) if i == layer else p for i, p in enumerate(params))) for m in moved
             )
             np.testing.assert_allclose(getattr(gradient[layer], name)[at], (high - low) / 2e-6, rtol=1e-5, atol=1e-9)
-
-
-def test_params_come_back_as_they_were_published_and_others_are_refused(tmp_path):
-    params = {"a": mlp.init(jax.random.key(0), (3, 2)), "scale": jnp.ones(())}
-    path = tmp_path / "params.safetensors"
-    path.write_bytes(weights.encode(params, {"model": "mlp"}))
-    again, about = weights.load(path, jax.eval_shape(lambda: params))
-    assert problems.equal(again, params)
-    assert about == {"model": "mlp"}
-    with pytest.raises(UserError, match=r"does not fit the model: a\.0\.b"):
-        weights.load(path, {**params, "a": mlp.init(jax.random.key(0), (3, 4))})
-    path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(UserError, match="not a whole safetensors file"):
-        weights.load(path, params)
-    with pytest.raises(UserError, match="no file"):
-        weights.load(tmp_path / "absent", params)
 
 
 # ── What is said ────────────────────────────────────────────────────────────────────────────────────────────────────
