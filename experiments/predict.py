@@ -3,8 +3,8 @@ r"""Predict: what a published classifier says of pictures.
   python -m experiments.predict mllab/pretrained/seven.png
   python -m experiments.predict --params=runs/image_classifier/TIME/params.safetensors photo.png other.jpg
 
-Pictures are resized to what the net was trained on. Ink on paper is inverted for a net trained on light strokes on a dark
-ground, and the other way round: where a picture's border is nearer to the opposite of the training images' border.
+Pictures are resized to what the net was trained on. Where that was grey and on a plain ground, black or white, a
+picture on the opposite ground is inverted: ink on paper, for a net trained on light strokes in the dark.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 
 from experiments import flags as shared
-from experiments.looking import border
+from experiments.looking import borders
 from experiments.workdir import launch
 from mllab import devices, weights
 from mllab.errors import UserError
@@ -30,6 +30,8 @@ PARAMS = flags.DEFINE_string(
     "params", None, "params.safetensors that an image classifier published. Default: a small net trained on MNIST."
 )
 TOP = flags.DEFINE_integer("top", 3, "How many classes to tell of each picture.", lower_bound=1)
+
+PLAIN = 0.25  # a ground is plain whose mean is this near to black or white
 
 
 def main(argv: Sequence[str]) -> None:
@@ -53,34 +55,46 @@ def run(pictures: Sequence[str | Path], *, params: str | Path | None = None, top
     """
     from mllab.data import picture
 
-    published = weights.load_model(params or pretrained())
-    shape, about = published.about["plan"]["shape"], published.about
+    params = params or pretrained()
+    published = weights.load_model(params)
+    about, shape = published.about, published.about["plan"].get("shape", ())
     if len(shape) != 3 or not about.get("classes"):
-        raise UserError(f"{params} is of a model that takes no pictures: give params of an image classifier")
+        raise UserError(
+            f"{params} is of a model that takes no pictures or knows no classes: give params of an image classifier"
+        )
     height, width, channels = shape
     images = np.stack([picture.read(path, (height, width), channels) for path in pictures])
-    inverted = np.array([abs(1 - border(image[None]) - about["border"]) < abs(border(image[None]) - about["border"])
-                         for image in images])  # fmt: skip
-    images = np.where(inverted[:, None, None, None], 1 - images, images)
+    opposite = on_the_opposite_ground(images, about.get("border"))
+    images = np.where(opposite[:, None, None, None], 1 - images, images)
     logits = predict(published.model, published.params, published.extra, images)
-    probabilities = np.asarray(jax.nn.softmax(logits))
-    told = [
+    told: list[dict[str, Any]] = [
         {
             "picture": str(path),
             "classes": [(about["classes"][index], float(row[index])) for index in np.argsort(-row)[:top]],
-            "inverted": bool(turned),
+            "inverted": bool(inverted),
         }
-        for path, row, turned in zip(pictures, probabilities, inverted, strict=True)
+        for path, row, inverted in zip(pictures, np.asarray(jax.nn.softmax(logits)), opposite, strict=True)
     ]
     rows = [
-        [one["picture"], "yes" if one["inverted"] else "no", *(f"{name} {share:.1%}" for name, share in one["classes"])]
+        [one["picture"], *(f"{name} {share:.1%}" for name, share in one["classes"]), "yes" if one["inverted"] else "no"]
         for one in told
     ]
-    ordinal = ["class", *(f"or {number}" for number in range(2, len(told[0]["classes"]) + 1))]
-    console.show(
-        Table(["picture", "inverted", *ordinal], rows, caption=f"net: {about['plan']['model']} of {about['dataset']}")
-    )
+    ranks = ["prediction", *(f"no. {rank}" for rank in range(2, len(told[0]["classes"]) + 1))]
+    net = f"net: {about['plan']['model']}, trained on {about['dataset']}"
+    console.show(Table(["picture", *ranks, "inverted"], rows, caption=net))
     return told
+
+
+def on_the_opposite_ground(images: np.ndarray, ground: float | None) -> np.ndarray:
+    """Return which images [N, H, W, C] are to be inverted, [N].
+
+    Args:
+        images: in [0, 1].
+        ground: mean border of the images that the net was trained on; None where that is not told.
+    """
+    if ground is None or images.shape[-1] != 1 or PLAIN < ground < 1 - PLAIN:
+        return np.zeros(len(images), bool)
+    return (borders(images) > 0.5) != (ground > 0.5)
 
 
 def pretrained() -> Path:

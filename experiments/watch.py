@@ -37,7 +37,7 @@ def observer(
         if (restored and not event.restored) or (event.restored and event.step == event.steps):
             progress.resume(event.step if event.restored else done)
         if not event.restored:
-            progress.advance(event.step - done, best=best)
+            progress.advance(event.step - done, best=best if math.isfinite(best) else None)
         done, restored = event.step, event.restored
 
     return seen

@@ -145,7 +145,8 @@ def answer(summary: Summary) -> str:
     data, seeds = summary["dataset"], len(summary["seeds"])
     accuracy = _percent(summary["test"]["accuracy"])
     if accuracy is None:
-        return "No seed kept its numbers finite: try a smaller learning rate."
+        lost = f"{len(summary['nonfinite'])} of {seeds} seeds" if seeds > 1 else "The run"
+        return f"{lost} went non-finite, so nothing is reported or published: try a smaller learning rate."
     said = f"{accuracy} of the {data['rows']['test']:,} test rows of {data['name']} are classified rightly"
     said += f" (mean of {seeds} seeds, 95% interval)." if seeds > 1 else " (one seed: no interval)."
     if summary["failed"]:
@@ -386,7 +387,9 @@ def _how(summary: Summary, environment: Mapping[str, Any]) -> dict[str, str | li
         "model": f"{summary['model']}; {summary['parameters']:,} parameters",
         "training": f"{summary['epochs']} epochs, batch {summary['batch_size']}: {summary['steps']:,} steps a seed",
         "seeds": ", ".join(map(str, seeds)),
-        "test accuracy by seed": ", ".join(f"{value:.2%}" for value in summary["test_by_seed"]["accuracy"]),
+        "test accuracy by seed": ", ".join(
+            f"{value:.2%}" for value in summary["test_by_seed"]["accuracy"] if value is not None
+        ),
         "settings": [f"{name} = {value}" for name, value in summary["settings"].items() if value is not None],
         "kept params": "those of each seed's least validation loss",
         "chance": f"a validation loss of {summary['chance_loss']:.3g}: a seed that keeps no better has failed",
