@@ -47,9 +47,13 @@ def softmax_regression(classes: int, tolerance: float = 1e-4) -> Learner:
 
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> Params:
         del key  # convex: the start does not choose the minimum
-        inputs = jnp.asarray(examples["inputs"]).reshape(len(examples["inputs"]), -1)
-        # Rows become weights of all examples, not copies of some: folds and penalties then share one copy and products.
-        weight = jnp.zeros(len(inputs)).at[rows.ids].add(rows.weight)
+        weight = jnp.asarray(rows.weight)
+        count = len(examples["targets"])
+        if 2 * len(rows.ids) < count:
+            examples = gather(examples, rows.ids)
+        else:  # weights of all examples instead of copies of most: folds and penalties then share inputs and products
+            weight = jnp.zeros(count).at[rows.ids].add(weight)
+        inputs = jnp.asarray(examples["inputs"]).reshape(len(weight), -1)
         return softmax.fit(
             inputs, examples["targets"], classes, l2=hyper["l2"], weight=weight, tolerance=tolerance
         ).params

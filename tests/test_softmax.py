@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from mllab import learners, metrics, validation
 from mllab.errors import UserError
 from mllab.models import linear, softmax
+from mllab.types import Rows
 
 KEY = jax.random.key(0)
 
@@ -154,6 +155,30 @@ def test_a_class_without_a_row_is_improbable_and_nothing_breaks():
     assert probabilities[:, 3].max() < 0.02
     best = objective(newton(x, labels, 3, 1.0), x, labels, 1.0)
     assert objective(found.params, x, labels, 1.0) < best + 120 * 1e-3
+
+
+def test_a_sample_of_the_rows_is_enough_for_the_model_of_the_hessian(monkeypatch):
+    x, labels = problem(n=5000, features=6)
+    whole = softmax.fit(x, labels, 3, l2=0.1, tolerance=1e-6)
+    monkeypatch.setattr(softmax, "SAMPLE", (150, 4))
+    monkeypatch.setattr(softmax, "BLOCK", 64)
+    softmax._fit.clear_cache()
+    sampled = softmax.fit(x, labels, 3, l2=0.1, tolerance=1e-6)
+    softmax._fit.clear_cache()
+    np.testing.assert_allclose(sampled.params.w, whole.params.w, atol=2e-5)
+    assert not np.array_equal(sampled.params.w, whole.params.w)  # the sample was taken
+    assert sampled.steps <= whole.steps + 10
+
+
+def test_few_rows_or_most_are_learned_from_alike():
+    x, labels = problem(n=90)
+    learner = learners.softmax_regression(3, tolerance=1e-6)
+    examples = {"inputs": x.astype(np.float32), "targets": labels}
+    for count in (30, 60):
+        rows = Rows(np.append(np.arange(count), 0), np.append(np.ones(count), 0).astype(np.float32))
+        params = learner.fit({"l2": 0.1}, KEY, examples, rows)
+        alone = softmax.fit(x[:count], labels[:count], 3, l2=0.1, tolerance=1e-6).params
+        np.testing.assert_allclose(params.w, alone.w, atol=2e-5)
 
 
 def test_the_learner_is_scikit_learn_on_every_fold():

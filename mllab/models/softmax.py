@@ -14,8 +14,8 @@ penalty; the model takes both factors apart,
     $$ H \approx \bar A \otimes (G + \lambda / \theta), \quad
        G = \sum_i \omega_i a_i x_i x_i^\top, \quad a_i \propto \mathrm{tr}(\mathrm{diag}(p_i) - p_i p_i^\top), $$
 
-$\bar A$ the mean of the C × C factors and $\theta$ its scale. Inverting it costs one Cholesky factor [D, D]. It is made
-anew from the present P after 1, 4, 16, 64, ... steps.
+$\bar A$ the mean of the C × C factors and $\theta$ its scale; G is of a sample of the rows. Inverting it costs one
+Cholesky factor [D, D]. It is made anew from the present P after 1, 4, 16, 64, ... steps.
 
 Sources: Nocedal and Wright, *Numerical Optimization*, 2nd ed., algorithms 7.4 and 7.5; Martens and Grosse, *Optimizing
 neural networks with Kronecker-factored approximate curvature* (2015), section 2, for the factors.
@@ -37,6 +37,7 @@ from mllab.types import Array
 MEMORY = 20  # steps that L-BFGS remembers
 SEARCHES = 10  # tries for the length of a step
 BLOCK = 2048  # rows whose weighted copy is held at once
+SAMPLE = 8192, 4  # G is summed over so many rows, or so many times the columns, where that is more
 FLOOR = 1e-3  # least curvature between classes that the model believes, of its scale
 
 
@@ -125,11 +126,12 @@ def _check(inputs: Array, targets: Array, classes: int, l2: Array | float, weigh
 @partial(jax.jit, static_argnames=("classes", "steps"))
 def _fit(inputs: Array, labels: Array, weight: Array, l2: Array, tolerance: Array, classes: int, steps: int) -> Fit:
     design, mean, scale = _standardised(inputs)
-    padding = len(design) - len(inputs)
-    weight = jnp.pad(weight, (0, padding))
-    own = jnp.pad(labels, (0, padding))[:, None] == jnp.arange(classes)[None]
+    own = labels[:, None] == jnp.arange(classes)[None]
     penalty = jnp.append(l2 / scale**2, 0)[:, None]  # [D + 1, 1]
     total = jnp.maximum(jnp.sum(weight), jnp.finfo(weight.dtype).tiny)
+
+    stride = max(1, len(design) // max(SAMPLE[0], SAMPLE[1] * design.shape[1]))
+    blocks = _in_blocks(design[::stride])
 
     def slopes(params: Array, logits: Array) -> Array:
         excess = weight[:, None] * (jax.nn.softmax(logits) - own)
@@ -177,7 +179,7 @@ def _fit(inputs: Array, labels: Array, weight: Array, l2: Array, tolerance: Arra
 
     def stretch(state: _State) -> _State:
         state = state._replace(logits=design @ state.params)  # sums of many steps drift
-        precondition = _hessian_model(design, jax.nn.softmax(state.logits), weight, penalty)
+        precondition = _hessian_model(blocks, stride, jax.nn.softmax(state.logits), weight, penalty)
         until = jnp.maximum(1, 4 * state.step)
         return jax.lax.while_loop(lambda s: going(s) & (s.step < until), lambda s: descend(s, precondition), state)
 
@@ -193,7 +195,7 @@ def _fit(inputs: Array, labels: Array, weight: Array, l2: Array, tolerance: Arra
 
 
 def _standardised(inputs: Array) -> tuple[Array, Array, Array]:
-    """Return the design [N', D + 1], N' a multiple of `BLOCK` or small, and the mean and scale [D] of each column.
+    """Return the design [N, D + 1], and the mean and scale [D] of each column.
 
     A constant column is left as the zeros that centring makes of it, and takes no weight: so it is at the optimum,
     where the intercept does its work for nothing.
@@ -204,11 +206,18 @@ def _standardised(inputs: Array) -> tuple[Array, Array, Array]:
     varies = deviation > 1e-15  # squares of less underflow
     scale = jnp.where(varies, deviation, 1)
     design = jnp.append(jnp.where(varies[None], centred / scale[None], 0), jnp.ones((len(inputs), 1), inputs.dtype), 1)
-    return jnp.pad(design, ((0, -len(inputs) % min(BLOCK, len(inputs))), (0, 0))), mean, scale
+    return design, mean, scale
 
 
-def _hessian_model(design: Array, p: Array, weight: Array, penalty: Array) -> Callable[[Array], Array]:
-    """Return the product of the model's inverse with [D + 1, C]; see the module's docstring."""
+def _in_blocks(rows: Array) -> Array:
+    """Return rows [N, ...] as [N / size, size, ...], padded with zeros; size is `BLOCK`, or N where that is less."""
+    size = min(BLOCK, len(rows))
+    padded = jnp.pad(rows, ((0, -len(rows) % size), *((0, 0) for _ in rows.shape[1:])))
+    return padded.reshape(-1, size, *rows.shape[1:])
+
+
+def _hessian_model(blocks: Array, stride: int, p: Array, weight: Array, penalty: Array) -> Callable[[Array], Array]:
+    """Return the product of the model's inverse with [D + 1, C]; `blocks` hold each `stride`-th row of the design."""
     classes, eps = p.shape[1], jnp.finfo(p.dtype).eps
     apart = 1 - jnp.eye(classes, dtype=p.dtype)
     # Off the diagonal first: the diagonal, the negative sum of its row, would otherwise cancel where p is near 1.
@@ -223,10 +232,9 @@ def _hessian_model(design: Array, p: Array, weight: Array, penalty: Array) -> Ca
         x, share = block
         return gram + (x * share[:, None]).T @ x, None
 
-    share = weight * jnp.sum(p * (p @ apart), axis=1) / (classes - 1)
-    size = min(BLOCK, len(design))
-    blocks = design.reshape(-1, size, design.shape[1]), share.reshape(-1, size)
-    gram, _ = jax.lax.scan(add, jnp.zeros((design.shape[1],) * 2, design.dtype), blocks)
+    share = stride * weight * jnp.sum(p * (p @ apart), axis=1) / (classes - 1)
+    features = blocks.shape[-1]
+    gram, _ = jax.lax.scan(add, jnp.zeros((features, features), p.dtype), (blocks, _in_blocks(share[::stride])))
     ridge = penalty[:, 0] + eps * (10 * jnp.trace(gram) + total)
     factor, mixing = cho_factor(gram + jnp.diag(ridge)), jnp.linalg.inv(across)
     return lambda gradient: cho_solve(factor, gradient) @ mixing
