@@ -7,7 +7,7 @@ is made of. Models live in `mllab.models`, data sets in `mllab.data`.
 from mllab.errors import UserError
 from mllab.models.base import Model, plain
 from mllab.optimizers import OPTIMIZERS
-from mllab.racing import Race, race
+from mllab.racing import Race, published, race
 from mllab.rows import minibatches
 from mllab.sweep import grid, lanes
 from mllab.training import Result, Run, State, drive, supervised
@@ -27,6 +27,7 @@ __all__ = [
     "lanes",
     "minibatches",
     "plain",
+    "published",
     "race",
     "supervised",
 ]
