@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mllab.errors import UserError
 from mllab.types import Array, Inputs, Key, Outputs, Params
 
 
@@ -24,30 +25,40 @@ def plain(init: Callable[[Key], Params], apply: Callable[[Params, Inputs], Outpu
 
 
 def predict(model: Model, params: Params, extra: Any, inputs: Inputs, block: int = 1024) -> np.ndarray:
-    """Return the published model's outputs [N, ...] on the host, computed a block of rows at a time."""
+    """Return the published model's outputs [N, ...] on the host, computed a block of rows at a time.
+
+    Raises:
+        UserError: no rows, or inputs that the model does not take.
+    """
     count = len(jax.tree.leaves(inputs)[0])
+    if count == 0:
+        raise UserError("no inputs to predict from: give one row or more")
     block = min(block, count)
     made: list[np.ndarray] = []
     for end in [*range(block, count, block), count]:  # the last block overlaps the one before: one shape, one program
         part = jax.tree.map(lambda a, end=end: a[end - block : end], inputs)
-        made.append(np.asarray(_scored(model.apply)(params, extra, part))[len(made) * block - end :])
+        made.append(np.asarray(_scored(model.apply, params, extra, part))[len(made) * block - end :])
     return np.concatenate(made)
-
-
-@functools.cache
-def _scored(apply: Callable) -> Callable[[Params, Any, Inputs], Outputs]:
-    """Return the model in scoring mode, compiled once however often it is asked for."""
-    return jax.jit(lambda params, extra, inputs: apply(params, extra, inputs, None)[0])
 
 
 def saliency(model: Model, params: Params, extra: Any, inputs: Inputs, labels: Array) -> Array:
     """Return each row's gradient of its label's [N] logit by its inputs, [N, ...] (Simonyan et al. 2014, eq. 4)."""
+    return _gradient(model.apply, params, extra, inputs, labels)
 
+
+# Under `jit` by themselves, so that asking again compiles nothing, and params are no constants of the program.
+@functools.partial(jax.jit, static_argnums=0)
+def _scored(apply: Callable, params: Params, extra: Any, inputs: Inputs) -> Outputs:
+    return apply(params, extra, inputs, None)[0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _gradient(apply: Callable, params: Params, extra: Any, inputs: Inputs, labels: Array) -> Array:
     def logits(inputs: Inputs) -> Array:
-        outputs, _ = model.apply(params, extra, inputs, None)
+        outputs, _ = apply(params, extra, inputs, None)
         return jnp.take_along_axis(outputs, labels[:, None], axis=1).sum()
 
-    return jax.jit(jax.grad(logits))(inputs)
+    return jax.grad(logits)(inputs)
 
 
 def in_bfloat16(model: Model) -> Model:

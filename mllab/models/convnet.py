@@ -77,7 +77,8 @@ def init(key: Key, architecture: Sequence[Layer], shape: Shape) -> tuple[Params,
 
 def forward(params: Params, extra: tuple[Any, ...], images: Array, key: Key | None) -> tuple[Array, tuple[Any, ...]]:
     """Return logits [B, C] of images [B, height, width, C_in], and what is kept; a key in training, None in scoring."""
-    return apply_all(params.architecture, params.layers, extra, images, key)
+    seen, kept = apply_all(params.architecture, params.layers, extra, images, key)
+    return seen[-1], kept
 
 
 def apply(params: Params, images: Array, extra: tuple[Any, ...] | None = None) -> Array:
@@ -102,16 +103,7 @@ def features(params: Params, images: Array, extra: tuple[Any, ...] | None = None
 
 def activations(params: Params, images: Array, extra: tuple[Any, ...] | None = None) -> list[Array]:
     """Return the images, then what comes out of each layer of the architecture; arguments and errors as in `apply`."""
-    layers = params.architecture
-    seen = [images]
-    for number, (layer, own, kept) in enumerate(
-        zip(layers, params.layers, extra or (None,) * len(layers), strict=True)
-    ):
-        try:
-            seen.append(layer.apply(own, kept, seen[-1], None)[0])
-        except UserError as error:
-            raise UserError(f"layer {number + 1}, {layer}, of images {images.shape[1:]}: {error}") from None
-    return seen
+    return apply_all(params.architecture, params.layers, extra, images, None)[0]
 
 
 def model(architecture: Sequence[Layer], shape: Shape) -> Model:
@@ -142,7 +134,7 @@ def build(described: Sequence[dict[str, Any]]) -> tuple[Layer, ...]:
         name, rest = fields.get("layer", ""), {key: value for key, value in fields.items() if key != "layer"}
         if name not in LAYERS:
             raise unknown("layer", str(name), LAYERS)
-        if name == "Residual":
+        if name == "Residual" and "layers" in rest:
             rest["layers"] = build(rest["layers"])
         try:
             return LAYERS[name](**rest)

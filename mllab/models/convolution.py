@@ -23,13 +23,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-from mllab.errors import UserError
+from mllab.errors import UserError, unknown
 from mllab.types import Array, Key
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-Padding = str | Sequence[tuple[int, int]]  # "SAME", "VALID", or rows and columns to add at each side
+PADDINGS = ("SAME", "VALID", "SAME_LOWER")
+Padding = str | Sequence[tuple[int, int]]  # one of these names, or rows and columns to add at each side
 
 
 class Window(NamedTuple):
@@ -52,25 +54,41 @@ def convolution(
         x: images.
         w: weights [window height, window width, C_in / groups, C_out].
         stride: rows and columns that the window moves.
-        padding: "SAME" (as many outputs as inputs, at stride 1), "VALID" (none), or ((top, bottom), (left, right)).
+        padding: "SAME" (as many outputs as inputs, at stride 1; what is odd goes to the end, and with "SAME_LOWER" to
+            the beginning), "VALID" (none), or ((top, bottom), (left, right)).
         dilation: rows and columns from one weight to the next (Yu & Koltun 2016).
         groups: parts of the channels that do not see each other. More than 1 goes JAX's own way, which is slow to
             train on CPUs.
 
     Raises:
-        UserError: channels that do not fit, or a window larger than the padded image.
+        UserError: images that are not floating-point numbers, channels that do not fit, a window larger than the padded
+            image, an unknown padding, or a stride or dilation below 1.
     """
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise UserError(f"images of {x.dtype}: convolve floating-point numbers, such as images / 255")
     if x.ndim != 4 or w.ndim != 4 or x.shape[3] != w.shape[2] * groups or w.shape[3] % groups:
         raise UserError(
             f"a convolution of {list(x.shape)} by weights {list(w.shape)} in {groups} group(s): images are "
             "[B, height, width, C_in], weights [height, width, C_in / groups, C_out], and groups divide C_out"
         )
+    if stride < 1 or dilation < 1:
+        raise UserError(f"stride = {stride}, dilation = {dilation}: both must be 1 or more")
     span = tuple(dilation * (size - 1) + 1 for size in w.shape[:2])
     if isinstance(padding, str):
+        if padding not in PADDINGS:
+            raise unknown("padding", padding, PADDINGS)
         padding = lax.padtype_to_pads(x.shape[1:3], span, (stride, stride), padding)
     if any(size + sum(pad) < reach for size, pad, reach in zip(x.shape[1:3], padding, span, strict=True)):
         raise UserError(f"a window of {span[0]} x {span[1]} does not fit an image of {x.shape[1]} x {x.shape[2]}")
-    (top, bottom), (left, right) = padding
+    # Padding below 0, or so wide that a window lies wholly in it, is done beforehand: else a convolution, or its
+    # gradient, is padded below 0 at one end and above 0 at the other, and XLA's CPU backend reads beyond the image.
+    (top, bottom), (left, right) = (
+        (min(max(low, 0), reach - 1), min(max(high, 0), reach - 1))
+        for (low, high), reach in zip(padding, span, strict=True)
+    )
+    rest = ((padding[0][0] - top, padding[0][1] - bottom, 0), (padding[1][0] - left, padding[1][1] - right, 0))
+    if any(map(any, rest)):
+        x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *rest, (0, 0, 0)))
     window = Window(((top, bottom), (left, right)), stride, dilation)
     return _direct(x, w, window, groups) if groups > 1 else _correlate(x, w, window)
 
@@ -144,14 +162,12 @@ def max_pool(x: Array, window: int = 2, stride: int | None = None) -> Array:
         stride: from one window to the next (default: the window's size).
 
     Raises:
-        UserError: a window larger than the image.
+        UserError: what is not [B, h, w, C], a window larger than the image, or a window or stride below 1.
     """
     stride = _check_pool(x, window, stride)
-    if stride != window:  # windows overlap: its gradient, select-and-scatter, is slow on CPUs
-        low = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
-        return lax.reduce_window(
-            x, jnp.asarray(low, x.dtype), lax.max, (1, window, window, 1), (1, stride, stride, 1), "VALID"
-        )
+    if stride != window:  # windows overlap or leave gaps: its gradient, select-and-scatter, is slow on CPUs
+        low = -np.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
+        return _reduce_windows(x, lax.max, low, window, stride)
     return _max_pool(_windows(x, window))
 
 
@@ -159,15 +175,25 @@ def average_pool(x: Array, window: int = 2, stride: int | None = None) -> Array:
     """Return the mean of each window of images [B, h, w, C]; arguments and errors as in `max_pool`."""
     stride = _check_pool(x, window, stride)
     if stride != window:
-        zero, steps = jnp.zeros((), x.dtype), (1, stride, stride, 1)
-        return lax.reduce_window(x, zero, lax.add, (1, window, window, 1), steps, "VALID") / window**2
+        return _reduce_windows(x, lax.add, 0, window, stride) / window**2
     return _windows(x, window).mean((2, 4))
 
 
 def _check_pool(x: Array, window: int, stride: int | None) -> int:
+    stride = window if stride is None else stride
+    if x.ndim != 4:
+        raise UserError(f"pooling is of images [B, height, width, C], not of {list(x.shape)}")
+    if window < 1 or stride < 1:
+        raise UserError(f"a pooling window of {window}, moved by {stride}: both must be 1 or more")
     if min(x.shape[1:3]) < window:
         raise UserError(f"a pooling window of {window} x {window} does not fit an image of {x.shape[1]} x {x.shape[2]}")
-    return stride or window
+    return stride
+
+
+def _reduce_windows(x: Array, reduce: Callable, start: float, window: int, stride: int) -> Array:
+    # The start is NumPy's: JAX knows the gradient by a start that it can read, and under `jit` its own have no value.
+    windows, steps = (1, window, window, 1), (1, stride, stride, 1)
+    return lax.reduce_window(x, np.asarray(start, x.dtype), reduce, windows, steps, "VALID")
 
 
 def _windows(x: Array, window: int) -> Array:
@@ -204,6 +230,11 @@ def _max_pool_backward(saved: tuple[Array, Array], dy: Array) -> tuple[Array]:
 _max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
+def widened(x: Array) -> Array:
+    """Return x in float32 at least: what a mean and a variance are computed in."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def normalise(x: Array, mean: Array, variance: Array, epsilon: float) -> Array:
     r"""Return $(x - \mu) / \sqrt{\sigma^2 + \epsilon}$; mean and variance have x's number of axes."""
     return (x - mean) * lax.rsqrt(variance + jnp.asarray(epsilon, variance.dtype))
@@ -211,10 +242,10 @@ def normalise(x: Array, mean: Array, variance: Array, epsilon: float) -> Array:
 
 def group_norm(x: Array, groups: int, epsilon: float = 1e-5) -> Array:
     """Normalise each image's channels, part by part, over all its places (Wu & He 2018, eq. 1-3); stateless."""
-    parts = x.reshape(x.shape[0], -1, groups, x.shape[-1] // groups)
+    parts = widened(x).reshape(x.shape[0], -1, groups, x.shape[-1] // groups)
     mean = parts.mean((1, 3), keepdims=True)
     variance = jnp.square(parts - mean).mean((1, 3), keepdims=True)
-    return normalise(parts, mean, variance, epsilon).reshape(x.shape)
+    return normalise(parts, mean, variance, epsilon).reshape(x.shape).astype(x.dtype)
 
 
 def dropout(key: Key, x: Array, rate: float) -> Array:

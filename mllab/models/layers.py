@@ -4,17 +4,18 @@ What they compute stands in `mllab.models.convolution`. Images are [B, height, w
 (height, width, C), or of one row of units, (D,).
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from mllab.errors import UserError
+from mllab.errors import UserError, unknown
 from mllab.models import convolution, initializers
 from mllab.models.initializers import Deviation
 from mllab.models.mlp import ACTIVATIONS, DEVIATIONS
@@ -51,6 +52,12 @@ class Statistics:
 @dataclasses.dataclass(frozen=True)
 class Layer:
     """A layer as a plain value. This one, and every layer that says nothing else, has no params and keeps nothing."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type is int and not (isinstance(value, int) and value > 0):
+                raise UserError(f"{type(self).__name__}: {field.name} = {value!r} is no whole number of 1 or more")
 
     def __str__(self) -> str:
         """Name the layer with the fields that are not as usual: Conv(channels=16, stride=2)."""
@@ -123,6 +130,10 @@ class Activation(Layer):
 
     name: str = "relu"
 
+    def __post_init__(self) -> None:
+        if self.name not in ACTIVATIONS:
+            raise unknown("activation", self.name, ACTIVATIONS)
+
     def apply(self, params, extra, x, key):
         return ACTIVATIONS[self.name](x), extra
 
@@ -154,6 +165,8 @@ class GlobalAverage(Layer):
     """The mean of each channel over all places (Lin et al. 2014, section 3.2)."""
 
     def apply(self, params, extra, x, key):
+        if x.ndim != 4:
+            raise UserError(f"it averages images [B, height, width, C], not {list(x.shape)}")
         return x.mean((1, 2)), extra
 
 
@@ -162,6 +175,10 @@ class Dropout(Layer):
     """In training, each value is 0 with this probability; see `convolution.dropout`."""
 
     rate: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rate < 1:
+            raise UserError(f"dropout = {self.rate}: give a probability from 0 up to, not including, 1")
 
     def apply(self, params, extra, x, key):
         return (x if key is None else convolution.dropout(key, x, self.rate)), extra
@@ -182,18 +199,18 @@ class BatchNorm(Layer):
         return Scale(ones, zeros), Statistics(zeros, ones)
 
     def apply(self, params, extra, x, key):
-        used = extra
-        if key is None and extra is None:
-            raise UserError("a batch normalisation scores by its running statistics: give extra, too")
+        if extra is None:
+            raise UserError("a batch normalisation has running statistics beside its params: give extra, too")
+        used, values = extra, convolution.widened(x)
         if key is not None:
-            mean = x.mean(range(x.ndim - 1))
-            variance = jnp.square(x - _channels(mean, x)).mean(range(x.ndim - 1))
+            mean = values.mean(range(x.ndim - 1))
+            variance = jnp.square(values - _channels(mean, x)).mean(range(x.ndim - 1))
             used = Statistics(mean, variance)
             move = lambda old, new: self.momentum * old + (1 - self.momentum) * new.astype(old.dtype)  # noqa: E731
             extra = jax.tree.map(move, extra, used)
-        mean, variance = (_channels(each.astype(x.dtype), x) for each in (used.mean, used.variance))
-        y = convolution.normalise(x, mean, variance, self.epsilon)
-        return y * _channels(params.scale, y) + _channels(params.b, y), extra
+        mean, variance = (_channels(each, x) for each in (used.mean, used.variance))
+        y = convolution.normalise(values, mean, variance, self.epsilon)
+        return (y * _channels(params.scale, y) + _channels(params.b, y)).astype(x.dtype), extra
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,6 +236,10 @@ class Residual(Layer):
 
     layers: tuple[Layer, ...]
 
+    def __str__(self) -> str:
+        """Name the block with the layers in it."""
+        return f"Residual({', '.join(map(str, self.layers))})"
+
     def init(self, draw, rule, shape):
         params, extra, after = init_all(self.layers, draw, shape)
         if after[:-1] != shape[:-1]:
@@ -228,8 +249,8 @@ class Residual(Layer):
 
     def apply(self, params, extra, x, key):
         inner, skip = params
-        y, extra = apply_all(self.layers, inner, extra, x, key)
-        return y + (x if skip is None else convolution.convolution(x, skip)), extra
+        seen, extra = apply_all(self.layers, inner, extra, x, key)
+        return seen[-1] + (x if skip is None else convolution.convolution(x, skip)), extra
 
 
 LAYERS = {
@@ -251,25 +272,40 @@ def init_all(layers: Sequence[Layer], draw: Draw, shape: Shape) -> tuple[tuple, 
         activation = next((each.name for each in layers[number:] if isinstance(each, Activation)), None)
         # Weights that feed no activation, the last ones, are Glorot's; so it is in `mlp`.
         rule = initializers.glorot if activation is None else DEVIATIONS.get(activation, initializers.he)
-        try:
+        with naming(number, layer, shape):
             own, kept = layer.init(draw, rule, shape)
             through = functools.partial(layer.apply, own, kept, key=None)
             after = jax.eval_shape(through, jax.ShapeDtypeStruct((1, *shape), jnp.float32))[0].shape[1:]
-        except UserError as error:
-            raise UserError(f"layer {number + 1}, {layer}, of images {shape}: {error}") from None
         params.append(own)
         extra.append(kept)
         shape = after
     return tuple(params), tuple(extra), shape
 
 
-def apply_all(layers: Sequence[Layer], params: tuple, extra: tuple, x: Array, key: Key | None) -> tuple[Array, tuple]:
-    """Return what comes out of layers one after another, and what they keep."""
-    kept = []
-    for number, (layer, own, before) in enumerate(zip(layers, params, extra, strict=True)):
-        x, after = layer.apply(own, before, x, None if key is None else jax.random.fold_in(key, number))
+def apply_all(
+    layers: Sequence[Layer], params: tuple, extra: tuple | None, x: Array, key: Key | None
+) -> tuple[list[Array], tuple]:
+    """Return the images, then what comes out of each layer, one after another; and what they keep.
+
+    Raises:
+        UserError: images that a layer is unfit for, or batch statistics missing, by the layer's number.
+    """
+    seen, kept = [x], []
+    for number, (layer, own, before) in enumerate(zip(layers, params, extra or (None,) * len(layers), strict=True)):
+        with naming(number, layer, x.shape[1:]):
+            x, after = layer.apply(own, before, x, None if key is None else jax.random.fold_in(key, number))
+        seen.append(x)
         kept.append(after)
-    return x, tuple(kept)
+    return seen, tuple(kept)
+
+
+@contextlib.contextmanager
+def naming(number: int, layer: Layer, shape: Shape) -> Iterator[None]:
+    """Say of a mistake which layer met it, and what of."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"layer {number + 1}, {layer}, of images {shape}: {error}") from None
 
 
 def _channels(values: Array, like: Array) -> Array:
