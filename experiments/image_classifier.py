@@ -226,6 +226,8 @@ def objective_of(model: Model, augment: Sequence[str], smoothing: float, classes
     for name in augment:
         if name not in (*augmentation.AUGMENTATIONS, "mixup"):
             raise unknown("augmentation", name, [*augmentation.AUGMENTATIONS, "mixup", "none"])
+    if len(set(augment)) != len(augment):
+        raise UserError(f"--augment={','.join(augment)}: name each once")
     objective = training.objective(model, losses.smoothed(smoothing) if smoothing else losses.cross_entropy)
     if "mixup" in augment:
         objective = augmentation.mixed(objective, MIXUP_ALPHA, classes)

@@ -54,9 +54,10 @@ def inspect(
         "per_class": [],
     }
     lost = np.full(raced.seeds.size, np.nan)
+    kept_loss = np.where(np.isfinite(entry.kept_loss[0]), entry.kept_loss[0], np.nan)
     test = entry.test or {"accuracy": lost, "loss": lost}
     summary |= {
-        "validation": {"accuracy": interval(entry.score[0]), "loss": interval(entry.kept_loss[0])},
+        "validation": {"accuracy": interval(entry.score[0]), "loss": interval(kept_loss)},
         "test": {name: interval(values) for name, values in test.items()},
         "test_by_seed": {"accuracy": test["accuracy"].tolist()},
     }
@@ -82,6 +83,7 @@ def inspect(
     summary |= {
         "train": {"accuracy": interval(accuracy), "loss": interval(loss), "rows": len(sample)},
         "gap": interval(100 * (accuracy - test["accuracy"])),
+        "confusion": confusion.tolist(),
         "per_class": classifier.per_class(confusion, data.classes),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
     }
