@@ -183,21 +183,21 @@ def test_few_rows_or_most_are_learned_from_alike():
 
 def test_the_learner_is_scikit_learn_on_every_fold():
     inputs, labels = load_digits(return_X_y=True)
-    inputs, labels = inputs[:210], labels[:210].astype(np.int32)
+    inputs, labels = inputs[:150], labels[:150].astype(np.int32)
     examples = {"inputs": inputs.reshape(-1, 8, 8, 1).astype(np.float32), "targets": labels}
-    folds = validation.folds(np.arange(210), 3, seed=0)
+    folds = validation.folds(np.arange(150), 3, seed=0)
 
     def accuracy(outputs, targets):
         return metrics.classification(outputs, targets)["accuracy"]
 
     penalties = jnp.array([10.0, 1000.0])
-    learner = learners.softmax_regression(10, tolerance=1e-5)
+    learner = learners.softmax_regression(10, tolerance=1e-4)
     scores = validation.cross_validate(learner, {"l2": penalties}, KEY, examples, folds, accuracy)
     for fold in range(3):
         train, held = (part.ids[fold][part.weight[fold] > 0] for part in folds)
         for position, l2 in enumerate(penalties):
             peer = LogisticRegression(C=1 / float(l2), tol=1e-6, max_iter=5000).fit(inputs[train], labels[train])
-            np.testing.assert_allclose(scores[position, fold], peer.score(inputs[held], labels[held]), atol=0.015)
+            np.testing.assert_allclose(scores[position, fold], peer.score(inputs[held], labels[held]), atol=0.021)
 
 
 def test_fit_lowers_to_every_platform():
