@@ -145,7 +145,7 @@ def speeds(samples: Mapping[str, Sequence[Sample]], lanes: int) -> tuple[list[st
         rate = timing.figure(each, "images_per_second")
         compiled = each[0].report["compile_seconds"] is not None
         seconds = f"{timing.figure(each, 'compile_seconds'):.2f}" if compiled else None
-        row = [label_of(name), lanes, f"{rate:.0f}", timing.spread(rates), seconds]
+        row = [label_of(name), lanes, f"{rate:.0f}", f"{min(rates):.0f} – {max(rates):.0f}", seconds]
         if name == "mllab":
             rows.append([*row, None, None, None, None])
         else:
