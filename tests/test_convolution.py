@@ -241,6 +241,7 @@ def test_float64_is_computed_in_float64():
     with jax.enable_x64(True):
         x, w, dy = problem((2, 8, 8, 3), (3, 3, 3, 4), {"stride": 2}, dtype=np.float64)
         assert_close(pulled(x, w, dy, stride=2), reference(x, w, dy, stride=2), rtol=1e-12, atol=1e-12)
+        assert convolve(x.astype(np.float32), w).dtype == convolve(x, w.astype(np.float32)).dtype == np.float64
 
 
 def lowered(platform, function, *arguments):

@@ -73,6 +73,7 @@ def convolution(
         )
     if stride < 1 or dilation < 1:
         raise UserError(f"stride = {stride}, dilation = {dilation}: both must be 1 or more")
+    x, w = (each.astype(jnp.promote_types(x.dtype, w.dtype)) for each in (x, w))  # as a matrix product would
     span = tuple(dilation * (size - 1) + 1 for size in w.shape[:2])
     if isinstance(padding, str):
         if padding not in PADDINGS:

@@ -275,7 +275,7 @@ def init_all(layers: Sequence[Layer], draw: Draw, shape: Shape) -> tuple[tuple, 
         with naming(number, layer, shape):
             own, kept = layer.init(draw, rule, shape)
             through = functools.partial(layer.apply, own, kept, key=None)
-            after = jax.eval_shape(through, jax.ShapeDtypeStruct((1, *shape), jnp.float32))[0].shape[1:]
+            after = jax.eval_shape(through, jax.ShapeDtypeStruct((1, *shape), jnp.result_type(float)))[0].shape[1:]
         params.append(own)
         extra.append(kept)
         shape = after
