@@ -155,6 +155,13 @@ def test_two_dropouts_of_a_net_draw_each_its_own():
 # ── Whole nets ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_numpys_float64_images_are_taken_as_jax_takes_them(net):
+    params, extra = net
+    np.testing.assert_array_equal(
+        convnet.apply(params, IMAGES.astype(np.float64), extra), convnet.apply(params, IMAGES, extra)
+    )
+
+
 def test_features_times_the_last_layer_are_the_logits(net):
     params, extra = net
     logits = convnet.apply(params, IMAGES, extra)

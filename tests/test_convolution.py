@@ -382,6 +382,11 @@ def test_the_greatest_is_of_the_images_own_type(dtype, stride):
     assert float(y[1, 0, 0, 2]) == np.asarray(x, np.float32)[1, :2, :2, 2].max()
 
 
+def test_numpys_float64_is_taken_as_jax_takes_it():
+    x, w = (np.asarray(each, np.float64) for each in arrays((1, 4, 4, 2), (3, 3, 2, 3)))
+    np.testing.assert_allclose(convolve(x, jnp.asarray(w)), reference(x, w), **FLOAT32)
+
+
 # ── What does not fit ───────────────────────────────────────────────────────────────────────────────────────────────
 
 X = np.zeros((1, 5, 6, 3), np.float32)

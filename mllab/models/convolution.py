@@ -64,6 +64,7 @@ def convolution(
         UserError: images that are not floating-point numbers, channels that do not fit, a window larger than the padded
             image, an unknown padding, or a stride or dilation below 1.
     """
+    x, w = jnp.asarray(x), jnp.asarray(w)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise UserError(f"images of {x.dtype}: convolve floating-point numbers, such as images / 255")
     if x.ndim != 4 or w.ndim != 4 or x.shape[3] != w.shape[2] * groups or w.shape[3] % groups:

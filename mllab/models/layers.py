@@ -290,6 +290,7 @@ def apply_all(
     Raises:
         UserError: images that a layer is unfit for, or batch statistics missing, by the layer's number.
     """
+    x = jnp.asarray(x)
     seen, kept = [x], []
     for number, (layer, own, before) in enumerate(zip(layers, params, extra or (None,) * len(layers), strict=True)):
         with naming(number, layer, x.shape[1:]):
