@@ -1,5 +1,7 @@
 r"""Predict: what a published classifier says of pictures.
 
+  python -m experiments.predict [--params=FILE] PICTURE ...
+
   python -m experiments.predict mllab/pretrained/seven.png
   python -m experiments.predict --params=runs/image_classifier/TIME/params.safetensors photo.png other.jpg
 
