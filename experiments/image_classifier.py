@@ -203,6 +203,7 @@ def run(
         summary["seconds"] = seconds | {"total": process_seconds()}
         workdir.write_json("summary.json", summary)
     console.show(classifier.classifier_table(summary))
+    print()
     console.show(classifier.seconds_table(summary))
     print(f"\n{classifier.answer(summary)}\nReport: {workdir.path / 'report.html'}")
     return summary

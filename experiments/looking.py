@@ -13,13 +13,13 @@ import numpy as np
 from mllab import metrics, racing
 from mllab.data.dataset import Dataset
 from mllab.metrics import interval
-from mllab.models import architecture, convnet
+from mllab.models import architecture, convnet, layers
 from mllab.models.base import Model, predict, saliency
 from mllab.report import classifier
 
 TRAIN_SAMPLE = 5000  # training rows that are looked at, to tell the gap and the images' ground
 SHOWN = 24  # mistakes on the page
-LOOKED_AT = 9  # images whose saliency is shown
+LOOKED_AT = 12  # images whose saliency is shown
 
 
 def inspect(
@@ -126,10 +126,9 @@ def looks(
     """Return first-layer weights, one image's feature maps, and the saliency of an image a class, ready to be drawn."""
     rows, shape = data.split.test, data.inputs.shape[1:]
     true, predicted = data.targets[rows], logits.argmax(axis=1)
-    right = [np.flatnonzero((true == c) & (predicted == c)) for c in range(len(data.classes))]
-    chosen = np.array([each[0] for each in right if len(each)][:LOOKED_AT], int)
-    if not len(chosen):
-        chosen = np.arange(min(len(rows), LOOKED_AT))
+    # The first row of each class, a rightly classified one where there is any.
+    ranked = np.lexsort((predicted != true, true))
+    chosen = ranked[np.unique(true[ranked], return_index=True)[1]][:LOOKED_AT]
     images = data.inputs[rows[chosen]]
     seen: dict[str, Any] = {
         "saliency": {
@@ -146,14 +145,21 @@ def looks(
         seen["filters"] = first.reshape(*shape, -1)
     if isinstance(params, convnet.Params):
         maps = jax.jit(convnet.activations)(params, images[:1], extra)[1:]
-        named = zip(params.architecture, maps, strict=True)
-        name = data.classes[true[chosen[0]]]
-        seen["feature_maps"] = {
-            "image": images[0],
-            "layers": [(str(layer), np.asarray(values[0])) for layer, values in named if values.ndim == 4],
-            "caption": f"A test image of class {name}.",
-        }
+        shown = [
+            (called(layer), np.asarray(values[0]))
+            for layer, values in zip(params.architecture, maps, strict=True)
+            if values.ndim == 4 and not isinstance(layer, layers.Bias)  # which changes no picture
+        ]
+        caption = f"A test image of class {data.classes[true[chosen[0]]]}."
+        seen["feature_maps"] = {"image": images[0], "layers": shown, "caption": caption}
     return seen
+
+
+def called(layer: layers.Layer) -> str:
+    """Return what a layer's maps are called: relu, Residual block, Conv(channels=16)."""
+    if isinstance(layer, layers.Activation):
+        return layer.name
+    return "Residual block" if isinstance(layer, layers.Residual) else str(layer)
 
 
 def borders(images: np.ndarray) -> np.ndarray:

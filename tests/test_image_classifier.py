@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -135,6 +136,22 @@ def test_its_figures_are_those_of_the_published_params(trained):
     np.testing.assert_allclose(np.array(told["precision"], float), precision)
     assert accuracy["test"] > 0.5
     assert summary["parameters"] == sum(array.size for array in arrays.values())
+
+
+def test_it_looks_at_every_class_and_layer(trained):
+    workdir, *_ = trained
+    written = {
+        name: re.findall(r"<text[^>]*>([^<]*)</text>", (workdir / "figures" / f"{name}.svg").read_text())
+        for name in ("saliency", "feature_maps")
+    }
+    below = [text.split(" ")[0] for text in written["saliency"] if re.fullmatch(r"\d( → \d)?", text)]
+    assert below == list("0123456789")
+    assert "A test image of class 0." in written["feature_maps"]
+    maps = [text.partition(":")[0] for text in written["feature_maps"] if " maps of " in text]
+    assert maps == [
+        *("Conv(channels=4, bias=False)", "MaxPool()", "relu"),
+        *("Conv(channels=6, bias=False)", "MaxPool()", "relu"),
+    ]
 
 
 def test_the_header_says_what_the_params_are_of(trained):

@@ -137,6 +137,9 @@ def test_the_tables_say_what_the_summary_holds():
     assert alone == [["imports", "1.00", "25.0%"], ["train", "3.00", "75.0%"], ["total", "4.00", "100.0%"]]
 
 
+LOST = {"test": {"accuracy": (NAN, NAN, NAN, 3), "loss": (NAN, NAN, NAN, 3)}}
+
+
 @pytest.mark.parametrize(
     ("seeds", "more", "said", "unsaid"),
     [
@@ -146,7 +149,8 @@ def test_the_tables_say_what_the_summary_holds():
         (3, {"gap": None, "train": None}, ["97.2 ± 0.2%"], ["trained on"]),
         (3, {"failed": [{"seed": 1, "kept_loss": 2.4}]}, ["1 of 3 seeds ended no better than chance"], []),
         (3, {"nonfinite": [{"seed": 1, "step": 4}]}, ["1 of 3 seeds went non-finite"], []),
-        (3, {"test": {"accuracy": (NAN, NAN, NAN, 3), "loss": (NAN, NAN, NAN, 3)}}, ["smaller learning rate"], ["nan"]),
+        (3, LOST | {"nonfinite": [{"seed": 1, "step": 4}]}, ["1 of 3 seeds went", "smaller learning rate"], ["nan"]),
+        (1, LOST | {"nonfinite": [{"seed": 0, "step": 4}]}, ["The run went non-finite"], ["nan", "seeds"]),
     ],
 )
 def test_the_answer_is_said_in_words(seeds, more, said, unsaid):

@@ -275,6 +275,8 @@ def _series(curves: Mapping[str, np.ndarray], name: str, scale: float = 1.0):
     from mllab.report.figures import Series
 
     mean, low, high = scale * np.asarray(curves[name], float).T
+    if name.endswith("accuracy"):
+        low, high = np.clip((low, high), 0, scale)  # no more than all are right
     bounds = {"low": low, "high": high} if np.isfinite(low).any() else {}
     return Series("training" if name.startswith("train") else "validation", curves["epoch"], mean, **bounds)
 

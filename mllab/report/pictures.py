@@ -33,7 +33,7 @@ MISTAKES = 24  # of each kind, as many as a figure shows
 FILTERS = 64
 MAPS = 16  # of a layer
 LAYERS = 8
-SALIENT = 9
+SALIENT = 12
 ROOM = WIDTH - 2 * EDGE
 GAP = 7.0  # between neighbours
 SEAM = 2.0  # between what belongs together
@@ -214,7 +214,7 @@ def feature_maps(
         note,
     ]
     figure, canvas, top = _open(title, body, foot)
-    layout.write(figure, EDGE, top - LABEL, legible(caption) or "the image", LABEL)
+    layout.write(figure, EDGE, top - LABEL, _fitted(_printable(caption), ROOM, LABEL) or "the image", LABEL)
     _put(canvas, _shrunk(_rgb(np.asarray(image)[None]), PIXELS // 9)[0], EDGE, top - heading, BIGGEST, BIGGEST)
     top -= heading + BIGGEST
     for name, maps in shown:
@@ -278,7 +278,11 @@ def saliency(
 
 def legible(name: str) -> str:
     """Return a name as a figure can write it: one line, printable, cut in its middle where it is very long."""
-    return layout.shorten("".join(character if character.isprintable() else " " for character in name))
+    return layout.shorten(_printable(name))
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 class _Tiles(NamedTuple):
