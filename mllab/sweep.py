@@ -74,9 +74,7 @@ def lanes(run: Run, schedule: np.ndarray, *, mesh: Mesh | None = None, group: in
     count = len(schedule)
 
     def pad(tree: Any, total: int) -> Any:
-        for leaf in jax.tree.leaves(tree):
-            if leaf.shape[:1] != (count,):
-                raise UserError(f"a hyper or key of shape {leaf.shape} for {count} lanes: its first axis is the lanes'")
+        _check_lanes(tree, count)
         return jax.tree.map(lambda a: jnp.asarray(a)[np.minimum(np.arange(total), count - 1)], tree)
 
     def layout(hyper: Hyper, key: Key) -> Layout:
@@ -142,30 +140,32 @@ def batches(run: Run, schedule: np.ndarray, *, mesh: Mesh) -> Run:
     def placed(tree: Any, sharding: NamedSharding) -> Any:
         return jax.lax.with_sharding_constraint(tree, sharding)
 
-    def divided(rows: Rows) -> Rows:
-        """Pad batches to a multiple of the devices: rows again, with weight 0."""
-        size = rows.ids.shape[-1]
-        if size % mesh.size == 0:
-            return rows
-        place = np.arange(-(-size // mesh.size) * mesh.size)
-        ids, weight = (jnp.asarray(array)[..., place % size] for array in rows)
-        return Rows(ids, weight * (place < size).astype(np.float32).reshape((1,) * (weight.ndim - 1) + (-1,)))
-
     def every(function: Callable, hyper: Hyper, state: State, examples: Examples, rows: Rows) -> Any:
-        axes = (None,) * (rows.ids.ndim - 1)
-        split = placed(divided(rows), NamedSharding(mesh, PartitionSpec(*axes, "lanes")))
+        size, axes = rows.ids.shape[-1], (None,) * (rows.ids.ndim - 1)
+        # JAX splits only what divides evenly. So rows are padded, split, and cut to their size again: XLA leaves every
+        # part where it is, and nothing that is computed from a batch sees the padding.
+        even = np.arange(-(-size // mesh.size) * mesh.size) % size
+        padded = jax.tree.map(lambda a: jnp.asarray(a)[..., even], rows)
+        split = placed(padded, NamedSharding(mesh, PartitionSpec(*axes, "lanes")))
 
         def one(lane: Any) -> Any:
             hyper, state, index = lane
             own = jax.tree.map(lambda a: a[index], split) if len(axes) == 2 else split
-            return function(hyper, state, examples, own)
+            return function(hyper, state, examples, jax.tree.map(lambda a: a[:, :size], own))
 
         return placed(jax.lax.map(one, (hyper, state, jnp.asarray(schedule))), whole)
 
     def start(hyper, key):
+        _check_lanes((hyper, key), len(schedule))
         return placed(jax.lax.map(lambda lane: run.start(*lane), (hyper, key)), whole)
 
     return Run(start, functools.partial(every, run.advance), functools.partial(every, run.score))
+
+
+def _check_lanes(tree: Any, count: int) -> None:
+    for leaf in jax.tree.leaves(tree):
+        if leaf.shape[:1] != (count,):
+            raise UserError(f"a hyper or key of shape {leaf.shape} for {count} lanes: its first axis is the lanes'")
 
 
 class Layout(NamedTuple):
