@@ -74,7 +74,7 @@ def settings_of(dataset: str) -> dict[str, Any]:
     }
     tuned: Mapping[str, dict[str, Any]] = {
         "digits": {"batch_size": 32, "epochs": 40},
-        "mnist": {"epochs": 4},
+        "mnist": {"epochs": 3},
         "fashion_mnist": {"epochs": 5, "learning_rate": 0.005, "augment": ("flip",)},
     }
     return usual | tuned.get(dataset, {})

@@ -145,7 +145,7 @@ def batches(run: Run, schedule: np.ndarray, *, mesh: Mesh) -> Run:
         # JAX splits only what divides evenly. So rows are padded, split, and cut to their size again: XLA leaves every
         # part where it is, and nothing that is computed from a batch sees the padding.
         even = np.arange(-(-size // mesh.size) * mesh.size) % size
-        padded = jax.tree.map(lambda a: jnp.asarray(a)[..., even], rows)
+        padded = rows if len(even) == size else jax.tree.map(lambda a: jnp.asarray(a)[..., even], rows)
         split = placed(padded, NamedSharding(mesh, PartitionSpec(*axes, "lanes")))
 
         def one(lane: Any) -> Any:
