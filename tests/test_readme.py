@@ -8,6 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
+from experiments import image_classifier
+from experiments.workdir import Workdir
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -22,6 +26,9 @@ COMMANDS = [
 ]
 TINY = {
     "experiments.optimizer_race": ["--epochs=1", "--learning_rates=0.01,0.1", "--seeds=2"],
+    "experiments.image_classifier": ["--epochs=1", "--channels=2,2", "--hidden=4"],
+    "experiments.features": ["--fractions=0.002", "--seeds=1"],
+    "experiments.predict": [],
     "experiments.linear_regression": ["--steps=20", "--optimizers=sgd,adam"],
 }
 
@@ -42,21 +49,36 @@ def test_its_python_runs(code, capsys):
     assert accuracy > 0.8
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_its_commands_run(command, tmp_path, data_dir):
-    words = shlex.split(command)[1:]
-    draw = np.random.default_rng(0)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with what the commands speak of."""
+    folder, draw = tmp_path_factory.mktemp("readme"), np.random.default_rng(0)
     rows = "".join(f"{x:.3f},{2 * x:.3f}\n" for x in draw.normal(size=100))
-    (tmp_path / "homes.csv").write_text("size,price\n" + rows)
-    (tmp_path / "runs" / "mine").mkdir(parents=True)
-    (tmp_path / "runs" / "mine" / "flags.cfg").write_text("--dataset=digits\n--model=softmax\n")
-    flags = [*TINY[words[1]], f"--data_dir={data_dir}"] if "optimizer_race" in words[1] else TINY[words[1]]
+    (folder / "homes.csv").write_text("size,price\n" + rows)
+    for label in ("cat", "dog"):
+        (folder / "photos" / label).mkdir(parents=True)
+        for number in range(60):
+            pixels = draw.integers(0, 255, (12, 12, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / "photos" / label / f"{number}.png")
+    Image.fromarray(draw.integers(0, 255, (20, 20), np.uint8)).save(folder / "drawing.png")
+    mine = Workdir(folder / "runs" / "mine", "image_classifier", "--dataset=digits\n--model=softmax\n")
+    image_classifier.run(mine, dataset="digits", model="softmax", settings={"epochs": 1})
+    (folder / "mllab").symlink_to(ROOT / "mllab")
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_its_commands_run(command, folder, tmp_path, data_dir):
+    program, words = shlex.split(command)[2], shlex.split(command)[1:]
+    flags = [*TINY[program], f"--workdir={tmp_path / 'w'}"] if program != "experiments.predict" else []
+    if program in ("experiments.optimizer_race", "experiments.image_classifier", "experiments.features"):
+        flags.append(f"--data_dir={data_dir}")
     done = subprocess.run(
-        [sys.executable, *words, *flags, f"--workdir={tmp_path / 'w'}"],
-        cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True, check=False,
+        [sys.executable, *words, *flags],
+        cwd=folder, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "w" / "report.html").is_file()
+    assert program == "experiments.predict" or (tmp_path / "w" / "report.html").is_file()
 
 
 def test_its_links_lead_somewhere():
