@@ -40,7 +40,7 @@ FRACTIONS = flags.DEFINE_list(
     "fractions", ["0.01", "0.1", "1"], "Shares of the training rows that are fitted to, above 0 and up to 1."
 )
 
-L2 = (0.1, 1.0, 10.0, 100.0, 1000.0)  # penalties of the linear probe, on the sum over its training rows
+L2 = (1.0, 10.0, 100.0, 1000.0)  # penalties of the linear probe, on the sum over its training rows
 K = (1, 3, 5, 10, 20)  # how many neighbours vote
 TOLERANCE = 1e-4  # of the linear probe's optimum; see `softmax.fit`
 

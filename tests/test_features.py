@@ -292,15 +292,16 @@ def page_of(summary, folder):
         (
             {},
             [
-                "with 10 training rows +15.0 ± 1.0 for a linear probe", "with 1,000, +7.0 for a linear probe",
-                "with the labels of all its training rows", "its features at 1% too", "--split_seed, here 4",
+                "with 10 training rows, the net&#39;s features are worth +15.0 ± 1.0 points",
+                "; with 1,000, +7.0 and +7.0",
+                "with the labels of all its training rows", "its features at 1% stand on more", "--split_seed, here 4",
                 "95.0 ± 1.0%", "97.00%", "−10.0 ± 1.0", "&lt;b&gt;own", "96.00%",
             ],
             ["<b>own"],
         ),
         ({"at_home": False}, ["it has seen no label of this one"], ["with the labels of all", "the net itself"]),
         ({"seeds": (0,)}, ["one draw: no interval"], ["±"]),
-        ({"fractions": (1.0,)}, ["with 1,000 training rows +15.0 for a linear probe"], ["%) too"]),
+        ({"fractions": (1.0,)}, ["1,000 training rows, the net&#39;s features are worth +15.0"], ["stand on more"]),
     ],
 )  # fmt: skip
 def test_the_page_says_what_must_be_known(tmp_path, how, says, says_not):

@@ -117,32 +117,28 @@ def _caption(summary: Summary) -> str:
 
 def answer(summary: Summary) -> str:
     """Return in a few sentences by how many points features lead pixels, with few rows and with many."""
-    rows = _rows(summary)
-    few, many = summary["fractions"][0], summary["fractions"][-1]
+    rows, few, many = _rows(summary), summary["fractions"][0], summary["fractions"][-1]
 
-    def leads(representation: str, position: int) -> str:
-        each = {probe: _points(rows[representation, probe][position]["ahead"]) for probe in (PROBE, NEIGHBORS)}
-        return f"{each[PROBE]} for a linear probe, {each[NEIGHBORS]} for nearest neighbours"
+    def leads(representation: str, joined: str) -> str:
+        def at(position: int) -> list[str]:
+            return [_points(rows[representation, probe][position]["ahead"]) for probe in (PROBE, NEIGHBORS)]
 
-    name = summary["dataset"]["name"]
+        said = joined.format(*at(0))
+        return said if many == few else f"{said}; with {many['rows']:,}, {' and '.join(at(-1))}"
+
     said = (
-        f"On {name}, the net's features are worth so many points of test accuracy more than pixels: with "
-        f"{few['rows']:,} training rows {leads(TRAINED, 0)}"
+        f"On {summary['dataset']['name']} with {few['rows']:,} training rows, the net's features are worth "
+        f"{leads(TRAINED, '{} points of test accuracy over pixels to a linear probe and {} to nearest neighbours')}. "
+        f"Those of the same net untrained: {leads(UNTRAINED, '{} and {}')}."
     )
-    said += f"; with {many['rows']:,}, {leads(TRAINED, -1)}. " if many != few else ". "
-    said += f"Of the same net untrained: {leads(UNTRAINED, 0)}"
-    said += f"; with {many['rows']:,}, {leads(UNTRAINED, -1)}." if many != few else "."
-    return said if not summary["net"]["at_home"] else f"{said} {_seen(summary)}"
+    return f"{said} {_seen(summary)}" if summary["net"]["at_home"] else said
 
 
 def _seen(summary: Summary) -> str:
-    """Return what the net has seen that the probes have not."""
-    few = summary["fractions"][0]
-    share = f" at {_share(few['fraction'])} too" if few["fraction"] < 1 else ""
-    return (
-        f"The net was trained on this data set with the labels of all its training rows: its features{share} stand on "
-        "more labels than the probe was given."
-    )
+    """Return what a net has seen that was trained on the data set itself."""
+    few = summary["fractions"][0]["fraction"]
+    said = "The net was trained on this data set, with the labels of all its training rows"
+    return f"{said}: its features at {_share(few)} stand on more labels than the probes'." if few < 1 else f"{said}."
 
 
 @dataclass(frozen=True)
