@@ -10,6 +10,8 @@ import logging
 import os
 import re
 import shutil
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -76,8 +78,13 @@ class Checkpoints:
             shutil.rmtree(self.folder / str(other), ignore_errors=True)
 
     def _clear_partial(self) -> None:
-        for left in self.folder.glob("*.partial*"):  # Orbax, too, writes to the side
-            shutil.rmtree(left, ignore_errors=True)
+        for _ in range(100):  # after a failure, writes that were under way may put files back for a moment
+            left = list(self.folder.glob("*.partial*"))  # Orbax, too, writes to the side
+            if not left:
+                break
+            for path in left:
+                shutil.rmtree(path, ignore_errors=True)
+            time.sleep(0.02)
 
     def restore(self, template: Any, notify: Callable[[str], None]) -> Any:
         """Return the newest sound checkpoint, placed as the template is; the template itself where there is none.
@@ -109,9 +116,18 @@ def _orbax() -> Iterator[Any]:
 
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # what goes wrong is raised, and told in one line
+    unraisable = sys.unraisablehook
+
+    def hook(caught: Any) -> None:
+        # Orbax closes its event loop at the first write that fails; the others still report to it when they end.
+        if str(caught.exc_value) != "Event loop is closed":
+            unraisable(caught)
+
+    sys.unraisablehook = hook
     try:
         with orbax.checkpoint.PyTreeCheckpointer() as checkpointer:
             yield checkpointer
+        sys.unraisablehook = unraisable  # not after a failure, whose last writes may end later than this
     finally:
         logging.disable(level)
 
