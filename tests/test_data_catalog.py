@@ -8,6 +8,8 @@ import time
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 
 from mllab.data import Dataset, catalog, housing, load, synthetic
 from mllab.data.catalog import CATALOG, File
@@ -241,3 +243,20 @@ def test_mistaken_names(tmp_path, monkeypatch, name, options, words):
         (tmp_path / file).write_text("area,price\n1,2\n")
     with pytest.raises(UserError, match=words):
         load(name, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"), [("circles", 2), ("moons", 2), ("xor", 2), ("blobs", 4), ("stretched", 3)]
+)
+def test_points_in_the_plane_come_by_class(name, classes):
+    data = load(name)
+    assert data.inputs.shape == (600, 2)
+    assert sorted(set(data.targets)) == list(range(classes))
+    assert np.bincount(data.targets).min() > 600 / classes * 0.8
+    train = data.split.train
+    line = LogisticRegression().fit(data.inputs[train], data.targets[train])
+    neighbours = KNeighborsClassifier(10).fit(data.inputs[train], data.targets[train])
+    inputs, targets = data.inputs[data.split.test], data.targets[data.split.test]
+    assert neighbours.score(inputs, targets) > 0.85
+    if classes == 2:  # "circles", "moons" and "xor": what a kernel is for
+        assert line.score(inputs, targets) < neighbours.score(inputs, targets) - 0.05

@@ -12,6 +12,7 @@ import hashlib
 import os
 import zlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy as np
 from mllab.data import housing, images, synthetic
 from mllab.data.dataset import Dataset
 from mllab.data.scaling import standardise
-from mllab.data.split import shuffled
+from mllab.data.split import shuffled, stratified
 from mllab.devices import user_cache
 from mllab.errors import UserError, unknown
 
@@ -66,6 +67,36 @@ def _line(split_seed: int) -> Dataset:
     )
 
 
+Draw = Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]]  # points [N, 2] and classes [N]
+
+
+def _plane(name: str, draw: Draw, files: Mapping[str, Path], split_seed: int) -> Dataset:
+    """Encode points in the plane; they are always the same."""
+    del files  # it needs none
+    points, labels = draw(np.random.default_rng(0))
+    names = tuple(map(str, range(labels.max() + 1)))
+    split = stratified(labels, split_seed, classes=names)
+    inputs, _, _ = standardise(points, split.train)
+    return Dataset(
+        name=name,
+        task="classification",
+        inputs=inputs,
+        targets=labels.astype(np.int32),
+        split=split,
+        features=("x", "y"),
+        classes=names,
+        target="class",
+    )
+
+
+PLANES: Mapping[str, tuple[Draw, str]] = {
+    "circles": (synthetic.circles, "a circle within another: 600 points, 2 classes, noise of sigma 0.1"),
+    "moons": (synthetic.moons, "two half circles that reach into each other: 600 points, noise of sigma 0.2"),
+    "xor": (synthetic.xor, "the four quadrants of a square, opposite ones one class: 600 points, noise of sigma 0.1"),
+    "blobs": (synthetic.blobs, "four round normal distributions, 5 sigma between neighbours: 600 points"),
+    "stretched": (synthetic.stretched, "three normal distributions of different covariances: 600 points"),
+}
+
 _MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist"
 _FASHION = (
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/b2617bb6d3ffa2e429640350f613e3291e10b141"
@@ -79,6 +110,10 @@ CATALOG: Mapping[str, Entry] = {
         licence="generated",
         citation="y = 2x + 25 + noise: 800 points on [-20, 20), sigma 0.5",
     ),
+    **{
+        name: Entry(loader=partial(_plane, name, draw), licence="generated", citation=citation)
+        for name, (draw, citation) in PLANES.items()
+    },
     "digits": Entry(
         loader=lambda files, split_seed: images.digits(split_seed),
         licence="CC BY 4.0",
