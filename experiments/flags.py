@@ -51,6 +51,11 @@ AVERAGE = flags.DEFINE_float(
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Rows a step.", lower_bound=1)
 EPOCHS = flags.DEFINE_integer("epochs", 20, "Passes over the training rows.", lower_bound=1)
 SEEDS = flags.DEFINE_integer("seeds", 3, "How many seeds: 0, 1, ... Intervals want at least 3.", lower_bound=1)
+FOLDS = flags.DEFINE_integer(
+    "folds", 5, "Folds of the rows that settings are chosen on; each row is held out once.", lower_bound=2
+)
+ROUNDS = flags.DEFINE_integer("rounds", 1, "How often those rows are dealt into folds anew.", lower_bound=1)
+RESTARTS = flags.DEFINE_integer("restarts", 10, "Starts from which a model is fitted; the best stays.", lower_bound=1)
 SPLIT_SEED = flags.DEFINE_integer(
     "split_seed", 0, "Seed of the 60/20/20 split, where a data set brings none of its own.", lower_bound=0
 )
