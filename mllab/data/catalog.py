@@ -36,6 +36,7 @@ class File:
     url: str
     size: int  # bytes
     sha256: str
+    repacked: str = ""  # sha256 of an archive that holds the same, packed anew: it will do as well
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +97,17 @@ PLANES: Mapping[str, tuple[Draw, str]] = {
     "blobs": (synthetic.blobs, "four round normal distributions, 5 sigma between neighbours: 600 points"),
     "stretched": (synthetic.stretched, "three normal distributions of different covariances: 600 points"),
 }
+
+
+def _newsgroups(files: Mapping[str, Path], split_seed: int) -> Dataset:
+    try:
+        from mllab.data import newsgroups  # brings scikit-learn, which takes a second
+    except ImportError:
+        raise UserError(
+            "newsgroups20 needs scikit-learn, which is not installed: pip install 'mllab[experiments]'"
+        ) from None
+    return newsgroups.newsgroups(files["20news-bydate.tar.gz"], split_seed)
+
 
 _MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist"
 _FASHION = (
@@ -194,6 +206,20 @@ CATALOG: Mapping[str, Entry] = {
                 f"{_HOUSING}/cal_housing.data",
                 2_092_122,
                 "d3d8a1a722ae78f91134862727d27a70b1415e7d512a89140406248687f4b902",
+            ),
+        ),
+    ),
+    "newsgroups20": Entry(
+        loader=_newsgroups,
+        licence="no formal one (posts to Usenet, with their senders' names); UCI lists its copy as CC BY 4.0",
+        citation="K. Lang, NewsWeeder: learning to filter netnews, ICML 1995; the version split by date of J. Rennie",
+        files=(
+            File(
+                "20news-bydate.tar.gz",
+                "https://ndownloader.figshare.com/files/5975967",
+                14_464_277,
+                "8f1b2514ca22a5ade8fbb9cfa5727df95fa587f4c87b786e15c759fa66d95610",
+                repacked="d5e30e99795655818c2d919e54bbb1bd87d6ec666079a4a0a573b4ff1a7f7763",
             ),
         ),
     ),
@@ -309,7 +335,7 @@ def _load_entry(
         dataset,
         licence=entry.licence,
         citation=entry.citation,
-        sha256={**dataset.sha256, **{file.name: file.sha256 for file in entry.files}},
+        sha256={**{file.name: file.sha256 for file in entry.files}, **dataset.sha256},
     )
 
 
@@ -367,6 +393,8 @@ def _fault(path: Path, file: File) -> str:
         return f"it is cut short or damaged ({error})"
     except OSError as error:
         return f"it cannot be read ({error.strerror})"
+    if sha256 == file.repacked:
+        return ""
     if size != file.size:
         return f"it has {size:,} bytes where {file.size:,} belong"
     if sha256 != file.sha256:
