@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mllab import metrics
 from mllab.errors import UserError
 from mllab.rows import gather, mean
 from mllab.training import Run, State
@@ -27,34 +28,96 @@ class Learner(NamedTuple):
 
 
 class Folds(NamedTuple):
-    """K ways to hold rows out."""
+    """Ways to hold rows out: K folds, or K of each round in turn."""
 
     train: Rows  # [K, M]
     held_out: Rows  # [K, M']
 
 
-def folds(ids: np.ndarray, count: int, seed: int, targets: np.ndarray | None = None) -> Folds:
-    """Return `count` folds of the rows `ids`; each row is held out once.
+def folds(
+    ids: np.ndarray,
+    count: int,
+    seed: int,
+    targets: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
+    rounds: int = 1,
+) -> Folds:
+    """Return `count` folds of the rows `ids`, dealt anew in each round; a round holds every row out once.
+
+    Folds are of one size, to a row, and so are the rows of each class in them, where targets are given (stratified).
+    Of groups no row stands on both sides of a fold: they are dealt whole, the largest first, so that folds are as even
+    as that allows. A class of fewer rows than folds is missing from the held-out rows of some.
 
     Args:
         ids: row ids, [M].
         count: K, 2 or more.
-        seed: of the shuffle.
-        targets: classes of all examples, [N]: each fold then has every class in proportion (stratified).
+        seed: of the shuffles; more rounds begin with the same ones.
+        targets: classes of all examples, [N].
+        groups: of all examples, [N]: who was measured, say, where new people are to be predicted.
+        rounds: how often.
+
+    Returns:
+        rounds * K folds, those of the first round first.
 
     Raises:
-        UserError: fewer rows than folds, or fewer than two folds.
+        UserError: fewer rows or groups than folds, fewer than two folds or one round, a row given twice, targets or
+            groups that do not reach every row, or no class with as many rows as folds.
     """
+    ids = np.asarray(ids)
     if not 2 <= count <= len(ids):
         raise UserError(f"{count} folds of {len(ids)} rows: give 2 folds or more, and no more than rows")
-    order = np.random.default_rng(seed).permutation(ids)
-    if targets is not None:
-        order = order[np.argsort(np.asarray(targets)[order], kind="stable")]  # classes dealt out like cards
-    fold = np.arange(len(order)) % count
-    return Folds(
-        _padded([order[fold != k] for k in range(count)]),
-        _padded([order[fold == k] for k in range(count)]),
-    )
+    if rounds < 1:
+        raise UserError(f"rounds = {rounds}: deal the rows once or more")
+    if len(np.unique(ids)) < len(ids):
+        raise UserError("folds of rows of which some are given twice: a row would stand on both sides of a fold")
+    labels = np.zeros(len(ids), int) if targets is None else _codes("targets", targets, ids)
+    if np.bincount(labels).max() < count:
+        raise UserError(f"none of the classes has {count} rows, one a fold: give fewer folds, or no targets")
+    owners = None if groups is None else _codes("groups", groups, ids)
+    if owners is not None and owners.max() + 1 < count:
+        raise UserError(f"{count} folds of {owners.max() + 1} groups: give no more folds than groups")
+    train, held_out = [], []
+    draw = np.random.default_rng(seed)
+    for _ in range(rounds):
+        order = draw.permutation(len(ids))
+        fold = _dealt(labels[order], count) if owners is None else _dealt_whole(labels[order], owners[order], count)
+        train += [ids[order[fold != k]] for k in range(count)]
+        held_out += [ids[order[fold == k]] for k in range(count)]
+    return Folds(_padded(train), _padded(held_out))
+
+
+def _codes(name: str, values: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Return the values of the rows, numbered from 0."""
+    if np.shape(values)[:1] <= (ids.max(),):
+        raise UserError(f"{name} of {len(values)} examples, and row {ids.max()} is asked for: give one an example")
+    return np.unique(np.asarray(values)[ids], return_inverse=True)[1]
+
+
+def _dealt(labels: np.ndarray, count: int) -> np.ndarray:
+    """Return the fold [M] of each row: class after class is dealt out like cards."""
+    fold = np.empty(len(labels), int)
+    fold[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % count
+    return fold
+
+
+def _dealt_whole(labels: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
+    r"""Return the fold [M] of each row, of a group's rows the same.
+
+    Each group, the largest first, goes where it adds the least to $\sum_{k, c} (n_{kc} / n_c)^2$, the squares of the
+    shares of class c that fold k has: $2 \sum_c n_{kc} g_c / n_c^2$ for a group of g_c rows, and what all folds share.
+    With one class that is the smallest fold, and of equal ones the smallest is taken.
+    """
+    rows = np.zeros((groups.max() + 1, labels.max() + 1), int)  # [G, C]
+    np.add.at(rows, (groups, labels), 1)
+    weight = 1.0 / rows.sum(axis=0) ** 2
+    sizes = rows.sum(axis=1)
+    _, first = np.unique(groups, return_index=True)  # where each group comes first in the shuffled rows
+    taken = np.zeros((count, rows.shape[1]))
+    fold = np.empty(len(rows), int)
+    for group in np.lexsort((first, -sizes)):
+        fold[group] = np.lexsort((taken.sum(axis=1), taken @ (weight * rows[group])))[0]
+        taken[fold[group]] += rows[group]
+    return fold[groups]
 
 
 def _padded(sets: list[np.ndarray]) -> Rows:
@@ -93,6 +156,24 @@ def cross_validate(
     targets = gather(examples["targets"], folds.held_out.ids)
     values = jax.vmap(jax.vmap(score), (0, None))(outputs, targets)
     return jax.vmap(jax.vmap(mean), (0, None))(values, weight)
+
+
+def interval(scores: np.ndarray, count: int) -> metrics.Interval:
+    r"""Return the mean of scores on folds, [rounds * K], and its corrected 95% interval by Student's t.
+
+    Folds share training rows, so their scores are no independent draws, and more rounds tell nothing of other data.
+    The variance of the mean of n scores is therefore taken as $(1 / n + 1 / (K - 1)) s^2$ instead of $s^2 / n$, where
+    1 / (K - 1) is the ratio of held-out to training rows. It speaks of data like these, dealt into folds anew.
+
+    Args:
+        scores: on each fold.
+        count: K.
+
+    Source: Nadeau and Bengio, *Inference for the generalization error*, Machine Learning 52 (2003), section 3.
+    """
+    mean, low, high, size = metrics.interval(scores)
+    wider = np.sqrt(1 + size / (count - 1))
+    return metrics.Interval(mean, float(mean - wider * (mean - low)), float(mean + wider * (high - mean)), size)
 
 
 def trained(

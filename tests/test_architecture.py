@@ -24,7 +24,7 @@ ALLOWED = {
     "weights": {"types", "errors", "models"},
     "training": {"types", "errors", "rows", "models", "checkpoints"},
     "sweep": {"types", "errors", "devices", "training"},
-    "validation": {"types", "errors", "rows", "training", "sweep"},
+    "validation": {"types", "errors", "rows", "metrics", "training", "sweep"},
     "learners": {"types", "errors", "rows", "models", "validation"},
     "racing": {
         "types", "errors", "rows", "losses", "metrics", "devices", "optimizers", "models", "training", "sweep",
