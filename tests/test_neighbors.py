@@ -224,6 +224,11 @@ def test_nearest_lowers_to_every_platform():
     assert exported(train, train, 4, weight).platforms == ("cpu", "cuda", "tpu")
 
 
+def test_numbers_whose_squares_overflow_are_numbers():
+    train = np.float32([[1e30, 0], [0, 0], [1e30, 1e30]])
+    assert neighbors.fit(train, np.arange(3), 1).inputs.shape == (3, 2)
+
+
 X, Y = np.ones((6, 2)), np.zeros(6, int)
 MISTAKES = {
     "more neighbours than rows": (lambda: neighbors.nearest(X, X, 7), "count = 7 neighbours of 6 rows: ask for 6"),
@@ -231,6 +236,14 @@ MISTAKES = {
     "no neighbour": (lambda: neighbors.nearest(X, X, 0), "count = 0: ask for 1"),
     "features": (lambda: neighbors.nearest(X, X[:, :1], 1), r"training rows \[6, 2\] and queries \[6, 1\]"),
     "weight": (lambda: neighbors.nearest(X, X, 1, np.ones(5)), r"weight has shape \(5,\)"),
+    "a missing number": (
+        lambda: neighbors.nearest(X, np.where(np.arange(12).reshape(6, 2) == 9, np.nan, X), 1),
+        "queries: row 4, column 1 is nan: distances need finite numbers",
+    ),
+    "an infinite one": (
+        lambda: neighbors.fit(np.where(np.arange(12).reshape(6, 2) == 4, -np.inf, X), Y, 1),
+        "training rows: row 2, column 0 is -inf",
+    ),
     "labels that are values": (lambda: neighbors.fit(X, Y * 0.5, 1), r"labels are float32\[6\]: give 6 integers"),
     "k of 0": (lambda: neighbors.fit(X, Y, 0), "k = 0: give 1"),
     "k beyond the rows": (lambda: neighbors.fit(X, Y, 7), "k = 7 neighbours of 6 rows"),

@@ -14,6 +14,7 @@ J. Institute of Actuaries 73 (1947), for the shared vote.
 """
 
 import math
+from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -58,8 +59,9 @@ def fit(inputs: Array, labels: Array, k: Array | int, weight: Array | np.ndarray
         weight: of each row's vote, [N]; 1 by default.
 
     Raises:
-        UserError: shapes that do not fit, labels that are no integers, or k that is not in 1..N, rows of weight 0
-            left out. Where k or the weights are traced, k beyond the rows counts all that are there.
+        UserError: shapes that do not fit, inputs that are not finite, labels that are no integers, or k that is not in
+            1..N, rows of weight 0 left out. Where k or the weights are traced, k beyond the rows counts all that are
+            there.
     """
     inputs = jnp.asarray(inputs)
     inputs, labels = inputs.reshape(len(inputs), -1), jnp.asarray(labels)
@@ -68,6 +70,7 @@ def fit(inputs: Array, labels: Array, k: Array | int, weight: Array | np.ndarray
     if _known(k) and int(k) < 1:
         raise UserError(f"k = {k}: give 1 neighbour or more")
     _check_count("k", k, len(inputs), weight)
+    _check_finite({"training rows": inputs})
     weight = jnp.ones(len(inputs)) if weight is None else jnp.asarray(weight)
     return Neighbors(inputs, labels, weight, jnp.asarray(k))
 
@@ -128,8 +131,8 @@ def nearest(train: Array, queries: Array, count: int, weight: Array | np.ndarray
         weight: rows of weight 0 are never among the neighbours, [N]; 1 by default.
 
     Raises:
-        UserError: shapes that do not fit, or more neighbours than rows. Where the weights are traced, places beyond
-            the rows are at an infinite distance.
+        UserError: shapes that do not fit, numbers that are not finite, or more neighbours than rows. Where the weights
+            are traced, places beyond the rows are at an infinite distance; traced numbers are taken as they come.
     """
     if jnp.ndim(train) != 2 or jnp.ndim(queries) != 2 or jnp.shape(train)[1] != jnp.shape(queries)[1]:
         raise UserError(
@@ -140,6 +143,8 @@ def nearest(train: Array, queries: Array, count: int, weight: Array | np.ndarray
     if count < 1:
         raise UserError(f"count = {count}: ask for 1 neighbour or more")
     _check_count("count", count, len(train), weight)
+    train, queries = jnp.asarray(train), jnp.asarray(queries)
+    _check_finite({"training rows": train, "queries": queries})
     return _nearest(train, queries, count, jnp.ones(len(train)) if weight is None else jnp.asarray(weight))
 
 
@@ -153,6 +158,26 @@ def _check_count(name: str, count: Array | int, rows: int, weight: Array | np.nd
     there = int(np.sum(np.asarray(weight) > 0)) if weight is not None and _known(weight) else rows
     if _known(count) and int(count) > there:
         raise UserError(f"{name} = {count} neighbours of {there} rows: ask for {there} or fewer, or give more rows")
+
+
+def _check_finite(named: Mapping[str, Array]) -> None:
+    """Raise at the first NaN or infinity of arrays [N, D], as far as they are known."""
+    for name, values in named.items():
+        if not _known(values) or _is_finite(values):
+            continue
+        places = np.argwhere(~np.isfinite(np.asarray(values)))
+        if len(places):
+            row, column = places[0]
+            raise UserError(
+                f"{name}: row {row}, column {column} is {values[row, column]}: distances need finite numbers, so fill "
+                "it in or leave the row out"
+            )
+
+
+@jax.jit
+def _is_finite(values: Array) -> Array:
+    """Return whether no number is NaN or infinite: a sum of squares tells, in one pass that writes nothing."""
+    return jnp.isfinite(jnp.vdot(values, values))
 
 
 @partial(jax.jit, static_argnames="count")
