@@ -2,9 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from mllab.errors import UserError
-from mllab.models import linear, neighbors, softmax
+from mllab.models import calibration, kernels, linear, neighbors, softmax
+from mllab.models import svm as machines
 from mllab.rows import gather
 from mllab.types import Array, Examples, Hyper, Inputs, Key, Outputs, Params, Rows
 from mllab.validation import Learner
@@ -62,3 +64,70 @@ def softmax_regression(classes: int, tolerance: float = 1e-4) -> Learner:
         return jax.nn.log_softmax(linear.apply(params, inputs.reshape(len(inputs), -1)))
 
     return Learner(fit, predict)
+
+
+def svm(
+    classes: int,
+    kernel: str = "rbf",
+    scheme: str = "one_vs_one",
+    *,
+    pair_rows: int | None = None,
+    tolerance: float = 1e-3,
+    mesh: Mesh | None = None,
+) -> Learner:
+    """Return the support vector machine; it reads hyper `c`, and what the kernel reads of `gamma`, `degree`, `coef0`.
+
+    Its `grid` computes the products of all examples once. `pair_rows` is the most examples that two classes have
+    together: with it, one-vs-one's problems are brought together instead of masked, many times faster for many classes.
+    See `svm.fit` and `svm.grid`.
+    """
+    machines.pairs(classes, scheme)
+    reads = kernels.parts(kernel).reads
+
+    def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> machines.SVM:
+        del key  # convex: the start does not choose the optimum
+        chosen = gather(examples, rows.ids)
+        return machines.fit(
+            chosen["inputs"].reshape(len(rows.ids), -1),
+            chosen["targets"],
+            classes,
+            kernel=kernel,
+            c=hyper["c"],
+            scheme=scheme,
+            weight=jnp.asarray(rows.weight),
+            tolerance=tolerance,
+            pair_rows=pair_rows,
+            **{name: hyper[name] for name in reads if name in hyper},
+        )
+
+    def predict(params: machines.SVM, inputs: Inputs) -> Outputs:
+        return machines.apply(params, inputs.reshape(len(inputs), -1))
+
+    def grid(hyper: Hyper, key: Key, examples: Examples, train: Rows, held_out: Rows) -> Outputs:
+        del key
+        targets, count = jnp.asarray(examples["targets"]), len(examples["targets"])
+        inputs = jnp.asarray(examples["inputs"]).reshape(count, -1)
+        weight = jax.vmap(lambda ids, weight: jnp.zeros(count).at[ids].add(weight))(train.ids, train.weight)
+        c = jnp.asarray(hyper["c"])
+        gamma = hyper["gamma"] if "gamma" in hyper else jnp.full(c.shape, kernels.gamma_scale(inputs))
+        scores = machines.grid(
+            inputs,
+            targets,
+            classes,
+            weight,
+            kernel=kernel,
+            c=c[:, None],
+            gamma=gamma,
+            scheme=scheme,
+            tolerance=tolerance,
+            pair_rows=pair_rows,
+            mesh=mesh,
+            **{name: hyper[name] for name in reads if name in hyper and name != "gamma"},
+        )[:, 0]  # [L, K, N, C]
+
+        def fold(scores: Array, weight: Array, ids: Array) -> Outputs:
+            return calibration.log_probabilities(scores[ids], calibration.slope(scores, targets, weight))
+
+        return jax.vmap(jax.vmap(fold), (0, None, None))(scores, weight, jnp.asarray(held_out.ids))
+
+    return Learner(fit, predict, grid)

@@ -78,19 +78,22 @@ class Parts(NamedTuple):
 
     product: Callable[[Array, Array], Array]  # [M, N] of points [M, D] and [N, D]; the costly step
     shape: Callable[[Array, Hyper], Array]  # entry by entry
+    reads: tuple[str, ...]  # the hypers
 
 
 PARTS: Mapping[str, Parts] = {
-    "linear": Parts(inner_products, lambda product, hyper: product),
+    "linear": Parts(inner_products, lambda product, hyper: product, ()),
     "polynomial": Parts(
-        inner_products, lambda product, hyper: (hyper["gamma"] * product + hyper["coef0"]) ** hyper["degree"]
+        inner_products,
+        lambda product, hyper: (hyper["gamma"] * product + hyper["coef0"]) ** hyper["degree"],
+        ("gamma", "degree", "coef0"),
     ),
-    "rbf": Parts(square_distances, lambda product, hyper: jnp.exp(-hyper["gamma"] * product)),
+    "rbf": Parts(square_distances, lambda product, hyper: jnp.exp(-hyper["gamma"] * product), ("gamma",)),
 }
 
 
 def parts(kernel: str) -> Parts:
-    """Return the two steps of the kernel of that name.
+    """Return the steps of the kernel of that name.
 
     Raises:
         UserError: there is none of that name.
@@ -159,7 +162,7 @@ def nystroem(key: Key, inputs: Array, kernel: str, hyper: Hyper, count: int) -> 
     Raises:
         UserError: an unknown kernel, or a count that is not in 1..N.
     """
-    product, shape = parts(kernel)
+    product, shape, _ = parts(kernel)
     if not 1 <= count <= len(inputs):
         raise UserError(f"count = {count} landmarks of {len(inputs)} rows: give 1 to {len(inputs)}")
     check_memory(count)

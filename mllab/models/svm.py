@@ -1,31 +1,12 @@
-r"""Support vector machines with kernels, by the dual.
+r"""Support vector machines: classifiers of two classes or more, by the kernels of `mllab.models.kernels`.
 
-With signs $y_i = \pm 1$, kernel matrix K, and the weight $\omega_i$ of each example in its upper bound:
+C classes make P problems of two, which `mllab.models.smo` solves: one-vs-one (each of C (C - 1) / 2 pairs has a vote)
+or one-vs-rest (C scores). The problems of a fit, and the hypers and folds of a grid, are solved in one program.
 
-    $$ \max_\alpha D = \sum_i \alpha_i - \tfrac12 \sum_{ij} \alpha_i \alpha_j y_i y_j K_{ij}, \quad
-       0 \le \alpha_i \le C \omega_i, \quad \sum_i \alpha_i y_i = 0 $$
-
-which is the dual of
-
-    $$ \min_{w, b} P = \tfrac12 \lVert w \rVert^2 + C \sum_i \omega_i \max(0, 1 - y_i f(x_i)), \quad
-       f(x) = \sum_i \alpha_i y_i k(x_i, x) + b. $$
-
-P ≥ D always, with equality at the optimum: the duality gap, (P - D) / P, says how far from it a solution can be.
-
-Sequential minimal optimisation: the pair of coefficients $\beta_i = \alpha_i y_i$ that promises the greatest rise of D
-is moved, one up and one down by as much, to the best that their bounds allow. With the residual
-$r_i = y_i - \sum_j \beta_j K_{ij}$, the one that may rise and has the greatest r is i; of those that may fall,
-j has the greatest $(r_i - r_j)^2 / (K_{ii} + K_{jj} - 2 K_{ij})$. It ends when no r that may rise exceeds one
-that may fall by more than a tolerance.
-
-C classes make problems of two: one-vs-one (a vote for each of C (C - 1) / 2 pairs) or one-vs-rest (C scores).
-
-Sources: Fan, Chen and Lin, *Working set selection using second order information for training support vector machines*,
-JMLR 6 (2005), algorithm 2; Chang and Lin, *LIBSVM* (2011), section 4; Platt, *Probabilistic outputs for support vector
-machines* (1999).
+Sources: Chang and Lin, *LIBSVM* (2011), sections 4 and 7; Platt, *Probabilistic outputs for support vector machines*
+(1999), for the probabilities.
 """
 
-from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -36,8 +17,11 @@ from flax import struct
 from jax.sharding import Mesh, PartitionSpec
 
 from mllab.errors import UserError, unknown
-from mllab.models import kernels
-from mllab.types import Array, Hyper
+from mllab.models import calibration, kernels
+from mllab.models.smo import Dual, ascend, path, solve
+from mllab.types import Array
+
+__all__ = ["SVM", "Dual", "apply", "decision", "fit", "grid", "solve", "support"]
 
 SCHEMES = ("one_vs_one", "one_vs_rest")
 STEPS = 1_000_000  # the most that a problem takes
@@ -45,159 +29,6 @@ TOGETHER = (
     2**14
 )  # residuals that are moved in one step of many problems: in cache, and enough to hide a step's overhead
 SMALL = 2**12  # rows up to which the folds of a problem are solved together
-NEWTON_STEPS = 30  # for the slope of the probabilities
-
-
-class Dual(NamedTuple):
-    """A solution, and how near to the optimum it is."""
-
-    alpha: Array  # [N]
-    bias: Array  # []
-    scores: Array  # [N] decision values of all rows; those of weight 0 took no part, so theirs are out of sample
-    objective: Array  # [] D
-    gap: Array  # [] (P - D) / P
-    steps: Array  # [] int32
-
-
-class _State(NamedTuple):
-    """Where the ascent stands."""
-
-    coefficients: Array  # [N] beta
-    residual: Array  # [N] signs - kernel @ coefficients
-    rising: Array  # [] the id of the greatest residual that may rise
-    violation: Array  # [] that residual less the least that may fall
-    step: Array  # []
-
-
-def solve(
-    kernel: Array,
-    signs: Array,
-    c: Array | float,
-    weight: Array,
-    tolerance: Array | float,
-    steps: Array | int,
-    alpha: Array | None = None,
-) -> Dual:
-    """Return the dual's solution for one problem of two classes.
-
-    Everything may be traced and mapped over. Rows of weight 0 keep alpha 0. A class that is alone gets all rows right
-    by the bias.
-
-    Args:
-        kernel: [N, N], symmetric, positive semidefinite.
-        signs: [N], +1 or -1.
-        c: the upper bound of each alpha, for weight 1.
-        weight: [N], at least 0.
-        tolerance: the greatest violation of the optimum's conditions, in units of the decision value.
-        steps: the most that are taken.
-        alpha: where to start, [N], feasible; 0 by default.
-    """
-    kernel = jnp.asarray(kernel, jnp.result_type(kernel, float))
-    signs, weight = jnp.asarray(signs, kernel.dtype), jnp.asarray(weight, kernel.dtype)
-    coefficients = jnp.zeros_like(signs) if alpha is None else jnp.asarray(alpha, kernel.dtype) * signs
-    return _solve(kernel, signs, jnp.asarray(c, kernel.dtype), weight, tolerance, steps, coefficients)
-
-
-@jax.jit
-def _solve(
-    kernel: Array, signs: Array, c: Array, weight: Array, tolerance: Array, steps: Array, coefficients: Array
-) -> Dual:
-    residual = _residual(kernel, signs, coefficients)
-    return _ascend(kernel, signs, c * weight, tolerance, steps, coefficients, residual)[0]
-
-
-def _residual(kernel: Array, signs: Array, coefficients: Array) -> Array:
-    return signs - jnp.matmul(kernel, coefficients, precision="highest")
-
-
-def _ascend(
-    kernel: Array,
-    signs: Array,
-    upper: Array,
-    tolerance: Array | float,
-    steps: Array | int,
-    coefficients: Array,
-    residual: Array,
-) -> tuple[Dual, Array]:
-    """Return the solution from this start, and its residual; `upper` [N] bounds alpha."""
-    low, high = jnp.minimum(0, upper * signs), jnp.maximum(0, upper * signs)
-    diagonal = jnp.diagonal(kernel)
-    flat = jnp.finfo(kernel.dtype).eps * jnp.max(diagonal) + jnp.finfo(kernel.dtype).tiny  # rounding, not curvature
-
-    def extremes(coefficients: Array, residual: Array) -> tuple[Array, Array]:
-        rising = _first_greatest(jnp.where(coefficients < high, residual, -jnp.inf))
-        greatest = jnp.where(coefficients[rising] < high[rising], residual[rising], -jnp.inf)
-        return rising, greatest - jnp.min(jnp.where(coefficients > low, residual, jnp.inf))
-
-    def move(state: _State) -> _State:
-        beta, r, i, _, step = state
-        row = kernel[i]
-        rise = r[i] - r
-        curvature = jnp.maximum(diagonal[i] + diagonal - 2 * row, flat)
-        j = _first_greatest(jnp.where((beta > low) & (rise > 0), rise**2 / curvature, -jnp.inf))
-        room_up, room_down = high[i] - beta[i], beta[j] - low[j]
-        size = jnp.minimum(rise[j] / curvature[j], jnp.minimum(room_up, room_down))
-        # A sum may miss the bound by rounding, and would then be moved by nothing for ever.
-        beta = beta.at[i].set(jnp.where(size == room_up, high[i], beta[i] + size))
-        beta = beta.at[j].set(jnp.where(size == room_down, low[j], beta[j] - size))
-        r = r - size * (row - kernel[j])
-        return _State(beta, r, *extremes(beta, r), step + 1)
-
-    def climb(coefficients: Array, residual: Array, step: Array) -> _State:
-        start = _State(coefficients, residual, *extremes(coefficients, residual), step)
-        return jax.lax.while_loop(lambda s: (s.violation > tolerance) & (s.step < steps), move, start)
-
-    end = climb(coefficients, residual, jnp.zeros((), jnp.int32))
-    # The residual is a sum of as many terms as steps, each rounded: made anew once, it is exact enough to finish with.
-    end = climb(end.coefficients, _residual(kernel, signs, end.coefficients), end.step)
-    return _dual(signs, upper, low, high, end), end.residual
-
-
-def _first_greatest(values: Array) -> Array:
-    """Return the id of the greatest value, of equal ones the first; on a CPU several times faster than argmax."""
-    last = len(values) - 1
-    return jnp.min(jnp.where(values == jnp.max(values), jnp.arange(len(values)), last))
-
-
-def _dual(signs: Array, upper: Array, low: Array, high: Array, end: _State) -> Dual:
-    beta, r = end.coefficients, end.residual
-    free = (low < beta) & (beta < high)
-    # Free rows are at the margin: their residual is the bias. Without any, all between two bounds will do.
-    greatest = jnp.max(jnp.where(beta < high, r, -jnp.inf))
-    least = jnp.min(jnp.where(beta > low, r, jnp.inf))
-    ends = jnp.stack([greatest, least])
-    known = jnp.isfinite(ends)
-    middle = jnp.sum(jnp.where(known, ends, 0)) / jnp.maximum(jnp.sum(known), 1)
-    count = jnp.sum(free)
-    bias = jnp.where(count > 0, jnp.sum(jnp.where(free, r, 0)) / jnp.maximum(count, 1), middle)
-    scores = signs - r + bias
-    half_norm = jnp.sum(beta * (signs - r)) / 2  # ||w||² / 2
-    objective = jnp.sum(jnp.abs(beta)) - half_norm
-    primal = half_norm + jnp.sum(upper * jax.nn.relu(1 - signs * scores))
-    gap = (primal - objective) / jnp.maximum(primal, jnp.finfo(primal.dtype).tiny)
-    return Dual(jnp.abs(beta), bias, scores, objective, gap, end.step)
-
-
-def _path(kernel: Array, signs: Array, c: Array, weight: Array, tolerance: Array | float, steps: Array | int) -> Dual:
-    """Return the solutions for c [A], with a leading A, each begun at the one before.
-
-    The start is stretched by the factor that makes D greatest, as far as the bounds allow.
-    """
-
-    def following(carry: tuple[Array, Array, Array], c: Array) -> tuple[tuple[Array, Array, Array], Dual]:
-        beta, fitted, before = carry
-        norm = jnp.sum(beta * fitted)
-        most = jnp.where(before > 0, c / before, 0)
-        best = jnp.sum(jnp.abs(beta)) / jnp.maximum(norm, jnp.finfo(norm.dtype).tiny)
-        stretch = jnp.minimum(best, most)
-        dual, residual = _ascend(kernel, signs, c * weight, tolerance, steps, stretch * beta, signs - stretch * fitted)
-        return (dual.alpha * signs, signs - residual, c), dual
-
-    start = jnp.zeros_like(signs), jnp.zeros_like(signs), jnp.zeros_like(c[0])
-    return jax.lax.scan(following, start, c)[1]
-
-
-# ── Many classes ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @struct.dataclass
@@ -207,7 +38,7 @@ class SVM:
     inputs: Array  # [N, D] training rows
     coefficients: Array  # [P, N] alpha × sign; 0 where a row is no support vector
     bias: Array  # [P]
-    slope: Array  # [] of the probabilities, see `log_probabilities`
+    slope: Array  # [] of the probabilities, see `mllab.models.calibration`
     hyper: dict[str, Array]  # what the kernel reads
     gap: Array  # [P] duality gap reached, (P - D) / P
     steps: Array  # [P] int32, taken
@@ -265,17 +96,16 @@ def fit(
         tolerance: see `solve`.
         steps: the most that a problem takes.
         pair_rows: the most rows that two classes have together, where targets are traced: one-vs-one then costs less.
+            Where two have more, all is NaN.
 
     Raises:
-        UserError: a name, a shape, a label or a number that does not fit; more rows than a kernel matrix has memory for.
+        UserError: a name, a shape, a label or a number that does not fit; more rows than a kernel matrix may have.
     """
     pairs(classes, scheme)
-    inputs, targets, weight = _checked(inputs, targets, classes, weight, c, gamma)
+    inputs, targets, weight = _checked(inputs, targets, classes, kernel, c, gamma, weight)
     gamma = kernels.gamma_scale(inputs, weight) if gamma is None else gamma
-    hyper = {name: jnp.asarray(value, inputs.dtype) for name, value in (("gamma", gamma), ("coef0", coef0))}
-    hyper["degree"] = jnp.asarray(degree, inputs.dtype)
-    kernels.parts(kernel)
-    kernels.check_memory(len(inputs), inputs.dtype.itemsize)
+    given = {"gamma": gamma, "degree": degree, "coef0": coef0}
+    hyper = {name: jnp.asarray(given[name], inputs.dtype) for name in kernels.parts(kernel).reads}
     return _fit(
         inputs, targets, jnp.asarray(c, inputs.dtype), hyper, weight, jnp.asarray(tolerance, inputs.dtype),
         jnp.asarray(steps), kernel, classes, scheme, _pair_rows(targets, classes, scheme, pair_rows),
@@ -283,19 +113,27 @@ def fit(
 
 
 def _checked(
-    inputs: Array, targets: Array, classes: int, weight: Array | None, c: Array | float, gamma: Array | float | None
+    inputs: Array,
+    targets: Array,
+    classes: int,
+    kernel: str,
+    c: Array | float,
+    gamma: Array | float | None,
+    weight: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """Return inputs, targets and weight as arrays; what is wrong with them is told as far as it is known."""
     if jnp.ndim(inputs) != 2 or len(inputs) == 0:
-        raise UserError(f"inputs have shape {jnp.shape(inputs)}: pass [examples, features]")
+        raise UserError(f"inputs have shape {list(jnp.shape(inputs))}: pass [examples, features]")
     n = len(inputs)
-    if jnp.shape(targets) != (n,) or not np.issubdtype(targets.dtype, np.integer):
-        raise UserError(f"targets are {targets.dtype}{list(jnp.shape(targets))}: pass {n} integers, one an example")
+    targets = targets if isinstance(targets, jax.Array) else np.asarray(targets)
+    if targets.shape != (n,) or not jnp.issubdtype(targets.dtype, jnp.integer):
+        raise UserError(f"targets are {targets.dtype}{list(targets.shape)}: pass {n} integers, one an example")
     if weight is not None and jnp.shape(weight) != (n,):
         raise UserError(f"weight has shape {jnp.shape(weight)}: pass one number an example, [{n}]")
-    for name, value in (("c", c), ("gamma", gamma)):
-        if value is not None and _known(value) and not np.all(np.asarray(value) > 0):
-            raise UserError(f"{name} = {value}: it must be above 0")
+    numbers = {"c": c} | ({"gamma": gamma} if gamma is not None and "gamma" in kernels.parts(kernel).reads else {})
+    for name, value in numbers.items():
+        if _known(value) and not np.all((np.asarray(value) > 0) & np.isfinite(value)):
+            raise UserError(f"{name} = {value}: it must be above 0 and finite")
     if _known(targets):
         labels = np.asarray(targets)
         wrong = np.flatnonzero((labels < 0) | (labels >= classes))
@@ -306,6 +144,7 @@ def _checked(
         if wrong.size:
             raise UserError(f"row {wrong[0]} of the inputs has a number that is not finite: fill it in or leave it out")
     inputs = jnp.asarray(inputs, jnp.result_type(inputs, float))
+    kernels.check_memory(n, inputs.dtype.itemsize)
     weight = jnp.ones(n, inputs.dtype) if weight is None else jnp.asarray(weight, inputs.dtype)
     return inputs, jnp.asarray(targets), weight
 
@@ -347,8 +186,10 @@ def _problems(targets: Array, classes: int, scheme: str, size: int | None, dtype
     if size is None:
         ids = jnp.broadcast_to(jnp.arange(len(targets))[None], signs.shape)
     else:
+        beyond = jnp.sum(signs != 0, axis=1, keepdims=True) > size
         ids = jnp.argsort(signs == 0, axis=1, stable=True)[:, :size]
         signs = jnp.take_along_axis(signs, ids, axis=1)
+        signs = jnp.where(beyond, jnp.nan, signs)  # rows left out unseen would be worse
     return _Problem(ids, jnp.where(signs == 0, 1, signs).astype(dtype), signs != 0)
 
 
@@ -367,14 +208,14 @@ def _fit(
     pair_rows: int | None,
 ) -> SVM:
     count = len(inputs)
-    product, shape = kernels.parts(kernel)
+    product, shape, _ = kernels.parts(kernel)
     matrix = shape(product(inputs, inputs), hyper)
     problems = _problems(targets, classes, scheme, pair_rows, inputs.dtype)
 
-    def one(problem: _Problem) -> tuple[Array, Array, Array, Array, Array]:
+    def one(problem: _Problem) -> tuple[Array, Array, Array, Array]:
         ids, signs, present = problem
         own = matrix if pair_rows is None else matrix[ids[:, None], ids[None]]
-        dual = _ascend(
+        dual = ascend(
             own, signs, jnp.where(present, c * weight[ids], 0), tolerance, steps, jnp.zeros_like(signs), signs
         )[0]
         coefficients = jnp.zeros(count, inputs.dtype).at[ids].add(dual.alpha * signs)
@@ -383,7 +224,7 @@ def _fit(
     together = max(1, TOGETHER // (pair_rows or count))
     coefficients, bias, gap, taken = jax.lax.map(one, problems, batch_size=_divisor(len(problems.ids), together))
     decisions = jnp.matmul(coefficients, matrix, precision="highest").T + bias[None]
-    slope = _slope(class_scores(decisions, classes, scheme), targets, weight)
+    slope = calibration.slope(class_scores(decisions, classes, scheme), targets, weight)
     return SVM(inputs, coefficients, bias, slope, hyper, gap, taken, kernel, classes, scheme)
 
 
@@ -416,9 +257,9 @@ def _decision(params: SVM, inputs: Array, block: int) -> Array:
 
 
 def apply(params: SVM, inputs: Array) -> Array:
-    """Return log-probabilities [M, C] of inputs [M, D]; see `log_probabilities`."""
+    """Return log-probabilities [M, C] of inputs [M, D]; see `mllab.models.calibration`."""
     scores = class_scores(decision(params, inputs), params.classes, params.scheme)
-    return log_probabilities(scores, params.slope)
+    return calibration.log_probabilities(scores, params.slope)
 
 
 def class_scores(decisions: Array, classes: int, scheme: str) -> Array:
@@ -439,40 +280,6 @@ def class_scores(decisions: Array, classes: int, scheme: str) -> Array:
     votes = won @ jnp.asarray(sides > 0, decisions.dtype) + (1 - won) @ against
     confidence = jnp.matmul(decisions, jnp.asarray(sides, decisions.dtype), precision="highest")
     return votes + confidence / (3 * (jnp.abs(confidence) + 1))
-
-
-def log_probabilities(scores: Array, slope: Array) -> Array:
-    r"""Return $\log \mathrm{softmax}(a s)$ [..., C] of class scores s: the class of the greatest score stays first.
-
-    One slope a for all classes, of the greatest likelihood on the training rows, with Platt's targets: a class of n
-    rows is told to be seen in (n + 1) of (n + 2) cases, or separable classes would have a slope without end. For two
-    classes this is Platt's sigmoid without its offset, which would move the boundary. Scores of rows that were fitted
-    to are greater than those of others: the probabilities tend to be too sure of themselves.
-    """
-    return jax.nn.log_softmax(slope * scores)
-
-
-def _slope(scores: Array, targets: Array, weight: Array) -> Array:
-    """Return the slope for scores [N, C]; Newton's method on a convex function of one number, its logarithm kept low.
-
-    Where the scores say nothing, or the opposite, the slope is small and positive, so that the order stays.
-    """
-    classes = scores.shape[1]
-    own = (targets[:, None] == jnp.arange(classes)[None]).astype(scores.dtype)
-    count = weight @ own  # [C]
-    seen = ((count + 1) / (count + 2))[targets][:, None]
-    wanted = own * seen + (1 - own) * (1 - seen) / (classes - 1)
-    scores = scores - jnp.mean(scores, axis=1, keepdims=True)
-
-    def step(slope: Array, _: None) -> tuple[Array, None]:
-        p = jax.nn.softmax(slope * scores)
-        mean = jnp.sum(p * scores, axis=1)
-        first = weight @ (mean - jnp.sum(wanted * scores, axis=1))
-        second = weight @ jnp.sum(p * (scores - mean[:, None]) ** 2, axis=1)
-        newton = slope - first / jnp.maximum(second, jnp.finfo(scores.dtype).tiny)
-        return jnp.clip(newton, slope / 2, 2 * slope), None
-
-    return jax.lax.scan(step, jnp.ones((), scores.dtype), None, NEWTON_STEPS)[0]
 
 
 # ── Grids ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -497,7 +304,7 @@ def grid(
 ) -> Array:
     """Return class scores [G, A, K, N, C] of all rows by every gamma, C and fold, in one program.
 
-    The greatest score is the class; `log_probabilities` and `slopes` make probabilities of them. The products of all
+    The greatest score is the class; `mllab.models.calibration` makes probabilities of them. The products of all
     rows are computed once, a kernel matrix is made of them for each gamma, and each C begins where the one before
     ended: give them ascending. Beside the matrix of products, each device holds one kernel matrix or two, and the
     decision values [G, A, K, P, N] are held whole.
@@ -522,17 +329,15 @@ def grid(
         UserError: see `fit`.
     """
     pairs(classes, scheme)
-    inputs, targets, _ = _checked(inputs, targets, classes, None, c, None if kernel == "linear" else gamma)
+    inputs, targets, _ = _checked(inputs, targets, classes, kernel, c, gamma)
     if jnp.ndim(train_weight) != 2 or jnp.shape(train_weight)[1] != len(inputs):
         raise UserError(f"train_weight has shape {jnp.shape(train_weight)}: pass [folds, {len(inputs)}]")
     if jnp.ndim(gamma) != 1 or jnp.ndim(c) not in (1, 2):
         raise UserError(f"gamma and c have shapes {jnp.shape(gamma)} and {jnp.shape(c)}: pass [G], and [A] or [G, A]")
-    kernels.parts(kernel)
-    kernels.check_memory(len(inputs), inputs.dtype.itemsize)
     count, dtype = len(gamma), inputs.dtype
     c = jnp.broadcast_to(jnp.asarray(c, dtype).reshape(-1, jnp.shape(c)[-1]), (count, jnp.shape(c)[-1]))
-    hyper = {"gamma": gamma, "degree": degree, "coef0": coef0}
-    hyper = {name: jnp.broadcast_to(jnp.asarray(value, dtype), (count,)) for name, value in hyper.items()}
+    given = {"gamma": gamma, "degree": degree, "coef0": coef0}
+    hyper = {name: jnp.broadcast_to(jnp.asarray(given[name], dtype), (count,)) for name in kernels.parts(kernel).reads}
     return _grid(
         inputs, targets, c, hyper, jnp.asarray(train_weight, dtype), jnp.asarray(tolerance, dtype), jnp.asarray(steps),
         kernel, classes, scheme, _pair_rows(targets, classes, scheme, pair_rows), mesh,
@@ -566,7 +371,7 @@ def _grid(
     mesh: Mesh | None,
 ) -> Array:
     size, devices = pair_rows or len(inputs), mesh.size if mesh else 1
-    product, shape = kernels.parts(kernel)
+    product, shape, _ = kernels.parts(kernel)
     folds = len(train_weight) if size <= SMALL else 1  # solved at once
     together = 1 if pair_rows is None else max(1, TOGETHER // (folds * size))  # problems solved at once
     shared = _Shared(
@@ -587,7 +392,7 @@ def _grid(
 
         def fold(weight: Array) -> Array:
             weight = jnp.where(problem.present, weight[problem.ids], 0)
-            duals = _path(within, problem.signs, own_c, weight, shared.tolerance, shared.steps)
+            duals = path(within, problem.signs, own_c, weight, shared.tolerance, shared.steps)
             if pair_rows is None:
                 return duals.scores
             coefficients = duals.alpha * problem.signs[None]
@@ -611,8 +416,8 @@ def _grid(
     arguments = rows, jnp.asarray(tasks[dealt % len(tasks)]), inputs, shared
     if mesh:
         spread, whole = PartitionSpec("lanes"), PartitionSpec()
-        specs = {"in_specs": (spread, spread, whole, whole), "out_specs": spread}
-        decisions = jax.shard_map(part, mesh=mesh, check_vma=False, **specs)(*arguments)
+        specs = spread, spread, whole, whole
+        decisions = jax.shard_map(part, mesh=mesh, in_specs=specs, out_specs=spread, check_vma=False)(*arguments)
     else:
         decisions = part(*arguments)
     decisions = decisions[np.argsort(dealt)[: len(tasks)]].reshape(*shape_of_all, *decisions.shape[1:])
