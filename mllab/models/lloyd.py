@@ -1,0 +1,160 @@
+r"""Lloyd's steps for many restarts at once, on points in blocks; `mllab.models.kmeans` is made of them.
+
+Squared distances come as one product of a block of points with the centres of all restarts,
+$\lVert c \rVert^2 - 2 c^\top x$: the norm of x orders nothing. Points are centred for it, since its rounding is
+relative to the norms and not to the distances.
+
+Axis letters: S restarts (with a sweep's several k among them), K centres of each, B points of a block. Where points are
+spread over devices, `axis` names the axis of the mesh, and each function sees one device's part.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mllab.types import Array
+
+BLOCK_BYTES = 128 * 2**20  # what a block of points and its scores may take
+CACHE_BYTES = 2**20  # what they should take: in cache the sums find the points that the product has read
+FEWEST = 128  # points of a block, unless `BLOCK_BYTES` says less: a thinner product is slow
+RESOLUTION = 16  # squared distances below so many roundings of a norm count as 0: no centre is moved for them
+
+
+Sums = tuple[Array, Array, Array, Array]  # of a step: points, weights; greatest distance, and the place it is at
+
+
+class Blocks(NamedTuple):
+    """One device's points in blocks; padding has weight 0."""
+
+    rows: Array  # [blocks, B, D] less the origin
+    weight: Array  # [blocks, B]
+    norms: Array  # [blocks, B] squared
+
+
+def in_blocks(points: Array, weight: Array, origin: Array, numbers: int) -> Blocks:
+    """Return points [N, D] less the origin [D] in equal blocks, for work that takes so many numbers a point."""
+    count, features = points.shape
+    size = points.dtype.itemsize * (features + 2 * numbers)
+    most = max(1, min(max(CACHE_BYTES // size, FEWEST), BLOCK_BYTES // size, count))
+    blocks = -(-count // most)
+    each = -(-count // blocks)
+    padding = blocks * each - count
+    rows = jnp.pad(points - origin[None], ((0, padding), (0, 0))).reshape(blocks, each, features)
+    return Blocks(rows, jnp.pad(weight, (0, padding)).reshape(blocks, each), jnp.sum(rows**2, axis=2))
+
+
+def across(value: Array, axis: str | None) -> Array:
+    """Return the sum over all devices."""
+    return value if axis is None else jax.lax.psum(value, axis)
+
+
+def present(centres: Array, ks: Array) -> Array:
+    """Return which centres [S, K, D] there are, [S, K]: those of rank below k [S]."""
+    return jnp.arange(centres.shape[1])[None] < ks[:, None]
+
+
+def scores(rows: Array, centres: Array, there: Array) -> Array:
+    """Return squared distances less the points' norms, [S, K, B]; infinite for centres that are not there."""
+    norms = jnp.where(there, jnp.sum(centres**2, axis=2), jnp.inf)
+    product = jnp.matmul(centres.reshape(-1, rows.shape[1]), rows.T, precision="highest")
+    return norms[..., None] - 2 * product.reshape(*there.shape, len(rows))
+
+
+def least(scores: Array) -> tuple[Array, Array]:
+    """Return the label of the least score [S, K, B], of equal ones the first, and that score, both [S, B].
+
+    Two minima, since both are vectorised on a CPU and an argmin is not.
+    """
+    value = jnp.min(scores, axis=1, keepdims=True)
+    rank = jnp.arange(scores.shape[1], dtype=jnp.int32)[None, :, None]
+    return jnp.min(jnp.where(scores == value, rank, scores.shape[1]), axis=1), value[:, 0]
+
+
+def run(
+    points: Blocks, centres: Array, ks: Array, least_move: Array, steps: int, axis: str | None = None
+) -> tuple[Array, Array]:
+    """Return the centres [S, K, D] at which steps end, and how many were taken, [S].
+
+    A restart ends when the squared moves of its centres sum to `least_move` or less. Those that still move are gathered
+    in ever smaller loops, half as wide each, so that one that takes long does not pay for the others.
+    """
+    moving, taken = jnp.full(len(centres), steps > 0), jnp.zeros(len(centres), jnp.int32)
+    width = len(centres)
+    while width:
+        lanes = jnp.argsort(~moving, stable=True)[:width]
+
+        def going(state: tuple[Array, Array, Array], fewer: int = width // 2) -> Array:
+            return jnp.sum(state[1]) > fewer
+
+        def advance(state: tuple[Array, Array, Array], ks: Array = ks[lanes]) -> tuple[Array, Array, Array]:
+            centres, moving, taken = state
+            moved = jnp.where(moving[:, None, None], move(points, centres, ks, axis), centres)
+            taken = taken + moving
+            shift = jnp.sum((moved - centres) ** 2, axis=(1, 2))
+            return moved, moving & (shift > least_move) & (taken < steps), taken
+
+        state = jax.lax.while_loop(going, advance, (centres[lanes], moving[lanes], taken[lanes]))
+        centres, moving, taken = (
+            centres.at[lanes].set(state[0]),
+            moving.at[lanes].set(state[1]),
+            taken.at[lanes].set(state[2]),
+        )
+        width //= 2
+    return centres, taken
+
+
+def move(points: Blocks, centres: Array, ks: Array, axis: str | None = None) -> Array:
+    """Return the centres [S, K, D] after one step.
+
+    Of centres without points the first moves to the point farthest from its nearest centre, the others stay.
+    """
+    lanes, most, features = centres.shape
+    there = present(centres, ks)
+
+    def add(sums: Sums, block: tuple[Blocks, Array]) -> tuple[Sums, None]:
+        total, mass, farthest, place = sums
+        (rows, weight, norms), number = block
+        labels, score = least(scores(rows, centres, there))
+        cluster = labels + most * jnp.arange(lanes, dtype=jnp.int32)[:, None]
+        weighted = rows * weight[:, None]
+        total = jax.lax.fori_loop(0, lanes, lambda s, t: t.at[cluster[s]].add(weighted), total)
+        mass = mass.at[cluster.reshape(-1)].add(jnp.tile(weight, lanes))
+        distance = norms[None] + score
+        resolved = distance > RESOLUTION * jnp.finfo(rows.dtype).eps * norms[None]
+        distance = jnp.where(resolved & (weight[None] > 0), distance, 0)
+        greatest = jnp.max(distance, axis=1)
+        place = jnp.where(greatest > farthest, number * len(rows) + jnp.argmax(distance, axis=1), place)
+        return (total, mass, jnp.maximum(farthest, greatest), place), None
+
+    total = jnp.zeros((lanes * most, features), centres.dtype)
+    start = total, total[:, 0], jnp.zeros(lanes, centres.dtype), jnp.zeros(lanes, jnp.int32)
+    numbers = jnp.arange(len(points.rows), dtype=jnp.int32)
+    (total, mass, farthest, place), _ = jax.lax.scan(add, start, (points, numbers))
+    total, mass = across(total, axis).reshape(centres.shape), across(mass, axis).reshape(there.shape)
+    far = points.rows.reshape(-1, features)[place]  # [S, D]
+    if axis is not None:
+        distances, rows = jax.lax.all_gather((farthest, far), axis)  # [devices, S], [devices, S, D]
+        farthest, far = jnp.max(distances, axis=0), rows[jnp.argmax(distances, axis=0), jnp.arange(lanes)]
+
+    filled = mass > 0
+    empty = there & ~filled
+    first = empty & (jnp.cumsum(empty, axis=1) == 1) & (farthest > 0)[:, None]
+    mean = total / jnp.where(filled, mass, 1)[..., None]
+    return jnp.where(first[..., None], far[:, None], jnp.where(filled[..., None], mean, centres))
+
+
+def nearest(points: Blocks, centres: Array, ks: Array) -> tuple[Array, Array]:
+    """Return labels and squared distances of all rows, padding included, [S, blocks * B] each.
+
+    The distances to the nearest centres are summed directly, and so have no rounding of a product in them.
+    """
+    there = present(centres, ks)
+
+    def near(block: Blocks) -> tuple[Array, Array]:
+        labels, _ = least(scores(block.rows, centres, there))
+        squared = jax.lax.map(lambda lane: jnp.sum((block.rows - lane[0][lane[1]]) ** 2, axis=1), (centres, labels))
+        return labels, squared
+
+    found = jax.lax.map(near, points)
+    return jax.tree.map(lambda each: jnp.moveaxis(each, 0, 1).reshape(len(centres), -1), found)
