@@ -159,11 +159,16 @@ def parse_ks(text: str) -> list[int]:
     """Return the numbers of `LOW:HIGH` or `A,B,C`.
 
     Raises:
-        UserError: it is neither.
+        UserError: it is neither, or LOW exceeds HIGH.
     """
     low, colon, high = text.partition(":")
-    numbers = shared.whole_numbers([low, high] if colon else text.split(","), "k")
-    return list(range(numbers[0], numbers[1] + 1)) if colon else list(numbers)
+    try:
+        numbers = list(range(int(low), int(high) + 1)) if colon else [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers:
+        raise UserError(f"--k={text}: give LOW:HIGH, such as 1:50, or numbers, such as 1,3,5")
+    return numbers
 
 
 def run(
@@ -281,7 +286,7 @@ def checked_ks(ks: Sequence[int] | None, most: int) -> tuple[int, ...]:
         return tuple(range(1, min(MOST, most) + 1))
     told = ",".join(map(str, ks)) if len(ks) < 5 else f"{ks[0]},...,{ks[-1]}"
     if not ks or min(ks) < 1 or len(set(ks)) < len(ks):
-        raise UserError(f"--k={told}: give numbers from 1, each once, such as 1:50 or 1,3,5; LOW must not exceed HIGH")
+        raise UserError(f"--k={told}: give numbers from 1, each once, such as 1:50 or 1,3,5")
     if max(ks) > most:
         raise UserError(
             f"--k={told}: {max(ks)} neighbours, and a fold trains on {most} rows: ask for no more than that"

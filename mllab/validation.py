@@ -72,7 +72,7 @@ def folds(
         raise UserError("folds of rows of which some are given twice: a row would stand on both sides of a fold")
     labels = np.zeros(len(ids), int) if targets is None else _codes("targets", targets, ids)
     if np.bincount(labels).max() < count:
-        raise UserError(f"none of the classes has {count} rows, one a fold: give fewer folds, or no targets")
+        raise UserError(f"none of the classes has {count} rows, one a fold: give fewer folds, or more rows")
     owners = None if groups is None else _codes("groups", groups, ids)
     if owners is not None and owners.max() + 1 < count:
         raise UserError(f"{count} folds of {owners.max() + 1} groups: give no more folds than groups")
