@@ -28,6 +28,7 @@ TINY = {
     "experiments.optimizer_race": ["--epochs=1", "--learning_rates=0.01,0.1", "--seeds=2"],
     "experiments.image_classifier": ["--epochs=1", "--channels=2,2", "--hidden=4"],
     "experiments.features": ["--fractions=0.002", "--seeds=1"],
+    "experiments.nearest_neighbors": ["--rows=200", "--k=1,3", "--loops=0"],
     "experiments.predict": [],
     "experiments.linear_regression": ["--steps=20", "--optimizers=sgd,adam"],
 }
