@@ -17,6 +17,7 @@ ALLOWED = {
     "losses": {"types", "errors"},
     "augmentation": {"types", "errors"},
     "metrics": {"types", "losses"},
+    "clusterings": {"types", "errors"},
     "devices": {"errors"},
     "optimizers": {"types", "errors"},
     "models": {"types", "errors", "losses", "metrics"},
