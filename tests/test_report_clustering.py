@@ -67,7 +67,7 @@ def page_of(summary, folder, **shown):
             {},
             [
                 "Of 3 numbers of clusters from 2 to 4, k = 3 has the best: silhouette 0.600 ± 0.010 on validation rows",
-                "Against the 2 true classes (animal), which had no say", "V-measure 0.800 ± 0.010", "&lt;b&gt;own",
+                "Against the 2 true classes, which had no say", "V-measure 0.800 ± 0.010", "&lt;b&gt;own",
                 "purr, meow", "the best of 7 starts", "Its mean over seeds chose k; labels did not", "75%",
                 "--split_seed 4", "The silhouette is best at 3 clusters",
             ],

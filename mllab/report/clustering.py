@@ -32,13 +32,12 @@ def fit_table(summary: Summary) -> Table:
     """Return a row for each k: how near the centres are, the silhouette, and the agreement with the classes."""
     scores = _scores(summary)
     rows = [
-        [fit["k"], *(_shown(fit["distance"][part]) for part in ("training", "validation")),
-         _shown(fit["silhouette"]), *(_shown(fit[score]) for score in scores)]
+        [fit["k"], _shown(fit["distance"]["training"]), _shown(fit["silhouette"]), *(_shown(fit[s]) for s in scores)]
         for fit in summary["fits"]
     ]  # fmt: skip
-    names = ["clusters", "distance², training", "distance², validation", "silhouette, validation"]
     best = None if summary["given"] else [fit["k"] for fit in summary["fits"]].index(summary["chosen"])
-    return Table([*names, *(f"{SCORES[score]}, test" for score in scores)], rows, best, caption=_caption(summary))
+    columns = ["clusters", "distance²", "silhouette", *(SCORES[score] for score in scores)]
+    return Table(columns, rows, best, caption=_caption(summary))
 
 
 def cluster_table(summary: Summary) -> Table:
@@ -73,9 +72,9 @@ def answer(summary: Summary) -> str:
         said = f"Of {len(ks)} numbers of clusters from {ks[0]} to {ks[-1]}, k = {fit['k']} has the best: {silhouette}."
     if not _scores(summary):
         return said
-    target, count = summary["dataset"]["target"], len(summary["dataset"]["classes"])
+    count = len(summary["dataset"]["classes"])
     figures = ", ".join(f"{title} {_shown(fit[score])}" for score, title in SCORES.items())
-    return f"{said} Against the {count} true classes ({target}), which had no say, test rows score {figures}."
+    return f"{said} Against the {count} true classes, which had no say, test rows score {figures}."
 
 
 def figures(
@@ -217,7 +216,10 @@ def _named(place: int, cluster: Mapping[str, Any]) -> str:
 
 
 def _caption(summary: Summary) -> str:
-    seeds, said = len(summary["seeds"]), []
+    seeds = len(summary["seeds"])
+    said = ["squared distance to the nearest centre: mean of training rows; silhouette: of validation rows"]
+    if _scores(summary):
+        said.append("agreement with the classes: of test rows")
     said.append(f"the best of {summary['restarts']} starts" if summary["restarts"] > 1 else "one start")
     said.append(f"± 95% interval over {seeds} seeds of the starts" if seeds > 1 else "one seed: no interval")
     if not summary["given"]:
