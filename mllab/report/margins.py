@@ -116,7 +116,7 @@ def _cells(axes: Axes, grid: Grid, shade: Normalize) -> None:
 def boundaries(
     plane: Plane,
     machines: Sequence[Machine],
-    headings: Sequence[tuple[str, str]],
+    headings: Sequence[tuple[str, str, str]],
     classes: Sequence[str],
     *,
     title: str,
@@ -127,7 +127,7 @@ def boundaries(
     Args:
         plane: what all panels share.
         machines: one a panel.
-        headings: a panel's name, and a line about it.
+        headings: a panel's name, its setting, and a line about it.
         classes: name of each class.
         title: the message, or the question.
         note: what the axes are.
@@ -139,8 +139,10 @@ def boundaries(
     layout.write_note(figure, [note])
     top = layout.write_title(figure, title)
     places = [(EDGE + index % 2 * (WIDTH - EDGE) / 2, top - index // 2 * down) for index in range(len(machines) + 1)]
-    for machine, (name, told), (left, upper) in zip(machines, headings, places, strict=False):
+    for machine, (name, setting, told), (left, upper) in zip(machines, headings, places, strict=False):
         layout.write(figure, left + TICKS, upper - LABEL * 1.5, name, weight="bold")
+        beside = left + TICKS + layout.text_width(name, LABEL, "bold") + 6
+        layout.write(figure, beside, upper - LABEL * 1.5, setting, NOTE)
         layout.write(figure, left + TICKS, upper - HEADING - NOTE, told, NOTE, color=SOFT)
         axes = figure.add_subplot()
         layout.furnish(axes)

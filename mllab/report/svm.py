@@ -1,14 +1,15 @@
 """A race of kernels: its table, figures and page, from the plain summary that summary.json holds.
 
 A summary has `dataset` (name; rows {choosing, test, and available, of which the first were drawn}; classes, features,
-shape, licence, citation, notes); `folds`, `rounds`, `split_seed`, `scheme`, `degree`, `coef0`, `tolerance`; `c` [C] and
-`gamma` [G], the grids, ascending, and `scale`, what gamma is a multiple of; `kernels`, for each {kernel; c and gamma,
-as chosen; held_out, the interval of its accuracy over folds, and held_out_by_fold; test, its accuracy; support_vectors;
+shape, licence, citation, notes); `folds`, `rounds`, `split_seed`, `scheme`, `degree`, `coef0`; `tolerance` {choosing,
+reported}, by how much a condition of the optimum may be violated, and `most_steps`; `c` [C] and `gamma` [G], the grids,
+ascending, and `scale`, what gamma is a multiple of; `kernels`, for each {kernel; c and gamma, as
+chosen; held_out, the interval of its accuracy over folds, and held_out_by_fold; test, its accuracy; support_vectors;
 problems, how many binary ones, and short, how many of them ran out of steps; gap, their largest; steps, of all of them;
 grid, the held-out accuracy at each setting, [G, C]}; `winner`, the kernel of the best held-out accuracy; `ahead` {of,
-the next; by, the interval over folds of the points of the lead}; and `per_class` of the winner's test rows
-(`report.classifier`), where there are more than two. The linear kernel has no gamma: it is None there, and G is 1. The
-page also wants `seconds` by part, with their total.
+the next; by, the interval over folds of the points of the lead}, None where it ran alone; and `per_class` of the
+winner's test rows (`report.classifier`), where there are more than two. The linear kernel has no gamma: it is None
+there, and G is 1. The page also wants `seconds` by part, with their total.
 
 Arrays come as a mapping, of which any may be absent: `confusion`, the winner's test rows of each true class (rows)
 predicted as each class (columns), [C, C]; `plane` and, by kernel, `machines` (`report.margins`), where there are two
@@ -54,7 +55,7 @@ def kernel_table(summary: Summary) -> Table:
             _percent(entry["held_out"]),
             f"{entry['test']:.2%}",
             f"{entry['support_vectors']:,} ({entry['support_vectors'] / summary['dataset']['rows']['choosing']:.0%})",
-            f"{entry['gap']:.1e}",
+            _gap(entry["gap"]),
         ]
         for entry in summary["kernels"]
     ]
@@ -74,21 +75,24 @@ def _caption(summary: Summary) -> str:
 def answer(summary: Summary) -> str:
     """Return in a few sentences which kernel won, by how much, and how near its optimum it was solved."""
     data, won = summary["dataset"], _entry(summary, summary["winner"])
-    ahead, by = NAMES[summary["ahead"]["of"]], summary["ahead"]["by"]
-    clearly = "ahead" if by[1] > 0 else "not clearly ahead"
-    return (
+    said = (
         f"The {NAMES[won['kernel']]} kernel with {_setting(won)}: {won['test']:.2%} of the {data['rows']['test']:,} "
         f"test rows of {data['name']} are classified rightly; of rows held out, {_percent(won['held_out'])} (95% "
-        f"interval over {_folds(summary)}). On the same folds it is {clearly} of {ahead}, the next: "
-        f"{number(*by[:3])} points. {_solved(summary)}"
+        f"interval over {_folds(summary)})."
     )
+    if ahead := summary["ahead"]:
+        clearly = "ahead" if ahead["by"][1] > 0 else "not clearly ahead"
+        said += (
+            f" On the same folds it is {clearly} of {NAMES[ahead['of']]}, the next: {number(*ahead['by'][:3])} points."
+        )
+    return f"{said} {_solved(summary)}"
 
 
 def _solved(summary: Summary) -> str:
     """Return in a sentence how near their optimum the machines are."""
     gap = max(entry["gap"] for entry in summary["kernels"])
     short, problems = (sum(entry[name] for entry in summary["kernels"]) for name in ("short", "problems"))
-    said = f"No machine is further from its optimum than a duality gap of {gap:.1e} of its objective"
+    said = f"The largest duality gap of the machines is {_gap(gap)} of the objective"
     return f"{said}; {short} of {problems} ran out of steps." if short else f"{said}."
 
 
@@ -114,8 +118,8 @@ def _entry(summary: Summary, kernel: str) -> Entry:
     return summary["kernels"][_kernels(summary).index(kernel)]
 
 
-def _setting(entry: Entry) -> str:
-    gamma = "" if entry["gamma"] is None else f" and gamma = {_short(entry['gamma'])}"
+def _setting(entry: Entry, joined: str = " and ") -> str:
+    gamma = "" if entry["gamma"] is None else f"{joined}gamma = {_short(entry['gamma'])}"
     return f"C = {_short(entry['c'])}{gamma}"
 
 
@@ -127,6 +131,10 @@ def _folds(summary: Summary) -> str:
 def _percent(accuracy: Sequence[float]) -> str:
     mean, low, high = (100 * np.asarray(accuracy[:3], float)).tolist()
     return f"{number(mean, low, high)}%"
+
+
+def _gap(value: float) -> str:
+    return plain(float(f"{value:.1e}"))
 
 
 def _short(value: float) -> str:
@@ -172,7 +180,8 @@ def _plane(summary: Summary, plane: margins.Plane, machines: Mapping[str, margin
     across, up = (pictures.legible(name) for name in summary["dataset"]["features"])
     headings = [
         (
-            f"{NAMES[entry['kernel']]}: {_setting(entry)}",
+            NAMES[entry["kernel"]],
+            _setting(entry, ", "),
             f"{entry['held_out'][0]:.1%} held out, {entry['support_vectors']:,} support vectors",
         )
         for entry in summary["kernels"]
@@ -182,7 +191,7 @@ def _plane(summary: Summary, plane: margins.Plane, machines: Mapping[str, margin
         [machines[kernel] for kernel in _kernels(summary)],
         headings,
         summary["dataset"]["classes"],
-        title="Where each kernel draws the line, and the points that it rests on",
+        title="Each kernel's boundary, margins and support vectors",
         note=f"Across: {across}; up: {up}; both standardised.",
     )
 
@@ -259,12 +268,12 @@ def _class_blocks(summary: Summary, drawn: Mapping[str, Path]) -> list[Block]:
 def solver_table(summary: Summary) -> Table:
     """Return a row a kernel: how many binary problems were solved, in how many steps, and how near their optimum."""
     rows = [
-        [NAMES[entry["kernel"]], f"{entry['problems']:,}", f"{entry['steps']:,}", f"{entry['gap']:.1e}"]
+        [NAMES[entry["kernel"]], f"{entry['problems']:,}", f"{entry['steps']:,}", _gap(entry["gap"])]
         for entry in summary["kernels"]
     ]
     caption = (
         "the machines that test rows were scored with; each went on until no condition of its optimum was violated by "
-        f"more than {summary['tolerance']:g} of f; gap: primal less dual, as a share of the primal"
+        f"more than {plain(summary['tolerance']['reported'])} of f; gap: primal less dual, as a share of the primal"
     )
     return Table(["kernel", "binary problems", "steps", "largest duality gap"], rows, caption=caption)
 
@@ -294,6 +303,7 @@ def _how(summary: Summary, environment: Mapping[str, Any]) -> dict[str, str | li
     data = summary["dataset"]
     rows, columns = data["rows"], int(np.prod(data["shape"]))
     c, gamma, scale = summary["c"], summary["gamma"], summary["scale"]
+    tolerance = summary["tolerance"]
     values = {"coef0": summary["coef0"], "degree": summary["degree"]}
     how: dict[str, str | list[str]] = {
         "data set": [f"{data['name']}: {len(data['classes'])} classes, {columns:,} columns", *data["notes"]],
@@ -308,7 +318,9 @@ def _how(summary: Summary, environment: Mapping[str, Any]) -> dict[str, str | li
         f"{_short(gamma[-1] / scale)} times {_short(scale)}, which is 1 / (columns × variance of the inputs)",
         "classes": SCHEMES[summary["scheme"]] if len(data["classes"]) > 2 else "two, one machine",
         "folds": f"{_folds(summary)}, stratified, dealt with seeds from {summary['split_seed']}",
-        "solver": f"of the dual, two coefficients a step, until its conditions hold to {summary['tolerance']:g}",
+        "solver": "of the dual, two coefficients a step, until the conditions of its optimum hold to within "
+        f"{plain(tolerance['choosing'])} of f while settings are tried and {plain(tolerance['reported'])} for the "
+        f"machines reported, or for {summary['most_steps']:,} steps",
         "versions": ", ".join(f"{package} {version}" for package, version in environment["versions"].items()),
         "devices": f"{environment['devices']['count']} × {environment['devices']['kind']} "
         f"({environment['devices']['platform']})",
