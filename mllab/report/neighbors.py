@@ -16,6 +16,7 @@ from typing import Any
 
 import matplotlib.figure
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from mllab.report import figures as draw
 from mllab.report import layout, pictures
@@ -50,9 +51,11 @@ def accuracy_table(summary: Summary) -> Table:
     dealt = _dealt(summary)
     caption = (
         f"held out: mean over {dealt} ± corrected 95% interval; "
-        f"test: {summary['dataset']['rows']['test']:,} rows, 95% interval over which rows were drawn"
+        f"test: {summary['dataset']['rows']['test']:,} rows, interval over which rows were drawn"
     )
-    return Table(["prediction", "k", "held-out accuracy", "test accuracy", "interval"], rows, best=0, caption=caption)
+    return Table(
+        ["prediction", "k", "held-out accuracy", "test accuracy", "95% interval"], rows, best=0, caption=caption
+    )
 
 
 def k_table(summary: Summary) -> Table:
@@ -99,8 +102,8 @@ def answer(summary: Summary) -> str:
         f"On {summary['dataset']['name']}, the vote of the {voters} is right on {100 * test[0]:.2f}% of "
         f"{rows['test']:,} test rows (95% interval {_bounds(test)}); always saying the most frequent class, on "
         f"{100 * summary['baseline']['test'][0]:.2f}%. k was chosen from {_numbers(summary)} on the "
-        f"{rows['learned from']:,} rows learned from, where it is right on {_percent(summary['held_out'])} of held-out "
-        "rows."
+        f"{rows['learned from']:,} rows learned from, where that vote is right on {_percent(summary['held_out'])} of "
+        "held-out rows."
     )
     if summary["loops"]:
         first, *_, last = summary["loops"]["ways"]
@@ -134,18 +137,17 @@ def accuracy_figure(summary: Summary) -> matplotlib.figure.Figure:
     mean, low, high = 100 * np.array([entry["accuracy"][:3] for entry in summary["k"]], float).T
     bounds = {"low": np.maximum(low, 0), "high": np.minimum(high, 100)}
     line = Series("nearest neighbours", ks, mean, **bounds, name="knn", best=summary["chosen"])
-    foot = [f"Line: mean over {_dealt(summary)}; band: corrected 95% interval over them. Large marker: the k chosen."]
+    foot = [f"Line: mean over {_dealt(summary)}; band: corrected 95% interval over them. Marker: the k chosen."]
     figure = layout.sheet(HEIGHT)
     axes = figure.add_subplot()
     layout.furnish(axes)
     layout.scale_x(axes, *span(ks, margin=0.02))
     layout.scale_y(axes, *span(np.concatenate([*bounds.values()]), margin=0.06))
-    draw_series(axes, line)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    draw_series(axes, line, markers=False)
     layout.write_note(figure, foot)
-    best = f"k = {summary['chosen']}"
-    title = (
-        f"{pictures.legible(summary['dataset']['name'])}: {_percent(summary['held_out'])} of held-out rows at {best}"
-    )
+    name = pictures.legible(summary["dataset"]["name"])
+    title = f"{name}: {_percent(summary['held_out'])} right on held-out rows at k = {summary['chosen']}"
     top = layout.write_title(figure, title) - LABEL * 1.6
     bottom = layout.note_height(foot) + LABEL * 1.6
     left, right = EDGE + layout.tick_width(axes) + 8, layout.WIDTH - EDGE
