@@ -126,6 +126,7 @@ def test_news_stories_fall_into_topics_with_their_words(tmp_path, data_dir):
     summary = experiment.run(
         Workdir(tmp_path, "clustering", ""), dataset="newsgroups20", data_dir=str(data_dir), seeds=[0], **QUICK
     )
+    assert summary["dataset"]["rows"] == {"train": 9428, "validation": 1886, "test": 7532}
     assert summary["given"]
     assert summary["chosen"] == 20
     assert summary["fits"][0]["v_measure"][0] > 0.25  # by chance it is 0.02

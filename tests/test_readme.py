@@ -29,6 +29,7 @@ TINY = {
     "experiments.image_classifier": ["--epochs=1", "--channels=2,2", "--hidden=4"],
     "experiments.features": ["--fractions=0.002", "--seeds=1"],
     "experiments.nearest_neighbors": ["--rows=200", "--k=1,3", "--loops=0"],
+    "experiments.clustering": ["--clusters=3", "--restarts=1", "--seeds=1"],
     "experiments.predict": [],
     "experiments.linear_regression": ["--steps=20", "--optimizers=sgd,adam"],
 }
