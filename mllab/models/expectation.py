@@ -1,0 +1,260 @@
+"""The array kernels of EM for Gaussian mixtures: the start, the E step, the M step, and the climb of both in turn.
+
+The equations stand in `mllab.models.mixture`.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import logsumexp
+
+from mllab.errors import UserError
+from mllab.models.gaussians import (
+    BLOCK_BYTES,
+    Blocks,
+    Mixture,
+    half_squares,
+    inverse_factor,
+    log_normaliser,
+    precision_trace,
+    whitened,
+)
+from mllab.types import Array, Key
+
+LEAST_VARIANCE = 1e-6  # of a start, in units
+LEAST_SHARE = 1e-25  # of all points: a component with less is left where it is
+
+
+class Fit(NamedTuple):
+    """The best of some restarts."""
+
+    params: Mixture
+    log_likelihood: Array  # [] mean of the blurred points' (see above); labelled ones' with their labels
+    history: Array  # [S] the same after each step; that of the last one from there on
+    steps: Array  # [] int32, taken
+    converged: Array  # [] the last step gained less than the tolerance
+
+
+class Units(NamedTuple):
+    """Points are centred and scaled for EM: rounding is relative to the spread then, not to an offset."""
+
+    centre: Array  # [D]
+    scale: Array  # [D] standard deviations; spherical: that of all columns together
+
+
+class Moments(NamedTuple):
+    """What the E step knows of the points, as means over all of them; z is the point as its component sees it."""
+
+    share: Array  # [K] of r
+    first: Array  # [K, D] of r z
+    second: Array  # of r z zᵀ: full [K, D, D]; tied, of all components, [D, D]; its diagonal [K, D]; its trace [K]
+    log_likelihood: Array  # []
+
+
+def climb(
+    start: Mixture, data: Blocks, tolerance: Array | float, floor: Array | float, classes: int | None, steps: int
+) -> Fit:
+    """Return where EM comes to from this start, in units."""
+
+    class State(NamedTuple):
+        params: Mixture
+        moments: Moments
+        history: Array
+        step: Array
+        gain: Array
+
+    def going(state: State) -> Array:
+        return (state.step < steps) & (state.gain >= tolerance)
+
+    def forward(state: State) -> State:
+        params = _maximised(state.params, state.moments, floor)
+        moments = _expected(params, data, floor, classes)
+        history = state.history.at[state.step].set(moments.log_likelihood)
+        return State(params, moments, history, state.step + 1, moments.log_likelihood - state.moments.log_likelihood)
+
+    moments = _expected(start, data, floor, classes)
+    dtype = moments.log_likelihood.dtype
+    state = State(start, moments, jnp.zeros(steps, dtype), jnp.zeros((), jnp.int32), jnp.array(jnp.inf, dtype))
+    end = jax.lax.while_loop(going, forward, state)
+    likelihood = end.moments.log_likelihood
+    history = jnp.where(jnp.arange(steps) < end.step, end.history, likelihood)
+    return Fit(end.params, likelihood, history, end.step, end.gain < tolerance)
+
+
+def _expected(params: Mixture, data: Blocks, floor: Array | float, classes: int | None) -> Moments:
+    """Return the moments of the points under these params: the E step, block after block."""
+    count = len(params.log_weights)
+    inverse = inverse_factor(params)
+    constant = params.log_weights + log_normaliser(params) - floor * precision_trace(params, inverse) / 2
+    owner = owners(count, classes or count)
+
+    def add(total: Moments, block: Blocks) -> tuple[Moments, None]:
+        z = whitened(params, inverse, block.points)
+        joint = constant[:, None] - half_squares(z)
+        if block.labels is not None:
+            own = (block.labels[None] < 0) | (block.labels[None] == owner[:, None])
+            joint = jnp.where(own, joint, -jnp.inf)
+        likelihood = logsumexp(joint, axis=0)
+        share = block.weight[None] * jnp.exp(joint - likelihood[None])
+        part = share[:, None] * z
+        second = {
+            "full": lambda: jnp.einsum("kdb,keb->kde", part, z),
+            "tied": lambda: jnp.einsum("kdb,keb->de", part, z),
+            "diagonal": lambda: jnp.sum(part * z, axis=2),
+            "spherical": lambda: jnp.sum(part * z, axis=(1, 2)),
+        }[params.covariance]()
+        found = Moments(jnp.sum(share, 1), jnp.sum(part, 2), second, jnp.vdot(block.weight, likelihood))
+        return jax.tree.map(jnp.add, total, found), None
+
+    zeros = Moments(
+        jnp.zeros_like(params.log_weights),
+        jnp.zeros_like(params.means),
+        jnp.zeros_like(params.cholesky),
+        jnp.zeros((), params.means.dtype),
+    )
+    return jax.lax.scan(add, zeros, data)[0]
+
+
+def _maximised(params: Mixture, moments: Moments, floor: Array | float) -> Mixture:
+    """Return the params that these moments make likeliest: the M step."""
+    features = params.means.shape[1]
+    inverse = inverse_factor(params)
+    alive = moments.share > LEAST_SHARE
+    share = jnp.where(alive, moments.share, 1)
+    shift = jnp.where(alive[:, None], moments.first / share[:, None], 0)  # [K, D] of the mean, as z
+    if params.covariance == "full":
+        moved = shift[:, :, None] * shift[:, None]
+        spread = moments.second / share[:, None, None] - moved + floor * inverse @ jnp.swapaxes(inverse, 1, 2)
+        identity = jnp.eye(features, dtype=spread.dtype)[None]
+        factor = params.cholesky @ _cholesky(jnp.where(alive[:, None, None], spread, identity))
+        move = jnp.einsum("kde,ke->kd", params.cholesky, shift)
+    elif params.covariance == "tied":
+        moved = (moments.share[:, None] * shift).T @ shift
+        factor = params.cholesky @ _cholesky(moments.second - moved + floor * inverse @ inverse.T)
+        move = shift @ params.cholesky.T
+    else:  # rounding may leave less than 0 of a variance that is 0
+        if params.covariance == "diagonal":
+            spread = jnp.maximum(moments.second / share[:, None] - shift**2, 0) + floor * inverse**2
+            alone, each = alive[:, None], params.cholesky
+        else:
+            spread = jnp.maximum(moments.second / share - jnp.sum(shift**2, 1), 0) / features + floor * inverse**2
+            alone, each = alive, params.cholesky[:, None]
+        factor = params.cholesky * jnp.sqrt(jnp.where(alone, spread, 1))
+        move = each * shift
+    log_share = jnp.log(jnp.maximum(moments.share, LEAST_SHARE))
+    log_weights = jnp.where(jnp.isfinite(params.log_weights), log_share, -jnp.inf)
+    return replace(params, log_weights=log_weights, means=params.means + move, cholesky=factor)
+
+
+def _cholesky(matrices: Array) -> Array:
+    """Return lower factors; of matrices that rounding has robbed of definiteness, with more on the diagonal."""
+    identity = jnp.broadcast_to(jnp.eye(matrices.shape[-1], dtype=matrices.dtype), matrices.shape)
+    size = jnp.trace(matrices, axis1=-2, axis2=-1)[..., None, None]
+    more = 10 * matrices.shape[-1] * jnp.finfo(matrices.dtype).eps * size
+    mended = jnp.linalg.cholesky(matrices + more * identity)
+    factor = jnp.linalg.cholesky(matrices)
+    definite = jnp.all(jnp.isfinite(factor), axis=(-2, -1), keepdims=True)
+    return jnp.where(definite, factor, mended)
+
+
+def drawn_start(
+    key: Key,
+    rows: Array,
+    labels: Array | None,
+    weight: Array,
+    count: Array | int,
+    covariance: str,
+    most: int,
+    classes: int | None,
+) -> Mixture:
+    """Return the start of `init` from rows in units; of `most` components the first `count` are present."""
+    features, each = rows.shape[1], most // (classes or most)
+    owner = owners(most, classes or most)
+
+    def draw(carry: tuple[Array, Array], place: tuple[Array, Array, Key]) -> tuple[tuple[Array, Array], Array]:
+        nearest, of_class = carry
+        component, owner, key = place
+        away, candidates = nearest, weight
+        if labels is not None:
+            of_class = jnp.where(component % each == 0, jnp.inf, of_class)
+            own, free = weight * (labels == owner), weight * (labels < 0)
+            told = jnp.any(own > 0)
+            away = jnp.where(told, of_class, nearest)
+            candidates = jnp.where(told, own, jnp.where(jnp.any(free > 0), free, weight))
+        chances = candidates * jnp.where(jnp.isfinite(away), away, 1)
+        chances = jnp.where(jnp.any(chances > 0), chances, candidates)  # all candidates are means already
+        mean = rows[jax.random.choice(key, len(rows), p=chances)]
+        distance = jnp.sum((rows - mean[None]) ** 2, axis=1)
+        nearest = jnp.where(component < count, jnp.minimum(nearest, distance), nearest)
+        return (nearest, jnp.minimum(of_class, distance)), mean
+
+    unknown_yet = jnp.full(len(rows), jnp.inf, rows.dtype)
+    places = jnp.arange(most), owner, jax.random.split(key, most)
+    (nearest, _), means = jax.lax.scan(draw, (unknown_yet, unknown_yet), places)
+    # As round and wide as the points around the means; points that are all means would leave nothing to begin with.
+    width = jnp.sqrt(jnp.maximum(jnp.vdot(weight, nearest) / (features * jnp.sum(weight)), LEAST_VARIANCE))
+    shapes = {"full": (most, features, features), "tied": (features,) * 2, "diagonal": (most, features)}
+    round_one = jnp.eye(features, dtype=rows.dtype) if covariance in ("full", "tied") else jnp.ones((), rows.dtype)
+    factor = jnp.broadcast_to(width * round_one, shapes.get(covariance, (most,)))
+    log_weights = jnp.where(jnp.arange(most) < count, -jnp.log(jnp.asarray(count, rows.dtype)), -jnp.inf)
+    return Mixture(log_weights, means, factor, covariance)
+
+
+def owners(count: int, classes: int) -> Array:
+    """Return the class of each component, [K]; raise where classes do not have as many each."""
+    if classes < 1 or count % classes:
+        raise UserError(f"{count} components for {classes} classes: give each class as many")
+    return jnp.arange(count) // (count // classes)
+
+
+def together(lanes: int, lane_bytes: int) -> int:
+    """Return how many starts climb at once: what fits the cache, and divides them all.
+
+    Small ones together, since an operation costs more than its numbers do; large ones in turn, since each uses all
+    cores and stops by itself.
+    """
+    return max(
+        size for size in range(1, lanes + 1) if lanes % size == 0 and (size == 1 or size * lane_bytes <= BLOCK_BYTES)
+    )
+
+
+def standardised(points: Array, weight: Array, covariance: str) -> tuple[Array, Units]:
+    """Return rows of mean 0 and variance 1, [N, D], and the units; a column that does not vary keeps its own."""
+    share = weight / jnp.maximum(jnp.sum(weight), jnp.finfo(weight.dtype).tiny)
+    rough = share @ points
+    centre = rough + share @ (points - rough[None])  # the first mean is rounded to an offset's digits
+    variance = share @ (points - centre[None]) ** 2
+    if covariance == "spherical":
+        variance = jnp.full_like(variance, jnp.mean(variance))
+    rounding = 4 * jnp.finfo(points.dtype).eps * jnp.max(jnp.abs(points), axis=0)
+    units = Units(centre, jnp.where(jnp.sqrt(variance) > rounding, jnp.sqrt(variance), 1))
+    return (points - centre[None]) / units.scale[None], units
+
+
+def in_units(params: Mixture, units: Units) -> Mixture:
+    """Return params of points as those of their rows in units."""
+    means = (params.means - units.centre[None]) / units.scale[None]
+    return replace(params, means=means, cholesky=params.cholesky / _rows_of_factor(params, units.scale))
+
+
+def in_points(params: Mixture, units: Units) -> Mixture:
+    """Return params of rows in units as those of the points."""
+    means = params.means * units.scale[None] + units.centre[None]
+    return replace(params, means=means, cholesky=params.cholesky * _rows_of_factor(params, units.scale))
+
+
+def fit_in_points(fit: Fit, units: Units) -> Fit:
+    """Return a fit of rows in units as that of the points; densities shrink as units grow."""
+    shift = jnp.sum(jnp.log(units.scale))
+    return fit._replace(
+        params=in_points(fit.params, units), log_likelihood=fit.log_likelihood - shift, history=fit.history - shift
+    )
+
+
+def _rows_of_factor(params: Mixture, scale: Array) -> Array:
+    """Return the scale [D] as it multiplies the rows of the Cholesky factors."""
+    return {
+        "full": scale[None, :, None], "tied": scale[:, None], "diagonal": scale[None], "spherical": scale[:1],
+    }[params.covariance]  # fmt: skip
