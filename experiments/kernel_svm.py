@@ -38,7 +38,7 @@ for name in ("dataset", "target", "task", "folds", "rounds", "split_seed", "work
 KERNELS = flags.DEFINE_list("kernels", list(kernels.KERNELS), "Kernels by name, separated by commas.")
 C = flags.DEFINE_string(
     "c",
-    "0.1:1000:5",
+    "0.01:100:5",
     "Costs of a point within the margin: LOW:HIGH:COUNT, evenly spaced on a log scale, or numbers separated by commas.",
 )
 GAMMA = flags.DEFINE_string(
@@ -126,7 +126,7 @@ def run(
     split_seed: int = 0,
     rows: int = 2000,
     names: Sequence[str] = tuple(kernels.KERNELS),
-    c: Sequence[float] = (0.1, 1.0, 10.0, 100.0, 1000.0),
+    c: Sequence[float] = (0.01, 0.1, 1.0, 10.0, 100.0),
     gamma: Sequence[float] = (0.1, 0.3, 1.0, 3.0, 10.0),
     degree: int = 3,
     coef0: float = 1.0,
@@ -158,7 +158,7 @@ def run(
     seconds = {"start and imports": process_seconds()}
     began = time.perf_counter()
     check_names(names)
-    c, gamma = (checked(values, flag) for values, flag in ((c, "c"), (gamma, "gamma")))
+    costs, multiples = checked(c, "c"), checked(gamma, "gamma")
     machines = Machines(degree, coef0, scheme)
     data = load(dataset, data_dir, target, task, split_seed)
     ids = drawn(data, rows, split_seed)
@@ -169,7 +169,7 @@ def run(
         environment = workdir.write_environment(data.sha256, jax.device_count())
         with Lines(workdir.path / "metrics.jsonl") as lines, console.Progress() as progress:
             told = observer(data, lines, progress, seconds)
-            entries = race(data, ids, dealt, names, c, unit * gamma, machines, told)
+            entries = race(data, ids, dealt, names, costs, unit * multiples, machines, told)
         summary = finite(summarise(data, ids, entries, machines, unit, folds, rounds, split_seed))
         shown = arrays(data, ids, entries, summary["winner"])
         write_report(workdir, summary, shown, environment, seconds)
@@ -200,7 +200,7 @@ def checked(values: Sequence[float], flag: str) -> np.ndarray:
     """
     given = f"--{flag}={','.join(f'{value:g}' for value in values)}"
     if not values or not all(0 < value < float("inf") for value in values):
-        raise UserError(f"{given}: give positive numbers, such as 0.1:1000:5")
+        raise UserError(f"{given}: give positive numbers, such as 0.01:100:5")
     if len(set(values)) != len(values):
         raise UserError(f"{given}: give each once")
     return np.sort(np.asarray(values, np.float64))
@@ -282,7 +282,7 @@ def race(
             tolerance=FINE,
             steps=STEPS,
         )
-        predicted = np.asarray(svm.apply(params, inputs[data.split.test])).argmax(axis=1)
+        predicted = np.asarray(svm.apply(params, jnp.asarray(inputs[data.split.test]))).argmax(axis=1)
         entries.append(Entry(kernel, c, own, held_out, chosen, params, predicted))
         observe(kernel, entries[-1])
     return entries
@@ -297,7 +297,10 @@ def cross_validated(
     dealt: validation.Folds,
     classes: int,
 ) -> np.ndarray:
-    """Return the accuracy on held-out rows of every gamma, C and fold, [G, C, K]: all solved in one program."""
+    """Return the accuracy on held-out rows of every gamma, C and fold, [G, C, K].
+
+    One program: all C and folds of a gamma share its kernel matrix, and each C begins where the one before ended.
+    """
     targets = np.asarray(examples["targets"])
     held_out = np.zeros((len(dealt.held_out.ids), len(targets)), bool)  # [K, N]
     for fold, (ids, weight) in enumerate(zip(*dealt.held_out, strict=True)):
@@ -460,7 +463,7 @@ def plane_of(points: np.ndarray, labels: np.ndarray) -> margins.Plane:
 def machine(params: svm.SVM, plane: margins.Plane) -> margins.Machine:
     """Return what a machine says over a plane's grid."""
     grid = np.stack(np.meshgrid(plane.x, plane.y), axis=-1).astype(np.float32)  # [Y, X, 2]
-    asked = grid.reshape(-1, 2)
+    asked = jnp.asarray(grid.reshape(-1, 2))
     decided = np.asarray(svm.apply(params, asked)).argmax(axis=1)
     leads = leads_of(np.asarray(svm.decision(params, asked)), svm.pairs(params.classes, params.scheme), params.classes)
     shape = grid.shape[:2]

@@ -106,7 +106,7 @@ def _cells(axes: Axes, grid: Grid, shade: Normalize) -> None:
     for (row, column), value in np.ndenumerate(grid.accuracy):
         colour = "white" if shade(value) > DARK else INK
         weight = "bold" if (row, column) == grid.chosen else "normal"
-        how = {"size": TICK, "ha": "center", "va": "center_baseline", "color": colour, "weight": weight}
+        how: dict[str, Any] = {"size": TICK, "ha": "center", "va": "center_baseline", "color": colour, "weight": weight}
         axes.text(column + 0.5, row + 0.5, f"{100 * value:.1f}", **how)
     row, column = grid.chosen
     axes.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor="black", linewidth=2, clip_on=False, zorder=5))
