@@ -93,7 +93,7 @@ def _solved(summary: Summary) -> str:
     gap = max(entry["gap"] for entry in summary["kernels"])
     short, problems = (sum(entry[name] for entry in summary["kernels"]) for name in ("short", "problems"))
     said = f"The largest duality gap of the machines is {_gap(gap)} of the objective"
-    return f"{said}; {short} of {problems} ran out of steps." if short else f"{said}."
+    return f"{said}; {short} of {problems} stopped at {summary['most_steps']:,} steps." if short else f"{said}."
 
 
 def edges(summary: Summary) -> list[str]:
