@@ -52,7 +52,7 @@ def fit(
     restarts: int = 10,
     steps: int = 300,
     tolerance: Array | float = 1e-4,
-    weight: Array | None = None,
+    weight: Array | np.ndarray | None = None,
     start: Array | None = None,
     most: int | None = None,
     mesh: Mesh | None = None,
@@ -96,7 +96,7 @@ def sweep(
     restarts: int = 10,
     steps: int = 300,
     tolerance: Array | float = 1e-4,
-    weight: Array | None = None,
+    weight: Array | np.ndarray | None = None,
     most: int | None = None,
     mesh: Mesh | None = None,
 ) -> KMeans:
@@ -136,7 +136,7 @@ def assign(params: KMeans, points: Array) -> tuple[Array, Array]:
     return labels[0], squared[0]
 
 
-def step(points: Array, centres: Array, weight: Array | None = None) -> tuple[Array, Array, Array]:
+def step(points: Array, centres: Array, weight: Array | np.ndarray | None = None) -> tuple[Array, Array, Array]:
     """Return Lloyd's next centres [K, D], and labels [N] and inertia [] of the centres that were given.
 
     Raises:
@@ -149,7 +149,7 @@ def step(points: Array, centres: Array, weight: Array | None = None) -> tuple[Ar
     return _step(points, centres, _weight(weight, points))
 
 
-def plus_plus(key: Key, points: Array, count: int, weight: Array | None = None) -> Array:
+def plus_plus(key: Key, points: Array, count: int, weight: Array | np.ndarray | None = None) -> Array:
     r"""Return start centres [K, D]: points, each drawn in proportion to the squared distance to its nearest centre.
 
     Greedy: of $2 + \lfloor \ln K \rfloor$ draws the one is kept that leaves the least inertia.
@@ -183,7 +183,7 @@ def _finite(points: Array) -> Array:
     return jnp.all(jnp.isfinite(points))
 
 
-def _weight(weight: Array | None, points: Array) -> Array:
+def _weight(weight: Array | np.ndarray | None, points: Array) -> Array:
     if weight is None:
         return jnp.ones(len(points), points.dtype)
     if jnp.shape(weight) != (len(points),):
@@ -211,7 +211,7 @@ def _run(
     restarts: int,
     steps: int,
     tolerance: Array | float,
-    weight: Array | None,
+    weight: Array | np.ndarray | None,
     start: Array | None,
     most: int | None,
     mesh: Mesh | None,
