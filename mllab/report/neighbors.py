@@ -143,7 +143,7 @@ def accuracy_figure(summary: Summary) -> matplotlib.figure.Figure:
     layout.furnish(axes)
     layout.scale_x(axes, *span(ks, margin=0.02))
     layout.scale_y(axes, *span(np.concatenate([*bounds.values()]), margin=0.06))
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
     draw_series(axes, line, markers=False)
     layout.write_note(figure, foot)
     name = pictures.legible(summary["dataset"]["name"])
