@@ -2,10 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from mllab.errors import UserError
 from mllab.models import calibration, kernels, linear, neighbors, softmax
+from mllab.models import kmeans as clusters
+from mllab.models import mixture as mixtures
 from mllab.models import svm as machines
 from mllab.rows import gather
 from mllab.types import Array, Examples, Hyper, Inputs, Key, Outputs, Params, Rows
@@ -131,3 +134,63 @@ def svm(
         return jax.vmap(jax.vmap(fold), (0, None, None))(scores, weight, jnp.asarray(held_out.ids))
 
     return Learner(fit, predict, grid)
+
+
+def kmeans(most: int, restarts: int = 10) -> Learner:
+    """Return k-means, of hyper `k` in 1 to `most`; it predicts minus the squared distance to the nearest centre.
+
+    Its `grid` fits every k of a fold from the same starts, with shared products.
+    """
+    if most < 1 or restarts < 1:
+        raise UserError(f"most = {most}, restarts = {restarts}: both must be 1 or more")
+
+    def inputs_of(examples: Examples, ids: Array | np.ndarray) -> Array:
+        return gather(examples["inputs"], ids).reshape(len(ids), -1)
+
+    def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> clusters.KMeans:
+        points = inputs_of(examples, rows.ids)
+        return clusters.fit(key, points, hyper["k"], restarts=restarts, weight=rows.weight, most=most)
+
+    def predict(params: clusters.KMeans, inputs: Inputs) -> Outputs:
+        return -clusters.assign(params, inputs.reshape(len(inputs), -1))[1]
+
+    def grid(hyper: Hyper, key: Key, examples: Examples, train: Rows, held_out: Rows) -> Outputs:
+        def fold(each: tuple[Rows, Array]) -> Outputs:
+            rows, queries = each
+            points = inputs_of(examples, rows.ids)
+            swept = clusters.sweep(key, points, hyper["k"], restarts=restarts, weight=rows.weight, most=most)
+            return predict(swept, inputs_of(examples, queries))
+
+        # Fold after fold, as for neighbours.
+        outputs = jax.lax.map(fold, (jax.tree.map(jnp.asarray, train), jnp.asarray(held_out.ids)))
+        return jnp.moveaxis(outputs, 0, 1)
+
+    return Learner(fit, predict, grid)
+
+
+def mixture(classes: int, covariance: str = "full", components: int = 1, restarts: int = 10) -> Learner:
+    """Return the classifier by Gaussian mixtures, so many components a class; it reads hyper `floor`.
+
+    Targets of -1 are rows without a label, from which it learns too. See `mixture.fit`.
+    """
+    if classes < 1 or components < 1:
+        raise UserError(f"classes = {classes}, components = {components}: both must be 1 or more")
+
+    def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> mixtures.Mixture:
+        chosen = gather(examples, rows.ids)
+        return mixtures.fit(
+            key,
+            chosen["inputs"].reshape(len(rows.ids), -1),
+            classes * components,
+            covariance=covariance,
+            labels=chosen["targets"],
+            classes=classes,
+            weight=rows.weight,
+            restarts=restarts,
+            floor=hyper["floor"],
+        ).params
+
+    def predict(params: mixtures.Mixture, inputs: Inputs) -> Outputs:
+        return mixtures.apply(params, inputs.reshape(len(inputs), -1), classes)
+
+    return Learner(fit, predict)
