@@ -93,7 +93,7 @@ def page_of(summary, folder, **arrays):
             ["<b>own", "<width>", "rows were used", "Class by class", "stopped at"],
         ),
         ({"by": (0.5, -1.0, 2.0)}, ["not clearly ahead of polynomial"], ["it is ahead of"]),
-        ({"available": 60000}, ["480 of 60,000 rows were used, drawn by class"], []),
+        ({"available": 60000}, ["480 of 60,000 rows were used, drawn by class", "Fitted to 480 of 60,000"], []),
         ({"by": None}, ["over 5 folds). The largest duality gap"], ["ahead"]),
         ({"rounds": 3}, ["5 folds × 3 rounds"], []),
         ({"short": 1}, ["3 of 3 stopped at 100,000 steps"], []),

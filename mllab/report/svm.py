@@ -85,7 +85,13 @@ def answer(summary: Summary) -> str:
         said += (
             f" On the same folds it is {clearly} of {NAMES[ahead['of']]}, the next: {number(*ahead['by'][:3])} points."
         )
-    return f"{said} {_solved(summary)}"
+    rows = data["rows"]
+    used = (
+        f" Fitted to {rows['choosing']:,} of {rows['available']:,} rows."
+        if rows["choosing"] < rows["available"]
+        else ""
+    )
+    return f"{said}{used} {_solved(summary)}"
 
 
 def _solved(summary: Summary) -> str:
@@ -317,7 +323,7 @@ def _how(summary: Summary, environment: Mapping[str, Any]) -> dict[str, str | li
         "gamma": f"{len(gamma)} values from {_short(gamma[0])} to {_short(gamma[-1])}: {_short(gamma[0] / scale)} to "
         f"{_short(gamma[-1] / scale)} times {_short(scale)}, which is 1 / (columns × variance of the inputs)",
         "classes": SCHEMES[summary["scheme"]] if len(data["classes"]) > 2 else "two, one machine",
-        "folds": f"{_folds(summary)}, stratified, dealt with seeds from {summary['split_seed']}",
+        "folds": f"{_folds(summary)}, stratified, dealt with seed {summary['split_seed']}",
         "solver": "of the dual, two coefficients a step, until the conditions of its optimum hold to within "
         f"{plain(tolerance['choosing'])} of f while settings are tried and {plain(tolerance['reported'])} for the "
         f"machines reported, or for {summary['most_steps']:,} steps",
