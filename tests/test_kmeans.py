@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
+from experiments.bench import kmeans as bench
+from experiments.bench import kmeans_peers
+from experiments.bench.timing import Sample
 from mllab import devices, learners, validation
 from mllab.errors import UserError
 from mllab.models import kmeans, lloyd
@@ -292,6 +295,25 @@ def test_a_grid_is_every_k_on_every_fold_by_itself():
             np.testing.assert_allclose(shared[place, fold], want, rtol=0.02)
 
 
+def test_the_peer_of_the_benchmark_finds_the_same(digits):
+    starts = np.stack([digits[:6], digits[6:12], digits[100:106]])
+    peer = kmeans_peers.fit(digits, starts, steps=300, tolerance=1e-4)
+    np.testing.assert_allclose(kmeans.fit(KEY, digits, 6, start=starts).inertia, peer.inertia_, rtol=bench.CLOSE)
+
+
+def test_the_benchmark_judges_by_medians_and_by_inertia():
+    case = next(iter(bench.CASES))
+
+    def samples(inertia, *seconds):
+        return [Sample(0, {"seconds": each, "inertia": inertia, "steps": 20}) for each in seconds]
+
+    for inertia, met in ((100.01, "yes"), (101, "no")):
+        measured = {"mllab": samples(inertia, 1, 9, 1), "sklearn": samples(100, 1.2, 1.2, 0)}
+        columns, rows = bench.times(case, measured)
+        judged = [dict(zip(columns, row, strict=True)) for row in rows]
+        assert [(row["× mllab"], row["met"]) for row in judged] == [(None, None), ("1.20", met)]
+
+
 X = np.arange(12.0).reshape(6, 2)
 HOLE = np.where(np.arange(12).reshape(6, 2) == 7, np.nan, X)
 MISTAKES = {
@@ -310,6 +332,7 @@ MISTAKES = {
     "weights": (lambda: kmeans.fit(KEY, X, 2, weight=np.ones(5)), r"weight has shape \(5,\)"),
     "negative weight": (lambda: kmeans.step(X, X[:2], np.arange(6) - 1.0), "weight of row 0 is -1.0"),
     "start": (lambda: kmeans.fit(KEY, X, 2, start=X[:2, :1]), r"start has shape \[2, 1\]: give \[2, 2\]"),
+    "a start that is none": (lambda: kmeans.fit(KEY, X, 6, start=HOLE), "start holds NaN"),
     "too small a start": (lambda: kmeans.fit(KEY, X, 3, start=X[:2]), "k = 3 is more than most = 2"),
     "centres": (lambda: kmeans.step(X, X[0]), r"centres have shape \[2\]: give \[K, 2\]"),
     "restarts": (lambda: kmeans.fit(KEY, X, 2, restarts=0), "restarts = 0"),

@@ -83,6 +83,8 @@ def fit(
         most = most or (start.shape[-2] if _known(count) and start.ndim > 1 else most)
         if start.ndim not in (2, 3) or start.shape[-2:] != (most, jnp.shape(points)[-1]):
             raise UserError(f"start has shape {list(start.shape)}: give [{most}, {jnp.shape(points)[-1]}] or [S, ...]")
+        if _known(start) and not _finite(start):
+            raise UserError("start holds NaN or an infinity: give finite centres")
         start = start[None] if start.ndim == 2 else start
     swept = _run(key, points, jnp.asarray(count)[None], restarts, steps, tolerance, weight, start, most, mesh)
     return jax.tree.map(lambda array: array[0], swept)
