@@ -77,21 +77,12 @@ def solve(
     kernel = jnp.asarray(kernel, jnp.result_type(kernel, float))
     signs, weight = jnp.asarray(signs, kernel.dtype), jnp.asarray(weight, kernel.dtype)
     coefficients = jnp.zeros_like(signs) if alpha is None else jnp.asarray(alpha, kernel.dtype) * signs
-    return _solve(kernel, signs, jnp.asarray(c, kernel.dtype), weight, tolerance, steps, coefficients)
+
+    upper = jnp.asarray(c, kernel.dtype) * weight
+    return ascend(kernel, signs, upper, tolerance, steps, coefficients)
 
 
 @jax.jit
-def _solve(
-    kernel: Array, signs: Array, c: Array, weight: Array, tolerance: Array, steps: Array, coefficients: Array
-) -> Dual:
-    residual = _residual(kernel, signs, coefficients)
-    return ascend(kernel, signs, c * weight, tolerance, steps, coefficients, residual)[0]
-
-
-def _residual(kernel: Array, signs: Array, coefficients: Array) -> Array:
-    return signs - jnp.matmul(kernel, coefficients, precision="highest")
-
-
 def ascend(
     kernel: Array,
     signs: Array,
@@ -99,9 +90,8 @@ def ascend(
     tolerance: Array | float,
     steps: Array | int,
     coefficients: Array,
-    residual: Array,
-) -> tuple[Dual, Array]:
-    """Return the solution from this start, and its residual; `upper` [N] bounds alpha."""
+) -> Dual:
+    """Return the solution for bounds `upper` [N] of alpha, from these coefficients [N]; the rest as for `solve`."""
     low, high = jnp.minimum(0, upper * signs), jnp.maximum(0, upper * signs)
     diagonal = jnp.diagonal(kernel)
     flat = jnp.finfo(kernel.dtype).eps * jnp.max(diagonal) + jnp.finfo(kernel.dtype).tiny  # rounding, not curvature
@@ -125,14 +115,17 @@ def ascend(
         r = r - size * (row - kernel[j])
         return _State(beta, r, *extremes(beta, r), step + 1)
 
-    def climb(coefficients: Array, residual: Array, step: Array) -> _State:
-        start = _State(coefficients, residual, *extremes(coefficients, residual), step)
-        return jax.lax.while_loop(lambda s: (s.violation > tolerance) & (s.step < steps), move, start)
+    def climb(state: _State, _: None) -> tuple[_State, None]:
+        beta = state.coefficients
+        residual = signs - jnp.matmul(kernel, beta, precision="highest")
+        start = _State(beta, residual, *extremes(beta, residual), state.step)
+        return jax.lax.while_loop(lambda s: (s.violation > tolerance) & (s.step < steps), move, start), None
 
-    end = climb(coefficients, residual, jnp.zeros((), jnp.int32))
+    zero = jnp.zeros((), jnp.int32)
+    start = _State(coefficients, jnp.zeros_like(signs), zero, jnp.zeros((), kernel.dtype), zero)
     # The residual is a sum of as many terms as steps, each rounded: made anew once, it is exact enough to finish with.
-    end = climb(end.coefficients, _residual(kernel, signs, end.coefficients), end.step)
-    return _dual(signs, upper, low, high, end), end.residual
+    end, _ = jax.lax.scan(climb, start, None, 2)
+    return _dual(signs, upper, low, high, end)
 
 
 def _first_greatest(values: Array) -> Array:
@@ -163,8 +156,8 @@ def _dual(signs: Array, upper: Array, low: Array, high: Array, end: _State) -> D
 def path(kernel: Array, signs: Array, c: Array, weight: Array, tolerance: Array | float, steps: Array | int) -> Dual:
     """Return the solutions for c [A], ascending, with a leading A; each begins where the one before ended."""
 
-    def following(start: tuple[Array, Array], c: Array) -> tuple[tuple[Array, Array], Dual]:
-        dual, residual = ascend(kernel, signs, c * weight, tolerance, steps, *start)
-        return (dual.alpha * signs, residual), dual
+    def following(start: Array, c: Array) -> tuple[Array, Dual]:
+        dual = ascend(kernel, signs, c * weight, tolerance, steps, start)
+        return dual.alpha * signs, dual
 
-    return jax.lax.scan(following, (jnp.zeros_like(signs), signs), c)[1]
+    return jax.lax.scan(following, jnp.zeros_like(signs), c)[1]

@@ -175,7 +175,7 @@ def _signs(targets: Array, classes: int, scheme: str) -> Array:
 class _Problem(NamedTuple):
     """The rows of a problem of two classes, brought together."""
 
-    ids: Array  # [n] into all rows; padding repeats some
+    ids: Array  # [n] into all rows; its own first
     signs: Array  # [n] +1 or -1
     present: Array  # [n] whether a row is part of it
 
@@ -215,9 +215,8 @@ def _fit(
     def one(problem: _Problem) -> tuple[Array, Array, Array, Array]:
         ids, signs, present = problem
         own = matrix if pair_rows is None else matrix[ids[:, None], ids[None]]
-        dual = ascend(
-            own, signs, jnp.where(present, c * weight[ids], 0), tolerance, steps, jnp.zeros_like(signs), signs
-        )[0]
+        upper = jnp.where(present, c * weight[ids], 0)
+        dual = ascend(own, signs, upper, tolerance, steps, jnp.zeros_like(signs))
         coefficients = jnp.zeros(count, inputs.dtype).at[ids].add(dual.alpha * signs)
         return coefficients, dual.bias, dual.gap, dual.steps
 
@@ -329,6 +328,7 @@ def grid(
         UserError: see `fit`.
     """
     pairs(classes, scheme)
+    c, gamma = jnp.asarray(c), jnp.asarray(gamma)
     inputs, targets, _ = _checked(inputs, targets, classes, kernel, c, gamma)
     if jnp.ndim(train_weight) != 2 or jnp.shape(train_weight)[1] != len(inputs):
         raise UserError(f"train_weight has shape {jnp.shape(train_weight)}: pass [folds, {len(inputs)}]")
