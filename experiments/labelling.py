@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from mllab import devices
+from mllab import devices, sweep
 from mllab.models import mixture
 from mllab.types import Array, Key
 
 ALONE, BOTH, EVERY = "alone", "both", "every"  # what is learned from: labelled rows, all rows, all rows labelled
-STEPS, TOLERANCE = 200, 1e-4  # of EM
+STEPS, TOLERANCE = 200, 1e-3  # of EM; see `mixture.fit`
 
 
 class Setting(NamedTuple):
@@ -100,10 +100,10 @@ def learned(lanes: Lanes, points: Array, setting: Setting, classes: int, restart
         restarts: starts of each fit.
         mesh: the devices.
     """
-    count = len(lanes.labels)
-    components = classes * setting.components
-    group = devices.lanes_in_cache(mesh, restarts * components * points.size * points.dtype.itemsize) or count
-    even = np.minimum(np.arange(-(-count // mesh.size) * mesh.size), count - 1)  # padding repeats the last
+    count, components = len(lanes.labels), classes * setting.components
+    lane_bytes = restarts * components * points.size * points.dtype.itemsize
+    most = devices.lanes_in_cache(mesh, lane_bytes) or count
+    total, size, _ = sweep.arrange(np.arange(count), mesh.size, most)  # groups of one size are compiled once
 
     def one(lane: Lanes, points: Array) -> mixture.Fit:
         return mixture.fit(
@@ -120,11 +120,14 @@ def learned(lanes: Lanes, points: Array, setting: Setting, classes: int, restart
         )
 
     def local(lanes: Lanes, points: Array) -> mixture.Fit:
-        return jax.lax.map(lambda lane: one(lane, points), lanes, batch_size=min(group, len(lanes.labels)))
+        groups = jax.tree.map(lambda a: a.reshape(-1, size, *a.shape[1:]), lanes)
+        fits = jax.lax.map(lambda group: jax.vmap(one, (0, None))(group, points), groups)
+        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), fits)
 
     over, whole = PartitionSpec("lanes"), PartitionSpec()
     spread = jax.shard_map(local, mesh=mesh, in_specs=(over, whole), out_specs=over, check_vma=False)
-    fits = jax.jit(spread)(jax.tree.map(lambda a: a[even], lanes), points)
+    padded = jax.tree.map(lambda a: a[np.minimum(np.arange(total), count - 1)], lanes)  # which repeats the last
+    fits = jax.jit(spread)(padded, points)
     return jax.tree.map(lambda a: a[:count], fits)
 
 
