@@ -114,6 +114,11 @@ def test_nothing_is_learned_from_rows_held_out():
     np.testing.assert_array_equal(first.inputs[train], again.inputs[train])
 
 
+def test_every_text_may_be_for_training():
+    texts = ["red blue"] * 6 + ["green pink"] * 6
+    assert text.encode(texts, np.arange(12), dimensions=9).inputs.shape == (12, 4)  # no more directions than terms
+
+
 def test_texts_without_words_in_common_are_refused():
     with pytest.raises(UserError, match="no word stands in 5 of the 3 training texts"):
         text.encode(["one two", "three", "four"], np.arange(3))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_matrix, vstack
+from scipy.sparse import csr_matrix
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
@@ -54,18 +54,16 @@ def encode(texts: Sequence[str], train: np.ndarray, dimensions: int = 100) -> En
     """
     weigh = TfidfVectorizer(min_df=FEWEST, max_df=MOST, stop_words="english", dtype=np.float32)
     try:
-        learned = weigh.fit_transform([texts[row] for row in train])
+        weigh.fit([texts[row] for row in train])
     except ValueError:
         raise UserError(
             f"no word stands in {FEWEST} of the {len(train):,} training texts and in half of them at most: "
             "give more texts"
         ) from None
-    others = np.setdiff1d(np.arange(len(texts)), train)
-    tfidf = vstack([learned, weigh.transform([texts[row] for row in others])], format="csr")
-    tfidf = tfidf[np.argsort(np.concatenate([train, others]))]  # in the order of the texts again
+    tfidf = weigh.transform(texts)
     kept = min(dimensions, len(train), len(weigh.vocabulary_))
     # Its start is random, and always the same: the same texts give the same inputs.
-    directions = TruncatedSVD(kept, random_state=0).fit(learned)
+    directions = TruncatedSVD(kept, random_state=0).fit(tfidf[train])
     inputs = normalize(directions.transform(tfidf)).astype(np.float32)
     return Encoded(inputs, tfidf, tuple(weigh.get_feature_names_out().tolist()))
 
