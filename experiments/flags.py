@@ -14,8 +14,8 @@ DATASET = flags.DEFINE_string(
     "dataset",
     None,
     "What to learn: digits, mnist, fashion_mnist, california_housing, newsgroups20, line, points in the plane "
-    "(circles, moons, xor, blobs, stretched), or the path of your own .csv or .parquet table (with --target), folder of images (one subfolder a class), .npz file of images and "
-    "labels, or folder of IDX files.",
+    "(circles, moons, xor, blobs, stretched), or the path of your own .csv or .parquet table (with --target), "
+    "folder of images (one subfolder a class), .npz file of images and labels, or folder of IDX files.",
 )
 TARGET = flags.DEFINE_string("target", None, "Column of your own table that is to be predicted.")
 TASK = flags.DEFINE_enum(
