@@ -11,6 +11,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import SVC
 
+from experiments.bench import svm as bench
+from experiments.bench import svm_once, svm_peers
+from experiments.bench.timing import Sample
 from mllab import devices, learners, metrics, validation
 from mllab.errors import UserError
 from mllab.models import calibration, kernels, smo, svm
@@ -349,3 +352,44 @@ def test_a_kernel_without_gamma_does_not_ask_for_one():
     assert np.isfinite(svm.apply(params, X)).all()
     rows = Rows(np.arange(6), np.ones(6))
     assert learners.svm(2, "linear").fit({"c": 1.0}, KEY, {"inputs": X, "targets": Y}, rows).hyper == {}
+
+
+@pytest.mark.parametrize("folds", [0, 2])
+def test_the_benchmark_compares_what_both_found(digits, folds, tmp_path):
+    inputs, labels = digits[0][:120], digits[1][:120] % 2
+    held_out = np.arange(120)[None] % 2 == np.arange(folds)[:, None]
+    grid = (
+        {"c": np.array([0.01, 1.0]), "gamma": np.array([1e-4, 1e-3])}
+        if folds
+        else {"c": np.ones(1), "gamma": np.full(1, 1e-3)}
+    )
+    data = {"inputs": inputs, "labels": labels, "held_out": held_out, **grid}
+    paths = [tmp_path / f"{name}.npz" for name in ("data", "ours", "theirs")]
+    found = (
+        data,
+        svm_once.solved(jax.tree.map(jnp.asarray, data)),
+        (svm_peers.grid if folds else svm_peers.fit)(data)[1],
+    )
+    for path, arrays in zip(paths, found, strict=True):
+        np.savez(path, **arrays)
+    objective_off, accuracy_off = bench.differences(*paths)
+    if folds:
+        assert objective_off is None
+        assert accuracy_off <= 1 / 60
+        assert np.ptp(found[2]["accuracy"]) > 0.05
+    else:
+        assert (objective_off < bench.EXACT, accuracy_off) == (True, None)
+        np.savez(paths[1], coefficients=0.9 * np.asarray(found[1]["coefficients"]))
+        assert bench.differences(*paths)[0] > 10 * bench.EXACT
+
+
+def test_the_benchmark_judges_speed_and_agreement():
+    samples = {"once": [Sample(0, {"seconds": 2.0})], "peers": [Sample(0, {"seconds": 11.0})]}
+    for name, off, met in [
+        ("10,000 images, C = 1", (1e-6, None), "yes"),
+        ("10,000 images, C = 1", (1e-4, None), "no"),
+        ("5,000 images, grid", (None, 0.0), "no"),
+        ("digits, grid", (None, 0.001), "yes"),
+        ("digits, grid", (None, 0.01), "no"),
+    ]:
+        assert bench.judged(name, samples, *off)[-1] == met
