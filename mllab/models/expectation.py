@@ -69,14 +69,15 @@ def climb(
         return (state.step < steps) & (state.gain >= tolerance)
 
     def forward(state: State) -> State:
-        params = _maximised(state.params, state.moments, floor)
+        # The first turn takes the E step alone, so that the program holds one of each; what it writes is written over.
+        moved = _maximised(state.params, state.moments, floor)
+        params = jax.tree.map(lambda new, old: jnp.where(state.step < 0, old, new), moved, state.params)
         moments = _expected(params, data, floor, classes)
-        history = state.history.at[state.step].set(moments.log_likelihood)
-        return State(params, moments, history, state.step + 1, moments.log_likelihood - state.moments.log_likelihood)
+        gain = jnp.where(state.step < 0, jnp.inf, moments.log_likelihood - state.moments.log_likelihood)
+        return State(params, moments, state.history.at[state.step].set(moments.log_likelihood), state.step + 1, gain)
 
-    moments = _expected(start, data, floor, classes)
-    dtype = moments.log_likelihood.dtype
-    state = State(start, moments, jnp.zeros(steps, dtype), jnp.zeros((), jnp.int32), jnp.array(jnp.inf, dtype))
+    infinite = jnp.array(jnp.inf, start.means.dtype)
+    state = State(start, _no_moments(start), jnp.zeros(steps, infinite.dtype), jnp.array(-1, jnp.int32), infinite)
     end = jax.lax.while_loop(going, forward, state)
     likelihood = end.moments.log_likelihood
     history = jnp.where(jnp.arange(steps) < end.step, end.history, likelihood)
@@ -108,13 +109,12 @@ def _expected(params: Mixture, data: Blocks, floor: Array | float, classes: int 
         found = Moments(jnp.sum(share, 1), jnp.sum(part, 2), second, jnp.vdot(block.weight, likelihood))
         return jax.tree.map(jnp.add, total, found), None
 
-    zeros = Moments(
-        jnp.zeros_like(params.log_weights),
-        jnp.zeros_like(params.means),
-        jnp.zeros_like(params.cholesky),
-        jnp.zeros((), params.means.dtype),
-    )
-    return jax.lax.scan(add, zeros, data)[0]
+    return jax.lax.scan(add, _no_moments(params), data)[0]
+
+
+def _no_moments(params: Mixture) -> Moments:
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    return Moments(zeros.log_weights, zeros.means, zeros.cholesky, jnp.zeros((), zeros.means.dtype))
 
 
 def _maximised(params: Mixture, moments: Moments, floor: Array | float) -> Mixture:

@@ -160,9 +160,7 @@ def init(
     labelled points draws its means from these alone, far from each other; one that has none draws from the unlabelled.
     """
     points, labels, weight = _checked(points, labels, weight, [count], covariance, classes, 1, 1, 1)
-    rows, units = expectation.standardised(points, weight, covariance)
-    start = expectation.drawn_start(key, rows, labels, weight, count, covariance, count, classes)
-    return expectation.in_points(start, units)
+    return _init(key, points, labels, weight, covariance, count, classes)
 
 
 def log_density(params: Mixture, points: Array) -> Array:
@@ -179,15 +177,13 @@ def responsibilities(params: Mixture, points: Array) -> Array:
 
 def score(params: Mixture, points: Array, weight: Array | None = None) -> Array:
     """Return the mean log-likelihood [] of points [N, D], by their weights [N]."""
-    each = logsumexp(log_density(params, points) + params.log_weights[None], axis=1)
-    return jnp.average(each, weights=weight)
+    return _score(params, log_density(params, points), weight)
 
 
 def apply(params: Mixture, points: Array, classes: int) -> Array:
     """Return log-probabilities [N, C] of the classes, by the components that each owns; see `owners`."""
     owners(params, classes)  # refuses what does not fit
-    joint = log_density(params, points) + params.log_weights[None]
-    return jax.nn.log_softmax(logsumexp(joint.reshape(len(joint), classes, -1), axis=2))
+    return _by_class(params, log_density(params, points), classes)
 
 
 def owners(params: Mixture, classes: int) -> Array:
@@ -244,6 +240,15 @@ def _fit(
     return jax.vmap(expectation.fit_in_points, (0, None))(found, units)
 
 
+@partial(jax.jit, static_argnames=("covariance", "count", "classes"))
+def _init(
+    key: Key, points: Array, labels: Array | None, weight: Array, covariance: str, count: int, classes: int | None
+) -> Mixture:
+    rows, units = expectation.standardised(points, weight, covariance)
+    start = expectation.drawn_start(key, rows, labels, weight, count, covariance, count, classes)
+    return expectation.in_points(start, units)
+
+
 @partial(jax.jit, static_argnames=("classes", "steps"))
 def _em(
     start: Mixture,
@@ -263,16 +268,33 @@ def _em(
     )
 
 
+@jax.jit
+def _score(params: Mixture, densities: Array, weight: Array | None) -> Array:
+    return jnp.average(logsumexp(densities + params.log_weights[None], axis=1), weights=weight)
+
+
+@partial(jax.jit, static_argnames="classes")
+def _by_class(params: Mixture, densities: Array, classes: int) -> Array:
+    joint = densities + params.log_weights[None]
+    return jax.nn.log_softmax(logsumexp(joint.reshape(len(joint), classes, -1), axis=2))
+
+
 def _known(value: object) -> bool:
     """Return whether this is a value now, not one that a compiled program will be given."""
     return not isinstance(value, jax.core.Tracer)
+
+
+@jax.jit
+def _is_finite(points: Array) -> Array:
+    """Return whether no number is NaN or infinite: a sum of squares tells, in one pass that writes nothing."""
+    return jnp.isfinite(jnp.vdot(points, points))
 
 
 def _checked_points(points: Array, features: int | None = None) -> Array:
     points = jnp.asarray(points, jnp.result_type(points, float))
     if points.ndim != 2 or len(points) == 0 or (features is not None and points.shape[1] != features):
         raise UserError(f"points have shape {points.shape}: pass [points, {features or 'features'}]")
-    if _known(points) and not bool(jnp.isfinite(jnp.sum(points**2))):
+    if _known(points) and not _is_finite(points):
         wrong = np.argwhere(~np.isfinite(np.asarray(points)))
         if len(wrong):
             row, column = wrong[0]
@@ -302,9 +324,9 @@ def _checked(
     if weight is not None and jnp.shape(weight) != (n,):
         raise UserError(f"weight has shape {jnp.shape(weight)}: pass one number a point, [{n}]")
     weight = jnp.ones(n, points.dtype) if weight is None else jnp.asarray(weight, points.dtype)
-    if _known(weight) and not bool(jnp.all((weight >= 0) & jnp.isfinite(weight))):
+    if _known(weight) and not np.all((np.asarray(weight) >= 0) & np.isfinite(np.asarray(weight))):
         raise UserError("weight: some are negative or not finite; give numbers of 0 or more")
-    there = int(jnp.sum(weight > 0)) if _known(weight) else n
+    there = int(np.sum(np.asarray(weight) > 0)) if _known(weight) else n
     for count in counts:
         if not 1 <= count <= there:
             raise UserError(f"count = {count} components of {there} points: ask for 1 to {there}")
