@@ -44,6 +44,8 @@ SCHEMES = {
     "one_vs_rest": "one machine for each class against all others; the largest value decides",
 }
 
+RISE = 0.5  # points of accuracy from a setting to the next: less is a plateau
+
 
 def kernel_table(summary: Summary) -> Table:
     """Return a row a kernel: what was chosen, how well it does, and what it rests on."""
@@ -103,17 +105,29 @@ def _solved(summary: Summary) -> str:
 
 
 def edges(summary: Summary) -> list[str]:
-    """Return a sentence for each kernel whose choice is at an edge of the grid, so that a better may lie beyond."""
+    """Return a sentence for each choice that is at an edge of its grid, where accuracy still rises."""
     said = []
     for entry in summary["kernels"]:
-        at = []
-        for name, label in (("c", "C"), ("gamma", "gamma")):
-            grid = summary[name]
-            if entry[name] is not None and len(grid) > 1 and entry[name] in (grid[0], grid[-1]):
-                at.append(f"the {'least' if entry[name] == grid[0] else 'largest'} {label} ({_short(entry[name])})")
-        if at:
-            said.append(f"{NAMES[entry['kernel']]} chose {' and '.join(at)} of its grid: better may lie beyond it.")
+        accuracy = np.asarray(entry["grid"], float)
+        row, column = _place(summary, entry)
+        sides = {"C": (summary["c"], column, accuracy[row]), "gamma": (summary["gamma"], row, accuracy[:, column])}
+        for name, (grid, position, along) in sides.items():
+            if len(along) < 2 or position not in (0, len(along) - 1):
+                continue
+            rise = 100 * (along[position] - along[1 if position == 0 else -2])
+            if rise >= RISE:
+                end = "least" if position == 0 else "largest"
+                said.append(
+                    f"{NAMES[entry['kernel']]}: held-out accuracy still rises by {rise:.1f} points at the {end} {name} "
+                    f"of the grid, {_short(grid[position])}: better may lie beyond it."
+                )
     return said
+
+
+def _place(summary: Summary, entry: Entry) -> tuple[int, int]:
+    """Return where in [G, C] a kernel's choice is."""
+    row = 0 if entry["gamma"] is None else summary["gamma"].index(entry["gamma"])
+    return row, summary["c"].index(entry["c"])
 
 
 def _kernels(summary: Summary) -> list[str]:
@@ -172,8 +186,8 @@ def heat_map(summary: Summary) -> Drawing:
     grids = []
     for entry in summary["kernels"]:
         gamma = [] if entry["gamma"] is None else summary["gamma"]
-        chosen = (gamma.index(entry["gamma"]) if gamma else 0, summary["c"].index(entry["c"]))
-        grids.append(margins.Grid(NAMES[entry["kernel"]], np.asarray(entry["grid"], float), chosen, gamma))
+        place = _place(summary, entry)
+        grids.append(margins.Grid(NAMES[entry["kernel"]], np.asarray(entry["grid"], float), place, gamma))
     return margins.accuracy_by_setting(
         grids,
         summary["c"],
