@@ -295,10 +295,13 @@ def test_a_grid_is_every_k_on_every_fold_by_itself():
             np.testing.assert_allclose(shared[place, fold], want, rtol=0.02)
 
 
-def test_the_peer_of_the_benchmark_finds_the_same(digits):
-    starts = np.stack([digits[:6], digits[6:12], digits[100:106]])
-    peer = kmeans_peers.fit(digits, starts, steps=300, tolerance=1e-4)
-    np.testing.assert_allclose(kmeans.fit(KEY, digits, 6, start=starts).inertia, peer.inertia_, rtol=bench.CLOSE)
+def test_the_peer_of_the_benchmark_begins_where_mllab_does():
+    points, rng = blobs(8, rows=600)
+    starts = np.stack([points[rng.choice(600, 6, replace=False)] for _ in range(3)])
+    peer = kmeans_peers.fit(points, kmeans_peers.centred(starts, points), steps=2, tolerance=0)
+    ours = kmeans.fit(KEY, points, 6, start=starts, steps=2, tolerance=0)
+    np.testing.assert_allclose(ours.inertia, peer.inertia_, rtol=1e-5)
+    np.testing.assert_allclose(ours.centres, peer.cluster_centers_, atol=1e-4)
 
 
 def test_the_benchmark_judges_by_medians_and_by_inertia():
