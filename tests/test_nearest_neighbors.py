@@ -129,7 +129,7 @@ def test_the_neighbours_that_are_drawn_are_the_nearest(ran):
 
 
 def test_fewer_rows_are_drawn_by_class_from_what_is_no_test_row():
-    pool = experiment.drawn(DIGITS, 300, 5)  # not the split's seed, which would draw validation rows alone from all rows
+    pool = experiment.drawn(DIGITS, 300, 5)  # another seed than the split's, which deals alike
     assert len(pool) == len(set(pool)) == 300
     assert not set(pool) & set(DIGITS.split.test)
     whole = np.bincount(DIGITS.targets[experiment.drawn(DIGITS, None, 0)])
