@@ -61,7 +61,7 @@ ROWS = flags.DEFINE_integer(
 
 TOLERANCE = 1e-3  # by how much a condition of the optimum may be violated, in units of f: LIBSVM's, to choose by
 FINE = 1e-5  # the same, of the machines that are reported: of separable data it takes as much to close the gap
-STEPS = 100_000  # the most that a machine takes; more, where C and kernel values are huge, change no accuracy
+STEPS = 100_000  # the most that a machine takes: with huge C or kernel values it could go on for minutes
 PIXELS = 160  # across a panel of the plane
 
 
