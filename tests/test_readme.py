@@ -31,6 +31,7 @@ TINY = {
     "experiments.nearest_neighbors": ["--rows=200", "--k=1,3", "--loops=0"],
     "experiments.clustering": ["--clusters=3", "--restarts=1", "--seeds=1"],
     "experiments.kernel_svm": ["--rows=60", "--c=1", "--gamma=1", "--folds=2"],
+    "experiments.semi_supervised": ["--labels=6", "--draws=1", "--covariances=spherical", "--restarts=1"],
     "experiments.predict": [],
     "experiments.linear_regression": ["--steps=20", "--optimizers=sgd,adam"],
 }
