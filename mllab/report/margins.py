@@ -30,6 +30,7 @@ CLASSES = [(BLUE, "o"), (VERMILLION, "s"), (GREEN, "D"), (ORANGE, "^"), (PURPLE,
 PALE = 0.16  # how much of a class's colour is in its region
 OTHER: dict[str, Any] = {"markersize": 3.2, "markeredgewidth": 0, "alpha": 0.45}  # points that carry nothing
 SUPPORT: dict[str, Any] = {"markersize": 4.4, "markeredgecolor": "black", "markeredgewidth": 0.7}
+FLAT = 1e-3  # an f that varies no more than this over the plane has lines of rounding only
 DASHES = (0, (4.0, 2.0))
 
 
@@ -163,7 +164,7 @@ def _draw_machine(axes: Axes, plane: Plane, machine: Machine) -> None:
     pixels = (pale[machine.decided] * 255).round().astype(np.uint8)
     extent = (x[0] - half_x, x[-1] + half_x, y[0] - half_y, y[-1] + half_y)
     axes.imshow(pixels, extent=extent, origin="lower", aspect="auto", interpolation="none")
-    for leads in machine.leads:
+    for leads in machine.leads[np.ptp(machine.leads, axis=(1, 2)) > FLAT]:
         for level, width, dash in ((0.0, 1.3, "solid"), (1.0, 0.8, DASHES)):
             if leads.min() < level < leads.max():
                 axes.contour(x, y, leads, [level], colors=INK, linewidths=width, linestyles=[dash])
