@@ -25,12 +25,7 @@ def summary_of(gains=((20, 5), (-3, 1)), preferred=3, covariances=("tied", "full
         {
             "labels": 3 * 4**index,
             "alone": {"validation": 0.7, "test": interval(0.7, 0.02)} | tied,
-            "both": {
-                "validation": 0.9,
-                "test": interval(0.7 + mean / 100, 0.02),
-                "covariance": "full",
-                "components": 1,
-            },
+            "both": {"validation": 0.9, "test": interval(0.7 + mean / 100, 0.02)} | full,
             "gain": interval(mean, half),
         }
         for index, (mean, half) in enumerate(gains)
