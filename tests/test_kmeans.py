@@ -244,6 +244,17 @@ def test_memory_stays_in_the_budget(rows, features, count, restarts):
     assert used < lloyd.BLOCK_BYTES + copies
 
 
+def test_64_bits_are_kept():
+    points, _ = blobs(7)
+    with jax.enable_x64(True):
+        points = points.astype(np.float64) + 1e6
+        found = kmeans.fit(jax.random.key(0), points, 4, restarts=3)
+        moved, _, value = kmeans.step(points, found.centres)
+    assert found.centres.dtype == moved.dtype == np.float64
+    np.testing.assert_allclose(found.inertia, inertia(points, found.centres), rtol=1e-12)
+    np.testing.assert_allclose(value, found.inertia, rtol=1e-12)
+
+
 def test_a_replay_gives_the_same_bits(digits):
     first, again = (kmeans.fit(KEY, digits[:300], 5, restarts=3) for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first, again)

@@ -124,7 +124,8 @@ def move(points: Blocks, centres: Array, ks: Array, axis: str | None = None) -> 
         resolved = distance > RESOLUTION * jnp.finfo(rows.dtype).eps * norms[None]
         distance = jnp.where(resolved & (weight[None] > 0), distance, 0)
         greatest = jnp.max(distance, axis=1)
-        place = jnp.where(greatest > farthest, number * len(rows) + jnp.argmax(distance, axis=1), place)
+        here = jnp.argmax(distance, axis=1).astype(place.dtype)
+        place = jnp.where(greatest > farthest, number * len(rows) + here, place)
         return (total, mass, jnp.maximum(farthest, greatest), place), None
 
     total = jnp.zeros((lanes * most, features), centres.dtype)
