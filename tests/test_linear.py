@@ -60,13 +60,15 @@ def test_fit_matches_scikit_learn(method, outputs, x64):
 
 def test_digits_lost_are_those_that_the_docstring_tells(x64):
     eps = np.finfo(np.float64 if x64 else np.float32).eps
-    for condition in (10.0, 0.03 / np.sqrt(eps), 0.1 / eps):
+    for condition in (10.0, 0.03 / np.sqrt(eps), 0.02 / eps**0.8, 0.1 / eps):
         x, y = problem(condition=condition, n=200)
         x = x.astype(np.float64 if x64 else np.float32).astype(np.float64)  # the same numbers for both solvers
         y = y.astype(x.dtype if x64 else np.float32).astype(np.float64)
         error = {m: relative_error(linear.fit(x, y, method=m), x, y) for m in linear.METHODS}
         residual = 0.01
         assert error["qr"] < 10 * (condition + residual * condition**2) * eps
+        if condition < 0.03 / eps**0.8:
+            assert error["cholesky_qr"] < 10 * (condition + residual * condition**2) * eps
         if condition**2 * eps < 0.01:
             assert error["normal"] < 10 * condition**2 * eps
         elif condition**2 * eps > 100:
@@ -82,10 +84,11 @@ def test_an_offset_costs_no_digits(method):
     np.testing.assert_allclose(far.w, near.w, rtol=2e-5)
 
 
-def test_units_of_a_column_do_not_matter_to_qr():
+@pytest.mark.parametrize("method", ["qr", "cholesky_qr"])
+def test_units_of_a_column_do_not_matter_to_qr(method):
     x, y = problem()
     units = np.array([1e-6, 1.0, 1e4, 1e9])
-    scaled = linear.fit(x * units, y).w[:, 0] * units
+    scaled = linear.fit(x * units, y, method=method).w[:, 0] * units
     np.testing.assert_allclose(scaled, linear.fit(x, y).w[:, 0], rtol=1e-4)
 
 

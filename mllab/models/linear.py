@@ -13,11 +13,14 @@ Softmax regression, with logits $f(x)$ and $P = \mathrm{softmax}(f(x))$:
        \partial L / \partial W = X^\top (P - Y) / N $$
 
 Sources: Hastie, Tibshirani and Friedman, *The Elements of Statistical Learning*, 2nd ed., sections 3.2, 3.4.1
-and 4.4; Golub and Van Loan, *Matrix Computations*, 4th ed., sections 5.3 and 5.5 for the numerics.
+and 4.4; Golub and Van Loan, *Matrix Computations*, 4th ed., sections 5.3 and 5.5 for the numerics; Fukaya et al.,
+*Shifted Cholesky QR for computing the QR factorization of ill-conditioned matrices* (2020).
 """
 
+from collections.abc import Callable
 from functools import partial
 from itertools import combinations_with_replacement
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +31,8 @@ from jax.scipy.linalg import cho_factor, cho_solve, solve_triangular
 from mllab import errors
 from mllab.types import Array, Key
 
-METHODS = ("qr", "normal", "pinv")
+METHODS = ("qr", "cholesky_qr", "normal", "pinv")
+BLOCK = 4096  # rows that are turned at once
 
 
 @struct.dataclass
@@ -70,6 +74,9 @@ def fit(x: Array, y: Array, *, weight: Array | None = None, method: str = "qr", 
 
     - `"qr"` reduces A by Householder reflections. Error about $\kappa\,\mathrm{eps}$ (plus
       $\kappa^2\,\mathrm{eps}$ times the relative residual). The units of a column do not matter.
+    - `"cholesky_qr"` turns A into columns that are nearly orthonormal by the Cholesky factor of its Gram matrix, and
+      solves for these (shifted CholeskyQR2): two products instead of reflections, so several times faster for tall
+      data, and of QR's accuracy up to $\kappa$ of about 1e4 in float32 and 1e10 in float64.
     - `"normal"` solves $(A^\top A + \lambda I) W = A^\top T$ by Cholesky. Fastest for tall data.
       Squares the condition number: error about $\kappa^2\,\mathrm{eps}$, so half of the digits are gone
       at $\kappa = 50$ in float32 and 1e4 in float64; NaN or noise is left beyond 3e3 and 7e7.
@@ -83,7 +90,7 @@ def fit(x: Array, y: Array, *, weight: Array | None = None, method: str = "qr", 
         x: inputs [N, D].
         y: targets [N], or [N, C] for C outputs at once.
         weight: how much each example counts, [N], at least 0 (a row of 0 is left out); 1 by default.
-        method: `"qr"`, `"normal"` or `"pinv"`.
+        method: one of `METHODS`.
         ridge: the penalty, at least 0, on the sum over examples (scikit-learn's `alpha`), not on the mean.
 
     Returns:
@@ -98,6 +105,9 @@ def fit(x: Array, y: Array, *, weight: Array | None = None, method: str = "qr", 
     x = jnp.asarray(x, jnp.result_type(x, float))
     t = jnp.asarray(y, x.dtype).reshape(len(y), -1)
     weight = jnp.ones(len(x), x.dtype) if weight is None else jnp.asarray(weight, x.dtype)
+    if method == "cholesky_qr":
+        with jax.default_matmul_precision("highest"):
+            return _cholesky_qr(x, t, weight, jnp.asarray(ridge, x.dtype))
     a, x_mean = _centre(x, weight)
     t, t_mean = _centre(t, weight)
     root = jnp.sqrt(weight)[:, None]
@@ -158,6 +168,56 @@ def _qr(a: Array, t: Array, ridge: Array) -> Array:
     penalty = jnp.sqrt(ridge) * jnp.eye(features, features + outputs, dtype=a.dtype)
     triangle = jnp.linalg.qr(jnp.concatenate([_triangle(a, t), penalty]), mode="r")[:features]
     return solve_triangular(triangle[:, :features], triangle[:, features:])
+
+
+def _cholesky_qr(x: Array, t: Array, weight: Array, ridge: Array) -> Linear:
+    """Return the fit by the normal equations of A turned into nearly orthonormal columns.
+
+    Three passes read blocks of rows: neither A nor the turned A, each as large as the inputs, is ever written.
+    """
+    features = x.shape[1]
+    share = weight / jnp.sum(weight)
+    both = share @ x, share @ t  # rounded to an offset's digits; the first pass around them brings back the spread's
+
+    def moments(rows: Array, targets: Array, weight: Array) -> tuple[Array, Array, Array]:
+        rows, targets = rows - both[0][None], targets - both[1][None]
+        heavy = rows * weight[:, None]
+        return heavy.T @ rows, jnp.sum(heavy, axis=0), weight @ targets
+
+    gram, *rest = _summed(moments, x, t, weight)
+    x_rest, t_rest = (each / jnp.sum(weight) for each in rest)
+    gram = gram - jnp.sum(weight) * x_rest[:, None] * x_rest[None]
+    identity = jnp.eye(features, dtype=x.dtype)
+    gram = gram + ridge * identity
+    size = jnp.sqrt(jnp.diagonal(gram))
+    unit = jnp.where(size > 0, 1 / size, 1)  # of each column, so that units of columns do not matter
+    shift = 10 * features * jnp.finfo(x.dtype).eps  # more than rounding takes from the least eigenvalue
+    factor = jnp.linalg.cholesky(gram * unit[:, None] * unit[None] + shift * identity)
+    turn = unit[:, None] * solve_triangular(factor, identity, lower=True).T
+
+    def turned(rows: Array, targets: Array, weight: Array) -> tuple[Array, Array]:
+        columns = (rows - both[0][None] - x_rest[None]) @ turn
+        heavy = columns * weight[:, None]
+        return heavy.T @ columns, heavy.T @ (targets - both[1][None] - t_rest[None])
+
+    gram, product = _summed(turned, x, t, weight)
+    w = turn @ cho_solve(cho_factor(gram + ridge * turn.T @ turn), product)
+    return Linear(w=w, b=both[1] + t_rest - (both[0] + x_rest) @ w)
+
+
+def _summed(of: Callable[..., Any], x: Array, t: Array, weight: Array) -> Any:
+    """Return the sum of a function of blocks of rows, which are cut where they lie: padding would copy them all."""
+    size = min(BLOCK, len(x))
+
+    def part(place: Array) -> Any:
+        start = jnp.minimum(
+            place * size, len(x) - size
+        )  # the last block begins early, and its rows seen before weigh 0
+        rows, targets, heavy = (jax.lax.dynamic_slice_in_dim(each, start, size) for each in (x, t, weight))
+        return of(rows, targets, jnp.where(start + jnp.arange(size) >= place * size, heavy, 0))
+
+    zeros = jax.tree.map(lambda each: jnp.zeros(each.shape, each.dtype), jax.eval_shape(part, jnp.array(0)))
+    return jax.lax.fori_loop(0, -(-len(x) // size), lambda i, sums: jax.tree.map(jnp.add, sums, part(i)), zeros)
 
 
 def _normal(a: Array, t: Array, ridge: Array) -> Array:
