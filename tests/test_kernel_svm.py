@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import SVC
 
+from experiments import kernel_race as racing
 from experiments import kernel_svm as experiment
 from experiments.workdir import Workdir
 from mllab import validation
@@ -112,8 +113,8 @@ def raced(data, names, scheme="one_vs_one"):
     """A race with the settings of `ran`."""
     ids = experiment.drawn(data, SMALL["rows"], 0)
     dealt = validation.folds(np.arange(len(ids)), FOLDS, 0, data.targets[ids], rounds=ROUNDS)
-    machines = experiment.Machines(degree=3, coef0=1.0, scheme=scheme)
-    return ids, experiment.race(data, ids, dealt, names, np.array(C), np.array(GAMMA), machines)
+    machines = racing.Machines(degree=3, coef0=1.0, scheme=scheme)
+    return ids, racing.race(data, ids, dealt, names, np.array(C), np.array(GAMMA), machines)
 
 
 def test_test_labels_have_no_say_in_what_is_chosen():
@@ -123,7 +124,7 @@ def test_test_labels_have_no_say_in_what_is_chosen():
     for seen, unseen in zip(raced(MOONS, KERNELS)[1], raced(blind, KERNELS)[1], strict=True):
         np.testing.assert_array_equal(seen.held_out, unseen.held_out)
         assert seen.chosen == unseen.chosen
-        assert experiment.test_accuracy(seen, MOONS) == pytest.approx(1 - experiment.test_accuracy(unseen, blind))
+        assert racing.test_accuracy(seen, MOONS) == pytest.approx(1 - racing.test_accuracy(unseen, blind))
 
 
 @pytest.mark.parametrize("scheme", ["one_vs_one", "one_vs_rest"])
@@ -133,11 +134,11 @@ def test_more_classes_than_two_are_told_apart_as_scikit_learn_does(scheme):
     test, setting = data.split.test, entry.setting(entry.chosen)
     fitted = peer("rbf", setting["c"], setting["gamma"], scheme).fit(data.inputs[ids], data.targets[ids])
     assert np.sum(entry.predicted != fitted.predict(data.inputs[test])) <= 1
-    counts = experiment.confusion(entry, data)
+    counts = racing.confusion(entry, data)
     expected = [[np.sum((data.targets[test] == a) & (entry.predicted == b)) for b in range(3)] for a in range(3)]
     np.testing.assert_array_equal(counts, expected)
-    plane = experiment.plane_of(data.inputs[ids], data.targets[ids])
-    machine = experiment.machine(entry.params, plane)
+    plane = racing.plane_of(data.inputs[ids], data.targets[ids])
+    machine = racing.machine(entry.params, plane)
     clear = np.sum(machine.leads > 0, axis=0) == 1  # one class wins all its problems: then it is decided
     assert clear.mean() > 0.5
     np.testing.assert_array_equal(machine.leads.argmax(axis=0)[clear], machine.decided[clear])
@@ -149,7 +150,7 @@ def test_more_classes_than_two_are_told_apart_as_scikit_learn_does(scheme):
 def test_leads_are_the_least_value_by_which_a_class_wins(classes, scheme):
     pairs = svm.pairs(classes, scheme)
     values = np.random.default_rng(0).normal(size=(5, len(pairs)))
-    for row, leads in zip(values, experiment.leads_of(values, pairs, classes), strict=True):
+    for row, leads in zip(values, racing.leads_of(values, pairs, classes), strict=True):
         for own in range(classes):
             wins = [f for f, (positive, _) in zip(row, pairs, strict=True) if positive == own]
             wins += [-f for f, (_, negative) in zip(row, pairs, strict=True) if negative == own]
@@ -166,12 +167,12 @@ def test_leads_are_the_least_value_by_which_a_class_wins(classes, scheme):
     ],
 )
 def test_of_equal_settings_the_smoothest_is_chosen(means, chosen):
-    assert experiment.first_best(np.array(means)[..., None]) == chosen
+    assert racing.first_best(np.array(means)[..., None]) == chosen
 
 
 def test_rounding_chooses_nothing():
     equal = np.array([[[0.3, 0.2, 0.1], [0.1, 0.2, 0.3]]])  # sums in another order: 0.6 and 0.6000000000000001
-    assert experiment.first_best(equal) == (0, 0)
+    assert racing.first_best(equal) == (0, 0)
 
 
 @settings(deadline=None)
