@@ -139,8 +139,7 @@ def test_a_class_alone_is_right_by_the_bias(sign):
     assert found.gap == 0
 
 
-@pytest.mark.parametrize("kernel", kernels.KERNELS)
-@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize(("kernel", "classes"), [("linear", 2), ("polynomial", 4), ("rbf", 2), ("rbf", 4)])
 def test_one_vs_one_is_scikit_learns(kernel, classes):
     x, labels = problem(120, classes)
     peer = SVC(
@@ -160,7 +159,7 @@ def test_one_vs_one_is_scikit_learns(kernel, classes):
         np.testing.assert_array_equal(np.flatnonzero(svm.support(params)), np.sort(peer.support_))
 
 
-@pytest.mark.parametrize("kernel", kernels.KERNELS)
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
 def test_one_vs_rest_is_scikit_learns(kernel):
     x, labels = problem(120, 4)
     machine = SVC(C=2, kernel=SKLEARN[kernel], gamma=0.4, degree=2, coef0=1, tol=1e-6)
@@ -223,8 +222,7 @@ def digits():
     return inputs[order].astype(np.float32), labels[order].astype(np.int32)
 
 
-@pytest.mark.parametrize("scheme", svm.SCHEMES)
-@pytest.mark.parametrize("count", [None, 3])
+@pytest.mark.parametrize(("scheme", "count"), [("one_vs_one", None), ("one_vs_one", 3), ("one_vs_rest", 3)])
 def test_a_grid_is_fits_one_by_one(digits, scheme, count, monkeypatch):
     monkeypatch.setattr(svm, "SMALL", 100 if count else 10**6)  # folds apart, and together
     inputs, labels = digits
@@ -249,8 +247,8 @@ def test_a_grid_is_fits_one_by_one(digits, scheme, count, monkeypatch):
         assert (np.asarray(scores[1, 1, 3]).argmax(1) == peer.predict(inputs)).mean() > 0.995
 
 
-@pytest.mark.parametrize("kernel", ["polynomial", "rbf"])
-def test_the_learners_grid_is_its_fits(digits, kernel):
+def test_the_learners_grid_is_its_fits(digits):
+    kernel = "polynomial"
     inputs, labels = digits[0][:90], digits[1][:90] % 3
     examples = {"inputs": inputs.reshape(-1, 8, 8, 1) / 16, "targets": labels}
     folds = validation.folds(np.arange(90), 3, 0, labels)

@@ -131,7 +131,7 @@ def ascend(
 def _first_greatest(values: Array) -> Array:
     """Return the id of the greatest value, of equal ones the first; on a CPU several times faster than argmax."""
     last = len(values) - 1
-    return jnp.min(jnp.where(values == jnp.max(values), jnp.arange(len(values)), last))
+    return jnp.min(jnp.where(values == jnp.max(values), jnp.arange(len(values), dtype=jnp.int32), last))
 
 
 def _dual(signs: Array, upper: Array, low: Array, high: Array, end: _State) -> Dual:

@@ -212,18 +212,21 @@ def _fit(
     matrix = shape(product(inputs, inputs), hyper)
     problems = _problems(targets, classes, scheme, pair_rows, inputs.dtype)
 
-    def one(problem: _Problem) -> tuple[Array, Array, Array, Array]:
+    def one(problem: _Problem) -> tuple[Array, ...]:
         ids, signs, present = problem
         own = matrix if pair_rows is None else matrix[ids[:, None], ids[None]]
         upper = jnp.where(present, c * weight[ids], 0)
         dual = ascend(own, signs, upper, tolerance, steps, jnp.zeros_like(signs))
         coefficients = jnp.zeros(count, inputs.dtype).at[ids].add(dual.alpha * signs)
-        return coefficients, dual.bias, dual.gap, dual.steps
+        if pair_rows is None:
+            return coefficients, dual.bias, dual.scores, dual.gap, dual.steps
+        decisions = jnp.matmul(coefficients, matrix, precision="highest") + dual.bias
+        return coefficients, dual.bias, decisions, dual.gap, dual.steps
 
     together = max(1, TOGETHER // (pair_rows or count))
-    coefficients, bias, gap, taken = jax.lax.map(one, problems, batch_size=_divisor(len(problems.ids), together))
-    decisions = jnp.matmul(coefficients, matrix, precision="highest").T + bias[None]
-    slope = calibration.slope(class_scores(decisions, classes, scheme), targets, weight)
+    solved = jax.lax.map(one, problems, batch_size=_divisor(len(problems.ids), together))
+    coefficients, bias, decisions, gap, taken = solved
+    slope = calibration.slope(class_scores(decisions.T, classes, scheme), targets, weight)
     return SVM(inputs, coefficients, bias, slope, hyper, gap, taken, kernel, classes, scheme)
 
 
