@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from mllab.report import figures as draw
 from mllab.report import layout
@@ -243,13 +244,15 @@ def _likelihood_figure(summary: Summary):
         )
         for place, climb in enumerate(summary["climbs"])
     ]
-    return draw.curves(
+    figure = draw.curves(
         lines,
         title="EM never makes the likelihood worse",
         x_label="step of EM",
         y_label="mean log-likelihood of a point (nats)",
         note=f"Learned from labelled and unlabelled points: draw {summary['panels']['seed']}, the covariance chosen.",
     )
+    figure.axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
 
 
 def _bic_figure(summary: Summary):
@@ -265,7 +268,7 @@ def _bic_figure(summary: Summary):
         )
         for covariance, values in bic["values"].items()
     ]
-    return draw.curves(
+    figure = draw.curves(
         lines,
         title=f"BIC chooses {chosen['components']} components of {chosen['covariance']} covariance; "
         f"there are {len(summary['dataset']['classes'])} classes",
@@ -273,6 +276,8 @@ def _bic_figure(summary: Summary):
         y_label="BIC (nats); smaller is better",
         note="Large marker: the least. Training rows without their labels.",
     )
+    figure.axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
 
 
 def page(
