@@ -220,7 +220,8 @@ def test_order_scale_and_place_change_what_they_should(seed, exponent, shift):
     unit = 2.0 ** (exponent + np.arange(3))
     with jax.enable_x64(True):
         start = mixture.init(KEY, points, 3)
-        moved = mixture.Mixture(start.log_weights, start.means * unit + shift, start.cholesky * unit[:, None], "full")
+        means, cholesky = np.asarray(start.means), np.asarray(start.cholesky)
+        moved = mixture.Mixture(start.log_weights, means * unit + shift, cholesky * unit[:, None], "full")
         plain = mixture.em(start, points, steps=10, tolerance=-np.inf)
         other = mixture.em(moved, rng.permutation(points) * unit + shift, steps=10, tolerance=-np.inf)
         np.testing.assert_allclose(
