@@ -11,6 +11,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from mllab.errors import UserError
 
 CPU_CACHE = 4 * 2**20  # bytes of lane state that one CPU device keeps close; measured, see BUILD_NOTES.md
+PATIENCE = (  # seconds that a CPU device may wait for the others
+    "--xla_cpu_collective_call_warn_stuck_timeout_seconds=86400",
+    "--xla_cpu_collective_call_terminate_timeout_seconds=86400",
+)
 
 
 def cores() -> int:
@@ -21,9 +25,13 @@ def cores() -> int:
 def use_cores(count: int | None = None) -> None:
     """Ask JAX for as many CPU devices as cores (or `count`); before JAX starts, or it raises RuntimeError.
 
-    XLA's CPU backend runs one small program on about one core: lanes spread over devices use them all.
+    XLA's CPU backend runs one small program on about one core: lanes spread over devices use them all. Where they meet
+    again, XLA would end the process if one waited for another for 40 seconds; lanes may well differ by more.
     """
     jax.config.update("jax_num_cpu_devices", count or cores())
+    given = os.environ.get("XLA_FLAGS", "")
+    patience = " ".join(flag for flag in PATIENCE if flag.split("=")[0] not in given)  # the user's own choice stands
+    os.environ["XLA_FLAGS"] = f"{given} {patience}".strip()
 
 
 def user_cache() -> Path:
