@@ -185,7 +185,7 @@ def mixture(classes: int, covariance: str = "full", components: int = 1, restart
             covariance=covariance,
             labels=chosen["targets"],
             classes=classes,
-            weight=rows.weight,
+            weight=jnp.asarray(rows.weight),
             restarts=restarts,
             floor=hyper["floor"],
         ).params

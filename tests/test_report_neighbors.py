@@ -140,5 +140,9 @@ def test_loops_are_compared_with_the_first_and_the_fastest_is_marked():
 @pytest.mark.parametrize("ks", [(3,), (3, 4), range(1, 31)])
 def test_accuracy_is_drawn_against_k_whatever_k_there_are(tmp_path, ks):
     drawn = report.figures(summary_of(ks=ks), {}, tmp_path)["accuracy_by_k"].read_text()
-    for text in ("k, the neighbours that vote", "accuracy on held-out rows (%)", "95 ± 2% right on held-out rows at k = 3"):
+    for text in (
+        "k, the neighbours that vote",
+        "accuracy on held-out rows (%)",
+        "95 ± 2% right on held-out rows at k = 3",
+    ):
         assert text in drawn

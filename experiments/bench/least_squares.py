@@ -10,6 +10,7 @@ own.
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -46,7 +47,7 @@ def run(*, repeats: int) -> None:
             print()
 
 
-def problem(rows: int, condition: float) -> dict[str, np.ndarray]:
+def problem(rows: int, condition: float) -> dict[str, Any]:
     """Return inputs [N, D] off centre, targets [N], and the weights [D] that lstsq finds in float64."""
     rng = np.random.default_rng(0)
     turn, _ = np.linalg.qr(rng.standard_normal((FEATURES, FEATURES)))
@@ -64,7 +65,12 @@ def judged(condition: float, samples: Mapping[str, Sequence[Sample]]) -> tuple[l
     rows = []
     for solver, each in samples.items():
         taken, error = timing.figure(each, "seconds"), timing.figure(each, "error")
-        row = [solver, f"{taken:.3f}", timing.spread([sample.report["seconds"] for sample in each]), f"{error:.1e}"]
+        row: list[Any] = [
+            solver,
+            f"{taken:.3f}",
+            timing.spread([sample.report["seconds"] for sample in each]),
+            f"{error:.1e}",
+        ]
         ratio = taken / ours["seconds"]
         row.append(None if solver == "mllab" else f"{ratio:.2f}")
         judge = solver == "sklearn"

@@ -9,6 +9,7 @@ are left out. Every program is a process of its own, in turn with the other.
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -43,7 +44,7 @@ def run(*, repeats: int) -> None:
         console.table(*judged(timing.in_turn(measures, repeats)))
 
 
-def problem(count: int) -> dict[str, np.ndarray]:
+def problem(count: int) -> dict[str, Any]:
     """Return points [N, D] of overlapping Gaussians, and means [K, D] to start from."""
     rng = np.random.default_rng(0)
     shapes = rng.standard_normal((COMPONENTS, FEATURES, FEATURES)) / np.sqrt(FEATURES)
@@ -59,7 +60,12 @@ def judged(samples: Mapping[str, Sequence[Sample]]) -> tuple[list[str], list[lis
     rows = []
     for name, each in samples.items():
         taken, likelihood = (timing.figure(each, figure) for figure in ("seconds", "log_likelihood"))
-        row = [name, f"{taken:.3f}", timing.spread([sample.report["seconds"] for sample in each]), f"{likelihood:.5f}"]
+        row: list[Any] = [
+            name,
+            f"{taken:.3f}",
+            timing.spread([sample.report["seconds"] for sample in each]),
+            f"{likelihood:.5f}",
+        ]
         ratio, same = taken / ours["seconds"], abs(likelihood - ours["log_likelihood"]) < CLOSE
         row += [None] * 3 if name == "mllab" else [f"{ratio:.2f}", TARGET, timing.verdict(ratio >= TARGET, same)]
         rows.append(row)

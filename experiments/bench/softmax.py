@@ -10,6 +10,7 @@ and imports are left out. Every program is a process of its own, in turn with th
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -54,7 +55,12 @@ def judged(samples: Mapping[str, Sequence[Sample]]) -> tuple[list[str], list[lis
     rows = []
     for solver, each in samples.items():
         taken, objective = timing.figure(each, "seconds"), timing.figure(each, "objective")
-        row = [solver, f"{taken:.2f}", timing.spread([sample.report["seconds"] for sample in each]), f"{objective:.5f}"]
+        row: list[Any] = [
+            solver,
+            f"{taken:.2f}",
+            timing.spread([sample.report["seconds"] for sample in each]),
+            f"{objective:.5f}",
+        ]
         ratio, as_low = taken / ours["seconds"], ours["objective"] <= objective
         row += [None] * 3 if solver == "mllab" else [f"{ratio:.2f}", TARGET, timing.verdict(ratio >= TARGET, as_low)]
         rows.append(row)

@@ -327,6 +327,8 @@ def _checked(
     if _known(weight) and not np.all((np.asarray(weight) >= 0) & np.isfinite(np.asarray(weight))):
         raise UserError("weight: some are negative or not finite; give numbers of 0 or more")
     there = int(np.sum(np.asarray(weight) > 0)) if _known(weight) else n
+    if not len(counts):
+        raise UserError("counts is empty: give one number of components or more")
     for count in counts:
         if not 1 <= count <= there:
             raise UserError(f"count = {count} components of {there} points: ask for 1 to {there}")
