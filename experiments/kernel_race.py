@@ -8,6 +8,7 @@ import numpy as np
 
 from mllab import devices, validation
 from mllab.data.dataset import Dataset
+from mllab.errors import UserError
 from mllab.models import svm
 from mllab.report import margins
 from mllab.types import Array
@@ -84,6 +85,11 @@ def race(
             tolerance=FINE,
             steps=STEPS,
         )
+        if not np.isfinite(params.gap).all():
+            raise UserError(
+                f"the values of the {kernel} kernel are beyond float32 at gamma = {own[chosen[0]]:g}: lower --gamma, "
+                "--degree or --coef0, or leave the kernel out of --kernels"
+            )
         predicted = np.asarray(svm.apply(params, jnp.asarray(inputs[data.split.test]))).argmax(axis=1)
         entries.append(Entry(kernel, c, own, held_out, chosen, params, predicted))
         observe(kernel, entries[-1])
@@ -121,6 +127,7 @@ def cross_validated(
         mesh=devices.mesh(),
     )
     hits = np.asarray(jnp.argmax(scores, axis=-1)) == targets  # [G, C, K, N]
+    hits &= np.asarray(jnp.isfinite(scores).all(axis=-1))  # what is no number is no answer
     return np.sum(hits & held_out, axis=-1) / np.sum(held_out, axis=-1)
 
 

@@ -128,6 +128,8 @@ def run(
     began = time.perf_counter()
     check_names(names)
     costs, multiples = checked(c, "c"), checked(gamma, "gamma")
+    if not np.isfinite(coef0):
+        raise UserError(f"--coef0={coef0:g}: give a finite number, 0 or more")
     machines = Machines(degree, coef0, scheme)
     data = load(dataset, data_dir, target, task, split_seed)
     ids = drawn(data, rows, split_seed)

@@ -63,7 +63,11 @@ def launch(main: Callable[[Sequence[str]], None], *, arguments: bool = False) ->
         except RuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error) and "Out of memory" not in str(error):
                 raise
-            _end("out of memory: fewer --seeds, a smaller --hidden or a smaller --batch_size need less")
+            has = {flag.name for flag in flags.FLAGS.get_key_flags_for_module("__main__")}
+            less = ", ".join(
+                f"--{name}" for name in ("seeds", "hidden", "batch_size", "rows", "restarts") if name in has
+            )
+            _end(f"out of memory: lower {less or 'the number of rows'}")
 
     logging.set_verbosity(logging.WARNING)  # absl's default tells of every backend that is not there
     app.run(guarded)

@@ -84,7 +84,7 @@ def silhouette(points: Array | np.ndarray, labels: Array | np.ndarray, *, rows: 
 @jax.jit
 def _silhouettes(points: Array, cluster: Array, sizes: Array) -> Array:
     """Return the silhouette of each point [N]; clusters are numbered 0..K-1, with their sizes [K]."""
-    centred = points - jnp.mean(points, axis=0, keepdims=True)
+    centred = points - jnp.median(points, axis=0, keepdims=True)  # which a point far away does not move
     norms = jnp.sum(centred**2, axis=1)
     member = jax.nn.one_hot(cluster, len(sizes), dtype=points.dtype)  # [N, K]
     size = sizes.astype(points.dtype)

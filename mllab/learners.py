@@ -18,7 +18,7 @@ from mllab.validation import Learner
 def nearest_neighbors(classes: int, most: int) -> Learner:
     """Return the nearest-neighbour classifier; it reads hyper `k`, in 1 to `most`.
 
-    Its `grid` computes distances once a fold, and from them the votes for every k.
+    Its `grid` computes distances once a fold, and from them the votes for every k; for one beyond `most` it says NaN.
     """
     if classes < 1 or most < 1:
         raise UserError(f"classes = {classes}, most = {most}: both must be 1 or more")
@@ -38,7 +38,11 @@ def nearest_neighbors(classes: int, most: int) -> Learner:
             inputs = gather(examples["inputs"], queries).reshape(len(queries), -1)
             ids = neighbors.nearest(params.inputs, inputs, most, params.weight).ids
             labels, weight = params.labels[ids], params.weight[ids]
-            return jax.vmap(lambda k: neighbors.log_probabilities(labels, weight, k, classes))(hyper["k"])
+
+            def voted(k: Array) -> Outputs:
+                return jnp.where(k <= most, neighbors.log_probabilities(labels, weight, k, classes), jnp.nan)
+
+            return jax.vmap(voted)(hyper["k"])
 
         # Fold after fold: the memory that one fold needs is enough, and one product uses all cores.
         outputs = jax.lax.map(fold, (jax.tree.map(jnp.asarray, train), jnp.asarray(held_out.ids)))
@@ -80,7 +84,7 @@ def svm(
 ) -> Learner:
     """Return the support vector machine; it reads hyper `c`, and what the kernel reads of `gamma`, `degree`, `coef0`.
 
-    Its `grid` computes the products of all examples once. `pair_rows` is the most examples that two classes have
+    Its `grid` computes the products of a fold's examples once. `pair_rows` is the most examples that two classes have
     together: with it, one-vs-one's problems are brought together instead of masked, many times faster for many classes.
     See `svm.fit` and `svm.grid`.
     """
@@ -108,30 +112,37 @@ def svm(
 
     def grid(hyper: Hyper, key: Key, examples: Examples, train: Rows, held_out: Rows) -> Outputs:
         del key
-        targets, count = jnp.asarray(examples["targets"]), len(examples["targets"])
-        inputs = jnp.asarray(examples["inputs"]).reshape(count, -1)
-        weight = jax.vmap(lambda ids, weight: jnp.zeros(count).at[ids].add(weight))(train.ids, train.weight)
-        c = jnp.asarray(hyper["c"])
-        gamma = hyper["gamma"] if "gamma" in hyper else jnp.full(c.shape, kernels.gamma_scale(inputs))
-        scores = machines.grid(
-            inputs,
-            targets,
-            classes,
-            weight,
-            kernel=kernel,
-            c=c[:, None],
-            gamma=gamma,
-            scheme=scheme,
-            tolerance=tolerance,
-            pair_rows=pair_rows,
-            mesh=mesh,
-            **{name: hyper[name] for name in reads if name in hyper and name != "gamma"},
-        )[:, 0]  # [L, K, N, C]
 
-        def fold(scores: Array, weight: Array, ids: Array) -> Outputs:
-            return calibration.log_probabilities(scores[ids], calibration.slope(scores, targets, weight))
+        def fold(each: tuple[Rows, Array]) -> Outputs:
+            rows, queries = each
+            chosen = gather(examples, jnp.concatenate([rows.ids, queries]))
+            inputs = chosen["inputs"].reshape(len(chosen["targets"]), -1)
+            weight = jnp.concatenate([rows.weight, jnp.zeros(len(queries), rows.weight.dtype)])
+            c = jnp.asarray(hyper["c"])
+            scores = machines.grid(
+                inputs,
+                chosen["targets"],
+                classes,
+                weight[None],
+                kernel=kernel,
+                c=c[:, None],
+                gamma=hyper["gamma"] if "gamma" in hyper else jnp.full(c.shape, kernels.gamma_scale(inputs, weight)),
+                scheme=scheme,
+                tolerance=tolerance,
+                pair_rows=pair_rows,
+                mesh=mesh,
+                **{name: hyper[name] for name in reads if name in hyper and name != "gamma"},
+            )[:, 0, 0]  # [L, N, C]
 
-        return jax.vmap(jax.vmap(fold), (0, None, None))(scores, weight, jnp.asarray(held_out.ids))
+            def probable(scores: Array) -> Outputs:
+                slope = calibration.slope(scores, chosen["targets"], weight)
+                return calibration.log_probabilities(scores[len(rows.ids) :], slope)
+
+            return jax.vmap(probable)(scores)
+
+        # Fold after fold: one kernel matrix at a time, of the rows of the fold alone.
+        outputs = jax.lax.map(fold, (jax.tree.map(jnp.asarray, train), jnp.asarray(held_out.ids)))
+        return jnp.moveaxis(outputs, 0, 1)
 
     return Learner(fit, predict, grid)
 
@@ -139,7 +150,7 @@ def svm(
 def kmeans(most: int, restarts: int = 10) -> Learner:
     """Return k-means, of hyper `k` in 1 to `most`; it predicts minus the squared distance to the nearest centre.
 
-    Its `grid` fits every k of a fold from the same starts, with shared products.
+    Its `grid` fits every k of a fold from the same starts, with shared products; for one beyond `most` it says NaN.
     """
     if most < 1 or restarts < 1:
         raise UserError(f"most = {most}, restarts = {restarts}: both must be 1 or more")
@@ -159,7 +170,8 @@ def kmeans(most: int, restarts: int = 10) -> Learner:
             rows, queries = each
             points = inputs_of(examples, rows.ids)
             swept = clusters.sweep(key, points, hyper["k"], restarts=restarts, weight=rows.weight, most=most)
-            return predict(swept, inputs_of(examples, queries))
+            near = predict(swept, inputs_of(examples, queries))
+            return jnp.where(jnp.asarray(hyper["k"])[:, None] <= most, near, jnp.nan)
 
         # Fold after fold, as for neighbours.
         outputs = jax.lax.map(fold, (jax.tree.map(jnp.asarray, train), jnp.asarray(held_out.ids)))

@@ -56,6 +56,14 @@ def test_silhouettes_are_scikit_learns(rows, clusters, offset):
     np.testing.assert_allclose(ours, peer.silhouette_score(points.astype(float), labels), atol=1e-5)
 
 
+def test_a_point_far_away_costs_no_digits():
+    rng = np.random.default_rng(0)
+    points, labels = rng.standard_normal((61, 3)).astype(np.float32), np.arange(61) % 2
+    points[-1] = 1e6, 0, 0
+    ours = clusterings.silhouette(points, labels)
+    np.testing.assert_allclose(ours, peer.silhouette_score(points.astype(float), labels), atol=1e-5)
+
+
 def test_equal_points_have_a_silhouette():
     points, labels = np.repeat([[0.0, 1.0], [5.0, 1.0]], [3, 4], axis=0), np.repeat([0, 1], [3, 4])
     np.testing.assert_allclose(clusterings.silhouette(points, labels), peer.silhouette_score(points, labels), atol=1e-3)

@@ -193,6 +193,7 @@ def test_rows_are_drawn_by_class_and_never_from_the_test_rows(most, seed):
         ({"names": ("rbf", "poly")}, "unknown kernel 'poly': did you mean 'polynomial'?"),
         ({"names": ("rbf", "rbf")}, "--kernels=rbf,rbf: give one or more of linear, polynomial, rbf, each once"),
         ({"c": ()}, "--c=: give positive numbers"),
+        ({"coef0": float("nan")}, "--coef0=nan: give a finite number"),
         ({"c": (1.0, -1.0)}, "--c=1,-1: give positive numbers"),
         ({"gamma": (1.0, float("nan"))}, "--gamma=1,nan: give positive numbers"),
         ({"gamma": (1.0, float("inf"))}, "--gamma=1,inf: give positive numbers"),
@@ -209,6 +210,14 @@ def test_what_makes_no_sense_is_refused_in_one_line_and_leaves_nothing(tmp_path,
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "w").exists()
+
+
+def test_a_kernel_beyond_float32_is_refused_and_never_wins(tmp_path):
+    options = {"names": ("polynomial",), "degree": 60, "c": (1.0,), "gamma": (1000.0,), "folds": 2}
+    with pytest.raises(UserError, match="the values of the polynomial kernel are beyond float32"):
+        experiment.run(Workdir(tmp_path / "w", "kernel_svm", ""), **options)
+    records = [json.loads(line) for line in (tmp_path / "w" / "metrics.jsonl").read_text().splitlines()]
+    assert not any(record.get("held_out_accuracy") for record in records)
 
 
 def test_the_program_ends_a_mistake_without_a_traceback(tmp_path):

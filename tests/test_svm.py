@@ -285,10 +285,40 @@ def test_a_learner_chooses_as_its_peer(digits):
     hyper = {"c": np.array([1.0, 5.0])}
     found = validation.cross_validate(learner, hyper, KEY, examples, folds, accuracy)
     train, held = (np.asarray(part.ids[1])[part.weight[1] > 0] for part in folds)
-    gamma = float(kernels.gamma_scale(digits[0]))
     for place, c in enumerate(hyper["c"]):
-        peer = SVC(C=c, gamma=gamma).fit(digits[0][train], digits[1][train])
+        peer = SVC(C=c, gamma="scale").fit(digits[0][train], digits[1][train])
         np.testing.assert_allclose(found[place, 1], peer.score(digits[0][held], digits[1][held]), atol=0.011)
+
+
+def test_examples_outside_of_the_folds_have_no_say(digits):
+    """Not even in the default of gamma; and they may be more than a kernel matrix has memory for."""
+    inputs, labels = digits[0][:60], digits[1][:60] % 2
+    folds = validation.folds(np.arange(60), 3, 0, labels)
+    learner, hyper = learners.svm(2), {"c": np.array([1.0])}
+
+    def likelihood(outputs, targets):
+        return jnp.take_along_axis(outputs, targets[:, None], axis=1)[:, 0]
+
+    def scores(others):
+        examples = {"inputs": np.concatenate([inputs, others]), "targets": np.resize(labels, 60 + len(others))}
+        return validation.cross_validate(learner, hyper, KEY, examples, folds, likelihood)
+
+    few = scores(inputs[:10])
+    np.testing.assert_allclose(scores(50 * inputs[:10]), few, rtol=1e-6)
+    np.testing.assert_allclose(scores(np.ones((30_000, 64), np.float32)), few, rtol=1e-6)
+    alone = validation.cross_validate(
+        learner._replace(grid=None), hyper, KEY, {"inputs": inputs, "targets": labels}, folds, likelihood
+    )
+    np.testing.assert_allclose(few, alone, atol=0.02)
+
+
+def test_an_offset_common_to_all_changes_no_linear_machine():
+    inputs, labels = problem()
+    inputs = np.round(inputs * 64) / 64  # which the offset rounds no further
+    near, far = (svm.fit(inputs + offset, labels, 2, kernel="linear") for offset in (0, 1e4))
+    np.testing.assert_allclose(svm.decision(far, inputs + np.float32(1e4)), svm.decision(near, inputs), atol=5e-3)
+    scores = svm.grid(inputs + 1e4, labels, 2, np.ones((1, 60)), kernel="linear", c=[1.0], gamma=[1.0])
+    np.testing.assert_allclose(scores[0, 0, 0, :, 1:] * 2, svm.decision(near, inputs), atol=5e-3)
 
 
 @pytest.mark.parametrize("x64", [False, True])
@@ -328,6 +358,8 @@ MISTAKES = {
     "gamma": (lambda: svm.fit(X, Y, 2, gamma=-1.0), "gamma = -1.0: it must be above 0"),
     "weight": (lambda: svm.fit(X, Y, 2, weight=np.ones(5)), r"weight has shape \(5,\)"),
     "columns": (lambda: svm.decision(svm.fit(X, Y, 2), X[:, :1]), r"inputs have shape .*: pass \[M, 2\]"),
+    "negative weight": (lambda: svm.fit(X, Y, 2, weight=-np.ones(6)), "weight: some are negative or not finite"),
+    "descending": (lambda: svm.grid(X, Y, 2, W, c=[2.0, 1.0], gamma=[1.0]), r"c = \[2.0, 1.0\]: give them ascending"),
     "folds": (lambda: svm.grid(X, Y, 2, W[0], c=[1.0], gamma=[1.0]), r"train_weight has shape \(6,\)"),
     "grid": (lambda: svm.grid(X, Y, 2, W, c=[1.0], gamma=1.0), r"gamma and c have shapes \(\) and \(1,\)"),
     "learner": (lambda: learners.svm(2, "rbff"), "unknown kernel 'rbff': did you mean 'rbf'"),

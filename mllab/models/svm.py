@@ -35,7 +35,8 @@ SMALL = 2**12  # rows up to which the folds of a problem are solved together
 class SVM:
     """A classifier; P problems of two classes, in the order of `pairs`."""
 
-    inputs: Array  # [N, D] training rows
+    inputs: Array  # [N, D] training rows, less the origin
+    origin: Array  # [D]; see `_origin`
     coefficients: Array  # [P, N] alpha × sign; 0 where a row is no support vector
     bias: Array  # [P]
     slope: Array  # [] of the probabilities, see `mllab.models.calibration`
@@ -134,6 +135,8 @@ def _checked(
     for name, value in numbers.items():
         if _known(value) and not np.all((np.asarray(value) > 0) & np.isfinite(value)):
             raise UserError(f"{name} = {value}: it must be above 0 and finite")
+    if weight is not None and _known(weight) and not np.all((np.asarray(weight) >= 0) & np.isfinite(weight)):
+        raise UserError("weight: some are negative or not finite; give numbers of 0 or more")
     if _known(targets):
         labels = np.asarray(targets)
         wrong = np.flatnonzero((labels < 0) | (labels >= classes))
@@ -147,6 +150,15 @@ def _checked(
     kernels.check_memory(n, inputs.dtype.itemsize)
     weight = jnp.ones(n, inputs.dtype) if weight is None else jnp.asarray(weight, inputs.dtype)
     return inputs, jnp.asarray(targets), weight
+
+
+def _origin(inputs: Array, kernel: str) -> Array:
+    """Return what rows are taken less of, [D]: the mean for the linear kernel, 0 for the others.
+
+    The coefficients sum to 0, so that an origin changes nothing in the linear kernel's dual; rounding is relative to
+    what is left.
+    """
+    return jnp.mean(inputs, axis=0) if kernel == "linear" else jnp.zeros(inputs.shape[1], inputs.dtype)
 
 
 def _known(value: object) -> bool:
@@ -208,6 +220,8 @@ def _fit(
     pair_rows: int | None,
 ) -> SVM:
     count = len(inputs)
+    origin = _origin(inputs, kernel)
+    inputs = inputs - origin[None]
     product, shape, _ = kernels.parts(kernel)
     matrix = shape(product(inputs, inputs), hyper)
     problems = _problems(targets, classes, scheme, pair_rows, inputs.dtype)
@@ -227,7 +241,7 @@ def _fit(
     solved = jax.lax.map(one, problems, batch_size=_divisor(len(problems.ids), together))
     coefficients, bias, decisions, gap, taken = solved
     slope = calibration.slope(class_scores(decisions.T, classes, scheme), targets, weight)
-    return SVM(inputs, coefficients, bias, slope, hyper, gap, taken, kernel, classes, scheme)
+    return SVM(inputs, origin, coefficients, bias, slope, hyper, gap, taken, kernel, classes, scheme)
 
 
 def _divisor(count: int, most: int) -> int:
@@ -252,7 +266,7 @@ def decision(params: SVM, inputs: Array) -> Array:
 @partial(jax.jit, static_argnames="block")
 def _decision(params: SVM, inputs: Array, block: int) -> Array:
     def of(rows: Array) -> Array:
-        values = kernels.KERNELS[params.kernel](rows, params.inputs, params.hyper)
+        values = kernels.KERNELS[params.kernel](rows - params.origin[None], params.inputs, params.hyper)
         return jnp.matmul(values, params.coefficients.T, precision="highest") + params.bias[None]
 
     return kernels.in_blocks(of, inputs, block)
@@ -337,6 +351,8 @@ def grid(
         raise UserError(f"train_weight has shape {jnp.shape(train_weight)}: pass [folds, {len(inputs)}]")
     if jnp.ndim(gamma) != 1 or jnp.ndim(c) not in (1, 2):
         raise UserError(f"gamma and c have shapes {jnp.shape(gamma)} and {jnp.shape(c)}: pass [G], and [A] or [G, A]")
+    if _known(c) and np.any(np.diff(np.asarray(c), axis=-1) < 0):
+        raise UserError(f"c = {np.asarray(c).tolist()}: give them ascending, each begins where the one before ended")
     count, dtype = len(gamma), inputs.dtype
     c = jnp.broadcast_to(jnp.asarray(c, dtype).reshape(-1, jnp.shape(c)[-1]), (count, jnp.shape(c)[-1]))
     given = {"gamma": gamma, "degree": degree, "coef0": coef0}
@@ -374,6 +390,7 @@ def _grid(
     mesh: Mesh | None,
 ) -> Array:
     size, devices = pair_rows or len(inputs), mesh.size if mesh else 1
+    inputs = inputs - _origin(inputs, kernel)[None]
     product, shape, _ = kernels.parts(kernel)
     folds = len(train_weight) if size <= SMALL else 1  # solved at once
     together = 1 if pair_rows is None else max(1, TOGETHER // (folds * size))  # problems solved at once
