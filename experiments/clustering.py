@@ -151,7 +151,7 @@ def main(argv: Sequence[str]) -> None:
     devices.cache_compilations()
     path = Path(shared.WORKDIR.value) if shared.WORKDIR.value else default_path("clustering")
     workdir = Workdir(path, "clustering", flagfile("__main__"))
-    clusters = parse_clusters(CLUSTERS.value) if CLUSTERS.value else None
+    clusters = None if CLUSTERS.value is None else parse_clusters(CLUSTERS.value)
     fitting: dict[str, Any] = {"restarts": shared.RESTARTS.value, "seeds": range(shared.SEEDS.value)}
     if IMAGE.value is None:
         run(

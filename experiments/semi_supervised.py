@@ -112,7 +112,7 @@ def main(argv: Sequence[str]) -> None:
         task=shared.TASK.value,
         split_seed=shared.SPLIT_SEED.value,
         dimensions=DIMENSIONS.value,
-        labels=shared.whole_numbers(LABELS.value, "labels") if LABELS.value else None,
+        labels=None if LABELS.value is None else shared.whole_numbers(LABELS.value, "labels"),
         seeds=range(DRAWS.value),
         covariances=COVARIANCES.value,
         components=shared.whole_numbers(COMPONENTS.value, "components"),

@@ -249,6 +249,10 @@ MISTAKES = {
     "k beyond the rows": (lambda: neighbors.fit(X, Y, 7), "k = 7 neighbours of 6 rows"),
     "k beyond most": (lambda: neighbors.apply(neighbors.fit(X, Y, 5), X, 2, 4), "k = 5 is more than most = 4"),
     "learner": (lambda: learners.nearest_neighbors(2, most=0), "most = 0"),
+    "classes": (
+        lambda: neighbors.apply(neighbors.fit(np.eye(3), np.array([0, 2, 1]), 1), np.eye(3), 2, 1),
+        "row 1 has label 2: 2 classes are 0 to 1",
+    ),
     "a fold too small": (
         lambda: learners.nearest_neighbors(2, most=5).fit(
             {"k": 5}, KEY, {"inputs": X, "targets": Y}, Rows(np.arange(4), np.ones(4))

@@ -85,10 +85,15 @@ def apply(params: Neighbors, inputs: Array, classes: int, most: int) -> Array:
         most: the greatest k that may come (k itself may be traced, and shapes may not).
 
     Raises:
-        UserError: k greater than `most`, where k is known.
+        UserError: k greater than `most`, or labels that are not 0..C-1, as far as they are known.
     """
     if _known(params.k) and int(params.k) > most:
         raise UserError(f"k = {params.k} is more than most = {most}: raise most")
+    if _known(params.labels):
+        wrong = np.flatnonzero((np.asarray(params.labels) < 0) | (np.asarray(params.labels) >= classes))
+        if wrong.size:
+            row = int(wrong[0])
+            raise UserError(f"row {row} has label {params.labels[row]}: {classes} classes are 0 to {classes - 1}")
     found = nearest(params.inputs, inputs.reshape(len(inputs), -1), most, params.weight)
     return log_probabilities(params.labels[found.ids], params.weight[found.ids], params.k, classes)
 

@@ -108,7 +108,7 @@ def answer(summary: Summary) -> str:
     if summary["loops"]:
         first, *_, last = summary["loops"]["ways"]
         said += (
-            f" A search of {summary['loops']['rows']:,} rows takes {_seconds(first['seconds'])} s by {first['way']} "
+            f" A search of {summary['loops']['rows']:,} rows takes about {_seconds(first['seconds'])} s by {first['way']} "
             f"and {_seconds(last['seconds'])} s by {last['way']}: "
             f"{_times(first['seconds'] / last['seconds'])} times as fast."
         )
