@@ -70,7 +70,7 @@ def page_of(summary, folder, shown=None):
             [
                 "the vote of the 3 nearest rows is right on 94.50% of 200 test rows (95% interval 90.4–96.9%)",
                 "always saying the most frequent class, on 61.00%", "from 1 to 30 on the 800 rows", "95 ± 2%",
-                "A search of 5,000 rows takes 16.4 s by two loops and 0.1 s by fast: 160 times as fast",
+                "A search of 5,000 rows takes about 16.4 s by two loops and 0.1 s by fast: 160 times as fast",
                 "&lt;b&gt;own", "always &#39;a&lt;b&gt;&#39;", "(5 by two loops)", "4,999/5,000", "pixels in [0, 1]",
                 "5 folds, seed 4", "run it again", "licence: CC0",
             ],

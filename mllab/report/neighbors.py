@@ -108,8 +108,8 @@ def answer(summary: Summary) -> str:
     if summary["loops"]:
         first, *_, last = summary["loops"]["ways"]
         said += (
-            f" A search of {summary['loops']['rows']:,} rows takes about {_seconds(first['seconds'])} s by {first['way']} "
-            f"and {_seconds(last['seconds'])} s by {last['way']}: "
+            f" A search of {summary['loops']['rows']:,} rows takes about "
+            f"{_seconds(first['seconds'])} s by {first['way']} and {_seconds(last['seconds'])} s by {last['way']}: "
             f"{_times(first['seconds'] / last['seconds'])} times as fast."
         )
     return said
