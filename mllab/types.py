@@ -20,6 +20,11 @@ Hyper = Mapping[str, Any]  # the traced settings of a run, by name: what a sweep
 Metrics = dict[str, Array]  # weighted means over the rows that were scored, by name
 
 
+def known(value: object) -> bool:
+    """Return whether this is a value now, not one that a compiled program will be given."""
+    return not isinstance(value, jax.core.Tracer)
+
+
 class Rows(NamedTuple):
     """Which examples to use, in what order, and how much each counts.
 

@@ -18,7 +18,6 @@ Sources: Lloyd, *Least squares quantization in PCM*, IEEE Trans. Information The
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +27,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mllab.errors import UserError
 from mllab.models import lloyd, seeding
-from mllab.types import Array, Key
+from mllab.types import Array, Key, known
 
 
 @struct.dataclass
@@ -80,10 +79,10 @@ def fit(
     """
     if start is not None:
         start = jnp.asarray(start)
-        most = most or (start.shape[-2] if _known(count) and start.ndim > 1 else most)
+        most = most or (start.shape[-2] if known(count) and start.ndim > 1 else most)
         if start.ndim not in (2, 3) or start.shape[-2:] != (most, jnp.shape(points)[-1]):
             raise UserError(f"start has shape {list(start.shape)}: give [{most}, {jnp.shape(points)[-1]}] or [S, ...]")
-        if _known(start) and not _finite(start):
+        if known(start) and not _finite(start):
             raise UserError("start holds NaN or an infinity: give finite centres")
         start = start[None] if start.ndim == 2 else start
     swept = _run(key, points, jnp.asarray(count)[None], restarts, steps, tolerance, weight, start, most, mesh)
@@ -165,16 +164,11 @@ def plus_plus(key: Key, points: Array, count: int, weight: Array | np.ndarray | 
     return _plus_plus(key, points, weight, count)
 
 
-def _known(value: Any) -> bool:
-    """Return whether this is a value now, not one that a compiled program will be given."""
-    return not isinstance(value, jax.core.Tracer)
-
-
 def _points(points: Array) -> Array:
     if jnp.ndim(points) != 2 or 0 in jnp.shape(points):
         raise UserError(f"points have shape {list(jnp.shape(points))}: give [N, D], one row a point")
     points = jnp.asarray(points, jnp.result_type(points, float))
-    if _known(points) and not _finite(points):
+    if known(points) and not _finite(points):
         row, column = np.argwhere(~np.isfinite(np.asarray(points)))[0]
         raise UserError(f"points: row {row}, column {column} is {points[row, column]}: give finite numbers")
     return points
@@ -190,7 +184,7 @@ def _weight(weight: Array | np.ndarray | None, points: Array) -> Array:
         return jnp.ones(len(points), points.dtype)
     if jnp.shape(weight) != (len(points),):
         raise UserError(f"weight has shape {jnp.shape(weight)}: pass one number a point, [{len(points)}]")
-    if _known(weight):
+    if known(weight):
         wrong = np.flatnonzero(~(np.isfinite(weight) & (np.asarray(weight) >= 0)))
         if wrong.size:
             raise UserError(f"weight of row {wrong[0]} is {weight[wrong[0]]}: give finite numbers of 0 or more")
@@ -198,7 +192,7 @@ def _weight(weight: Array | np.ndarray | None, points: Array) -> Array:
 
 
 def _check_counts(counts: np.ndarray, weight: Array) -> None:
-    there = int(np.sum(np.asarray(weight) > 0)) if _known(weight) else len(weight)
+    there = int(np.sum(np.asarray(weight) > 0)) if known(weight) else len(weight)
     if counts.ndim != 1 or counts.size == 0 or not np.issubdtype(counts.dtype, np.integer):
         raise UserError(f"k = {counts.tolist()}: give whole numbers")
     for k in counts:
@@ -223,7 +217,7 @@ def _run(
     weight = _weight(weight, points)
     if restarts < 1 or steps < 0:
         raise UserError(f"restarts = {restarts}, steps = {steps}: give 1 restart or more, and 0 steps or more")
-    if _known(counts):
+    if known(counts):
         _check_counts(np.asarray(counts), weight)
         most = most or int(np.max(counts))
         if np.max(counts) > most:
@@ -246,7 +240,7 @@ def _spread(points: Array, weight: Array, mesh: Mesh) -> tuple[Array, Array]:
     if padding:
         points, weight = jnp.pad(points, ((0, padding), (0, 0))), jnp.pad(weight, (0, padding))
     # CPU devices read their parts of a host array in place; parts of another device's array would be copied.
-    host = mesh.devices.flat[0].platform == "cpu" and _known(points)
+    host = mesh.devices.flat[0].platform == "cpu" and known(points)
     parts = NamedSharding(mesh, PartitionSpec(mesh.axis_names[0]))
     return jax.device_put(np.asarray(points) if host else points, parts), jax.device_put(weight, parts)
 

@@ -38,7 +38,7 @@ from mllab.errors import UserError, unknown
 from mllab.models import expectation, gaussians
 from mllab.models.expectation import Fit
 from mllab.models.gaussians import COVARIANCES, Mixture, covariances, free_parameters
-from mllab.types import Array, Key
+from mllab.types import Array, Key, known
 
 __all__ = [
     "COVARIANCES", "Fit", "Mixture", "aic", "apply", "bic", "covariances", "em", "fit", "free_parameters", "init",
@@ -279,11 +279,6 @@ def _by_class(params: Mixture, densities: Array, classes: int) -> Array:
     return jax.nn.log_softmax(logsumexp(joint.reshape(len(joint), classes, -1), axis=2))
 
 
-def _known(value: object) -> bool:
-    """Return whether this is a value now, not one that a compiled program will be given."""
-    return not isinstance(value, jax.core.Tracer)
-
-
 @jax.jit
 def _is_finite(points: Array) -> Array:
     """Return whether no number is NaN or infinite: a sum of squares tells, in one pass that writes nothing."""
@@ -294,7 +289,7 @@ def _checked_points(points: Array, features: int | None = None) -> Array:
     points = jnp.asarray(points, jnp.result_type(points, float))
     if points.ndim != 2 or len(points) == 0 or (features is not None and points.shape[1] != features):
         raise UserError(f"points have shape {points.shape}: pass [points, {features or 'features'}]")
-    if _known(points) and not _is_finite(points):
+    if known(points) and not _is_finite(points):
         wrong = np.argwhere(~np.isfinite(np.asarray(points)))
         if len(wrong):
             row, column = wrong[0]
@@ -324,9 +319,9 @@ def _checked(
     if weight is not None and jnp.shape(weight) != (n,):
         raise UserError(f"weight has shape {jnp.shape(weight)}: pass one number a point, [{n}]")
     weight = jnp.ones(n, points.dtype) if weight is None else jnp.asarray(weight, points.dtype)
-    if _known(weight) and not np.all((np.asarray(weight) >= 0) & np.isfinite(np.asarray(weight))):
+    if known(weight) and not np.all((np.asarray(weight) >= 0) & np.isfinite(np.asarray(weight))):
         raise UserError("weight: some are negative or not finite; give numbers of 0 or more")
-    there = int(np.sum(np.asarray(weight) > 0)) if _known(weight) else n
+    there = int(np.sum(np.asarray(weight) > 0)) if known(weight) else n
     if not len(counts):
         raise UserError("counts is empty: give one number of components or more")
     for count in counts:
@@ -335,18 +330,18 @@ def _checked(
         expectation.owners(count, classes or count)
     if restarts < 1 or steps < 1:
         raise UserError(f"restarts = {restarts}, steps = {steps}: both must be 1 or more")
-    if _known(floor) and not floor > 0:
+    if known(floor) and not floor > 0:
         raise UserError(f"floor = {floor}: it must be above 0, or a component could shrink to a point")
     if labels is None:
         return points, None, weight
     labels = jnp.asarray(labels)
     if labels.shape != (n,) or not jnp.issubdtype(labels.dtype, jnp.integer):
         raise UserError(f"labels are {labels.dtype}{list(labels.shape)}: pass {n} integers, -1 where there is none")
-    if _known(labels):
-        known, most = np.asarray(labels), classes or max(counts)
-        wrong = np.flatnonzero((known < -1) | (known >= most))
+    if known(labels):
+        given, most = np.asarray(labels), classes or max(counts)
+        wrong = np.flatnonzero((given < -1) | (given >= most))
         if wrong.size:
             raise UserError(
-                f"row {wrong[0]} has label {known[wrong[0]]}: {most} classes are 0 to {most - 1}, -1 is none"
+                f"row {wrong[0]} has label {given[wrong[0]]}: {most} classes are 0 to {most - 1}, -1 is none"
             )
     return points, labels, weight

@@ -24,7 +24,7 @@ import numpy as np
 from flax import struct
 
 from mllab.errors import UserError
-from mllab.types import Array
+from mllab.types import Array, known
 
 BLOCK_BYTES = 128 * 2**20  # what a block of queries may take
 CACHE_BYTES = 2**20  # what the candidates that are ranked at once may take: in cache they are read several times faster
@@ -67,7 +67,7 @@ def fit(inputs: Array, labels: Array, k: Array | int, weight: Array | np.ndarray
     inputs, labels = inputs.reshape(len(inputs), -1), jnp.asarray(labels)
     if labels.shape != (len(inputs),) or not jnp.issubdtype(labels.dtype, jnp.integer):
         raise UserError(f"labels are {labels.dtype}{list(labels.shape)}: give {len(inputs)} integers, one a row")
-    if _known(k) and int(k) < 1:
+    if known(k) and int(k) < 1:
         raise UserError(f"k = {k}: give 1 neighbour or more")
     _check_count("k", k, len(inputs), weight)
     _check_finite({"training rows": inputs})
@@ -87,9 +87,9 @@ def apply(params: Neighbors, inputs: Array, classes: int, most: int) -> Array:
     Raises:
         UserError: k greater than `most`, or labels that are not 0..C-1, as far as they are known.
     """
-    if _known(params.k) and int(params.k) > most:
+    if known(params.k) and int(params.k) > most:
         raise UserError(f"k = {params.k} is more than most = {most}: raise most")
-    if _known(params.labels):
+    if known(params.labels):
         wrong = np.flatnonzero((np.asarray(params.labels) < 0) | (np.asarray(params.labels) >= classes))
         if wrong.size:
             row = int(wrong[0])
@@ -153,22 +153,17 @@ def nearest(train: Array, queries: Array, count: int, weight: Array | np.ndarray
     return _nearest(train, queries, count, jnp.ones(len(train)) if weight is None else jnp.asarray(weight))
 
 
-def _known(value: Array | np.ndarray | float | None) -> bool:
-    """Return whether this is a value now, not one that a compiled program will be given."""
-    return not isinstance(value, jax.core.Tracer)
-
-
 def _check_count(name: str, count: Array | int, rows: int, weight: Array | np.ndarray | None) -> None:
     """Raise where more neighbours are asked for than there are rows with weight, as far as that is known."""
-    there = int(np.sum(np.asarray(weight) > 0)) if weight is not None and _known(weight) else rows
-    if _known(count) and int(count) > there:
+    there = int(np.sum(np.asarray(weight) > 0)) if weight is not None and known(weight) else rows
+    if known(count) and int(count) > there:
         raise UserError(f"{name} = {count} neighbours of {there} rows: ask for {there} or fewer, or give more rows")
 
 
 def _check_finite(named: Mapping[str, Array]) -> None:
     """Raise at the first NaN or infinity of arrays [N, D], as far as they are known."""
     for name, values in named.items():
-        if not _known(values) or _is_finite(values):
+        if not known(values) or _is_finite(values):
             continue
         places = np.argwhere(~np.isfinite(np.asarray(values)))
         if len(places):

@@ -19,7 +19,7 @@ from jax.sharding import Mesh, PartitionSpec
 from mllab.errors import UserError, unknown
 from mllab.models import calibration, kernels
 from mllab.models.smo import Dual, ascend, path, solve
-from mllab.types import Array
+from mllab.types import Array, known
 
 __all__ = ["SVM", "Dual", "apply", "decision", "fit", "grid", "solve", "support"]
 
@@ -133,16 +133,16 @@ def _checked(
         raise UserError(f"weight has shape {jnp.shape(weight)}: pass one number an example, [{n}]")
     numbers = {"c": c} | ({"gamma": gamma} if gamma is not None and "gamma" in kernels.parts(kernel).reads else {})
     for name, value in numbers.items():
-        if _known(value) and not np.all((np.asarray(value) > 0) & np.isfinite(value)):
+        if known(value) and not np.all((np.asarray(value) > 0) & np.isfinite(value)):
             raise UserError(f"{name} = {value}: it must be above 0 and finite")
-    if weight is not None and _known(weight) and not np.all((np.asarray(weight) >= 0) & np.isfinite(weight)):
+    if weight is not None and known(weight) and not np.all((np.asarray(weight) >= 0) & np.isfinite(weight)):
         raise UserError("weight: some are negative or not finite; give numbers of 0 or more")
-    if _known(targets):
+    if known(targets):
         labels = np.asarray(targets)
         wrong = np.flatnonzero((labels < 0) | (labels >= classes))
         if wrong.size:
             raise UserError(f"row {wrong[0]} has label {labels[wrong[0]]}: {classes} classes are 0 to {classes - 1}")
-    if _known(inputs):
+    if known(inputs):
         wrong = np.flatnonzero(~np.isfinite(np.asarray(inputs)).all(axis=1))
         if wrong.size:
             raise UserError(f"row {wrong[0]} of the inputs has a number that is not finite: fill it in or leave it out")
@@ -161,16 +161,11 @@ def _origin(inputs: Array, kernel: str) -> Array:
     return jnp.mean(inputs, axis=0) if kernel == "linear" else jnp.zeros(inputs.shape[1], inputs.dtype)
 
 
-def _known(value: object) -> bool:
-    """Return whether this is a value now, not one that a compiled program will be given."""
-    return not isinstance(value, jax.core.Tracer)
-
-
 def _pair_rows(targets: Array, classes: int, scheme: str, given: int | None) -> int | None:
     """Return how many rows a problem has, at most; None where each has all."""
     if scheme != "one_vs_one" or classes == 2:
         return None
-    if not _known(targets):
+    if not known(targets):
         return given
     counts = np.sort(np.bincount(np.asarray(targets), minlength=classes))
     return max(1, int(counts[-2:].sum()))
@@ -351,7 +346,7 @@ def grid(
         raise UserError(f"train_weight has shape {jnp.shape(train_weight)}: pass [folds, {len(inputs)}]")
     if jnp.ndim(gamma) != 1 or jnp.ndim(c) not in (1, 2):
         raise UserError(f"gamma and c have shapes {jnp.shape(gamma)} and {jnp.shape(c)}: pass [G], and [A] or [G, A]")
-    if _known(c) and np.any(np.diff(np.asarray(c), axis=-1) < 0):
+    if known(c) and np.any(np.diff(np.asarray(c), axis=-1) < 0):
         raise UserError(f"c = {np.asarray(c).tolist()}: give them ascending, each begins where the one before ended")
     count, dtype = len(gamma), inputs.dtype
     c = jnp.broadcast_to(jnp.asarray(c, dtype).reshape(-1, jnp.shape(c)[-1]), (count, jnp.shape(c)[-1]))
