@@ -51,6 +51,13 @@ AVERAGE = flags.DEFINE_float(
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Rows a step.", lower_bound=1)
 EPOCHS = flags.DEFINE_integer("epochs", 20, "Passes over the training rows.", lower_bound=1)
 SEEDS = flags.DEFINE_integer("seeds", 3, "How many seeds: 0, 1, ... Intervals want at least 3.", lower_bound=1)
+ROWS = flags.DEFINE_integer(
+    "rows",
+    None,
+    "Rows to learn from, at most; of more, so many are drawn, by class. Default: all but the test rows; of "
+    "kernel_svm 2,000, since a kernel matrix grows with the square of their number.",
+    lower_bound=2,
+)
 FOLDS = flags.DEFINE_integer(
     "folds", 5, "Folds of the rows that settings are chosen on; each row is held out once.", lower_bound=2
 )

@@ -24,7 +24,7 @@ from experiments import flags as shared
 from experiments import kernel_race as racing
 from experiments.kernel_race import Entry, Machines
 from experiments.workdir import Lines, Workdir, default_path, finite, flagfile, launch, process_seconds
-from mllab import devices, validation
+from mllab import devices, metrics, validation
 from mllab.data import catalog
 from mllab.data.dataset import Dataset
 from mllab.data.split import stratified
@@ -34,7 +34,7 @@ from mllab.report import console
 from mllab.report import svm as report
 from mllab.report.classifier import per_class
 
-for name in ("dataset", "target", "task", "folds", "rounds", "split_seed", "workdir", "data_dir"):
+for name in ("dataset", "target", "task", "rows", "folds", "rounds", "split_seed", "workdir", "data_dir"):
     flags.declare_key_flag(name)
 KERNELS = flags.DEFINE_list("kernels", list(kernels.KERNELS), "Kernels by name, separated by commas.")
 C = flags.DEFINE_string(
@@ -52,13 +52,8 @@ COEF0 = flags.DEFINE_float("coef0", 1.0, "What the polynomial kernel adds before
 SCHEME = flags.DEFINE_enum(
     "scheme", "one_vs_one", list(report.SCHEMES), "How machines of two classes tell more than two apart."
 )
-ROWS = flags.DEFINE_integer(
-    "rows",
-    2000,
-    "Rows to choose on and to fit to, at most; of more, so many are drawn, by class. A kernel matrix grows with the "
-    "square of their number.",
-    lower_bound=2,
-)
+
+ROWS = 2000  # to choose on and to fit to, where --rows does not say otherwise
 
 
 def main(argv: Sequence[str]) -> None:
@@ -73,7 +68,7 @@ def main(argv: Sequence[str]) -> None:
         target=shared.TARGET.value,
         task=shared.TASK.value,
         split_seed=shared.SPLIT_SEED.value,
-        rows=ROWS.value,
+        rows=ROWS if shared.ROWS.value is None else shared.ROWS.value,
         names=KERNELS.value,
         c=shared.numbers(C.value, "c"),
         gamma=shared.numbers(GAMMA.value, "gamma"),
@@ -93,7 +88,7 @@ def run(
     target: str | None = None,
     task: str | None = None,
     split_seed: int = 0,
-    rows: int = 2000,
+    rows: int = ROWS,
     names: Sequence[str] = tuple(kernels.KERNELS),
     c: Sequence[float] = (0.01, 0.1, 1.0, 10.0, 100.0),
     gamma: Sequence[float] = (0.1, 0.3, 1.0, 3.0, 10.0),
@@ -288,6 +283,7 @@ def summarise(
                 "held_out": validation.interval(entry.held_out[entry.chosen], folds),
                 "held_out_by_fold": entry.held_out[entry.chosen].tolist(),
                 "test": racing.test_accuracy(entry, data),
+                "test_interval": metrics.proportion(entry.predicted == data.targets[test])[1:3],
                 "support_vectors": int(np.sum(svm.support(entry.params))),
                 "problems": int(np.size(entry.params.gap)),
                 "short": int(np.sum(np.asarray(entry.params.steps) >= racing.STEPS)),
@@ -298,6 +294,7 @@ def summarise(
             for entry in entries
         ],
         "winner": ranked[0].kernel,
+        "baseline": float(np.mean(data.targets[test] == metrics.most_frequent(data.targets[ids]))),
         "ahead": racing.lead(ranked[0], ranked[1], folds) if len(ranked) > 1 else None,
         "per_class": per_class(racing.confusion(ranked[0], data), data.classes) if len(data.classes) > 2 else [],
     }

@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from scipy.special import ndtri
 
 from experiments import flags as shared
 from experiments import loops
@@ -32,18 +31,12 @@ from mllab.report import console
 from mllab.report import neighbors as report
 from mllab.types import Array, Outputs
 
-for name in ("dataset", "target", "task", "folds", "rounds", "split_seed", "workdir", "data_dir"):
+for name in ("dataset", "target", "task", "rows", "folds", "rounds", "split_seed", "workdir", "data_dir"):
     flags.declare_key_flag(name)
 K = flags.DEFINE_string(
     "k",
     None,
     "Numbers of neighbours to choose among: LOW:HIGH or A,B,C. Default: 1:50, or up to a fold's training rows.",
-)
-ROWS = flags.DEFINE_integer(
-    "rows",
-    None,
-    "Use at most so many rows to learn from, drawn by class. Default: all but the test rows.",
-    lower_bound=2,
 )
 LOOPS = flags.DEFINE_integer(
     "loops", 5000, "Training rows of the demonstration of what loops cost; 0 leaves it out.", lower_bound=0
@@ -106,14 +99,9 @@ def choose(
         scores = validation.cross_validate(learner, {"k": jnp.asarray(ks)}, jax.random.key(0), examples, this, hit)
         accuracy.append(np.asarray(scores, np.float64)[:, 0])
         train, held_out = (targets[rows.ids[0][rows.weight[0] > 0]] for rows in this)
-        baseline.append(np.mean(held_out == most_frequent(train)))
+        baseline.append(np.mean(held_out == metrics.most_frequent(train)))
         observe(fold, accuracy[-1])
     return Choice(tuple(ks), np.stack(accuracy, axis=1), np.array(baseline))
-
-
-def most_frequent(targets: np.ndarray) -> int:
-    """Return the most frequent class, of equal ones the first."""
-    return int(np.bincount(targets).argmax())
 
 
 def judge(data: Dataset, pool: np.ndarray, k: int) -> Verdict:
@@ -123,17 +111,6 @@ def judge(data: Dataset, pool: np.ndarray, k: int) -> Verdict:
     labels = jnp.asarray(data.targets[pool])[ids]
     outputs = np.asarray(neighbors.log_probabilities(labels, jnp.ones(labels.shape), k, len(data.classes)))
     return Verdict(outputs.argmax(axis=1), np.exp(outputs.max(axis=1)), pool[np.asarray(ids)])
-
-
-def proportion(right: np.ndarray) -> metrics.Interval:
-    """Return the share of rows that are right, [M], and its 95% interval over which rows were drawn.
-
-    Source: Wilson, *Probable inference, the law of succession, and statistical inference*, JASA 22 (1927).
-    """
-    rows, share, z = len(right), float(np.mean(right)), float(ndtri(0.975))
-    middle = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
-    half = z / (1 + z**2 / rows) * np.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
-    return metrics.Interval(share, float(middle - half), float(middle + half), rows)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -150,7 +127,7 @@ def main(argv: Sequence[str]) -> None:
         ks=None if K.value is None else parse_ks(K.value),
         folds=shared.FOLDS.value,
         rounds=shared.ROUNDS.value,
-        rows=ROWS.value,
+        rows=shared.ROWS.value,
         loop_rows=LOOPS.value,
     )
 
@@ -299,7 +276,7 @@ def summarise(
 ) -> dict[str, Any]:
     """Return the final figures as plain values, ready for JSON; see `mllab.report.neighbors`."""
     targets, truth = data.targets[pool], data.targets[data.split.test]
-    guess = most_frequent(targets)
+    guess = metrics.most_frequent(targets)
     return {
         "experiment": "nearest_neighbors",
         "dataset": {
@@ -325,11 +302,11 @@ def summarise(
         ],
         "chosen": choice.ks[choice.best],
         "held_out": validation.interval(choice.accuracy[choice.best], folds),
-        "test": proportion(verdict.predicted == truth),
+        "test": metrics.proportion(verdict.predicted == truth),
         "baseline": {
             "class": data.classes[guess],
             "held_out": validation.interval(choice.baseline, folds),
-            "test": proportion(truth == guess),
+            "test": metrics.proportion(truth == guess),
         },
     }
 

@@ -25,7 +25,7 @@ def regression(outputs: Outputs, targets: Array) -> dict[str, Array]:
 
 
 class Interval(NamedTuple):
-    """A mean over seeds and its 95% interval; the bounds are NaN below two seeds."""
+    """A mean over seeds (or folds, or rows) and its 95% interval; the bounds are NaN below two seeds."""
 
     mean: float
     low: float
@@ -46,6 +46,24 @@ def interval(values: np.ndarray) -> Interval:
 
     half = float(stdtrit(values.size - 1, 0.975) * values.std(ddof=1) / np.sqrt(values.size))
     return Interval(mean, mean - half, mean + half, values.size)
+
+
+def proportion(right: np.ndarray) -> Interval:
+    """Return the share of rows that are right, [M], and its 95% interval over which rows were drawn.
+
+    Source: Wilson, *Probable inference, the law of succession, and statistical inference*, JASA 22 (1927).
+    """
+    from scipy.special import ndtri  # here: as above
+
+    rows, share, z = len(right), float(np.mean(right)), float(ndtri(0.975))
+    middle = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
+    half = z / (1 + z**2 / rows) * np.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
+    return Interval(share, float(middle - half), float(middle + half), rows)
+
+
+def most_frequent(targets: np.ndarray) -> int:
+    """Return the most frequent class, of equal ones the first: what a model must do better than."""
+    return int(np.bincount(targets).argmax())
 
 
 def chance_loss(targets: np.ndarray, train: np.ndarray, rows: np.ndarray, task: str) -> float:

@@ -1,5 +1,6 @@
 """Every experiment run tiny, end to end; killed and resumed, and replayed from flags.cfg, to the same bits."""
 
+import importlib
 import json
 import os
 import random
@@ -39,6 +40,12 @@ def program(*flags, experiment="optimizer_race", **options):
         [sys.executable, "-m", f"experiments.{experiment}", *map(str, flags)],
         cwd=ROOT, capture_output=True, text=True, check=False, **options,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.py")), ids=lambda path: path.stem)
+def test_all_experiments_can_be_imported_side_by_side(path):
+    """Two flags of one name would collide in the second of them."""
+    importlib.import_module(f"experiments.{path.stem}")
 
 
 def test_a_race_writes_its_whole_workdir(tmp_path, capsys):

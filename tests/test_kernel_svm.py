@@ -65,6 +65,8 @@ def test_a_run_writes_its_whole_workdir_and_summary_and_records_agree(ran):
         assert tested["held_out_accuracy"] == pytest.approx(best)
         assert (tested["c"], tested["gamma"]) == (entry["c"], entry["gamma"])
         assert tested["test_accuracy"] == entry["test"]
+        low, high = entry["test_interval"]
+        assert low < entry["test"] < high or entry["test"] in (0, 1)
         assert tested["held_out_accuracy_by_fold"] == entry["held_out_by_fold"]
         assert len(entry["held_out_by_fold"]) == FOLDS * ROUNDS
         mean, low, high, _ = entry["held_out"]

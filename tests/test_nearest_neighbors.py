@@ -16,7 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from experiments import loops
 from experiments import nearest_neighbors as experiment
 from experiments.workdir import Workdir
-from mllab import validation
+from mllab import metrics, validation
 from mllab.data import catalog
 from mllab.errors import UserError
 
@@ -142,7 +142,7 @@ def test_fewer_rows_are_drawn_by_class_from_what_is_no_test_row():
                                                             (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)])  # fmt: skip
 def test_the_interval_of_a_share_is_the_published_one(right, rows, low, high):
     """Newcombe, Two-sided confidence intervals for the single proportion, Statistics in Medicine 17 (1998), table I."""
-    share, *bounds, count = experiment.proportion(np.arange(rows) < right)
+    share, *bounds, count = metrics.proportion(np.arange(rows) < right)
     assert (share, count) == (right / rows, rows)
     np.testing.assert_allclose(bounds, [low, high], atol=6e-5)
 

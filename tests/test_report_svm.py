@@ -24,7 +24,8 @@ def summary_of(*, by=(4.0, 1.0, 7.0), classes=("0", "1"), scheme="one_vs_one", a
     def entry(kernel, c, gamma, accuracy, grid):
         return {
             "kernel": kernel, "c": c, "gamma": gamma, "held_out": [accuracy, accuracy - 0.01, accuracy + 0.01, 5],
-            "held_out_by_fold": [accuracy] * 5, "test": accuracy - 0.005, "support_vectors": 120, "problems": 1,
+            "held_out_by_fold": [accuracy] * 5, "test": accuracy - 0.005,
+            "test_interval": [accuracy - 0.04, accuracy + 0.02], "support_vectors": 120, "problems": 1,
             "short": short, "gap": 2e-4, "steps": 1234, "grid": grid,
         }  # fmt: skip
 
@@ -42,11 +43,17 @@ def summary_of(*, by=(4.0, 1.0, 7.0), classes=("0", "1"), scheme="one_vs_one", a
             entry("polynomial", 100.0, 0.5, 0.935, GRID),
             entry("rbf", 10.0, 5.0, 0.975, GRID),
         ],
-        "winner": "rbf",
+        "winner": "rbf", "baseline": 0.51,
         "ahead": by and {"of": "polynomial", "by": [*by, 5]},
         "per_class": per_class(np.diag([40] * len(classes)), classes) if len(classes) > 2 else [],
         "seconds": {"data": 1.0, "total": 2.0},
     }  # fmt: skip
+
+
+def test_accuracy_of_test_rows_comes_with_its_interval_and_what_must_be_beaten(tmp_path):
+    said = report.answer(summary_of())
+    assert "(95% interval 93.5–99.5%), always saying the most frequent class 51.00%" in said
+    assert report.kernel_table(summary_of()).rows[0][5] == "81.0–87.0%"
 
 
 def plane_of(classes=2):

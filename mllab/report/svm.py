@@ -3,13 +3,14 @@
 A summary has `dataset` (name; rows {choosing, test, and available, of which the first were drawn}; classes, features,
 shape, licence, citation, notes); `folds`, `rounds`, `split_seed`, `scheme`, `degree`, `coef0`; `tolerance` {choosing,
 reported}, by how much a condition of the optimum may be violated, and `most_steps`; `c` [C] and `gamma` [G], the grids,
-ascending, and `scale`, what gamma is a multiple of; `kernels`, for each {kernel; c and gamma, as
-chosen; held_out, the interval of its accuracy over folds, and held_out_by_fold; test, its accuracy; support_vectors;
-problems, how many binary ones, and short, how many of them ran out of steps; gap, their largest; steps, of all of them;
-grid, the held-out accuracy at each setting, [G, C]}; `winner`, the kernel of the best held-out accuracy; `ahead` {of,
-the next; by, the interval over folds of the points of the lead}, None where it ran alone; and `per_class` of the
-winner's test rows (`report.classifier`), where there are more than two. The linear kernel has no gamma: it is None
-there, and G is 1. The page also wants `seconds` by part, with their total.
+ascending, and `scale`, what gamma is a multiple of; `kernels`, for each {kernel; c and gamma, as chosen; held_out, the
+interval of its accuracy over folds, and held_out_by_fold; test, its accuracy, and test_interval, low and high;
+support_vectors; problems, how many binary ones, and short, how many of them ran out of steps; gap, their largest;
+steps, of all of them; grid, the held-out accuracy at each setting, [G, C]}; `winner`, the kernel of the best held-out
+accuracy; `baseline`, the test accuracy of the most frequent class; `ahead` {of, the next; by, the interval over folds
+of the points of the lead}, None where it ran alone; and `per_class` of the winner's test rows (`report.classifier`),
+where there are more than two. The linear kernel has no gamma: it is None there, and G is 1. The page also wants
+`seconds` by part, with their total.
 
 Arrays come as a mapping, of which any may be absent: `confusion`, the winner's test rows of each true class (rows)
 predicted as each class (columns), [C, C]; `plane` and, by kernel, `machines` (`report.margins`), where there are two
@@ -56,12 +57,13 @@ def kernel_table(summary: Summary) -> Table:
             None if entry["gamma"] is None else _short(entry["gamma"]),
             _percent(entry["held_out"]),
             f"{entry['test']:.2%}",
+            _bounds(entry),
             f"{entry['support_vectors']:,} ({entry['support_vectors'] / summary['dataset']['rows']['choosing']:.0%})",
             _gap(entry["gap"]),
         ]
         for entry in summary["kernels"]
     ]
-    columns = ["kernel", "C", "gamma", "held-out accuracy", "test accuracy", "support vectors", "duality gap"]
+    columns = ["kernel", "C", "gamma", "held-out accuracy", "test accuracy", "95% interval", "support vectors", "gap"]
     return Table(columns, rows, _kernels(summary).index(summary["winner"]), _caption(summary))
 
 
@@ -69,8 +71,9 @@ def _caption(summary: Summary) -> str:
     rows = summary["dataset"]["rows"]
     return (
         f"* best held-out accuracy; ± 95% interval over {_folds(summary)} of {rows['choosing']:,} rows, one split, "
-        f"allowing for the training rows they share; test: {rows['test']:,} rows, looked at once, one fit: no "
-        "interval; gap: the largest of a kernel's machines, primal less dual, as a share of the primal"
+        f"allowing for the training rows they share; test: {rows['test']:,} rows, looked at once, one fit, interval "
+        "over which rows were drawn; gap: the largest duality gap of a kernel's machines, primal less dual, as a share "
+        f"of the primal; the most frequent class is right on {summary['baseline']:.2%} of the test rows"
     )
 
 
@@ -79,8 +82,9 @@ def answer(summary: Summary) -> str:
     data, won = summary["dataset"], _entry(summary, summary["winner"])
     said = (
         f"The {NAMES[won['kernel']]} kernel with {_setting(won)}: {won['test']:.2%} of the {data['rows']['test']:,} "
-        f"test rows of {data['name']} are classified rightly; of rows held out, {_percent(won['held_out'])} (95% "
-        f"interval over {_folds(summary)})."
+        f"test rows of {data['name']} are classified rightly (95% interval {_bounds(won)}), always saying the most "
+        f"frequent class {summary['baseline']:.2%}; of rows held out, {_percent(won['held_out'])} (95% interval over "
+        f"{_folds(summary)})."
     )
     if ahead := summary["ahead"]:
         clearly = "ahead" if ahead["by"][1] > 0 else "not clearly ahead"
@@ -151,6 +155,11 @@ def _folds(summary: Summary) -> str:
 def _percent(accuracy: Sequence[float]) -> str:
     mean, low, high = (100 * np.asarray(accuracy[:3], float)).tolist()
     return f"{number(mean, low, high)}%"
+
+
+def _bounds(entry: Entry) -> str:
+    low, high = entry["test_interval"]
+    return f"{100 * low:.1f}–{100 * high:.1f}%"
 
 
 def _gap(value: float) -> str:
