@@ -167,8 +167,13 @@ def test_one_vs_rest_is_scikit_learns(kernel):
     params = svm.fit(
         x, labels, 4, kernel=kernel, c=2, gamma=0.4, degree=2, coef0=1, scheme="one_vs_rest", tolerance=1e-5
     )
-    np.testing.assert_allclose(svm.decision(params, x), peer.decision_function(x.astype(float)), atol=2e-3)
-    np.testing.assert_array_equal(np.asarray(svm.apply(params, x)).argmax(1), peer.predict(x.astype(float)))
+    scores = peer.decision_function(x.astype(float))
+    np.testing.assert_allclose(svm.decision(params, x), scores, atol=2e-3)
+    least, greatest = np.sort(scores, axis=1)[:, -2:].T
+    clear = greatest - least > 5e-3  # rounding decides the others
+    assert clear.mean() > 0.9
+    decided = np.asarray(svm.apply(params, x)).argmax(1)
+    np.testing.assert_array_equal(decided[clear], peer.predict(x.astype(float))[clear])
 
 
 @pytest.mark.parametrize("scheme", svm.SCHEMES)
