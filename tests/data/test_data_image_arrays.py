@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from test_data_idx import encode
 
 from mllab.data import load
 from mllab.errors import UserError
-from test_data_idx import encode
 
 RNG = np.random.default_rng(0)
 BYTES = RNG.integers(0, 256, (12, 5, 4), dtype=np.uint8)

@@ -9,12 +9,12 @@ import numpy as np
 import optax
 import pytest
 
-import problems
 from mllab import augmentation, devices, losses, racing, sweep, training
 from mllab.errors import UserError
 from mllab.models import convnet
 from mllab.models.layers import Activation, BatchNorm, Conv, Dense, Dropout, MaxPool
 from mllab.rows import blocks, minibatches
+from support import problems
 
 SHAPE, COUNT = (8, 8, 1), 60
 PLAIN = (Conv(4), Activation(), MaxPool(), Dense(3))

@@ -14,9 +14,9 @@ import pytest
 import scipy.optimize
 from flax import struct
 
-import oracles
 from mllab.errors import UserError
 from mllab.optimizers import OPTIMIZERS, SCHEDULES, build, evaluation_params
+from support import oracles
 
 STEPS = 30
 PLATFORMS = ("cpu", "cuda", "tpu")

@@ -6,10 +6,10 @@ import numpy as np
 import optax
 import pytest
 
-import problems
 from mllab import devices, losses, metrics, optimizers, sweep, training
 from mllab.errors import UserError
 from mllab.optimizers import OPTIMIZERS, AverageState, build, evaluation_params
+from support import problems
 
 STEPS = 40
 START = {"w": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "b": jnp.array([0.3, -0.7])}

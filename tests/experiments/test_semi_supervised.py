@@ -22,7 +22,7 @@ from mllab import devices
 from mllab.data import catalog
 from mllab.errors import UserError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DATA = catalog.load("stretched")
 TRAIN, TEST = DATA.split.train, DATA.split.test
 COUNTS, SEEDS = (3, 24), (0, 1, 2)

@@ -12,12 +12,12 @@ import optax
 import pytest
 import scipy.stats
 
-import problems
 from mllab import augmentation, devices, losses, metrics, sweep, training
 from mllab.augmentation import AUGMENTATIONS, augmented, compose, crop, cutout, flip, mixed, mixup, shift
 from mllab.errors import UserError
 from mllab.models.base import plain
 from mllab.rows import blocks
+from support import problems
 
 HEIGHT, WIDTH = 6, 7
 PLATFORMS = ("cpu", "cuda", "tpu")

@@ -22,7 +22,7 @@ from mllab.data import catalog
 from mllab.errors import UserError
 from mllab.models import svm
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MOONS, DIGITS = catalog.load("moons"), catalog.load("digits")
 KERNELS = ("linear", "polynomial", "rbf")
 C, GAMMA, FOLDS, ROUNDS = (0.1, 10.0), (0.3, 3.0), 3, 2

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 from safetensors.numpy import load_file, save_file
+from test_image_classifier import convnet_by_hand
 
 import mllab
 from experiments import optimizer_race, predict
@@ -20,9 +21,8 @@ from mllab import weights
 from mllab.data import catalog
 from mllab.errors import UserError
 from mllab.models import architecture, base
-from test_image_classifier import convnet_by_hand
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PRETRAINED = Path(mllab.__file__).parent / "pretrained"
 
 # Strokes of a pen on paper of 112 × 112; seven.png, which comes with mllab, was drawn by those of the 7.

@@ -22,7 +22,7 @@ from mllab.errors import UserError
 from mllab.models import architecture, convnet
 from mllab.report import features as report
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DIGITS = catalog.load("digits")
 FRACTIONS, SEEDS = (0.1, 1.0), (0, 1, 2)
 

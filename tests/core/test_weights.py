@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-import problems
 from mllab import weights
 from mllab.errors import UserError
 from mllab.models import architecture, mlp
 from mllab.models.base import predict
+from support import problems
 
 IMAGES = np.random.default_rng(0).uniform(size=(5, 12, 12, 1)).astype(np.float32)
 

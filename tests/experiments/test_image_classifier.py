@@ -14,19 +14,19 @@ import time
 import jax
 import numpy as np
 import pytest
+import test_experiments
 from PIL import Image
 from safetensors.numpy import load_file
 from scipy.special import log_softmax
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
+from test_experiments import ROOT, program
 
-import test_experiments
 from experiments import image_classifier, predict
 from experiments.workdir import Workdir
 from mllab import augmentation, weights
 from mllab.data import catalog
 from mllab.errors import UserError
 from mllab.models import base
-from test_experiments import ROOT, program
 
 TINY = {"dataset": "digits", "seeds": (0,), "device_count": 2}
 QUICK = {"epochs": 1, "batch_size": 64}

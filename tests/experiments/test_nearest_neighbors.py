@@ -20,7 +20,7 @@ from mllab import metrics, validation
 from mllab.data import catalog
 from mllab.errors import UserError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DIGITS = catalog.load("digits")
 KS, FOLDS, ROUNDS, LOOPS = (1, 4, 9, 30), 4, 2, 200
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import problems
 from mllab import devices, sweep, training
 from mllab.errors import UserError
 from mllab.models.base import Model, in_bfloat16
 from mllab.rows import minibatches
 from mllab.types import Rows
+from support import problems
 
 RATES = (1e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 

@@ -20,7 +20,7 @@ from mllab import weights
 from mllab.data import catalog
 from mllab.errors import UserError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TINY = {
     "names": ["sgd", "adam"],
     "learning_rates": [0.01, 0.1],

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import problems
 from mllab.errors import UserError
 from mllab.models import architecture, convnet
+from support import problems
 
 KEY = jax.random.key(0)
 PLANS = {

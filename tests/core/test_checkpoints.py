@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import problems
 from mllab import devices, sweep, training
 from mllab.checkpoints import Checkpoints
 from mllab.errors import UserError
+from support import problems
 
 
 def tree(seed: int = 0) -> dict:

@@ -7,9 +7,9 @@ import pytest
 from flax import linen, nnx
 
 import mllab
-import problems
 from mllab.data.dataset import Split
 from mllab.models import flax_module
+from support import problems
 
 SPLIT = Split(np.arange(36), np.arange(36, 48), np.arange(48, 60))
 

@@ -16,7 +16,7 @@ from mllab.models import linear
 from mllab.optimizers import OPTIMIZERS
 from mllab.report import regression as report
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 STEPS = 500
 
 

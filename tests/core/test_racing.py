@@ -14,7 +14,6 @@ from sklearn.dummy import DummyClassifier
 from sklearn.metrics import log_loss, r2_score
 
 import mllab
-import problems
 from experiments import flags as shared
 from mllab import losses, metrics, optimizers, racing, training
 from mllab.data.dataset import Split
@@ -22,6 +21,7 @@ from mllab.errors import UserError
 from mllab.models import initializers, mlp
 from mllab.models.base import plain
 from mllab.report import race as report
+from support import problems
 
 SPLIT = Split(np.arange(36), np.arange(36, 48), np.arange(48, 60))
 STEPS = np.array([10, 20, 30])

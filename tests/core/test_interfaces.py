@@ -12,11 +12,11 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold
 from sklearn.neighbors import KNeighborsClassifier
 
-import problems
 from mllab import devices, losses, metrics, sweep, training, validation
 from mllab.models import linear, mlp
 from mllab.models.base import Model
 from mllab.rows import blocks
+from support import problems
 
 LANES = 5
 COUNT = 60

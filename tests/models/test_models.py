@@ -9,10 +9,10 @@ import optax
 import pytest
 from flax import linen, nnx
 
-import problems
 from mllab import devices, racing, sweep, training
 from mllab.models import convnet, flax_module, linear, mlp
 from mllab.models.base import Model, plain
+from support import problems
 
 CLASSES = problems.examples(60)
 VALUES = {"inputs": CLASSES["inputs"], "targets": CLASSES["inputs"] @ np.arange(6, dtype=np.float32)}

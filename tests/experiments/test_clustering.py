@@ -20,7 +20,7 @@ from mllab import devices
 from mllab.data import catalog
 from mllab.errors import UserError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BLOBS = catalog.load("blobs")
 SEEDS = (0, 1, 2)
 QUICK = {"restarts": 1, "device_count": 1}

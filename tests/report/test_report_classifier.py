@@ -5,12 +5,12 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from test_report_page import Reader
+from test_report_pictures import embedded
 
 from mllab.metrics import interval
 from mllab.report import classifier
 from mllab.report import page as pages
-from test_report_page import Reader
-from test_report_pictures import embedded
 
 NASTY = ['<b>cat</b> & "dog\'s"', "猫" * 5, "x" * 200, "back\x01slash\n"]
 LEGIBLE = ['<b>cat</b> & "dog\'s"', "猫" * 5, f"{'x' * 12}…{'x' * 11}", "back slash"]

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from test_report_pictures import embedded
 
 from mllab.report import neighbors as report
 from mllab.report import page as pages
-from test_report_pictures import embedded
 
 ENVIRONMENT = {
     "data": {"own.csv": "0" * 64},
