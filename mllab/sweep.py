@@ -19,6 +19,7 @@ from mllab.errors import UserError
 from mllab.training import Run, State
 from mllab.types import Examples, Hyper, Key, Rows
 
+AXIS = "lanes"  # the one axis of the house's meshes
 WORTH = 16  # lanes that read one schedule and are worth a group of their own; measured, see BUILD_NOTES.md
 
 
@@ -54,6 +55,29 @@ def grid(hyper: Mapping[str, Sequence[float] | np.ndarray], seeds: Sequence[int]
     return Grid(flat, _keys(seed), schedule, seed)
 
 
+def spread(function: Callable, mesh: Mesh, in_axes: Any, out_axes: Any = 0) -> Callable:
+    """Return `function` mapped over the devices of a mesh: each device computes on its part of the arguments.
+
+    Inside, collectives (`psum`, `all_gather`) name the mesh's axis, `AXIS`.
+
+    Args:
+        function: takes positional arguments.
+        mesh: the devices.
+        in_axes: as in `jax.vmap`, but the axis is divided into one equal part a device instead of being mapped over;
+            None passes an argument whole to every device.
+        out_axes: the axis along which the parts of an output are joined; None for what all devices compute alike.
+    """
+
+    def specs(axes: Any) -> Any:
+        return jax.tree.map(
+            lambda axis: PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, AXIS),
+            axes,
+            is_leaf=lambda axis: axis is None,
+        )
+
+    return jax.shard_map(function, mesh=mesh, in_specs=specs(in_axes), out_specs=specs(out_axes), check_vma=False)
+
+
 def lanes(run: Run, schedule: np.ndarray, *, mesh: Mesh | None = None, group: int | None = None) -> Run:
     """Return the same three functions over L lanes.
 
@@ -82,12 +106,6 @@ def lanes(run: Run, schedule: np.ndarray, *, mesh: Mesh | None = None, group: in
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(lane))
         return arrange(schedule, mesh.size, group or devices.lanes_in_cache(mesh, size) or count)
 
-    def spread(function: Callable, lane: Any, shared: Any) -> Any:
-        """Apply `function(lane, shared)` on each device to its part of the lanes."""
-        over, whole = PartitionSpec("lanes"), PartitionSpec()
-        mapped = jax.shard_map(function, mesh=mesh, in_specs=(over, whole), out_specs=over, check_vma=False)
-        return mapped(lane, shared)
-
     def every(function: Callable, hyper: Hyper, state: State, examples: Examples, rows: Rows) -> Any:
         """Apply `function(hyper, state, examples, rows)` to all lanes, group after group."""
         total, size, alike = layout(hyper, state.key)
@@ -105,12 +123,12 @@ def lanes(run: Run, schedule: np.ndarray, *, mesh: Mesh | None = None, group: in
             return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), out)
 
         hyper, index = pad((hyper, schedule), total)
-        return spread(local, (hyper, state, index), (examples, rows))
+        return spread(local, mesh, (0, None))((hyper, state, index), (examples, rows))
 
     def start(hyper, key):
         # One lane at a time: it takes no time to run, and random draws compile faster unbatched.
         one_by_one = lambda lane, _: jax.lax.map(lambda each: run.start(*each), lane)  # noqa: E731
-        return spread(one_by_one, pad((hyper, key), layout(hyper, key).total), ())
+        return spread(one_by_one, mesh, (0, None))(pad((hyper, key), layout(hyper, key).total), ())
 
     def advance(hyper, state, examples, rows):
         state, losses = every(run.advance, hyper, state, examples, rows)
