@@ -1,0 +1,52 @@
+"""The frame that all experiments share: settings, the program around a measurement, and its workdir.
+
+`from experiments import frame` is all that an experiment needs: groups of settings (`frame.Data`), kinds of settings
+(`frame.grid`), `frame.Context`, `frame.DatasetFacts` and `frame.program`.
+"""
+
+from experiments.frame.groups import (
+    Data,
+    Devices,
+    Folds,
+    Network,
+    Optimizers,
+    Output,
+    Restarts,
+    Rows,
+    Seeds,
+    Table,
+    Training,
+)
+from experiments.frame.measurement import DatasetFacts, to_json, unsaved
+from experiments.frame.program import Context, program
+from experiments.frame.settings import choice, choices, grid, number, paths, rates, size, switch, text, whole, wholes
+
+__all__ = [
+    "Context",
+    "Data",
+    "DatasetFacts",
+    "Devices",
+    "Folds",
+    "Network",
+    "Optimizers",
+    "Output",
+    "Restarts",
+    "Rows",
+    "Seeds",
+    "Table",
+    "Training",
+    "choice",
+    "choices",
+    "grid",
+    "number",
+    "paths",
+    "program",
+    "rates",
+    "size",
+    "switch",
+    "text",
+    "to_json",
+    "unsaved",
+    "whole",
+    "wholes",
+]

@@ -1,0 +1,166 @@
+"""Groups of settings that several experiments share; they mean the same in all of them."""
+
+from dataclasses import dataclass
+
+from experiments.frame import settings
+from mllab.models.mlp import ACTIVATIONS
+from mllab.optimizers import OPTIMIZERS, SCHEDULES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output(settings.Base):
+    """Where a run is written."""
+
+    workdir: str | None = settings.text(
+        None,
+        help="Folder to write to; the same one again resumes. Default: runs/EXPERIMENT/<UTC time>.",
+        affects_result=False,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Output):
+    """The data set, and its split into training, validation and test rows."""
+
+    dataset: str | None = settings.text(
+        None,
+        help="Data set: digits, mnist, fashion_mnist, california_housing, newsgroups20, line, points in the plane "
+        "(circles, moons, xor, blobs, stretched), or the path of your own .csv or .parquet table (with --target), "
+        "folder of images (one subfolder a class), .npz file of images and labels, or folder of IDX files.",
+    )
+    data_dir: str | None = settings.text(
+        None,
+        help="Folder to look for data sets in first. Default: $MLLAB_DATA, then the user's cache.",
+        affects_result=False,
+    )
+    split_seed: int = settings.whole(
+        0, help="Seed of the 60/20/20 split, where a data set brings none of its own.", low=0, high=2**32 - 1
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table(Data):
+    """A table of the user's own."""
+
+    target: str | None = settings.text(None, help="Column of your own table to predict.")
+    task: str | None = settings.choice(
+        ["classification", "regression"], None, help="Task of your own table. Default: inferred from the target's values."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows(settings.Base):
+    """How many rows to learn from."""
+
+    rows: int | None = settings.whole(
+        None,
+        help="Rows to learn from, at most; of more, a sample stratified by class is drawn. Default: all but the test "
+        "rows.",
+        low=2,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folds(settings.Base):
+    """Cross-validation."""
+
+    folds: int = settings.whole(5, help="Folds of cross-validation; each row is held out once.", low=2)
+    rounds: int = settings.whole(1, help="Rounds of cross-validation, each with new folds.", low=1, high=1000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restarts(settings.Base):
+    """Starts of an iterative fit."""
+
+    restarts: int = settings.whole(10, help="Random starts of each fit; the best one is kept.", low=1, high=100_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seeds(settings.Base):
+    """Repetitions."""
+
+    seeds: int = settings.whole(
+        3, help="Number of seeds, 0, 1, ... An interval needs at least 2, and 3 or more to be of use.", low=1, high=100_000
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Devices(settings.Base):
+    """Devices to compute on."""
+
+    devices: int | None = settings.whole(
+        None,
+        help="Devices to spread the runs over. Default: all; on a CPU, one a core.",
+        low=1,
+        high=4096,
+        affects_result=False,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network(settings.Base):
+    """A model trained by gradients, and its sizes."""
+
+    model: str | None = settings.text(
+        None, help="Model: linear (regression), softmax, mlp, convnet, lenet or residual."
+    )
+    hidden: tuple[int, ...] | None = settings.wholes(
+        None, help="Units of each hidden layer: of mlp (128,128), of convnet (128).", ordered=True
+    )
+    activation: str | None = settings.choice(
+        ACTIVATIONS, None, help="Activation of mlp's hidden layers. Default: relu."
+    )
+    channels: tuple[int, ...] | None = settings.wholes(
+        None, help="Channels of each stage: of convnet (16,32), of residual (16,32,64).", ordered=True
+    )
+    dropout: float | None = settings.number(
+        None, help="Probability of dropping a hidden unit of convnet in training.", low=0, high=0.95
+    )
+
+    def options(self) -> dict[str, object]:
+        """Return the model's options by name; None where a flag leaves them open."""
+        return {name: getattr(self, name) for name in ("hidden", "channels", "activation", "dropout")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Seeds, Devices):
+    """Training by minibatches."""
+
+    batch_size: int | None = settings.whole(32, help="Rows in a minibatch.", low=1)
+    epochs: int | None = settings.whole(20, help="Passes over the training rows.", low=1, high=1_000_000)
+    schedule: str | None = settings.choice(
+        SCHEDULES, "constant", help="Schedule of the learning rate over the steps; it peaks at the learning rate."
+    )
+    clip_norm: float | None = settings.number(
+        None, help="Global norm to clip gradients to. Default: no clipping.", low=0
+    )
+    weight_decay: float | None = settings.number(None, help="Weight decay. Default: the optimizer's own.", low=0)
+    average: float | None = settings.number(
+        None, help="Decay of a moving average of the params to evaluate, such as 0.999. Default: no average."
+    )
+    precision: str = settings.choice(
+        ["float32", "bf16"],
+        "float32",
+        help="Precision to compute in: bf16 computes in bfloat16, with params and sums in float32.",
+    )
+    checkpoint_seconds: float = settings.number(
+        10.0, help="Seconds between checkpoints.", low=0, affects_result=False
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizers(settings.Base):
+    """Optimizers to compare."""
+
+    optimizers: tuple[str, ...] = settings.choices(
+        OPTIMIZERS,
+        ("sgd", "momentum", "rmsprop", "adam"),
+        help="Optimizers to compare, separated by commas, or all.",
+    )
+
+
+SHARED = {
+    name: setting
+    for group in (Table, Rows, Folds, Restarts, Training, Network, Optimizers)
+    for name, setting in group.table().items()
+}

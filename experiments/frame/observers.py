@@ -1,0 +1,83 @@
+"""Observers of a drive: progress, records in metrics.jsonl, and TensorBoard events of a race."""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.frame.program import Context
+from mllab import racing, sweep, tasks, training
+
+EVENT_LANES = 32  # TensorBoard shows no more at once; all lanes are in metrics.jsonl
+
+
+def observer(
+    context: Context,
+    name: str,
+    grid: sweep.Grid,
+    steps: int,
+    score: Callable[[dict[str, np.ndarray]], np.ndarray],
+    title: str = "",
+) -> Callable[[training.Segment | training.Notice], None]:
+    """Return the observer of one optimizer's drive: it advances the progress bar and records every lane's segments.
+
+    Args:
+        context: the run.
+        name: the optimizer.
+        grid: its lanes.
+        steps: of the whole schedule.
+        score: held-out metrics -> the score of each lane, [L], whose best is shown.
+        title: of the progress bar; the optimizer's name where empty.
+    """
+    progress = context.progress
+    progress.task(title or name, steps, lanes=len(grid.seed))
+    best, done, restored = -math.inf, 0, False
+
+    def observe(event: training.Segment | training.Notice) -> None:
+        nonlocal best, done, restored
+        if isinstance(event, training.Notice):
+            progress.say(event.text)
+            return
+        context.record(records(name, grid, event))
+        best = max(best, float(np.nanmax(score(event.held_out), initial=-math.inf)))
+        if (restored and not event.restored) or (event.restored and event.step == event.steps):
+            progress.resume(event.step if event.restored else done)
+        if not event.restored:
+            progress.advance(event.step - done, best=best if math.isfinite(best) else None)
+        done, restored = event.step, event.restored
+
+    return observe
+
+
+def records(name: str, grid: sweep.Grid, event: training.Segment) -> Iterator[dict[str, Any]]:
+    """Yield one record a lane for metrics.jsonl."""
+    for lane, seed in enumerate(grid.seed):
+        yield {
+            "optimizer": name,
+            "learning_rate": float(grid.hyper["learning_rate"][lane]),
+            "seed": int(seed),
+            "step": event.step,
+            "train_loss": float(event.train_loss[lane]),
+            **{f"validation_{metric}": float(values[lane]) for metric, values in event.held_out.items()},
+            "seconds": event.seconds,
+        }
+
+
+def write_events(raced: racing.Race, folder: Path) -> None:
+    """Write TensorBoard events of every seed at each optimizer's best rate, the best optimizers first."""
+    from mllab.report import events
+
+    metric = tasks.TASKS[raced.task].headline
+    lanes = [(entry, position) for entry in raced.ranked for position in range(raced.seeds.size)]
+    for entry, position in lanes[:EVENT_LANES]:
+        done = np.isfinite(entry.result.history.seconds)
+        lane = f"{entry.optimizer} rate {raced.learning_rates[entry.best]:.3g} seed {raced.seeds[position]}"
+        tags = {
+            "loss/train": entry.train_loss,
+            "loss/validation": entry.loss,
+            f"{metric}/validation": entry.curve,
+        }
+        curves = {tag: (raced.steps[done], values[done, entry.best, position]) for tag, values in tags.items()}
+        events.write(folder / lane, curves)

@@ -1,0 +1,294 @@
+"""A program: settings, a measurement and a report become `main` for the command line and `run` for Python.
+
+`program` does what every experiment needs and none should repeat: flags, devices, compilation cache, workdir,
+environment, progress, metrics.jsonl, timing of each part, figures, page, summary.json, the closing table and answer,
+and one line for a mistake.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from experiments.frame import groups, settings
+from experiments.frame.measurement import to_json
+from experiments.frame.workdir import Lines, Workdir, default_path, environment
+from mllab import devices
+from mllab.data import catalog
+from mllab.data.dataset import Dataset
+from mllab.errors import UserError
+from mllab.report import console
+from mllab.report.report import Environment, Provenance, Report
+
+_STARTED = time.perf_counter()
+
+
+class Context:
+    """One run of an experiment: its data, devices, progress, records and files."""
+
+    def __init__(self, experiment: str, chosen: settings.Base, progress: console.Progress, stack: ExitStack):
+        """See `program`, which makes one a run."""
+        self.experiment = experiment
+        self.progress = progress
+        self.seconds: dict[str, float] = {}  # wall time of each part
+        self.sources: list[str] = []  # citation and licence of the data
+        self._sha256: dict[str, str] = {}
+        self._device_count = 1
+        self._settings = chosen
+        self._stack = stack
+        self._lines: Lines | None = None
+        self._environment: Environment | None = None
+        self._workdir: Workdir | None = None
+        if "workdir" in chosen.table():
+            path = getattr(chosen, "workdir") or default_path(experiment)  # noqa: B009 - not all settings have one
+            self._workdir = Workdir(path, experiment, chosen.flagfile(), self._differences)
+            self._workdir.check()
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Add the wall time of a block to a part's seconds, as the report lists them."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - began
+
+    def load(self, *, classes: int = 0, images: bool = False, **options: Any) -> Dataset:
+        """Load the data set that the settings name (`groups.Data`), and record its source.
+
+        Args:
+            classes: the least number of classes that it must have; 0 where it may have values to predict.
+            images: whether its inputs must be images.
+            **options: `dataset` or `size`, where they are not the settings' own.
+
+        Raises:
+            UserError: see `catalog.load`; or the data set is of another kind.
+        """
+        names = ("data_dir", "split_seed", "target", "task")
+        given = {name: getattr(self._settings, name) for name in names if hasattr(self._settings, name)}
+        name = options.pop("dataset", None) or getattr(self._settings, "dataset")  # noqa: B009
+        data = catalog.load(name, **given, **options)
+        if images and (data.task != "classification" or data.inputs.ndim != 4):
+            raise UserError(f"{name} has no images with classes: try digits, mnist, fashion_mnist or a folder of images")
+        if classes and data.task != "classification":
+            raise UserError(
+                f"{data.target} of {name} is a quantity, and this experiment needs classes: try digits or moons, or a "
+                "table with --task=classification"
+            )
+        if classes > 1 and len(data.classes) < classes:
+            raise UserError(f"{name} has {len(data.classes)} class, {data.classes[0]!r}: give {classes} or more")
+        self.read(data.sha256)
+        licence = f"licence: {data.licence}" if data.licence else ""
+        self.sources += [line for line in (data.citation, licence) if line]
+        return data
+
+    def read(self, sha256: Mapping[str, str]) -> None:
+        """Record files that were read, by name, for environment.json; before the first result."""
+        self._sha256 |= sha256
+
+    def mesh(self) -> Any:
+        """Return the mesh of the devices that the settings ask for (all by default), to spread a computation over."""
+        mesh = devices.mesh(getattr(self._settings, "devices", None))
+        self._device_count = mesh.size
+        return mesh
+
+    @property
+    def path(self) -> Path:
+        """The workdir's folder, claimed for this run."""
+        return self._claimed().path
+
+    @property
+    def environment(self) -> Environment:
+        """What the run depends on beside its settings; final once the workdir is claimed."""
+        if self._environment is None:
+            self._environment = environment(self._sha256, self._device_count)
+        return self._environment
+
+    def record(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Append records to metrics.jsonl."""
+        if self._lines is None:
+            self._lines = self._stack.enter_context(Lines(self.path / "metrics.jsonl"))
+        with self._claimed().writing():
+            self._lines.add(records)
+
+    def write(self, name: str, content: str | bytes) -> Path:
+        """Write a file of the workdir whole."""
+        with self._claimed().writing():
+            return self._claimed().write(name, content)
+
+    def finish(self, report: Report, found: Any, total: float) -> Path | None:
+        """Write figures, page and summary.json; return the page's path, or None for an experiment without a workdir."""
+        if self._workdir is None:
+            return None
+        from mllab.report import page
+
+        folder = self._claimed()
+        with folder.writing():
+            with self.timed("figures"):
+                drawn = page.save_drawings(report, folder.path / "figures")
+            self.seconds["total"] = total
+            provenance = Provenance(folder.command, self.environment, self.seconds, tuple(self.sources))
+            page.write(folder.path / "report.html", report, drawn, provenance)
+            folder.write_json(
+                "summary.json", {"experiment": self.experiment, **to_json(found), "seconds": self.seconds}
+            )
+        return folder.path / "report.html"
+
+    def _claimed(self) -> Workdir:
+        if self._workdir is None:
+            raise RuntimeError(f"{self.experiment} has no workdir: its settings lack groups.Output")
+        if not self._workdir.held:
+            self._workdir.claim(self.environment)
+            self._stack.callback(self._workdir.release)
+        return self._workdir
+
+    def _differences(self, flagfile: str) -> list[str]:
+        """Return how the settings of a flags.cfg differ from these, as far as results depend on them."""
+        cls, differ = type(self._settings), []
+        words = [line for line in flagfile.splitlines() if line.startswith("--")]
+        before = {name: value for name, _, value in (word.removeprefix("--").partition("=") for word in words)}
+        for name, setting in cls.table().items():
+            if not setting.affects_result:
+                continue
+            now = getattr(self._settings, name)
+            try:
+                then = setting.stored(name, before[name]) if name in before else None
+            except UserError:
+                then = before[name]
+            if name not in before and now == cls.defaults()[name] == ():
+                continue
+            if then != now:
+                shown = "unset" if now is None else setting.show(now)
+                differ.append(f"--{name} ({before.get(name, 'unset')}, now {shown})")
+        return sorted(differ) + [f"--{name} (unknown)" for name in sorted(before.keys() - cls.table().keys())]
+
+
+S = TypeVar("S", bound=settings.Base)
+F = TypeVar("F")  # a measurement
+
+
+def program(
+    settings_class: type[S],
+    measure: Callable[[Context, S], F],
+    report: Callable[[Context, S, F], Report],
+    *,
+    all_cores: bool = False,
+    words: str = "",
+) -> tuple[Callable[..., None], Callable[..., F]]:
+    """Return an experiment's `main`, for the command line, and `run`, for Python.
+
+    `run(**settings)` takes the settings as keywords, writes the workdir, shows the table and the answer, and returns the
+    measurement.
+
+    Args:
+        settings_class: what can be set.
+        measure: makes the measurement, a dataclass; see `measurement`.
+        report: makes the report from it.
+        all_cores: ask JAX for one CPU device a core (or as many as the setting `devices` says), to spread runs over.
+        words: the setting that takes the command line's words that are no flags; none where empty.
+    """
+    module = sys.modules[measure.__module__]
+    name = _name(module)
+
+    def run(**overrides: Any) -> F:
+        return _execute(name, settings_class.make(overrides), measure, report, began=time.perf_counter())
+
+    def main(argv: Sequence[str] | None = None) -> None:
+        """Read the flags and run; a mistake ends the program with one line and exit code 1."""
+        argv = sys.argv if argv is None else argv
+        with _one_line(settings_class):
+            if any(word.lstrip("-") in ("help", "helpfull", "helpshort", "h") for word in argv[1:] if word[:1] == "-"):
+                usage = f"[--flag=value ...] {words.upper()} ..." if words else "[--flag=value ...]"
+                print(settings.help_text(settings_class, f"experiments.{name}", module.__doc__ or "", usage), end="")
+                return
+            values, rest = settings.parse(settings_class, argv[1:], groups.SHARED.keys())
+            if rest and not words:
+                raise UserError(f"unexpected argument {rest[0]!r}: flags are written --name=value")
+            chosen = settings_class.make(values | ({words: tuple(rest)} if words else {}))
+            if all_cores:
+                devices.use_cores(getattr(chosen, "devices", None))
+            devices.cache_compilations()
+            _execute(name, chosen, measure, report, began=time.perf_counter() - process_seconds())
+            sys.stdout.flush()
+
+    run.__doc__ = f"{(module.__doc__ or name).strip().splitlines()[0]}\n\nSettings, as keywords:\n" + "\n".join(
+        f"    {key}: {setting.help}" for key, setting in settings_class.table().items()
+    )
+    return main, run
+
+
+def _execute(
+    name: str,
+    chosen: settings.Base,
+    measure: Callable[[Context, Any], Any],
+    report: Callable[[Context, Any, Any], Report],
+    began: float,
+) -> Any:
+    """Measure, report, write and show; return the measurement."""
+    with ExitStack() as stack:
+        progress = stack.enter_context(console.Progress())
+        context = Context(name, chosen, progress, stack)
+        if (imports := time.perf_counter() - began) >= 0.05:
+            context.seconds["start and imports"] = imports
+        found = measure(context, chosen)
+        with context.timed("figures"):
+            made = report(context, chosen, found)
+        page = context.finish(made, found, time.perf_counter() - began)
+    console.show(made.table)
+    for line in made.remarks:
+        print(f"  {line}")
+    for table in made.tables:
+        print()
+        console.show(table)
+    if made.answer:
+        print(f"\n{made.answer}")
+    if page:
+        print(f"Report: {page}")
+    return found
+
+
+@contextmanager
+def _one_line(settings_class: type[settings.Base]) -> Iterator[None]:
+    """End the program with one line where the user made a mistake, the machine ran out of memory, or a file is gone."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except UserError as error:
+        _end(str(error))
+    except OSError as error:  # standard output closed or full, a data file that vanished
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing more can be written there
+        _end(f"{error.filename or 'standard output'}: {os.strerror(error.errno) if error.errno else error}")
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not any(
+            sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "Out of memory")
+        ):
+            raise
+        sizes = ("seeds", "hidden", "batch_size", "rows", "restarts")
+        less = ", ".join(f"--{name}" for name in sizes if name in settings_class.table())
+        _end(f"out of memory: lower {less or 'the number of rows'}")
+
+
+def _end(line: str) -> None:
+    print(f"error: {line}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _name(module: ModuleType) -> str:
+    """Return an experiment's name: its module's, also where that runs as `__main__`."""
+    spec = module.__spec__
+    return (spec.name if spec else Path(module.__file__ or "experiment").stem).rpartition(".")[2]
+
+
+def process_seconds() -> float:
+    """Return the wall time since this process began, from the kernel's clock where there is one, else since Python did."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError, IndexError, ValueError):
+        return time.perf_counter() - _STARTED

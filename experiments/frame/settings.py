@@ -1,0 +1,432 @@
+"""Settings of an experiment: a dataclass field is a flag, its default, its check, its line of `--help`, and a keyword of `run`.
+
+A class of settings inherits from the groups that it shares with other experiments (`mllab`'s flags mean the same in all
+of them) and adds fields of its own:
+
+    @dataclass(frozen=True, kw_only=True)
+    class Settings(groups.Data, groups.Folds):
+        dataset: str = groups.Data.with_default("dataset", "moons")
+        kernels: tuple[str, ...] = settings.choices(KERNELS, help="Kernels to compare.")
+        c: tuple[float, ...] = settings.grid("0.01:100:5", help="Cost of a point inside the margin.")
+
+Every value is checked when the settings are made, from flags and from Python alike, before anything is written.
+"""
+
+import dataclasses
+import math
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Self
+
+from absl import flags
+
+from mllab.errors import UserError, unknown
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What is known of one setting beside its name and default."""
+
+    help: str
+    read: Callable[[str], Any]  # text of a flag -> value; ValueError where it is malformed
+    check: Callable[[Any], Any]  # value -> the value as it is stored; ValueError where it is out of range
+    show: Callable[[Any], str]  # value -> text that `read` takes
+    hint: str  # what to give instead of a malformed or refused value
+    switch: bool = False  # a flag without a value: --name and --noname
+    affects_result: bool = True  # False: where a run happens, not what it computes; a workdir may be resumed with others
+
+    def stored(self, name: str, value: Any) -> Any:
+        """Return the value to store under this name, from a flag's text or from Python.
+
+        Raises:
+            UserError: a malformed or refused value.
+        """
+        if value is None:
+            return None
+        try:
+            return self.check(self.read(value) if isinstance(value, str) else value)
+        except UserError as error:
+            raise UserError(f"--{name}: {error}") from None
+        except (ValueError, TypeError, OverflowError) as error:
+            reason = f"{error}: " if isinstance(error, Refused) else ""
+            raise UserError(f"--{name}={self._text(value)}: {reason}{self.hint}") from None
+
+    def _text(self, value: Any) -> str:
+        if isinstance(value, str):
+            return value
+        try:
+            return self.show(value)
+        except (ValueError, TypeError, OverflowError, AttributeError):
+            return str(value)
+
+
+class Refused(ValueError):
+    """A value out of range; its text says why."""
+
+
+def _field(default: Any, setting: Setting) -> Any:
+    return dataclasses.field(default=default, metadata={"setting": setting})
+
+
+# ── Kinds of settings ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def text(default: str | None, *, help: str, affects_result: bool = True) -> Any:
+    """Return a field of text, such as a path or a name that is looked up later."""
+
+    def check(value: Any) -> str:
+        if not str(value).isprintable() or not str(value):
+            raise Refused("empty or not printable")
+        return str(value)
+
+    return _field(default, Setting(help, str, check, str, "give a text", affects_result=affects_result))
+
+
+def switch(default: bool = False, *, help: str) -> Any:
+    """Return a field that is on or off: `--name` or `--noname`."""
+
+    def check(value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise Refused("neither true nor false")
+        return value
+
+    def read(value: str) -> bool:
+        return {"true": True, "false": False}[value.lower()] if value.lower() in ("true", "false") else _malformed()
+
+    return _field(default, Setting(help, read, check, lambda value: str(value).lower(), "give true or false", True))
+
+
+def whole(
+    default: int | None, *, help: str, low: int | None = None, high: int | None = None, affects_result: bool = True
+) -> Any:
+    """Return a field of one whole number between `low` and `high`."""
+    between = _between(low, high)
+
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or int(value) != value:
+            raise ValueError
+        _check_range(value, low, high)
+        return int(value)
+
+    hint = f"give a whole number{between}"
+    return _field(default, Setting(help, int, check, str, hint, affects_result=affects_result))
+
+
+def number(
+    default: float | None,
+    *,
+    help: str,
+    low: float | None = None,
+    high: float | None = None,
+    affects_result: bool = True,
+) -> Any:
+    """Return a field of one finite number between `low` and `high`."""
+
+    def check(value: Any) -> float:
+        if not math.isfinite(value):
+            raise Refused("not a finite number")
+        _check_range(value, low, high)
+        return float(value)
+
+    hint = f"give a number{_between(low, high)}"
+    return _field(default, Setting(help, float, check, _plain, hint, affects_result=affects_result))
+
+
+def choice(options: Iterable[str], default: str | None, *, help: str) -> Any:
+    """Return a field of one name among `options`."""
+    names = list(options)
+
+    def check(value: Any) -> str:
+        if value not in names:
+            raise unknown("name", str(value), names)
+        return str(value)
+
+    return _field(default, Setting(help, str, check, str, f"give one of {', '.join(names)}"))
+
+
+def choices(options: Iterable[str], default: Sequence[str] | None = None, *, help: str, optional: bool = False) -> Any:
+    """Return a field of one or more names among `options`, each once; `all` stands for all of them.
+
+    Args:
+        options: the names.
+        default: names (all of them where None, unless optional).
+        help: for `--help`.
+        optional: whether None is the default and means that nothing was chosen.
+    """
+    names = list(options)
+
+    def read(value: str) -> tuple[str, ...]:
+        return tuple(names) if value == "all" else tuple(part.strip() for part in value.split(",") if part.strip())
+
+    def check(value: Any) -> tuple[str, ...]:
+        chosen = tuple(value)
+        for name in chosen:
+            if name not in names:
+                raise unknown("name", str(name), names)
+        if not chosen or len(set(chosen)) < len(chosen):
+            raise Refused("none, or one twice")
+        return chosen
+
+    hint = f"give one or more of {', '.join(names)}, each once, or all"
+    preset = None if optional else tuple(names if default is None else default)
+    return _field(preset, Setting(help, read, check, ",".join, hint))
+
+
+def grid(default: str | None, *, help: str, low: float = 0.0, high: float = math.inf) -> Any:
+    """Return a field of numbers above `low` and up to `high`, each once: LOW:HIGH:COUNT on a log scale, or A,B,C.
+
+    The stored value is a tuple in ascending order.
+    """
+
+    def check(value: Any) -> tuple[float, ...]:
+        values = tuple(sorted(float(each) for each in ([value] if isinstance(value, int | float) else value)))
+        if not values or not all(math.isfinite(each) and low < each <= high for each in values):
+            raise Refused("empty, or a number out of range")
+        if len(set(values)) < len(values):
+            raise Refused("a number is given twice")
+        return values
+
+    span = f"above {low:g}" + ("" if math.isinf(high) else f" and up to {high:g}")
+    hint = f"give LOW:HIGH:COUNT, such as 0.01:100:5, or numbers {span}, such as 0.1,1, each once"
+    return _field(None if default is None else read_grid(default), Setting(help, read_grid, check, show_grid, hint))
+
+
+def wholes(default: Sequence[int] | None, *, help: str, low: int = 1, ordered: bool = False) -> Any:
+    """Return a field of whole numbers of `low` or more: LOW:HIGH for all from LOW to HIGH, or A,B,C.
+
+    Args:
+        default: the numbers.
+        help: for `--help`.
+        low: the least that is allowed.
+        ordered: whether order and repetition count (sizes of layers); otherwise each is given once and they are sorted.
+    """
+
+    def read(value: str) -> tuple[int, ...]:
+        first, colon, last = value.partition(":")
+        if not colon:
+            return tuple(int(part) for part in value.split(","))
+        if int(last) - int(first) > 10_000_000:
+            raise Refused("more than 10,000,000 numbers")
+        return tuple(range(int(first), int(last) + 1))
+
+    def check(value: Any) -> tuple[int, ...]:
+        values = tuple(value) if isinstance(value, Iterable) else (value,)
+        if not values or not all(int(each) == each and each >= low for each in values):
+            raise Refused(f"empty, or a number below {low}")
+        if not ordered and len(set(values)) < len(values):
+            raise Refused("a number is given twice")
+        return tuple(int(each) for each in (values if ordered else sorted(values)))
+
+    def show(value: Any) -> str:
+        values = tuple(value)
+        consecutive = len(values) > 2 and values == tuple(range(values[0], values[-1] + 1))
+        return f"{values[0]}:{values[-1]}" if consecutive else ",".join(map(str, values))
+
+    hint = f"give LOW:HIGH, such as {low}:10, or whole numbers of {low} or more, such as {low},{low + 2}"
+    return _field(None if default is None else check(default), Setting(help, read, check, show, hint))
+
+
+def size(default: tuple[int, int] | None, *, help: str) -> Any:
+    """Return a field of HEIGHTxWIDTH in pixels."""
+
+    def read(value: str) -> tuple[int, int]:
+        height, width = (int(part) for part in value.lower().split("x"))
+        return height, width
+
+    def check(value: Any) -> tuple[int, int]:
+        height, width = value
+        if min(height, width) < 1:
+            raise ValueError
+        return int(height), int(width)
+
+    hint = "give HEIGHTxWIDTH in pixels, such as 32x32"
+    return _field(default, Setting(help, read, check, lambda value: f"{value[0]}x{value[1]}", hint))
+
+
+def rates(*, help: str) -> Any:
+    """Return a field of positive numbers by name: NAME=NUMBER, separated by commas; empty by default."""
+
+    def read(value: str) -> dict[str, float]:
+        pairs = [part.partition("=") for part in value.split(",") if part]
+        if len({name for name, _, _ in pairs}) < len(pairs):
+            raise Refused("a name is given twice")
+        return {name.strip(): float(rate) for name, _, rate in pairs}
+
+    def check(value: Any) -> tuple[tuple[str, float], ...]:
+        pairs = tuple((str(name), float(rate)) for name, rate in dict(value).items())
+        if not all(math.isfinite(rate) and rate > 0 for _, rate in pairs):
+            raise Refused("a rate is a positive number")
+        return pairs
+
+    def show(value: Any) -> str:
+        return ",".join(f"{name}={_plain(rate)}" for name, rate in dict(value).items())
+
+    return _field((), Setting(help, read, check, show, "give NAME=RATE, such as adam=0.5, separated by commas"))
+
+
+def paths(*, help: str) -> Any:
+    """Return a field of one or more paths: the words of the command line that are no flags."""
+
+    def check(value: Any) -> tuple[str, ...]:
+        chosen = (value,) if isinstance(value, str) else tuple(str(path) for path in value)
+        if not chosen or not all(chosen):
+            raise Refused("none")
+        return chosen
+
+    return _field((), Setting(help, lambda value: (value,), check, " ".join, "name one or more"))
+
+
+def read_grid(value: str) -> tuple[float, ...]:
+    """Return the numbers of LOW:HIGH:COUNT, evenly spaced on a log scale, or of A,B,C."""
+    if ":" not in value:
+        return tuple(float(part) for part in value.split(","))
+    first, last, count = value.split(":")
+    low, high, steps = float(first), float(last), int(count) - 1
+    if not (0 < low < high < math.inf and 1 <= steps < 1_000_000):
+        if low == high > 0 and steps == 0:
+            return (low,)
+        raise Refused("LOW must be positive and below HIGH, and COUNT from 2 to 1,000,000")
+    step = math.log(high / low) / steps
+    return (*(low * math.exp(step * position) for position in range(steps)), high)
+
+
+def show_grid(values: Any) -> str:
+    """Return the text that `read_grid` takes, in its short form where the numbers are evenly spaced on a log scale."""
+    values = tuple(values)
+    if len(values) > 3:
+        short = f"{_plain(values[0])}:{_plain(values[-1])}:{len(values)}"
+        if 0 < values[0] < values[-1] and read_grid(short) == values:
+            return short
+    return ",".join(map(_plain, values))
+
+
+def _plain(value: float) -> str:
+    """Return the shortest text that reads back as the same number."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(float(value))
+
+
+def _malformed() -> Any:
+    raise ValueError
+
+
+def _check_range(value: float, low: float | None, high: float | None) -> None:
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise Refused("out of range")
+
+
+def _between(low: float | None, high: float | None) -> str:
+    if low is not None and high is not None:
+        return f" from {low:g} to {high:g}"
+    return "" if low is None and high is None else f" of {low:g} or more" if high is None else f" up to {high:g}"
+
+
+# ── Settings as a whole ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Base:
+    """What all classes of settings share: checks, and the way to and from flags."""
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            UserError: a value that is malformed or out of range.
+        """
+        for name, setting in self.table().items():
+            object.__setattr__(self, name, setting.stored(name, getattr(self, name)))
+
+    @classmethod
+    def table(cls) -> dict[str, Setting]:
+        """Return the settings by name, those of the class itself first."""
+        groups = {name for base in cls.__mro__[1:] for name in base.__dict__.get("__annotations__", {})}
+        fields = sorted(dataclasses.fields(cls), key=lambda field: field.name in groups)
+        return {field.name: field.metadata["setting"] for field in fields}
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Return the defaults by name."""
+        return {field.name: field.default for field in dataclasses.fields(cls)}
+
+    @classmethod
+    def with_default(cls, name: str, default: Any, *, help: str | None = None) -> Any:
+        """Return the group's field with another default, and another help where given."""
+        setting = cls.table()[name]
+        return _field(default, setting if help is None else dataclasses.replace(setting, help=help))
+
+    @classmethod
+    def make(cls, overrides: Mapping[str, Any]) -> Self:
+        """Return the settings that differ from the defaults by `overrides`.
+
+        Raises:
+            UserError: an unknown name, or a refused value.
+        """
+        for name in overrides:
+            if name not in cls.table():
+                raise unknown("setting", name, cls.table())
+        return cls(**overrides)
+
+    def flagfile(self) -> str:
+        """Return the settings as an absl flagfile, but for `workdir` and those that are None."""
+        lines = []
+        for name, setting in sorted(self.table().items()):
+            value = getattr(self, name)
+            if value is not None and name != "workdir" and not (value == () and self.defaults()[name] == ()):
+                lines.append(f"--{name}={setting.show(value)}\n")
+        return "".join(lines)
+
+
+def parse(cls: type[Base], words: Sequence[str], others: Mapping[str, str] | None = None) -> tuple[dict[str, Any], list[str]]:
+    """Return what command-line words set, by name, and the words that are no flags.
+
+    Args:
+        cls: the class of settings.
+        words: the command line, without the program's name.
+        others: flags of other experiments, with what to say of one that is given here.
+
+    Raises:
+        UserError: an unknown flag, one without a value, or a flagfile that cannot be read.
+    """
+    values = flags.FlagValues()
+    for name, setting in cls.table().items():
+        define = flags.DEFINE_boolean if setting.switch else flags.DEFINE_string
+        define(name, None, setting.help, flag_values=values)
+    try:
+        rest = values(["", *words])[1:]
+    except flags.UnrecognizedFlagError as error:
+        name = error.flagname
+        if name in (others or {}):
+            raise UserError(f"--{name} means nothing to this experiment: see --help for its flags") from None
+        raise unknown("flag", f"--{name}", [f"--{known}" for known in cls.table()]) from None
+    except flags.Error as error:
+        raise UserError(str(error).removeprefix("ERROR:: ").replace("\n", " ")) from None
+    return {name: values[name].value for name in cls.table() if values[name].value is not None}, rest
+
+
+def help_text(cls: type[Base], module: str, about: str, usage: str = "[--flag=value ...]", width: int = 100) -> str:
+    """Return what `--help` shows: usage, what the experiment does, and every flag with its default.
+
+    Args:
+        cls: the class of settings.
+        module: as in `python -m module`.
+        about: the experiment's docstring.
+        usage: what follows the module's name.
+        width: characters a line.
+    """
+    defaults = cls.defaults()
+    lines = [f"usage: python -m {module} {usage}", "", about.strip(), "", "flags:"]
+    for name, setting in cls.table().items():
+        default = defaults[name]
+        if setting.switch:
+            shown = f"--[no]{name}"
+        else:
+            shown = f"--{name}"
+        has_default = default is not None and default != ()
+        about_default = f" (default: {setting.show(default)})" if has_default and "efault:" not in setting.help else ""
+        lines.append(f"  {shown}")
+        lines += textwrap.wrap(
+            setting.help + about_default, width, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False
+        )
+    lines += ["  --flagfile", *textwrap.wrap("File of flags, one a line, as flags.cfg in a workdir.", width, initial_indent=" " * 6)]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,89 @@
+"""The grammar of all reports: a question, an answer, one table, sections of text, tables and drawings, and facts.
+
+An experiment makes a `Report`; `page.standard` adds what every page has.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mllab.report.table import Table
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of the page, written to figures/<name>.svg too."""
+
+    name: str
+    figure: Any  # a matplotlib Figure, as `mllab.report.draw` makes them
+    alt: str  # what it shows, for those who cannot see it
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """Names and what they stand for; several lines where a sequence."""
+
+    items: Mapping[str, str | Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """Short statements, one a line."""
+
+    items: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Code:
+    """A command to copy."""
+
+    text: str
+
+
+Block = str | Table | Drawing | Definitions | Bullets | Code  # text is a paragraph
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and the blocks below it, in order."""
+
+    heading: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an experiment reports; sections without blocks and empty facts are left out."""
+
+    title: str
+    question: str
+    answer: str
+    table: Table  # the result: below the answer on the page, above it on the terminal
+    sections: Sequence[Section] = ()
+    facts: Mapping[str, str | Sequence[str]] = field(default_factory=dict)  # how it was run
+    remarks: Sequence[str] = ()  # lines below the table on the terminal: diverged lanes, edges of grids
+    tables: Sequence[Table] = ()  # further tables for the terminal
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What a run depends on beside its settings: environment.json."""
+
+    versions: Mapping[str, str]  # of Python and the packages
+    devices: Mapping[str, Any]  # count, kind, platform
+    machine: str
+    cpu: str
+    xla_flags: str
+    git_commit: str | None
+    data: Mapping[str, str]  # sha256 of each file read, by name
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a report came about: what `page.standard` adds to it."""
+
+    command: str  # that repeats the run
+    environment: Environment
+    seconds: Mapping[str, float]  # wall time of each part, and `total`
+    sources: Sequence[str] = ()  # citations and licences of the data
