@@ -44,7 +44,9 @@ class Table(Data):
 
     target: str | None = settings.text(None, help="Column of your own table to predict.")
     task: str | None = settings.choice(
-        ["classification", "regression"], None, help="Task of your own table. Default: inferred from the target's values."
+        ["classification", "regression"],
+        None,
+        help="Task of your own table. Default: inferred from the target's values.",
     )
 
 
@@ -80,7 +82,10 @@ class Seeds(settings.Base):
     """Repetitions."""
 
     seeds: int = settings.whole(
-        3, help="Number of seeds, 0, 1, ... An interval needs at least 2, and 3 or more to be of use.", low=1, high=100_000
+        3,
+        help="Number of seeds, 0, 1, ... An interval needs at least 2, and 3 or more to be of use.",
+        low=1,
+        high=100_000,
     )
 
 
@@ -143,9 +148,7 @@ class Training(Seeds, Devices):
         "float32",
         help="Precision to compute in: bf16 computes in bfloat16, with params and sums in float32.",
     )
-    checkpoint_seconds: float = settings.number(
-        10.0, help="Seconds between checkpoints.", low=0, affects_result=False
-    )
+    checkpoint_seconds: float = settings.number(10.0, help="Seconds between checkpoints.", low=0, affects_result=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +159,7 @@ class Optimizers(settings.Base):
         OPTIMIZERS,
         ("sgd", "momentum", "rmsprop", "adam"),
         help="Optimizers to compare, separated by commas, or all.",
+        kind="optimizer",
     )
 
 

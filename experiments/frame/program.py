@@ -73,7 +73,9 @@ class Context:
         name = options.pop("dataset", None) or getattr(self._settings, "dataset")  # noqa: B009
         data = catalog.load(name, **given, **options)
         if images and (data.task != "classification" or data.inputs.ndim != 4):
-            raise UserError(f"{name} has no images with classes: try digits, mnist, fashion_mnist or a folder of images")
+            raise UserError(
+                f"{name} has no images with classes: try digits, mnist, fashion_mnist or a folder of images"
+            )
         if classes and data.task != "classification":
             raise UserError(
                 f"{data.target} of {name} is a quantity, and this experiment needs classes: try digits or moons, or a "

@@ -33,7 +33,9 @@ class Setting:
     show: Callable[[Any], str]  # value -> text that `read` takes
     hint: str  # what to give instead of a malformed or refused value
     switch: bool = False  # a flag without a value: --name and --noname
-    affects_result: bool = True  # False: where a run happens, not what it computes; a workdir may be resumed with others
+    affects_result: bool = (
+        True  # False: where a run happens, not what it computes; a workdir may be resumed with others
+    )
 
     def stored(self, name: str, value: Any) -> Any:
         """Return the value to store under this name, from a flag's text or from Python.
@@ -132,25 +134,33 @@ def number(
     return _field(default, Setting(help, float, check, _plain, hint, affects_result=affects_result))
 
 
-def choice(options: Iterable[str], default: str | None, *, help: str) -> Any:
-    """Return a field of one name among `options`."""
+def choice(options: Iterable[str], default: str | None, *, help: str, kind: str = "name") -> Any:
+    """Return a field of one name among `options`; `kind` is what an unknown one is called."""
     names = list(options)
 
     def check(value: Any) -> str:
         if value not in names:
-            raise unknown("name", str(value), names)
+            raise unknown(kind, str(value), names)
         return str(value)
 
     return _field(default, Setting(help, str, check, str, f"give one of {', '.join(names)}"))
 
 
-def choices(options: Iterable[str], default: Sequence[str] | None = None, *, help: str, optional: bool = False) -> Any:
+def choices(
+    options: Iterable[str],
+    default: Sequence[str] | None = None,
+    *,
+    help: str,
+    kind: str = "name",
+    optional: bool = False,
+) -> Any:
     """Return a field of one or more names among `options`, each once; `all` stands for all of them.
 
     Args:
         options: the names.
         default: names (all of them where None, unless optional).
         help: for `--help`.
+        kind: what an unknown name is called in the message.
         optional: whether None is the default and means that nothing was chosen.
     """
     names = list(options)
@@ -162,7 +172,7 @@ def choices(options: Iterable[str], default: Sequence[str] | None = None, *, hel
         chosen = tuple(value)
         for name in chosen:
             if name not in names:
-                raise unknown("name", str(name), names)
+                raise unknown(kind, str(name), names)
         if not chosen or len(set(chosen)) < len(chosen):
             raise Refused("none, or one twice")
         return chosen
@@ -293,7 +303,7 @@ def read_grid(value: str) -> tuple[float, ...]:
 def show_grid(values: Any) -> str:
     """Return the text that `read_grid` takes, in its short form where the numbers are evenly spaced on a log scale."""
     values = tuple(values)
-    if len(values) > 3:
+    if len(values) > 2:
         short = f"{_plain(values[0])}:{_plain(values[-1])}:{len(values)}"
         if 0 < values[0] < values[-1] and read_grid(short) == values:
             return short
@@ -377,7 +387,9 @@ class Base:
         return "".join(lines)
 
 
-def parse(cls: type[Base], words: Sequence[str], others: Mapping[str, str] | None = None) -> tuple[dict[str, Any], list[str]]:
+def parse(
+    cls: type[Base], words: Sequence[str], others: Mapping[str, str] | None = None
+) -> tuple[dict[str, Any], list[str]]:
     """Return what command-line words set, by name, and the words that are no flags.
 
     Args:
@@ -426,7 +438,14 @@ def help_text(cls: type[Base], module: str, about: str, usage: str = "[--flag=va
         about_default = f" (default: {setting.show(default)})" if has_default and "efault:" not in setting.help else ""
         lines.append(f"  {shown}")
         lines += textwrap.wrap(
-            setting.help + about_default, width, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False
+            setting.help + about_default,
+            width,
+            initial_indent=" " * 6,
+            subsequent_indent=" " * 6,
+            break_on_hyphens=False,
         )
-    lines += ["  --flagfile", *textwrap.wrap("File of flags, one a line, as flags.cfg in a workdir.", width, initial_indent=" " * 6)]
+    lines += [
+        "  --flagfile",
+        *textwrap.wrap("File of flags, one a line, as flags.cfg in a workdir.", width, initial_indent=" " * 6),
+    ]
     return "\n".join(lines) + "\n"

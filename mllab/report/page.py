@@ -47,7 +47,10 @@ def standard(report: Report, provenance: Provenance) -> Page:
         Section("How it was run", [Definitions({name: value for name, value in facts.items() if value})]),
         Section(
             "Repeat it",
-            [Code(provenance.command), "On the same versions and devices it ends with the same bits, wall times excepted."],
+            [
+                Code(provenance.command),
+                "On the same versions and devices it ends with the same bits, wall times excepted.",
+            ],
         ),
     ]
     return Page(report.title, report.question, report.answer, [section for section in sections if section.blocks])

@@ -22,7 +22,9 @@ class Settings(frame.Output, frame.Seeds, frame.Devices):
     sizes: tuple[int, ...] = frame.wholes((4, 4), help="Sizes, in order.", ordered=True)
     ks: tuple[int, ...] | None = frame.wholes(None, help="Counts. Default: none.", low=2)
     loud: bool = frame.switch(help="Print loudly.")
-    pause: float = frame.number(0.0, help="Seconds to wait after the first record.", low=0, high=60, affects_result=False)
+    pause: float = frame.number(
+        0.0, help="Seconds to wait after the first record.", low=0, high=60, affects_result=False
+    )
     fail: str = frame.choice(["no", "early", "late", "memory"], "no", help="Where to fail.")
 
 
