@@ -183,8 +183,7 @@ def program(
 ) -> tuple[Callable[..., None], Callable[..., F]]:
     """Return an experiment's `main`, for the command line, and `run`, for Python.
 
-    `run(**settings)` takes the settings as keywords, writes the workdir, shows the table and the answer, and returns the
-    measurement.
+    `run(**settings)` writes the workdir, shows the table and the answer, and returns the measurement.
 
     Args:
         settings_class: what can be set.
@@ -207,7 +206,7 @@ def program(
                 usage = f"[--flag=value ...] {words.upper()} ..." if words else "[--flag=value ...]"
                 print(settings.help_text(settings_class, f"experiments.{name}", module.__doc__ or "", usage), end="")
                 return
-            values, rest = settings.parse(settings_class, argv[1:], groups.SHARED.keys())
+            values, rest = settings.parse(settings_class, argv[1:], groups.SHARED)
             if rest and not words:
                 raise UserError(f"unexpected argument {rest[0]!r}: flags are written --name=value")
             chosen = settings_class.make(values | ({words: tuple(rest)} if words else {}))
@@ -288,7 +287,7 @@ def _name(module: ModuleType) -> str:
 
 
 def process_seconds() -> float:
-    """Return the wall time since this process began, from the kernel's clock where there is one, else since Python did."""
+    """Return the wall time since this process began: by the kernel's clock where there is one, else since Python did."""
     try:
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
         return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")

@@ -1,7 +1,6 @@
-"""Settings of an experiment: a dataclass field is a flag, its default, its check, its line of `--help`, and a keyword of `run`.
+"""Settings: a dataclass field is a flag, its default, its check, its line of `--help`, and a keyword of `run`.
 
-A class of settings inherits from the groups that it shares with other experiments (`mllab`'s flags mean the same in all
-of them) and adds fields of its own:
+A class of settings inherits the groups that it shares with other experiments and adds fields of its own:
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(groups.Data, groups.Folds):
@@ -13,9 +12,10 @@ Every value is checked when the settings are made, from flags and from Python al
 """
 
 import dataclasses
+import inspect
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 from absl import flags
@@ -350,7 +350,7 @@ class Base:
     @classmethod
     def table(cls) -> dict[str, Setting]:
         """Return the settings by name, those of the class itself first."""
-        groups = {name for base in cls.__mro__[1:] for name in base.__dict__.get("__annotations__", {})}
+        groups = {name for base in cls.__mro__[1:] for name in inspect.get_annotations(base)}
         fields = sorted(dataclasses.fields(cls), key=lambda field: field.name in groups)
         return {field.name: field.metadata["setting"] for field in fields}
 
@@ -387,15 +387,13 @@ class Base:
         return "".join(lines)
 
 
-def parse(
-    cls: type[Base], words: Sequence[str], others: Mapping[str, str] | None = None
-) -> tuple[dict[str, Any], list[str]]:
+def parse(cls: type[Base], words: Sequence[str], others: Collection[str] = ()) -> tuple[dict[str, Any], list[str]]:
     """Return what command-line words set, by name, and the words that are no flags.
 
     Args:
         cls: the class of settings.
         words: the command line, without the program's name.
-        others: flags of other experiments, with what to say of one that is given here.
+        others: names of flags that other experiments have.
 
     Raises:
         UserError: an unknown flag, one without a value, or a flagfile that cannot be read.
@@ -408,7 +406,7 @@ def parse(
         rest = values(["", *words])[1:]
     except flags.UnrecognizedFlagError as error:
         name = error.flagname
-        if name in (others or {}):
+        if name in others:
             raise UserError(f"--{name} means nothing to this experiment: see --help for its flags") from None
         raise unknown("flag", f"--{name}", [f"--{known}" for known in cls.table()]) from None
     except flags.Error as error:
@@ -430,13 +428,9 @@ def help_text(cls: type[Base], module: str, about: str, usage: str = "[--flag=va
     lines = [f"usage: python -m {module} {usage}", "", about.strip(), "", "flags:"]
     for name, setting in cls.table().items():
         default = defaults[name]
-        if setting.switch:
-            shown = f"--[no]{name}"
-        else:
-            shown = f"--{name}"
-        has_default = default is not None and default != ()
-        about_default = f" (default: {setting.show(default)})" if has_default and "efault:" not in setting.help else ""
-        lines.append(f"  {shown}")
+        implied = default is None or default == () or "efault:" in setting.help
+        lines.append(f"  --[no]{name}" if setting.switch else f"  --{name}")
+        about_default = "" if implied else f" (default: {setting.show(default)})"
         lines += textwrap.wrap(
             setting.help + about_default,
             width,

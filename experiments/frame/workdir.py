@@ -139,8 +139,8 @@ class Workdir:
 class Lines:
     """A file of JSON records, one a line, that is only ever appended to; a context manager.
 
-    A resumed run repeats the records of the part that is restored: those that stand in the file already are passed over,
-    and the file is cut where one first differs.
+    A resumed run repeats the records of the part that is restored: those already in the file are skipped, and the file is
+    cut where one first differs.
     """
 
     def __init__(self, path: Path):
