@@ -137,7 +137,7 @@ class Context:
             page.write(folder.path / "report.html", report, drawn, provenance)
             names = [name for name, setting in self._settings.table().items() if setting.affects_result]
             chosen = {name: getattr(self._settings, name) for name in names}
-            summary = {"experiment": self.experiment, "settings": chosen, **to_json(found), "seconds": self.seconds}
+            summary = {"experiment": self.experiment, "flags": chosen, **to_json(found), "seconds": self.seconds}
             folder.write_json("summary.json", summary)
         return folder.path / "report.html"
 
