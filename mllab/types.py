@@ -20,9 +20,12 @@ Hyper = Mapping[str, Any]  # the traced settings of a run, by name: what a sweep
 Metrics = dict[str, Array]  # weighted means over the rows that were scored, by name
 
 
-def known(value: object) -> bool:
-    """Return whether this is a value now, not one that a compiled program will be given."""
+def is_concrete(value: object) -> bool:
+    """Return True if `value` is not a tracer."""
     return not isinstance(value, jax.core.Tracer)
+
+
+known = is_concrete
 
 
 class Rows(NamedTuple):
