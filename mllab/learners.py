@@ -219,7 +219,7 @@ def svm(
                 tolerance=tolerance,
                 steps=steps,
                 pair_rows=pair_rows,
-                mesh=mesh,
+                solve=machines.solve_tasks if mesh is None else sweep.over_tasks(machines.solve_tasks, mesh),
                 **{**hyper, "gamma": gamma},
             )  # [G, A, k, N, C]
 
