@@ -8,6 +8,7 @@ For each seed and each k the best of many starts is fitted to the training rows.
 chooses k; classes, where there are any, have no say, and are looked at afterwards, on test rows.
 """
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from jax.sharding import Mesh
 from experiments import colours
 from experiments import flags as shared
 from experiments.workdir import Lines, Workdir, default_path, finite, flagfile, launch, process_seconds
-from mllab import clusterings, devices
+from mllab import clusterings, devices, sweep
 from mllab.data import catalog
 from mllab.data.dataset import Dataset
 from mllab.errors import UserError
@@ -109,9 +110,12 @@ def find(
     """
     points = data.inputs.reshape(len(data.inputs), -1)
     parts = {part: jnp.asarray(points[getattr(data.split, part)]) for part in PARTS}
+    fit = sweep.over_points(
+        functools.partial(kmeans.sweep, counts=ks, restarts=restarts), mesh, kmeans.SWEEP_POINT_AXES
+    )
     every = []
     for seed in seeds:
-        swept = kmeans.sweep(jax.random.key(seed), parts["train"], ks, restarts=restarts, mesh=mesh)
+        swept = fit(parts["train"], key=jax.random.key(seed))
         nearest = {part: jax.device_get(kmeans.assign(swept, rows)) for part, rows in parts.items()}
         fits = jax.device_get(swept)
         for place, k in enumerate(ks):

@@ -23,7 +23,7 @@ from mllab.data import catalog
 from mllab.data.dataset import Dataset
 from mllab.errors import UserError
 from mllab.metrics import interval, r_squared
-from mllab.models import architecture
+from mllab.models import table as models
 from mllab.models.base import in_bfloat16
 from mllab.report import console
 from mllab.report import race as race_report
@@ -102,8 +102,8 @@ def run(
     if target_score is not None and not target_score <= 1:
         raise UserError(f"--target_score={target_score}: accuracy and R² are at most 1")
     data = catalog.load(dataset, data_dir=data_dir, split_seed=split_seed, target=target, task=task)
-    plan = architecture.plan(model, data.inputs.shape[1:], len(data.classes), **options or {})
-    built = architecture.model(plan)
+    plan = models.plan(model, data.inputs.shape[1:], len(data.classes), **options or {})
+    built = models.build(plan)
     if precision == "bf16":
         built = in_bfloat16(built)
     mesh = devices.mesh(device_count)
@@ -152,7 +152,7 @@ def run(
             **({"activation": plan["activation"]} if model == "mlp" else {}),
             **settings,
         }
-        summary = summarise(raced, data, architecture.describe(plan), epochs, batch_size, steps, target_score)
+        summary = summarise(raced, data, models.describe(plan), epochs, batch_size, steps, target_score)
         summary["settings"] = {name: value for name, value in how.items() if value is not None and value is not False}
         write_report(workdir, summary, raced, data, plan, environment)
         summary["seconds"] = {

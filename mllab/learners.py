@@ -5,11 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from mllab import sweep
 from mllab.errors import UserError
-from mllab.models import calibration, kernels, linear, neighbors, softmax
 from mllab.models import kmeans as clusters
+from mllab.models import linear, neighbors, softmax
 from mllab.models import mixture as mixtures
 from mllab.models import svm as machines
+from mllab.models.svm import calibration, kernels
 from mllab.rows import gather
 from mllab.types import Array, Examples, Hyper, Inputs, Key, Outputs, Params, Rows
 from mllab.validation import Learner
@@ -90,6 +92,7 @@ def svm(
     """
     machines.pairs(classes, scheme)
     reads = kernels.parts(kernel).reads
+    solve = machines.solve_tasks if mesh is None else sweep.over_tasks(machines.solve_tasks, mesh)
 
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> machines.SVM:
         del key  # convex: the start does not choose the optimum
@@ -130,7 +133,7 @@ def svm(
                 scheme=scheme,
                 tolerance=tolerance,
                 pair_rows=pair_rows,
-                mesh=mesh,
+                solve=solve,
                 **{name: hyper[name] for name in reads if name in hyper and name != "gamma"},
             )[:, 0, 0]  # [L, N, C]
 
