@@ -253,8 +253,15 @@ def size(default: tuple[int, int] | None, *, help: str) -> Any:
     return _field(default, Setting(help, read, check, lambda value: f"{value[0]}x{value[1]}", hint))
 
 
-def rates(*, help: str) -> Any:
-    """Return a field of positive numbers by name: NAME=NUMBER, separated by commas; empty by default."""
+def rates(options: Iterable[str] | None = None, *, help: str, kind: str = "name") -> Any:
+    """Return a field of positive numbers by name: NAME=NUMBER, separated by commas; empty by default.
+
+    Args:
+        options: the valid names; any where None.
+        help: for `--help`.
+        kind: what an unknown name is called in the message.
+    """
+    names = None if options is None else list(options)
 
     def read(value: str) -> dict[str, float]:
         pairs = [part.partition("=") for part in value.split(",") if part]
@@ -264,6 +271,9 @@ def rates(*, help: str) -> Any:
 
     def check(value: Any) -> tuple[tuple[str, float], ...]:
         pairs = tuple((str(name), float(rate)) for name, rate in dict(value).items())
+        for name, _ in pairs:
+            if names is not None and name not in names:
+                raise unknown(kind, name, names)
         if not all(math.isfinite(rate) and rate > 0 for _, rate in pairs):
             raise Refused("a rate is a positive number")
         return pairs
