@@ -14,9 +14,11 @@ import numpy as np
 import optax
 
 from mllab import losses
+from mllab.averaging import evaluation_params
 from mllab.data import synthetic
 from mllab.models import linear
-from mllab.optimizers import OPTIMIZERS, build, evaluation_params
+from mllab.optimizers import OPTIMIZERS, build
+from mllab.report.table import short
 from mllab.types import Array
 
 START = (8.0, 75.0)  # a and b
@@ -156,10 +158,10 @@ def hessian_eigenvalues(x: np.ndarray) -> np.ndarray:
 def conditioning(condition: float, stable_rate: float) -> str:
     """Return what the curvature of the loss means for gradient descent."""
     return (
-        f"The loss curves {condition:,.3g} times more along its steepest direction than along its flattest (the "
-        f"condition number of its Hessian). Gradient descent is stable below a learning rate of {stable_rate:.3g}, "
-        f"2 / λ_max; near that rate it still needs in the order of {condition:,.2g} steps to shrink the error along "
-        "the flattest direction by a constant factor. L-BFGS estimates the curvature as it goes; the closed form "
+        f"The loss curves {short(condition)} times more along its steepest direction than along its flattest (the "
+        f"condition number of its Hessian). Gradient descent is stable below a learning rate of {short(stable_rate)}, "
+        f"2 / λ_max; near that rate it still needs in the order of {short(condition, 2)} steps to shrink the error "
+        "along the flattest direction by a constant factor. L-BFGS estimates the curvature as it goes; the closed form "
         "needs no steps, and centring or standardising x brings the condition number near 1."
     )
 
@@ -262,7 +264,7 @@ class Quantity(NamedTuple):
 def quantities(followed: Mapping[str, Path], labels: Labels, closed: Fit) -> list[Quantity]:
     """Return params, sizes of gradients and velocities, losses and distances to the closed form."""
 
-    def quantity(label: str, of: Callable[[Path], np.ndarray], *, log: bool = True, floor: float = 0.0) -> Quantity:
+    def quantity(label: str, of: Callable[[Path], Any], *, log: bool = True, floor: float = 0.0) -> Quantity:
         least = floor * max(of(each)[0] for each in followed.values()) if floor else -np.inf
         values = {}
         for name, each in followed.items():

@@ -12,7 +12,7 @@ Hessian. The condition number is 133 for the line, where x is centred, and 3e7 f
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,8 +23,7 @@ from mllab import weights
 from mllab.errors import UserError
 from mllab.models import linear
 from mllab.optimizers import OPTIMIZERS
-from mllab.report import events
-from mllab.report.draw import curves, surface
+from mllab.report import draw, events
 from mllab.report.report import Drawing, Report, Section
 from mllab.report.table import Table, significant
 
@@ -70,20 +69,19 @@ class Measurement:
 def measure(run: frame.Context, settings: Settings) -> Measurement:
     """Fit the line in closed form and by every optimizer; write the paths and the line of least squares."""
     problem = descent.PROBLEMS[settings.dataset](settings.noise_seed)
-    x, y = problem.x, problem.y
     for name, rate in settings.rates:
         if name not in settings.optimizers:
             raise UserError(f"--rates={name}={rate:g}: {name} does not run; add it to --optimizers")
     rates = {name: dict(settings.rates).get(name, problem.rates[name]) for name in settings.optimizers}
-    run.read({settings.dataset: hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest()})
+    run.read({settings.dataset: hashlib.sha256(problem.x.tobytes() + problem.y.tobytes()).hexdigest()})
     run.progress.task(f"{len(rates)} optimizers", settings.steps * len(rates))
     with run.timed("closed form"):
-        lines = {method: linear.fit(x[:, None], y, method=method) for method in linear.METHODS}
+        lines = {method: linear.fit(problem.x[:, None], problem.y, method=method) for method in linear.METHODS}
         fits = descent.closed_forms(lines, problem)
     with run.timed("descent"):
         paths = descent.paths(problem, rates, steps=settings.steps, observe=run.progress.advance)
-    results = [descent.result(name, rates[name], path, fits[0], float(y.var())) for name, path in paths.items()]
-    smallest, largest = descent.hessian_eigenvalues(x)
+    results = [descent.result(name, rates[name], path, fits[0], problem.y.var()) for name, path in paths.items()]
+    smallest, largest = descent.hessian_eigenvalues(problem.x)
     with run.timed("records and events"):
         steps = np.arange(settings.steps + 1)
         for name, path in paths.items():
@@ -93,7 +91,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         header = {"model": "linear 1-1", "dataset": settings.dataset, "features": [problem.labels.x]}
         run.write("params.safetensors", weights.encode(lines["qr"], header))
     return Measurement(
-        dataset=settings.dataset, rows=len(x), labels=problem.labels, start=descent.START, steps=settings.steps,
+        dataset=settings.dataset, rows=len(problem.x), labels=problem.labels, start=descent.START, steps=settings.steps,
         condition_number=float(largest / smallest), stable_rate=float(2 / largest), closed_form=fits,
         winner=next((each.optimizer for each in descent.soonest_first(results)), None), optimizers=results,
         problem=problem, paths=paths,
@@ -106,7 +104,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
     labels, least = measured.labels, measured.closed_form[0]
     a, b = descent.window(measured.paths.values(), (least.a, least.b))
     loss = descent.loss_grid(measured.problem, a, b)
-    landscape = surface.Landscape(a, b, loss, labels.a, labels.b, labels.loss, (least.a, least.b))
+    landscape = draw.Landscape(a, b, loss, labels.a, labels.b, labels.loss, (least.a, least.b))
     return Report(
         title=f"Linear regression on {measured.dataset}",
         question="Which line fits best, and along which path does each optimizer approach it?",
@@ -145,7 +143,7 @@ def result_table(measured: Measurement) -> Table:
     def cells(fit: descent.Fit | descent.Descent) -> list[str]:
         return [*(significant(value, 5) for value in (fit.a, fit.b, fit.loss)), significant(fit.distance, 2)]
 
-    rows: list[list[object]] = [
+    rows: list[Sequence[object]] = [
         *([f"closed form ({fit.method})", None, *cells(fit), None, None] for fit in measured.closed_form),
         *([each.optimizer, each.rate, *cells(each), each.steps, each.diverged] for each in measured.optimizers),
     ]
@@ -164,31 +162,31 @@ def fitted_lines(measured: Measurement) -> Drawing:
     problem, least = measured.problem, measured.closed_form[0]
     finite = [each for each in measured.optimizers if np.isfinite([each.a, each.b]).all()]
     apart = descent.farthest_first(finite, least, problem)
-    near, nonfinite = len(finite) - len(apart), len(measured.optimizers) - len(finite)
-    note = f"Not drawn: {near} lines within 1% of that, {nonfinite} non-finite, {len(apart[MAX_LINES:])} others."
+    near, closer, lost = len(finite) - len(apart), len(apart[MAX_LINES:]), len(measured.optimizers) - len(finite)
+    note = f"Not drawn: lines within 1% of it ({near}), closer than those drawn ({closer}), not finite ({lost})."
     ends = np.array([problem.x.min(), problem.x.max()])
-    series = [curves.Series("closed form", ends, least.a * ends + least.b, name="closed_form")]
-    series += [curves.Series(each.optimizer, ends, each.a * ends + each.b) for each in apart[:MAX_LINES]]
+    series = [draw.Series("closed form", ends, least.a * ends + least.b, name="closed_form")]
+    series += [draw.Series(each.optimizer, ends, each.a * ends + each.b) for each in apart[:MAX_LINES]]
     title = f"y = {least.a:.4g} x + {least.b:.4g}: the line of least squares"
     axes = {"x_label": problem.labels.x, "y_label": problem.labels.y}
-    figure = curves.fitted_line(problem.x, problem.y, series, title=title, note=note, **axes)
+    figure = draw.fitted_line(problem.x, problem.y, series, title=title, note=note, **axes)
     return Drawing("line", figure, "Data and fitted lines")
 
 
-def drawings(measured: Measurement, family: str, landscape: surface.Landscape) -> list[Drawing]:
+def drawings(measured: Measurement, family: str, landscape: draw.Landscape) -> list[Drawing]:
     """Draw the paths of one family of optimizers over the loss, and their quantities step by step."""
     paths = {name: path for name, path in measured.paths.items() if OPTIMIZERS[name].family == family}
     if not paths:
         return []
-    steps, title = np.arange(measured.steps + 1), f"{FAMILIES[family]}: {measured.steps:,} steps"
-    ways = [surface.Path(name, path.a, path.b) for name, path in paths.items()]
+    steps, title = np.arange(measured.steps + 1.0), f"{FAMILIES[family]}: {measured.steps:,} steps"
+    ways = [draw.Path(name, path.a, path.b) for name, path in paths.items()]
     panels = [
-        curves.Panel(label, [curves.Series(name, steps, curve) for name, curve in values.items()], log)
+        draw.Panel(label, [draw.Series(name, steps, curve) for name, curve in values.items()], log)
         for label, values, log in descent.quantities(paths, measured.labels, measured.closed_form[0])
     ]
-    contours = surface.loss_contours(landscape, ways, title=title)
-    height = surface.loss_surface(landscape, ways, title=title, log_loss=True, note="Height on a log scale.")
-    by_step = curves.panels(panels, title=f"{FAMILIES[family]}, step by step", note=descent.LEFT_OUT)
+    contours = draw.loss_contours(landscape, ways, title=title)
+    height = draw.loss_surface(landscape, ways, title=title, log_loss=True, note="Height on a log scale.")
+    by_step = draw.panels(panels, title=f"{FAMILIES[family]}, step by step", note=descent.LEFT_OUT)
     return [
         Drawing(f"contours_{family}", contours, "Contours of the loss over slope and intercept, with every path"),
         Drawing(f"surface_{family}", height, "The loss as a surface over slope and intercept, with every path"),
