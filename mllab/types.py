@@ -25,7 +25,7 @@ def is_concrete(value: object) -> bool:
     return not isinstance(value, jax.core.Tracer)
 
 
-known = is_concrete  # the former name, until mllab/models no longer imports it
+known = is_concrete
 
 
 class Rows(NamedTuple):
