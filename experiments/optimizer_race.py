@@ -32,9 +32,7 @@ class Settings(frame.Table, frame.Optimizers, frame.Training, frame.Network):
         "1e-4:1:8", help="Learning rates of every optimizer: LOW:HIGH:COUNT, evenly spaced on a log scale, or A,B,C."
     )
     patience: int | None = frame.whole(
-        None,
-        help="Epochs without a better validation loss in any lane before an optimizer stops. Default: never.",
-        low=1,
+        None, help="Epochs without a better validation loss in any lane after which to stop. Default: never.", low=1
     )
     target_score: float | None = frame.number(
         None, help="Validation score to count the steps to. Default: two points below the best reached.", high=1
@@ -75,13 +73,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     noted |= {"activation": plan.get("activation")}
     noted = {name: value for name, value in noted.items() if value is not None and value is not False}
     measured = Measurement.of(
-        raced,
-        data,
-        models.describe(plan),
-        steps,
-        settings.target_score,
-        noted,
-        **settings.values("epochs", "batch_size"),
+        raced, data, models.describe(plan), settings.epochs, batch_size, steps, settings.target_score, noted
     )
     with run.timed("events and params"):
         observers.write_events(raced, run.path / "events")
@@ -110,9 +102,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         sections=[
             Section("Learning rates", [score_by_rate(measured)]),
             Section("Training", [loss_by_step(measured)]),
-            Section(
-                "Diverged lanes", [Bullets(diverged) if diverged else "None: every lane stayed finite and learned."]
-            ),
+            Section("Diverged lanes", [Bullets(diverged) if diverged else "None: all stayed finite and learned."]),
         ],
         facts={
             "data set": measured.dataset.described(),
@@ -122,7 +112,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
             "lanes": f"{len(measured.optimizers)} optimizers × {grid} × {len(measured.seeds)} seeds",
             "settings": [f"{key} = {value}" for key, value in measured.settings.items()],
             "stopped early": [f"{each.optimizer} after {each.steps:,} steps" for each in stopped],
-            "chosen by": f"mean validation {measured.score.label} over seeds; a rate with a non-finite lane cannot be",
+            "chosen by": f"mean validation {measured.score.label} over seeds, of rates without a non-finite lane",
             "kept params": "those of each lane's least validation loss",
             "chance": f"a validation loss of {table.short(measured.chance_loss)}: a lane that does no better fails",
         },

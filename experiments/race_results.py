@@ -68,7 +68,7 @@ class Result:
     loss: list[Interval] = frame.unsaved()  # [E] validation loss
     score: list[Interval] = frame.unsaved()  # [R] validation score of the kept params
 
-    def diverged(self, learning_rates: Sequence[float]) -> np.ndarray:
+    def diverged(self, learning_rates: np.ndarray) -> np.ndarray:
         """Return the number of lanes that diverged at each rate, [R]."""
         lost = [lane.learning_rate for lane in (*self.nonfinite, *self.failed)]
         return np.array([lost.count(rate) for rate in learning_rates])
@@ -128,17 +128,9 @@ class Measurement:
 
     @classmethod
     def of(
-        cls,
-        raced: racing.Race,
-        data: Dataset,
-        model: str,
-        steps: int,
-        target: float | None,
-        settings: Mapping[str, object],
-        *,
-        epochs: int,
-        batch_size: int,
-    ) -> Self:
+        cls, raced: racing.Race, data: Dataset, model: str, epochs: int, batch_size: int, steps: int,
+        target: float | None, settings: Mapping[str, object],
+    ) -> Self:  # fmt: skip
         """Return the results of a race; the target is two points below the best mean validation score by default."""
         winner = raced.winner
         if target is None and winner:
@@ -163,7 +155,7 @@ class Measurement:
         )
 
 
-def diverged_lanes(found: Sequence[Result], learning_rates: Sequence[float], seeds: int) -> list[str]:
+def diverged_lanes(found: Sequence[Result], learning_rates: np.ndarray, seeds: int) -> list[str]:
     """Return a line for each optimizer and rate with diverged lanes: how, when, and which seeds."""
     lines = []
     for result in found:
