@@ -1,0 +1,74 @@
+"""What the experiments that race do with what they are told while runs go on: progress, records, TensorBoard."""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.workdir import Lines
+from mllab import racing, sweep, training
+from mllab.report.console import Progress
+
+EVENT_LANES = 32  # TensorBoard shows no more at once; all lanes are in metrics.jsonl
+
+
+def observer(
+    name: str,
+    grid: sweep.Grid,
+    steps: int,
+    score: Callable[[dict[str, np.ndarray]], np.ndarray],
+    lines: Lines,
+    progress: Progress,
+    title: str = "",
+) -> Callable[[training.Segment | training.Notice], None]:
+    """Return what a drive of optimizer `name` tells its segments to: the bar moves, and every lane has its record."""
+    progress.task(title or name, steps, lanes=len(grid.seed))
+    best, done, restored = -math.inf, 0, False
+
+    def seen(event: training.Segment | training.Notice) -> None:
+        nonlocal best, done, restored
+        if isinstance(event, training.Notice):
+            progress.say(event.text)
+            return
+        lines.add(records(name, grid, event))
+        best = max(best, float(np.nanmax(score(event.held_out), initial=-math.inf)))
+        if (restored and not event.restored) or (event.restored and event.step == event.steps):
+            progress.resume(event.step if event.restored else done)
+        if not event.restored:
+            progress.advance(event.step - done, best=best if math.isfinite(best) else None)
+        done, restored = event.step, event.restored
+
+    return seen
+
+
+def records(name: str, grid: sweep.Grid, event: training.Segment) -> Iterator[dict[str, Any]]:
+    """Yield a record a lane for metrics.jsonl."""
+    for lane, seed in enumerate(grid.seed):
+        yield {
+            "optimizer": name,
+            "learning_rate": float(grid.hyper["learning_rate"][lane]),
+            "seed": int(seed),
+            "step": event.step,
+            "train_loss": float(event.train_loss[lane]),
+            **{f"validation_{metric}": float(values[lane]) for metric, values in event.held_out.items()},
+            "seconds": event.seconds,
+        }
+
+
+def write_events(raced: racing.Race, folder: Path) -> None:
+    """Write TensorBoard's events of each optimizer's best rate, every seed, the best optimizers' first."""
+    from mllab.report import events
+
+    lanes = [(entry, position) for entry in raced.ranked for position in range(raced.seeds.size)]
+    for entry, position in lanes[:EVENT_LANES]:
+        done = np.isfinite(entry.result.history.seconds)
+        lane = f"{entry.optimizer} rate {raced.learning_rates[entry.best]:.3g} seed {raced.seeds[position]}"
+        tags = {
+            "loss/train": entry.train_loss,
+            "loss/validation": entry.loss,
+            f"{raced.task.headline.name}/validation": entry.curve,
+        }
+        shown = {tag: (raced.steps[done], values[done, entry.best, position]) for tag, values in tags.items()}
+        events.write(folder / lane, shown)
