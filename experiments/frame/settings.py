@@ -15,7 +15,7 @@ import dataclasses
 import inspect
 import math
 import textwrap
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 from absl import flags
@@ -253,8 +253,15 @@ def size(default: tuple[int, int] | None, *, help: str) -> Any:
     return _field(default, Setting(help, read, check, lambda value: f"{value[0]}x{value[1]}", hint))
 
 
-def rates(*, help: str) -> Any:
-    """Return a field of positive numbers by name: NAME=NUMBER, separated by commas; empty by default."""
+def rates(options: Iterable[str] | None = None, *, help: str, kind: str = "name") -> Any:
+    """Return a field of positive numbers by name: NAME=NUMBER, separated by commas; empty by default.
+
+    Args:
+        options: the valid names; any where None.
+        help: for `--help`.
+        kind: what an unknown name is called in the message.
+    """
+    names = None if options is None else list(options)
 
     def read(value: str) -> dict[str, float]:
         pairs = [part.partition("=") for part in value.split(",") if part]
@@ -264,6 +271,9 @@ def rates(*, help: str) -> Any:
 
     def check(value: Any) -> tuple[tuple[str, float], ...]:
         pairs = tuple((str(name), float(rate)) for name, rate in dict(value).items())
+        for name, _ in pairs:
+            if names is not None and name not in names:
+                raise unknown(kind, name, names)
         if not all(math.isfinite(rate) and rate > 0 for _, rate in pairs):
             raise Refused("a rate is a positive number")
         return pairs
@@ -387,13 +397,14 @@ class Base:
         return "".join(lines)
 
 
-def parse(cls: type[Base], words: Sequence[str], others: Collection[str] = ()) -> tuple[dict[str, Any], list[str]]:
+def parse(cls: type[Base], words: Sequence[str], others: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return what command-line words set, by name, and the words that are no flags.
 
     Args:
         cls: the class of settings.
         words: the command line, without the program's name.
-        others: names of flags that other experiments have.
+        others: flags that other experiments have, with their defaults. A flagfile may hold them at their defaults, as
+            flags.cfg of earlier versions does.
 
     Raises:
         UserError: an unknown flag, one without a value, or a flagfile that cannot be read.
@@ -402,15 +413,19 @@ def parse(cls: type[Base], words: Sequence[str], others: Collection[str] = ()) -
     for name, setting in cls.table().items():
         define = flags.DEFINE_boolean if setting.switch else flags.DEFINE_string
         define(name, None, setting.help, flag_values=values)
+    foreign = {name: str(default) for name, default in others.items() if name not in cls.table()}
+    for name in foreign:
+        flags.DEFINE_string(name, None, "", flag_values=values)
     try:
         rest = values(["", *words])[1:]
     except flags.UnrecognizedFlagError as error:
-        name = error.flagname
-        if name in others:
-            raise UserError(f"--{name} means nothing to this experiment: see --help for its flags") from None
-        raise unknown("flag", f"--{name}", [f"--{known}" for known in cls.table()]) from None
+        raise unknown("flag", f"--{error.flagname}", [f"--{known}" for known in cls.table()]) from None
     except flags.Error as error:
         raise UserError(str(error).removeprefix("ERROR:: ").replace("\n", " ")) from None
+    direct = {word.lstrip("-").partition("=")[0] for word in words if word.startswith("-")}
+    for name, default in foreign.items():
+        if name in direct or values[name].value not in (None, default):
+            raise UserError(f"--{name} means nothing to this experiment: see --help for its flags")
     return {name: values[name].value for name in cls.table() if values[name].value is not None}, rest
 
 

@@ -63,6 +63,15 @@ def test_the_flagfile_repeats_the_settings(tmp_path):
     assert "workdir" not in made.flagfile()
 
 
+def test_a_flagfile_of_an_earlier_version_may_hold_flags_of_other_experiments_at_their_defaults(tmp_path):
+    path = tmp_path / "flags.cfg"
+    path.write_text("--count=4\n--epochs=20\n--restarts=10\n")
+    assert parsed(f"--flagfile={path}")[0].count == 4
+    path.write_text("--count=4\n--epochs=21\n")
+    with pytest.raises(UserError, match="--epochs means nothing to this experiment"):
+        parsed(f"--flagfile={path}")
+
+
 @examples(max_examples=60, deadline=None)
 @given(
     st.lists(st.floats(1e-300, 1e300), min_size=1, max_size=5, unique=True),
