@@ -16,6 +16,7 @@ import numpy as np
 
 from mllab.errors import UserError
 from mllab.models import neighbors
+from mllab.report.table import Table, listed, significant
 
 FEATURES = 3072
 NEIGHBORS = 10
@@ -160,3 +161,50 @@ def equally_near(train: np.ndarray, queries: np.ndarray, ids: np.ndarray, expect
 
     near = np.isclose(distance(ids), distance(expected), rtol=ROUNDING, atol=0)
     return int(ids.size - np.sum(~near))
+
+
+# ── What is reported ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def table(loops: Demonstration) -> Table:
+    """Return a row for each method: seconds, the ratio to two loops, and how many neighbours are the reference's."""
+    rows = [
+        [
+            timing.way,
+            f"{'≈ ' if timing.reckoned else ''}{significant(timing.seconds)}",
+            _ratio(loops.ways[0].seconds / timing.seconds),
+            f"{timing.asked:,}",
+            f"{timing.same:,}/{timing.places:,}",
+        ]
+        for timing in loops.ways
+    ]
+    caption = (
+        f"the {loops.neighbors} nearest of {loops.rows:,} random rows to each of {loops.queries:,} queries, "
+        f"{loops.features:,} features; ≈ extrapolated from fewer queries; without compilation; agreement: neighbours equal "
+        f"to those of {REFERENCE}, or equally near to within rounding"
+    )
+    fastest = min(range(len(rows)), key=lambda place: loops.ways[place].seconds)
+    return Table(["search", "seconds", "× two loops", "queries", "agreement"], rows, fastest, caption)
+
+
+def note(loops: Demonstration) -> str:
+    """Return how the times are to be read."""
+    fewer = listed(f"{timing.asked:,} by {timing.way}" for timing in loops.ways if timing.reckoned)
+    extrapolated = f"Times of methods that got fewer queries ({fewer}) are extrapolated to all. " if fewer else ""
+    return (
+        f"{extrapolated}All methods ran in this process, one after the other, on float32: the times are an order of "
+        "magnitude. python -m experiments.bench.neighbors gives each method a process of its own."
+    )
+
+
+def answer(loops: Demonstration) -> str:
+    """Return the cost of loops in a sentence."""
+    first, last = loops.ways[0], loops.ways[-1]
+    return (
+        f" A search of {loops.rows:,} rows takes about {significant(first.seconds)} s by {first.way} and "
+        f"{significant(last.seconds)} s by {last.way}: {_ratio(first.seconds / last.seconds)} times as fast."
+    )
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2g}" if value < 10 else f"{value:.0f}"

@@ -17,7 +17,6 @@ import numpy as np
 
 from experiments import distance_demo, frame
 from mllab import learners, metrics, selection, validation
-from mllab.data.dataset import Dataset
 from mllab.errors import UserError
 from mllab.metrics import Interval
 from mllab.models import neighbors
@@ -27,7 +26,14 @@ from mllab.report.table import Table, legible, percent, percent_bounds, ranged, 
 
 MAX_K = 50  # by default
 SHOWN, EXAMPLES, LISTED = 7, 6, 12  # on the page: neighbours of an image, images of each kind, k in the table (about)
-KINDS = {"mistakes": "misclassified images", "hits": "correctly classified images"}
+TITLES = {
+    "mistakes": "Nearest neighbours of misclassified images",
+    "hits": "Nearest neighbours of correctly classified images",
+}
+CAVEATS = (
+    "Ties between classes go to the first class, ties between distances to the first row.",
+    "Distances are Euclidean: over pixels in [0, 1], or over columns standardised by the training rows of the split.",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +42,7 @@ class Settings(frame.Table, frame.Rows, frame.Folds):
 
     dataset: str = frame.Data.with_default("dataset", "digits")
     k: tuple[int, ...] | None = frame.wholes(
-        None,
-        help="Numbers of neighbours to choose from: LOW:HIGH or A,B,C. Default: 1:50, or up to a fold's training rows.",
+        None, help="Numbers of neighbours: LOW:HIGH or A,B,C. Default: 1:50, or up to a fold's training rows."
     )
     loops: int = frame.whole(5000, help="Training rows of the demonstration of loops; 0 leaves it out.", low=0)
 
@@ -65,9 +70,6 @@ class Measurement:
     """The accuracy of every k over folds, and of the chosen one on the test rows."""
 
     dataset: frame.DatasetFacts
-    split_seed: int
-    folds: int
-    rounds: int
     scarce: list[str]  # classes with fewer rows than folds
     k: list[Score]
     chosen: int
@@ -83,9 +85,12 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     distance_demo.check(settings.loops)
     with run.timed("data"):
         data = run.load(classes=1)
-        ids = settings.draw(data)
+        ids, test = settings.draw(data), data.split.test
         folds = settings.split(data.targets[ids])
-        ks = checked_k(settings.k, int(folds.train.weight.sum(axis=1).min()))
+        fewest = int(folds.train.weight.sum(axis=1).min())
+        ks = settings.k or tuple(range(1, min(MAX_K, fewest) + 1))
+        if ks[-1] > fewest:
+            raise UserError(f"--k: {ks[-1]} neighbours, and a fold trains on {fewest} rows: give {fewest} or fewer")
     with run.timed("choosing k"):
         run.progress.task(f"{len(ks)} k on folds", total=len(folds.train.ids))
 
@@ -94,168 +99,113 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
             place = {"round": fold // settings.folds, "fold": fold % settings.folds}
             run.record(place | {"k": k, "accuracy": float(value)} for k, value in zip(ks, accuracy, strict=True))
 
-        examples = {"inputs": jnp.asarray(data.inputs[ids]), "targets": jnp.asarray(data.targets[ids])}
+        inputs, queries = (jnp.asarray(data.inputs[rows]).reshape(len(rows), -1) for rows in (ids, test))
+        examples = {"inputs": inputs, "targets": jnp.asarray(data.targets[ids])}
         arguments = (jax.random.key(0), examples, folds, validation.accuracy)
         learner = learners.nearest_neighbors(len(data.classes), max(ks))
         choice = selection.choose(learner, {"k": ks}, *arguments, observe=observe)
         baseline = validation.cross_validate(learners.most_frequent(len(data.classes)), {}, *arguments)
-        k = int(choice.setting["k"])
     with run.timed("test rows"):
-        test, frequent = data.split.test, metrics.most_frequent(data.targets[ids])
-        truth = data.targets[test]
-        nearest, predicted, probability = classify(data, ids, k)
+        k, truth, frequent = int(choice.setting["k"]), data.targets[test], metrics.most_frequent(data.targets[ids])
+        outputs = np.asarray(
+            neighbors.apply(neighbors.fit(inputs, data.targets[ids], k), queries, len(data.classes), k)
+        )
+        predicted = outputs.argmax(axis=1)
         run.record([{"k": k, "test_accuracy": float(np.mean(predicted == truth))}])
+        images = {}
+        for kind, rows in metrics.examples(truth, predicted, outputs.max(axis=1)).items():
+            if data.inputs.ndim == 4 and len(rows := rows[:EXAMPLES]):
+                near = ids[np.asarray(neighbors.nearest(inputs, queries[rows], min(SHOWN, len(ids))).ids)]
+                images[kind] = (
+                    data.inputs[test[rows]],
+                    truth[rows],
+                    predicted[rows],
+                    data.inputs[near],
+                    data.targets[near],
+                )
     loops = None
     if settings.loops:
         with run.timed("loops"):
             run.progress.task("loops", total=len(distance_demo.METHODS))
             loops = distance_demo.demonstrate(settings.loops, lambda method: run.progress.advance())
-    shown = {
-        "mistakes": metrics.confident_mistakes(truth, predicted, probability)[:EXAMPLES],
-        "hits": metrics.first_correct(truth, predicted)[:EXAMPLES],
-    }
+    over_folds = lambda scores: validation.interval(scores, settings.folds)  # noqa: E731
+    counts = np.bincount(data.targets[ids])
     return Measurement(
-        frame.DatasetFacts.of(data, settings.counts(data, ids, "learned from")),
-        settings.split_seed,
-        settings.folds,
-        settings.rounds,
-        [data.classes[c] for c, rows in enumerate(np.bincount(data.targets[ids])) if 0 < rows < settings.folds],
-        [
-            Score(int(each), validation.interval(scores, settings.folds), scores.tolist())
-            for each, scores in zip(ks, choice.scores, strict=True)
-        ],
-        k,
-        choice.interval,
-        metrics.proportion(predicted == truth),
-        Baseline(
-            data.classes[frequent],
-            validation.interval(baseline, settings.folds),
-            metrics.proportion(truth == frequent),
-        ),
-        loops,
-        {
-            kind: (data.inputs[test[rows]], truth[rows], predicted[rows], data.inputs[near], data.targets[near])
-            for kind, rows in shown.items()
-            if data.inputs.ndim == 4 and len(rows)
-            for near in [nearest[rows, :SHOWN]]
-        },
+        dataset=frame.DatasetFacts.of(data, settings.counts(data, ids)),
+        scarce=[data.classes[c] for c, rows in enumerate(counts) if 0 < rows < settings.folds],
+        k=[Score(k, over_folds(row), row.tolist()) for k, row in zip(ks, choice.scores, strict=True)],
+        chosen=k,
+        held_out=choice.interval,
+        test=metrics.proportion(predicted == truth),
+        baseline=Baseline(data.classes[frequent], over_folds(baseline), metrics.proportion(truth == frequent)),
+        loops=loops,
+        images=images,
     )
-
-
-def checked_k(ks: tuple[int, ...] | None, most: int) -> tuple[int, ...]:
-    """Return the k to choose from: by default up to MAX_K, or to the `most` rows that every fold trains on."""
-    ks = ks or tuple(range(1, min(MAX_K, most) + 1))
-    if ks[-1] > most:
-        raise UserError(f"--k: {ks[-1]} neighbours, and a fold trains on {most} rows: give {most} or fewer")
-    return ks
-
-
-def classify(data: Dataset, ids: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return, for each test row, its nearest rows among `ids` [M, >= k], its predicted class, and the probability."""
-    train, queries = (jnp.asarray(data.inputs[rows]).reshape(len(rows), -1) for rows in (ids, data.split.test))
-    nearest = neighbors.nearest(train, queries, min(max(k, SHOWN), len(ids))).ids
-    labels = jnp.asarray(data.targets[ids])[nearest]
-    outputs = np.asarray(neighbors.log_probabilities(labels, jnp.ones(labels.shape), k, len(data.classes)))
-    return ids[np.asarray(nearest)], outputs.argmax(axis=1), np.exp(outputs.max(axis=1))
 
 
 def report(run: frame.Context, settings: Settings, measured: Measurement) -> Report:
     """Report accuracy by k, the nearest neighbours of some test images, and the cost of loops."""
-    data, rows, over, loops = measured.dataset, measured.dataset.rows, settings.described(), measured.loops
-    ks, test, baseline = ranged([score.k for score in measured.k]), measured.test, measured.baseline
-    answer = (
-        f"On {data.name}, k = {measured.chosen} has a test accuracy of {share(test.mean, 2)} on {rows['test']:,} rows "
-        f"(95% interval {percent_bounds(test.low, test.high)}); predicting the most frequent class, "
-        f"{share(baseline.test.mean, 2)}. k was chosen from {ks} on {rows['learned from']:,} training and validation "
-        f"rows, by a held-out accuracy of {percent(measured.held_out)}."
-    )
+    data, test, baseline, loops = measured.dataset, measured.test, measured.baseline, measured.loops
+    rows, ks, over = data.rows, [score.k for score in measured.k], settings.described()
+    mean = f"mean over {over} ± corrected 95% interval"
     result = [
         ["nearest neighbours", measured.chosen, measured.held_out, test],
         [f"always '{legible(baseline.name)}', the most frequent", None, baseline.held_out, baseline.test],
     ]
     table = Table(
         ["prediction", "k", "held-out accuracy", "test accuracy", "95% interval"],
-        [[*name, percent(held), share(tested.mean, 2), percent_bounds(*tested[1:3])] for *name, held, tested in result],
+        [
+            [*row, percent(folds), share(each.mean, 2), percent_bounds(each.low, each.high)]
+            for *row, folds, each in result
+        ],
         best=0,
-        caption=f"held out: mean over {over} ± corrected 95% interval; test: {rows['test']:,} rows, interval over the "
-        "sampling of rows",
+        caption=f"held out: {mean}; test: {rows['test']:,} rows, interval over the sampling of rows",
     )
-    places = np.geomspace(1, len(measured.k), LISTED).round().astype(int) - 1
-    chosen = [score.k for score in measured.k].index(measured.chosen)
-    listed = sorted({*places.tolist(), chosen})
-    mean, low, high = 100 * np.array([score.accuracy[:3] for score in measured.k]).T
-    series = draw.Series(
-        "",
-        [score.k for score in measured.k],
-        mean,
-        np.maximum(low, 0),
-        np.minimum(high, 100),
-        "knn",
-        best=measured.chosen,
+    chosen = ks.index(measured.chosen)
+    listed = sorted({*(np.geomspace(1, len(ks), LISTED).round().astype(int) - 1).tolist(), chosen})
+    by_k = Table(
+        ["k", "held-out accuracy"],
+        [[ks[place], percent(measured.k[place].accuracy)] for place in listed],
+        listed.index(chosen),
+        f"{mean}; {len(listed)} of {len(ks)} k: all are in summary.json",
     )
+    accuracy = [score.accuracy for score in measured.k]
     curve = draw.curves(
-        [series],
+        [draw.Series.of_intervals("", ks, accuracy, scale=100, limits=(0, 100), name="knn", best=measured.chosen)],
         title=f"{legible(data.name)}: held-out accuracy {percent(measured.held_out)} at k = {measured.chosen}",
         x_label="k, the number of neighbours",
         y_label="held-out accuracy (%)",
         integer_x=True,
         markers=False,
         over=over,
-        note="The interval is corrected for the training rows that folds share. Marker: the chosen k.",
+        note="The interval is corrected for the rows that folds share. Marker: the chosen k.",
     )
-    caveats = [
-        f"Training and validation rows were split into {over}, stratified by class, and each fold was predicted from the "
-        "others. The held-out test rows were classified once, by all of those rows with the chosen k.",
-        "The held-out accuracy of the chosen k is optimistic, since it is the best of all; the test accuracy is not.",
-        "Folds share most of their training rows: the interval over folds is widened for that (Nadeau and Bengio 2003).",
-        "The interval of the test accuracy is over the sampling of test rows (Wilson 1927).",
-        "Ties between classes go to the first class, ties between distances to the first row.",
-        "Distances are Euclidean, over "
-        + ("pixels in [0, 1]." if len(data.shape) == 3 else "columns standardised by the training rows of the split."),
-        *settings.sampled(rows["learned from"], rows["available"]),
-        *(
-            [f"Classes with fewer rows than folds: {', '.join(map(legible, measured.scarce))}."]
-            if measured.scarce
-            else []
-        ),
+    neighbours = [
+        Drawing(f"neighbors_of_{kind}", draw.neighbours(*images, data.classes, title=TITLES[kind]), alt=TITLES[kind])
+        for kind, images in measured.images.items()
     ]
+    scarce = (
+        [f"Classes with fewer rows than folds: {', '.join(map(legible, measured.scarce))}."] if measured.scarce else []
+    )
     return Report(
         f"Nearest neighbours on {data.name}",
         f"How many nearest neighbours should vote on {data.name}, and how accurate is their vote?",
-        answer + (distance_demo.answer(loops) if loops else ""),
+        f"On {data.name}, k = {measured.chosen} has a test accuracy of {share(test.mean, 2)} on {rows['test']:,} rows "
+        f"(95% interval {percent_bounds(test.low, test.high)}); predicting the most frequent class, "
+        f"{share(baseline.test.mean, 2)}. k was chosen from {ranged(ks)} on {rows['choosing']:,} training and validation "
+        f"rows, by a held-out accuracy of {percent(measured.held_out)}."
+        f"{distance_demo.answer(loops) if loops else ''}",
         table,
         [
-            Section(
-                "Accuracy by k",
-                [
-                    Drawing("accuracy_by_k", curve, alt="Held-out accuracy against k, with its interval"),
-                    Table(
-                        ["k", "held-out accuracy"],
-                        [[measured.k[place].k, percent(measured.k[place].accuracy)] for place in listed],
-                        listed.index(chosen),
-                        f"mean over {over} ± corrected 95% interval; {len(listed)} of {len(measured.k)} k: all are in "
-                        "summary.json",
-                    ),
-                ],
-            ),
-            Section(
-                "Neighbours",
-                [
-                    Drawing(
-                        f"neighbors_of_{kind}",
-                        draw.neighbours(*images, data.classes, title=f"Nearest neighbours of {KINDS[kind]}"),
-                        alt=f"Nearest neighbours of {KINDS[kind]}, a row for each test image",
-                    )
-                    for kind, images in measured.images.items()
-                ],
-            ),
+            Section("Accuracy by k", [Drawing("accuracy_by_k", curve, "Held-out accuracy against k"), by_k]),
+            Section("Neighbours", neighbours),
             Section("The cost of loops", [distance_demo.table(loops), distance_demo.note(loops)] if loops else []),
-            Section("How to read it", [Bullets(caveats)]),
+            Section("How to read it", [Bullets([*settings.caveats(), *CAVEATS, *scarce])]),
         ],
         {
             "data set": data.described(),
-            "rows": f"{rows['learned from']:,} to choose k and to vote, {rows['test']:,} held-out test rows",
-            "k": ks,
+            "rows": f"{rows['choosing']:,} to choose k and to vote, {rows['test']:,} held-out test rows",
+            "k": ranged(ks),
             "folds": f"{over}, stratified by class, seed {settings.split_seed}",
             "nearest neighbours": "by brute force, exact, one vote each",
         },
