@@ -113,7 +113,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         predicted = outputs.argmax(axis=1)
         run.record([{"k": k, "test_accuracy": float(np.mean(predicted == truth))}])
         images = {}
-        for kind, rows in metrics.examples(truth, predicted, outputs.max(axis=1)).items():
+        for kind, rows in metrics.example_rows(truth, predicted, outputs.max(axis=1)).items():
             if data.inputs.ndim == 4 and len(rows := rows[:EXAMPLES]):
                 near = ids[np.asarray(neighbors.nearest(inputs, queries[rows], min(SHOWN, len(ids))).ids)]
                 images[kind] = (
