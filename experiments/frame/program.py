@@ -287,7 +287,7 @@ def _name(module: ModuleType) -> str:
 
 
 def process_seconds() -> float:
-    """Return the wall time since this process began: by the kernel's clock where there is one, else since Python did."""
+    """Return the wall time since this process (where unknown, Python) began."""
     try:
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
         return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")

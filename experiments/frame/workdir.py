@@ -139,7 +139,7 @@ class Workdir:
 class Lines:
     """A file of JSON records, one a line, that is only ever appended to; a context manager.
 
-    A resumed run repeats the records of the part that is restored: those already in the file are skipped, and the file is
+    A resumed run repeats the records of what is restored: those already in the file are skipped, and the file is
     cut where one first differs.
     """
 
