@@ -44,6 +44,16 @@ class DatasetFacts:
             notes=tuple(data.notes),
         )
 
+    @property
+    def image_facts(self) -> dict[str, str | list[str]]:
+        """The data set and its rows, as a report lists them; of images with classes."""
+        height, width, channels = self.shape
+        colours = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
+        return {
+            "data set": [f"{self.name}: {len(self.classes)} classes, {height} × {width} pixels, {colours}", *self.notes],
+            "rows": "{train:,} to train, {validation:,} to choose, {test:,} to report".format(**self.rows),
+        }
+
 
 def to_json(value: Any) -> Any:
     """Return a value as JSON holds it.

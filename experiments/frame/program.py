@@ -179,6 +179,7 @@ def program(
     report: Callable[[Context, S, F], Report],
     *,
     all_cores: bool = False,
+    show_seconds: bool = False,
     words: str = "",
 ) -> tuple[Callable[..., None], Callable[..., F]]:
     """Return an experiment's `main`, for the command line, and `run`, for Python.
@@ -190,13 +191,14 @@ def program(
         measure: makes the measurement, a dataclass; see `measurement`.
         report: makes the report from it.
         all_cores: ask JAX for one CPU device a core (or as many as the setting `devices` says), to spread runs over.
+        show_seconds: end with the table of where the time went, as the page has it.
         words: the setting that takes the command line's words that are no flags; none where empty.
     """
     module = sys.modules[measure.__module__]
     name = _name(module)
 
     def run(**overrides: Any) -> F:
-        return _execute(name, settings_class.make(overrides), measure, report, began=time.perf_counter())
+        return _execute(name, settings_class.make(overrides), measure, report, time.perf_counter(), show_seconds)
 
     def main(argv: Sequence[str] | None = None) -> None:
         """Read the flags and run; a mistake ends the program with one line and exit code 1."""
@@ -213,7 +215,7 @@ def program(
             if all_cores:
                 devices.use_cores(getattr(chosen, "devices", None))
             devices.cache_compilations()
-            _execute(name, chosen, measure, report, began=time.perf_counter() - process_seconds())
+            _execute(name, chosen, measure, report, time.perf_counter() - process_seconds(), show_seconds)
             sys.stdout.flush()
 
     run.__doc__ = f"{(module.__doc__ or name).strip().splitlines()[0]}\n\nSettings, as keywords:\n" + "\n".join(
@@ -228,6 +230,7 @@ def _execute(
     measure: Callable[[Context, Any], Any],
     report: Callable[[Context, Any, Any], Report],
     began: float,
+    show_seconds: bool,
 ) -> Any:
     """Measure, report, write and show; return the measurement."""
     with ExitStack() as stack:
@@ -242,7 +245,7 @@ def _execute(
     console.show(made.table)
     for line in made.remarks:
         print(f"  {line}")
-    for table in made.tables:
+    for table in [*made.tables, *_seconds(context, show_seconds)]:
         print()
         console.show(table)
     if made.answer:
