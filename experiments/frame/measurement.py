@@ -44,15 +44,19 @@ class DatasetFacts:
             notes=tuple(data.notes),
         )
 
-    @property
-    def image_facts(self) -> dict[str, str | list[str]]:
-        """The data set and its rows, as a report lists them; of images with classes."""
-        height, width, channels = self.shape
-        colours = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
-        return {
-            "data set": [f"{self.name}: {len(self.classes)} classes, {height} × {width} pixels, {colours}", *self.notes],
-            "rows": "{train:,} to train, {validation:,} to choose, {test:,} to report".format(**self.rows),
-        }
+    def described(self) -> list[str]:
+        """Return the data set in a line, and what was done to it, for the facts of a report."""
+        columns = " × ".join(f"{length:,}" for length in self.shape) + " columns"
+        if len(self.shape) == 3:
+            height, width, channels = self.shape
+            columns = f"{height} × {width} pixels, {({1: 'grey', 3: 'RGB'}).get(channels, f'{channels} channels')}"
+        kind = f"{len(self.classes)} classes" if self.classes else f"{self.task} of {self.target}"
+        drawn = ""
+        if self.rows.get("choosing", 0) < self.rows.get("available", 0):
+            drawn = (
+                f"; {self.rows['choosing']:,} of {self.rows['available']:,} rows, drawn stratified by class (--rows)"
+            )
+        return [f"{self.name}: {kind}, {columns}{drawn}", *self.notes]
 
 
 def to_json(value: Any) -> Any:

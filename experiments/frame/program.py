@@ -23,6 +23,7 @@ from mllab.data.dataset import Dataset
 from mllab.errors import UserError
 from mllab.report import console
 from mllab.report.report import Environment, Provenance, Report
+from mllab.report.table import Table
 
 _STARTED = time.perf_counter()
 
@@ -135,9 +136,10 @@ class Context:
             self.seconds["total"] = total
             provenance = Provenance(folder.command, self.environment, self.seconds, tuple(self.sources))
             page.write(folder.path / "report.html", report, drawn, provenance)
-            folder.write_json(
-                "summary.json", {"experiment": self.experiment, **to_json(found), "seconds": self.seconds}
-            )
+            names = [name for name, setting in self._settings.table().items() if setting.affects_result]
+            chosen = {name: getattr(self._settings, name) for name in names}
+            summary = {"experiment": self.experiment, "flags": chosen, **to_json(found), "seconds": self.seconds}
+            folder.write_json("summary.json", summary)
         return folder.path / "report.html"
 
     def _claimed(self) -> Workdir:
@@ -253,6 +255,13 @@ def _execute(
     if page:
         print(f"Report: {page}")
     return found
+
+
+def _seconds(context: Context, show: bool) -> list[Table]:
+    """Return the table of where the time went, if it is to be shown."""
+    from mllab.report import page  # brings jinja2
+
+    return [page.seconds_table(context.seconds)] if show else []
 
 
 @contextmanager
