@@ -15,17 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments import frame, inspection
 from experiments.frame import observers, publish
-from experiments.image_training import AUGMENTATIONS, Recipe, train
-from mllab import metrics, optimizers, racing
+from experiments.image_training import AUGMENTATIONS, Diverged, Recipe, Scores, train
+from mllab import optimizers, racing
 from mllab.data.picture import border_means
 from mllab.metrics import Interval, interval
 from mllab.models import architecture
-from mllab.models.base import predict
 from mllab.report import learning, table
 from mllab.report.confusion import ClassRow
 from mllab.report.report import Bullets, Report, Section
@@ -80,24 +78,6 @@ class Settings(frame.Data, frame.Network, frame.Training):
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Scores on some rows, over seeds."""
-
-    accuracy: Interval
-    loss: Interval
-    rows: int
-
-
-@dataclass(frozen=True)
-class Diverged:
-    """A seed that went non-finite at a step, or that failed: its kept validation loss is no better than chance."""
-
-    seed: int
-    step: int | None = None
-    kept_loss: float | None = None
-
-
-@dataclass(frozen=True)
 class Measurement:
     """Scores over all seeds, and the errors of the seed with the best validation accuracy."""
 
@@ -113,7 +93,7 @@ class Measurement:
     failed: list[Diverged]
     validation: Scores
     test: Scores
-    test_by_seed: Mapping[str, list[float]]
+    test_by_seed: Mapping[str, np.ndarray]
     images_per_second: float | None
     curves: learning.LearningCurves = frame.unsaved()
     # Empty if a seed went non-finite:
@@ -130,12 +110,11 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     recipe, seeds = settings.recipe(), range(settings.first_seed, settings.first_seed + settings.seeds)
     with run.timed("data"):
         data = run.load(images=True, size=settings.size)
-    plan = architecture.plan(settings.model, data.inputs.shape[1:], len(data.classes), **settings.options())
-    model, raced, images_per_second = train(run, data, plan, recipe, seeds, settings.checkpoint_seconds)
-    entry, facts = raced.entries[0], frame.DatasetFacts.of(data)
-    lanes = list(zip(seeds, entry.nonfinite_step[0].tolist(), entry.kept_loss[0].tolist(), entry.failed[0], strict=True))
-    kept_loss = np.where(np.isfinite(entry.kept_loss[0]), entry.kept_loss[0], np.nan)
-    test = entry.test or dict.fromkeys(("accuracy", "loss"), np.full(len(seeds), np.nan))
+    facts, train_rows = frame.DatasetFacts.of(data), data.split.train
+    plan = architecture.plan(settings.model, facts.shape, len(facts.classes), **settings.options())
+    trained = train(run, data, plan, recipe, seeds, settings.checkpoint_seconds)
+    validation, test = trained.scores(facts.rows)
+    nonfinite, failed = trained.diverged()
     augment = ", ".join(recipe.augment) or None
     measured = Measurement(
         dataset=facts,
@@ -143,38 +122,34 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         settings=dataclasses.asdict(recipe) | {"augment": augment, "split_seed": settings.split_seed},
         epochs=recipe.epochs,
         batch_size=recipe.batch_size,
-        steps=recipe.steps(len(data.split.train)),
+        steps=recipe.steps(len(train_rows)),
         seeds=list(seeds),
-        chance_loss=raced.chance_loss,
-        nonfinite=[Diverged(seed, step=step) for seed, step, _, _ in lanes if step >= 0],
-        failed=[Diverged(seed, kept_loss=loss) for seed, _, loss, failed in lanes if failed],
-        validation=Scores(interval(entry.score[0]), interval(kept_loss), facts.rows["validation"]),
-        test=Scores(interval(test["accuracy"]), interval(test["loss"]), facts.rows["test"]),
-        test_by_seed={"accuracy": test["accuracy"].tolist()},
-        images_per_second=images_per_second,
-        curves=learning.LearningCurves.over_seeds(entry.train_loss[:, 0], entry.loss[:, 0], entry.curve[:, 0]),
+        chance_loss=trained.race.chance_loss,
+        nonfinite=nonfinite,
+        failed=failed,
+        validation=validation,
+        test=test,
+        test_by_seed={"accuracy": trained.test["accuracy"]},
+        images_per_second=trained.images_per_second,
+        curves=trained.curves(),
     )
-    if entry.best is None:
+    if trained.entry.best is None:
         return measured
     with run.timed("inspection"):
-        sample = np.random.default_rng(0).permutation(data.split.train)[:TRAIN_SAMPLE]
-        accuracy, loss = np.transpose(
-            [score(predict(model, *racing.published(entry, seed), data.inputs[sample]), data.targets[sample])
-             for seed in range(len(seeds))]
-        )  # fmt: skip
-        params, extra = racing.published(entry)
-        inspected = inspection.inspect(model, params, extra, data)
+        sample = np.random.default_rng(0).permutation(train_rows)[:TRAIN_SAMPLE]
+        accuracy, loss = trained.scores_on(data.inputs[sample], data.targets[sample])
+        params, extra = racing.published(trained.entry)
+        inspected = inspection.inspect(trained.model, params, extra, data)
     with run.timed("events and params"):
-        observers.write_events(raced, run.path / "events")
-        publish.winner(
-            run, raced, plan, data, border=float(border_means(data.inputs[sample]).mean()), settings=measured.settings,
-            flags=result_flags(settings), test_accuracy=measured.test.accuracy, licence=data.licence,
-            citation=data.citation,
-        )  # fmt: skip
+        observers.write_events(trained.race, run.path / "events")
+        flags = [flag for flag in settings.result_flags() if not flag.startswith("--dataset=")]  # which may be a path
+        border = float(border_means(data.inputs[sample]).mean())
+        header = {"border": border, "settings": measured.settings, "flags": flags, "test_accuracy": test.accuracy}
+        publish.winner(run, trained.race, plan, data, **header, licence=data.licence, citation=data.citation)
     return dataclasses.replace(
         measured,
         train=Scores(interval(accuracy), interval(loss), len(sample)),
-        gap=interval(100 * (accuracy - test["accuracy"])),
+        gap=interval(100 * (accuracy - trained.test["accuracy"])),
         parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
         confusion=inspected.confusion,
         per_class=inspected.per_class,
@@ -182,24 +157,10 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     )
 
 
-def score(logits: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
-    """Return mean accuracy and cross entropy (nats) of logits [M, C]."""
-    values = metrics.classification(jnp.asarray(logits), jnp.asarray(targets))
-    return float(values["accuracy"].mean()), float(values["loss"].mean())
-
-
-def result_flags(settings: Settings) -> list[str]:
-    """Return the flags that results depend on, but for the data set, which may be a path: its name is recorded."""
-    lines, known = settings.flagfile().splitlines(), settings.table()
-    names = [line.removeprefix("--").partition("=")[0] for line in lines]
-    return [line for line, name in zip(lines, names, strict=True) if known[name].affects_result and name != "dataset"]
-
-
 def report(run: frame.Context, settings: Settings, measured: Measurement) -> Report:
     """Report scores, learning curves, errors, and what the net responds to."""
     del run, settings
     data, seeds, name = measured.dataset, len(measured.seeds), measured.model.partition(":")[0]
-    height, width, channels = data.shape
     over = f"± 95% interval over {seeds} seeds, one split" if seeds > 1 else "one seed: no interval"
     rows = [
         [part, f"{scores.rows:,}", table.percent(scores.accuracy), table.interval(scores.loss)]
@@ -213,6 +174,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         f"({measured.chance_loss:.3g})"
         for one in measured.failed
     ]
+    speed = measured.images_per_second
     return Report(
         title=f"Image classifier: {name} on {data.name}",
         question=f"How well does {name} distinguish the {len(data.classes)} classes of {data.name}, and which pixels do "
@@ -225,17 +187,11 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
             Section("Diverged seeds", [Bullets(diverged)] if diverged else []),
         ],
         facts={
-            "data set": [
-                f"{data.name}: {len(data.classes)} classes, {height} × {width} pixels, "
-                + {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels"),
-                *data.notes,
-            ],
+            "data set": data.described(),
             "rows": "{train:,} to train, {validation:,} to choose, {test:,} to report".format(**data.rows),
             "model": f"{measured.model}; {measured.parameters:,} parameters",
             "training": f"{measured.epochs} epochs, batch {measured.batch_size}: {measured.steps:,} steps a seed",
-            "speed": f"{measured.images_per_second:,.0f} images a second in training, without compilation"
-            if measured.images_per_second
-            else "",
+            "speed": f"{speed:,.0f} images a second in training, without compilation" if speed else "",
             "seeds": table.listed(measured.seeds),
             "test accuracy by seed": table.listed(measured.test_by_seed["accuracy"], ".2%"),
             "settings": [f"{name} = {value}" for name, value in measured.settings.items() if value is not None],

@@ -30,7 +30,7 @@ class Inspection:
     classes: tuple[str, ...]
     confusion: np.ndarray  # [C, C] rows of each true class (matrix rows) predicted as each class (columns)
     per_class: list[ClassRow]
-    mistakes: Mapping[str, np.ndarray]  # images [M, H, W, C], true, predicted, probability [M], most confident first
+    mistakes: Mapping[str, np.ndarray]  # images [M, H, W, C], true, predicted, probabilities [M], most confident first
     saliency: Mapping[str, np.ndarray]  # images and gradients [M, H, W, C], true, predicted [M]
     filters: np.ndarray | None  # weights of the image itself, [height, width, C, filters]
     feature_maps: Mapping[str, Any] | None  # image [H, W, C]; layers, pairs of name and [h, w, c]; caption
@@ -57,7 +57,7 @@ def inspect(model: Model, params: Params, extra: Any, data: Dataset) -> Inspecti
             "images": data.inputs[rows[worst]],
             "true": true[worst],
             "predicted": predicted[worst],
-            "probability": confidence[worst],
+            "probabilities": confidence[worst],
         },
         saliency={
             "images": images,
@@ -125,7 +125,7 @@ def sections(inspected: Inspection, seeds: int) -> list[Section]:
 
 
 def _errors(inspected: Inspection, seeds: int) -> list[Block]:
-    from mllab.report.draw import images
+    from mllab.report.draw import heatmap, images
 
     confusion, classes = inspected.confusion, inspected.classes
     total, wrong = int(confusion.sum()), int(confusion.sum() - np.trace(confusion))
@@ -135,7 +135,7 @@ def _errors(inspected: Inspection, seeds: int) -> list[Block]:
     blocks: list[Block] = ["Of the seed with the best validation accuracy."] if seeds > 1 else []
     blocks.append(
         Drawing(
-            "confusion", images.confusion(confusion, classes, title=title), "Test rows by true and by predicted class"
+            "confusion", heatmap.confusion(confusion, classes, title=title), "Test rows by true and by predicted class"
         )
     )
     if len(classes) > 2:

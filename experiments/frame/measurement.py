@@ -49,7 +49,8 @@ class DatasetFacts:
         columns = " × ".join(f"{length:,}" for length in self.shape) + " columns"
         if len(self.shape) == 3:
             height, width, channels = self.shape
-            columns = f"{height} × {width} pixels, {({1: 'grey', 3: 'RGB'}).get(channels, f'{channels} channels')}"
+            colours = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
+            columns = f"{height} × {width} pixels, {colours}"
         kind = f"{len(self.classes)} classes" if self.classes else f"{self.task} of {self.target}"
         drawn = ""
         if self.rows.get("choosing", 0) < self.rows.get("available", 0):

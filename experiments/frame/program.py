@@ -72,8 +72,9 @@ class Context:
         names = ("data_dir", "split_seed", "target", "task")
         given = {name: getattr(self._settings, name) for name in names if hasattr(self._settings, name)}
         name = options.pop("dataset", None) or getattr(self._settings, "dataset")  # noqa: B009
-        data = catalog.load(name, **given, **options)
-        if images and (data.task != "classification" or data.inputs.ndim != 4):
+        is_table = images and name.lower().endswith(catalog.TABLE_ENDINGS)
+        data = None if is_table else catalog.load(name, **given, **options)
+        if data is None or images and (data.task != "classification" or data.inputs.ndim != 4):
             raise UserError(
                 f"{name} has no images with classes: try digits, mnist, fashion_mnist or a folder of images"
             )
