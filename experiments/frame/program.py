@@ -212,9 +212,11 @@ def program(
                 print(settings.help_text(settings_class, f"experiments.{name}", module.__doc__ or "", usage), end="")
                 return
             values, rest = settings.parse(settings_class, argv[1:], groups.SHARED)
+            if words and not rest and words not in values:
+                raise UserError(f"name one or more {words}: python -m experiments.{name} {words.upper()} ...")
             if rest and not words:
                 raise UserError(f"unexpected argument {rest[0]!r}: flags are written --name=value")
-            chosen = settings_class.make(values | ({words: tuple(rest)} if words else {}))
+            chosen = settings_class.make(values | ({words: tuple(rest)} if rest else {}))
             if all_cores:
                 devices.use_cores(getattr(chosen, "devices", None))
             devices.cache_compilations()
