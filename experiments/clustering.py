@@ -22,11 +22,12 @@ from jax.sharding import Mesh
 from experiments import colours
 from experiments import flags as shared
 from experiments.workdir import Lines, Workdir, default_path, finite, flagfile, launch, process_seconds
-from mllab import clusterings, devices
+from mllab import devices
 from mllab.data import catalog
 from mllab.data.dataset import Dataset
 from mllab.errors import UserError
 from mllab.metrics import Interval, interval
+from mllab.metrics import clustering as cluster_metrics
 from mllab.models import kmeans
 from mllab.report import clustering as report
 from mllab.report import console
@@ -47,9 +48,9 @@ IMAGE = flags.DEFINE_string(
 POINTS = tuple(range(2, 11))  # numbers of clusters by default
 ASKED: Mapping[str, Sequence[int]] = {"newsgroups20": (20,)}  # where they are others
 AGREEMENT: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "v_measure": clusterings.v_measure,
-    "adjusted_rand": clusterings.adjusted_rand,
-    "purity": clusterings.purity,
+    "v_measure": cluster_metrics.v_measure,
+    "adjusted_rand": cluster_metrics.adjusted_rand,
+    "purity": cluster_metrics.purity,
 }
 PARTS = ("train", "validation", "test")
 MOST_ROWS = 4000  # validation rows whose silhouette is taken: it wants the distance of each to each
@@ -132,7 +133,7 @@ def scored(data: Dataset, validation: Array, labels: Mapping[str, np.ndarray]) -
     """Return the silhouette of validation rows, and how test rows agree with their classes, if they have any."""
     some = few(len(validation))
     told_apart = len(np.unique(labels["validation"][some])) > 1  # or one cluster has all of them
-    silhouette = clusterings.silhouette(validation, labels["validation"], rows=some) if told_apart else 0.0
+    silhouette = cluster_metrics.silhouette(validation, labels["validation"], rows=some) if told_apart else 0.0
     scores = {"silhouette": silhouette}
     if data.task == "classification":
         classes = data.targets[data.split.test]
