@@ -9,30 +9,227 @@ then fitted to all of those rows with its chosen setting, and evaluated on the h
 columns the decision boundary, the margins and the support vectors are drawn.
 """
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from experiments import frame
-from mllab import learners, metrics, selection, validation
-from mllab.data.dataset import Dataset
-from mllab.data.split import sample
+from experiments.inspection import class_rows
+from experiments.kernel_tuning import FINAL_TOLERANCE, MAX_STEPS, NAMES, TOLERANCE, Machine, Tuned, panel, tune
+from mllab import metrics, validation
 from mllab.errors import UserError
 from mllab.metrics import Interval
-from mllab.models import kernels, svm
+from mllab.models.svm import SCHEMES, kernels
+from mllab.report import draw
+from mllab.report.confusion import ClassRow, class_table
 from mllab.report.report import Bullets, Drawing, Report, Section
-from mllab.report.table import Table, interval, percent, percent_bounds, plain, share, short
+from mllab.report.table import Table, legible, number, percent, percent_bounds, plain, share, short
 
-NAMES = {"linear": "linear", "polynomial": "polynomial", "rbf": "RBF"}
-SCHEMES = {
+FORMULAS = {"linear": "x · z", "polynomial": "(gamma x · z + {:g}) to the power {}", "rbf": "exp(−gamma ‖x − z‖²)"}
+DECISIONS = {
     "one_vs_one": "one binary problem for each pair of classes, which vote",
     "one_vs_rest": "one binary problem for each class against all others; the largest decision value wins",
 }
-TOLERANCE = 1e-3  # of the optimality conditions while settings are compared: LIBSVM's default
-FINAL_TOLERANCE = 1e-5  # of the reported machines: on separable data closing the duality gap takes as much
-MAX_STEPS = 100_000  # of a binary problem: huge C or kernel values could take minutes
-RISE = 0.005  # of accuracy between neighbouring settings: less is a plateau
+BINARY_FIELD = (
+    "f is the decision value: above 0 for one class, below for the other. Support vectors lie on the margin, inside it, or "
+    "on the wrong side."
+)
+FIELDS = {  # what the lines in the plane are
+    "one_vs_one": "Each pair of classes has a decision value f. The lines of a class: where the least f by which it wins "
+    "its pairs is 0, and where it is 1.",
+    "one_vs_rest": "Each class has a decision value f, against all others. Its lines: where f is 0, and where it is 1.",
+}
+HEAT_MAP = "Held-out accuracy at each C and gamma, a block of cells for each kernel, the chosen setting framed"
+SMOOTHNESS = "Small C and gamma give smooth boundaries; large ones, boundaries that bend around single points."
+CAVEATS = (
+    "Of settings with equal accuracy the least C is chosen, then the least gamma.",
+    "Columns of a table are standardised by the training rows of the split; training time grows with the square of --rows.",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(frame.Table, frame.Rows, frame.Folds):
+    """What can be set."""
+
+    dataset: str = frame.Data.with_default("dataset", "moons")
+    rows: int = frame.Rows.with_default("rows", 2000)  # a kernel matrix grows with their square
+    kernels: tuple[str, ...] = frame.choices(kernels.KERNELS, help="Kernels to compare.", kind="kernel")
+    c: tuple[float, ...] = frame.grid("0.01:100:5", help="C, the cost of a point inside the margin.")
+    gamma: tuple[float, ...] = frame.grid(
+        "0.1:10:5", help="Gamma, in multiples of 1 / (columns × variance of the inputs), scikit-learn's 'scale'."
+    )
+    degree: int = frame.whole(3, help="Degree of the polynomial kernel.", low=1, high=1000)
+    coef0: float = frame.number(1.0, help="Constant of the polynomial kernel, added before the power.", low=0)
+    scheme: str = frame.choice(SCHEMES, "one_vs_one", help="How binary problems classify more than two classes.")
+
+
+@dataclass(frozen=True)
+class Lead:
+    """How far the best kernel leads the next one."""
+
+    of: str
+    by: Interval  # points of held-out accuracy, paired by fold
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """All kernels, and the one of the best held-out accuracy."""
+
+    dataset: frame.DatasetFacts
+    scale: float  # gamma is in multiples of this
+    c: tuple[float, ...]
+    gamma: list[float]
+    kernels: list[Tuned]
+    winner: str
+    baseline: float  # test accuracy of the most frequent class
+    ahead: Lead | None
+    per_class: list[ClassRow]  # of the winner, for more than two classes
+    confusion: np.ndarray = frame.unsaved()
+    plane: tuple[draw.Mesh, list[draw.PlanePanel]] | None = frame.unsaved()  # for two columns
+
+
+def measure(run: frame.Context, settings: Settings) -> Measurement:
+    """Tune every kernel on folds, fit it to all rows, and test it once."""
+    with run.timed("data"):
+        data = run.load(classes=2)
+        ids, test = settings.draw(data), data.split.test
+        counts = np.bincount(data.targets[ids], minlength=len(data.classes))
+        if counts.min() < 2:
+            name = data.classes[counts.argmin()]
+            raise UserError(f"--rows={settings.rows}: class {name!r} has {counts.min()}, folds need 2: give more rows")
+        folds = settings.split(data.targets[ids])
+        points = jnp.asarray(data.inputs.reshape(len(data.inputs), -1))
+        scale = float(kernels.gamma_scale(points[ids]))
+    examples = {"inputs": points[ids], "targets": jnp.asarray(data.targets[ids])}
+    machine = Machine(len(data.classes), settings.scheme, settings.degree, settings.coef0)
+    gamma, mesh, tuned = scale * np.asarray(settings.gamma), run.mesh(), []
+    for kernel in settings.kernels:
+        run.progress.task(NAMES[kernel], total=1)
+        with run.timed(NAMES[kernel]):
+            truth = data.targets[test]
+            tuned.append(tune(kernel, machine, settings.c, gamma, examples, folds, (points[test], truth), mesh))
+        run.progress.advance(best=tuned[-1].held_out.mean)
+        run.record(tuned[-1].records())
+    first, *others = sorted(tuned, key=lambda entry: -round(entry.held_out.mean, 9))  # of equal ones the first
+    lead = (
+        validation.interval(100 * (first.choice.by_fold - others[0].choice.by_fold), settings.folds) if others else None
+    )
+    confusion = metrics.confusion_matrix(truth, first.predicted, len(data.classes))
+    plane = None
+    if points.shape[1] == 2:
+        over, drawn = draw.mesh(data.inputs[ids]), (data.inputs[ids], data.targets[ids])
+        plane = over, [panel(entry, over, *drawn) for entry in tuned]
+    return Measurement(
+        dataset=frame.DatasetFacts.of(data, settings.counts(data, ids)),
+        scale=scale,
+        c=settings.c,
+        gamma=gamma.tolist(),
+        kernels=tuned,
+        winner=first.kernel,
+        baseline=float(np.mean(truth == metrics.most_frequent(data.targets[ids]))),
+        ahead=Lead(others[0].kernel, lead) if lead else None,
+        per_class=class_rows(confusion, data.classes) if len(data.classes) > 2 else [],
+        confusion=confusion,
+        plane=plane,
+    )
+
+
+def report(run: frame.Context, settings: Settings, measured: Measurement) -> Report:
+    """Report the kernels, the accuracy over C and gamma, the plane, the classes, and the solver."""
+    data, rows, over, tuned = measured.dataset, measured.dataset.rows, settings.described(), measured.kernels
+    won = next(entry for entry in tuned if entry.kernel == measured.winner)
+    stopped, problems = sum(entry.short for entry in tuned), sum(entry.problems for entry in tuned)
+    answer = (
+        f"The {NAMES[won.kernel]} kernel with {won.setting()}: test accuracy {share(won.test, 2)} on {rows['test']:,} rows "
+        f"of {data.name} (95% interval {percent_bounds(*won.test_interval)}); predicting the most frequent class, "
+        f"{share(measured.baseline, 2)}. Held-out accuracy {percent(won.held_out)} (95% interval over {over})."
+    )
+    if lead := measured.ahead:
+        verdict = "ahead of" if lead.by.low > 0 else "not clearly ahead of"
+        answer += f" On the same folds it is {verdict} {NAMES[lead.of]}, the next: {number(*lead.by[:3])} points."
+    answer += f" The largest duality gap is {short(max(entry.gap for entry in tuned), 2)} of the objective"
+    answer += f"; {stopped} of {problems} problems stopped at {MAX_STEPS:,} steps." if stopped else "."
+    table = Table(
+        ["kernel", "C", "gamma", "held-out accuracy", "test accuracy", "95% interval", "support vectors", "gap"],
+        [
+            [
+                *(NAMES[entry.kernel], short(entry.c), entry.gamma and short(entry.gamma), percent(entry.held_out)),
+                *(share(entry.test, 2), percent_bounds(*entry.test_interval)),
+                f"{entry.support_vectors:,} ({entry.support_vectors / rows['choosing']:.0%})",
+                short(entry.gap, 2),
+            ]
+            for entry in tuned
+        ],
+        tuned.index(won),
+        f"* best held-out accuracy; ± corrected 95% interval over {over} of {rows['choosing']:,} rows; test: "
+        f"{rows['test']:,} rows, interval over the sampling of rows; gap: the largest duality gap, primal less dual, as a "
+        f"share of the primal; predicting the most frequent class: {share(measured.baseline, 2)} of the test rows",
+    )
+    solver = Table(
+        ["kernel", "binary problems", "steps", "largest duality gap"],
+        [[NAMES[one.kernel], f"{one.problems:,}", f"{one.steps:,}", short(one.gap, 2)] for one in tuned],
+        caption="of the machines that were tested, solved until every optimality condition held to within "
+        f"{plain(FINAL_TOLERANCE)} of the decision value",
+    )
+    grids = [
+        draw.Grid(NAMES[one.kernel], np.array(one.grid), one.place(), measured.gamma if one.gamma else [])
+        for one in tuned
+    ]
+    heat_map = draw.accuracy_by_setting(
+        grids,
+        measured.c,
+        title=f"Held-out accuracy: {NAMES[won.kernel]} reaches {won.held_out.mean:.1%} at {won.setting()}",
+        note=f"Numbers: % of the held-out rows, mean over {over}.",
+    )
+    edges = [sentence for entry in tuned for sentence in entry.edges()]
+    plane, errors = [], []
+    if measured.plane:
+        x_label, y_label = map(legible, data.features)
+        title = "Boundary, margins and support vectors of each kernel"
+        figure = draw.boundaries(*measured.plane, data.classes, title=title, x_label=x_label, y_label=y_label)
+        fields = FIELDS[settings.scheme] if len(data.classes) > 2 else BINARY_FIELD
+        plane = [Drawing("plane", figure, title, f"Background: the predicted class. {fields}")]
+    if measured.per_class:
+        wrong = f"{rows['test'] - np.trace(measured.confusion):,} of {rows['test']:,} test rows misclassified"
+        figure = draw.confusion(measured.confusion, data.classes, title=f"{NAMES[won.kernel]}: {wrong}")
+        errors = [Drawing("confusion", figure, "Confusion matrix of the test rows"), class_table(measured.per_class)]
+    first, last = (short(end / measured.scale) for end in (measured.gamma[0], measured.gamma[-1]))
+    return Report(
+        f"Support vector machines: {', '.join(NAMES[kernel] for kernel in settings.kernels)} on {data.name}",
+        f"Which kernel, at which C and gamma, classifies {data.name} best, and on how many support vectors?",
+        answer,
+        table,
+        [
+            Section("Boundary, margins and support vectors", plane),
+            Section(
+                "C and gamma",
+                [Drawing("accuracy", heat_map, HEAT_MAP, SMOOTHNESS), *([Bullets(edges)] if edges else [])],
+            ),
+            Section("Class by class", errors),
+            Section("How to read it", [Bullets([*settings.caveats(), *CAVEATS])]),
+            Section("Accuracy of the solver", [solver]),
+        ],
+        {
+            "data set": data.described(),
+            "rows": f"{rows['choosing']:,} to choose by and to fit to, {rows['test']:,} held-out test rows",
+            "kernels": [
+                f"{NAMES[kernel]}: {FORMULAS[kernel].format(settings.coef0, settings.degree)}"
+                for kernel in settings.kernels
+            ],
+            "C": f"{len(measured.c)} values from {short(measured.c[0])} to {short(measured.c[-1])}",
+            "gamma": f"{len(measured.gamma)} values from {short(measured.gamma[0])} to {short(measured.gamma[-1])}: {first} "
+            f"to {last} times {short(measured.scale)}, which is 1 / (columns × variance of the inputs)",
+            "classes": DECISIONS[settings.scheme] if len(data.classes) > 2 else "two, one binary problem",
+            "folds": f"{over}, stratified by class, seed {settings.split_seed}",
+            "solver": f"SMO on the dual, to a tolerance of {plain(TOLERANCE)} in cross-validation and "
+            f"{plain(FINAL_TOLERANCE)} for the tested machines, at most {MAX_STEPS:,} steps",
+        },
+        remarks=edges,
+    )
+
+
+main, run = frame.program(Settings, measure, report, all_cores=True)
+
+if __name__ == "__main__":
+    main()
