@@ -1,4 +1,4 @@
-"""The lecture's demonstration of vectorization: one search for neighbours by two loops, one loop, none, JAX, scikit-learn.
+"""The lecture's demonstration of vectorization: one search for neighbours by two loops, by one, and by none.
 
 The lecture has 5,000 training rows and 500 queries of 3,072 features (images of 32 × 32 pixels in three colours), and
 claims 50 s for two loops and 0.5 s for none. The points are random here: the time does not depend on them.
@@ -180,8 +180,8 @@ def table(loops: Demonstration) -> Table:
     ]
     caption = (
         f"the {loops.neighbors} nearest of {loops.rows:,} random rows to each of {loops.queries:,} queries, "
-        f"{loops.features:,} features; ≈ extrapolated from fewer queries; without compilation; agreement: neighbours equal "
-        f"to those of {REFERENCE}, or equally near to within rounding"
+        f"{loops.features:,} features; ≈ extrapolated from fewer queries; without compilation; agreement: "
+        f"neighbours equal to those of {REFERENCE}, or equally near to within rounding"
     )
     fastest = min(range(len(rows)), key=lambda place: loops.ways[place].seconds)
     return Table(["search", "seconds", "× two loops", "queries", "agreement"], rows, fastest, caption)

@@ -4,8 +4,8 @@ r"""Support vector machines: linear, polynomial and RBF kernels tuned over C and
   python -m experiments.kernel_svm --dataset=circles --c=0.01:1e4:7 --gamma=0.01:100:9
   python -m experiments.kernel_svm --dataset=fashion_mnist --rows=4000 --folds=3
 
-C and gamma are chosen for each kernel by the mean accuracy over folds of the training and validation rows. Each kernel is
-then fitted to all of those rows with its chosen setting, and evaluated on the held-out test rows. For data with two
+C and gamma are chosen for each kernel by the mean accuracy over folds of the training and validation rows. Each kernel
+is then fitted to all of those rows with its chosen setting, and evaluated on the held-out test rows. For data with two
 columns the decision boundary, the margins and the support vectors are drawn.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments import frame
 from experiments.inspection import class_rows
-from experiments.kernel_tuning import FINAL_TOLERANCE, MAX_STEPS, NAMES, TOLERANCE, Machine, Tuned, panel, tune
+from experiments.kernel_tuning import NAMES, SOLVER, Machine, Tuned, duality_gaps, heat_map, panel, solver_table, tune
 from mllab import metrics, validation
 from mllab.errors import UserError
 from mllab.metrics import Interval
@@ -24,7 +24,7 @@ from mllab.models.svm import SCHEMES, kernels
 from mllab.report import draw
 from mllab.report.confusion import ClassRow, class_table
 from mllab.report.report import Bullets, Drawing, Report, Section
-from mllab.report.table import Table, legible, number, percent, percent_bounds, plain, share, short
+from mllab.report.table import Table, legible, listed, number, percent, percent_bounds, share, short
 
 FORMULAS = {"linear": "x · z", "polynomial": "(gamma x · z + {:g}) to the power {}", "rbf": "exp(−gamma ‖x − z‖²)"}
 DECISIONS = {
@@ -32,19 +32,17 @@ DECISIONS = {
     "one_vs_rest": "one binary problem for each class against all others; the largest decision value wins",
 }
 BINARY_FIELD = (
-    "f is the decision value: above 0 for one class, below for the other. Support vectors lie on the margin, inside it, or "
-    "on the wrong side."
+    "f is the decision value: above 0 for one class, below for the other. Support vectors lie on the margin, inside it, "
+    "or on the wrong side."
 )
 FIELDS = {  # what the lines in the plane are
-    "one_vs_one": "Each pair of classes has a decision value f. The lines of a class: where the least f by which it wins "
-    "its pairs is 0, and where it is 1.",
+    "one_vs_one": "Each pair of classes has a decision value f. The lines of a class: where the least f by which it "
+    "wins its pairs is 0, and where it is 1.",
     "one_vs_rest": "Each class has a decision value f, against all others. Its lines: where f is 0, and where it is 1.",
 }
-HEAT_MAP = "Held-out accuracy at each C and gamma, a block of cells for each kernel, the chosen setting framed"
-SMOOTHNESS = "Small C and gamma give smooth boundaries; large ones, boundaries that bend around single points."
 CAVEATS = (
     "Of settings with equal accuracy the least C is chosen, then the least gamma.",
-    "Columns of a table are standardised by the training rows of the split; training time grows with the square of --rows.",
+    "Columns of a table are standardised by the training rows of the split. Time grows with the square of --rows.",
 )
 
 
@@ -139,17 +137,15 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
     """Report the kernels, the accuracy over C and gamma, the plane, the classes, and the solver."""
     data, rows, over, tuned = measured.dataset, measured.dataset.rows, settings.described(), measured.kernels
     won = next(entry for entry in tuned if entry.kernel == measured.winner)
-    stopped, problems = sum(entry.short for entry in tuned), sum(entry.problems for entry in tuned)
     answer = (
-        f"The {NAMES[won.kernel]} kernel with {won.setting()}: test accuracy {share(won.test, 2)} on {rows['test']:,} rows "
-        f"of {data.name} (95% interval {percent_bounds(*won.test_interval)}); predicting the most frequent class, "
+        f"The {NAMES[won.kernel]} kernel with {won.setting()}: test accuracy {share(won.test, 2)} on {rows['test']:,} "
+        f"rows of {data.name} (95% interval {percent_bounds(*won.test_interval)}); predicting the most frequent class, "
         f"{share(measured.baseline, 2)}. Held-out accuracy {percent(won.held_out)} (95% interval over {over})."
     )
     if lead := measured.ahead:
         verdict = "ahead of" if lead.by.low > 0 else "not clearly ahead of"
         answer += f" On the same folds it is {verdict} {NAMES[lead.of]}, the next: {number(*lead.by[:3])} points."
-    answer += f" The largest duality gap is {short(max(entry.gap for entry in tuned), 2)} of the objective"
-    answer += f"; {stopped} of {problems} problems stopped at {MAX_STEPS:,} steps." if stopped else "."
+    answer += f" {duality_gaps(tuned)}"
     table = Table(
         ["kernel", "C", "gamma", "held-out accuracy", "test accuracy", "95% interval", "support vectors", "gap"],
         [
@@ -163,24 +159,8 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         ],
         tuned.index(won),
         f"* best held-out accuracy; ± corrected 95% interval over {over} of {rows['choosing']:,} rows; test: "
-        f"{rows['test']:,} rows, interval over the sampling of rows; gap: the largest duality gap, primal less dual, as a "
-        f"share of the primal; predicting the most frequent class: {share(measured.baseline, 2)} of the test rows",
-    )
-    solver = Table(
-        ["kernel", "binary problems", "steps", "largest duality gap"],
-        [[NAMES[one.kernel], f"{one.problems:,}", f"{one.steps:,}", short(one.gap, 2)] for one in tuned],
-        caption="of the machines that were tested, solved until every optimality condition held to within "
-        f"{plain(FINAL_TOLERANCE)} of the decision value",
-    )
-    grids = [
-        draw.Grid(NAMES[one.kernel], np.array(one.grid), one.place(), measured.gamma if one.gamma else [])
-        for one in tuned
-    ]
-    heat_map = draw.accuracy_by_setting(
-        grids,
-        measured.c,
-        title=f"Held-out accuracy: {NAMES[won.kernel]} reaches {won.held_out.mean:.1%} at {won.setting()}",
-        note=f"Numbers: % of the held-out rows, mean over {over}.",
+        f"{rows['test']:,} rows, interval over the sampling of rows; gap: the largest duality gap, primal less dual, as "
+        f"a share of the primal; predicting the most frequent class: {share(measured.baseline, 2)} of the test rows",
     )
     edges = [sentence for entry in tuned for sentence in entry.edges()]
     plane, errors = [], []
@@ -194,7 +174,6 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         wrong = f"{rows['test'] - np.trace(measured.confusion):,} of {rows['test']:,} test rows misclassified"
         figure = draw.confusion(measured.confusion, data.classes, title=f"{NAMES[won.kernel]}: {wrong}")
         errors = [Drawing("confusion", figure, "Confusion matrix of the test rows"), class_table(measured.per_class)]
-    first, last = (short(end / measured.scale) for end in (measured.gamma[0], measured.gamma[-1]))
     return Report(
         f"Support vector machines: {', '.join(NAMES[kernel] for kernel in settings.kernels)} on {data.name}",
         f"Which kernel, at which C and gamma, classifies {data.name} best, and on how many support vectors?",
@@ -204,11 +183,11 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
             Section("Boundary, margins and support vectors", plane),
             Section(
                 "C and gamma",
-                [Drawing("accuracy", heat_map, HEAT_MAP, SMOOTHNESS), *([Bullets(edges)] if edges else [])],
+                [heat_map(tuned, won, measured.c, measured.gamma, over), *([Bullets(edges)] if edges else [])],
             ),
             Section("Class by class", errors),
             Section("How to read it", [Bullets([*settings.caveats(), *CAVEATS])]),
-            Section("Accuracy of the solver", [solver]),
+            Section("Accuracy of the solver", [solver_table(tuned)]),
         ],
         {
             "data set": data.described(),
@@ -217,13 +196,12 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
                 f"{NAMES[kernel]}: {FORMULAS[kernel].format(settings.coef0, settings.degree)}"
                 for kernel in settings.kernels
             ],
-            "C": f"{len(measured.c)} values from {short(measured.c[0])} to {short(measured.c[-1])}",
-            "gamma": f"{len(measured.gamma)} values from {short(measured.gamma[0])} to {short(measured.gamma[-1])}: {first} "
-            f"to {last} times {short(measured.scale)}, which is 1 / (columns × variance of the inputs)",
+            "C": listed(map(short, measured.c)),
+            "gamma": f"{listed(map(short, settings.gamma))} times {short(measured.scale)}, which is 1 / (columns × "
+            "variance of the inputs)",
             "classes": DECISIONS[settings.scheme] if len(data.classes) > 2 else "two, one binary problem",
             "folds": f"{over}, stratified by class, seed {settings.split_seed}",
-            "solver": f"SMO on the dual, to a tolerance of {plain(TOLERANCE)} in cross-validation and "
-            f"{plain(FINAL_TOLERANCE)} for the tested machines, at most {MAX_STEPS:,} steps",
+            "solver": SOLVER,
         },
         remarks=edges,
     )

@@ -16,12 +16,17 @@ from mllab.metrics import Interval
 from mllab.models import svm
 from mllab.models.svm import kernels
 from mllab.report import draw
-from mllab.report.table import short
+from mllab.report.report import Drawing
+from mllab.report.table import Table, plain, short
 from mllab.types import Array
 
 NAMES = {"linear": "linear", "polynomial": "polynomial", "rbf": "RBF"}
 TOLERANCE, FINAL_TOLERANCE = 1e-3, 1e-5  # of the optimality conditions: in cross-validation (as LIBSVM), and at the end
 MAX_STEPS = 100_000  # of a binary problem: huge C or kernel values could take minutes
+SOLVER = (
+    f"SMO on the dual, to a tolerance of {plain(TOLERANCE)} in cross-validation and {plain(FINAL_TOLERANCE)} for the "
+    f"tested machines, at most {MAX_STEPS:,} steps a problem"
+)
 RISE = 0.005  # of accuracy between neighbouring settings: less is a plateau
 
 
@@ -68,8 +73,9 @@ class Tuned:
         """Yield a sentence for each axis whose end was chosen while the accuracy still rises towards it."""
         for edge in self.choice.edges(RISE):
             yield (
-                f"{NAMES[self.kernel]}: held-out accuracy still rises by {100 * edge.rise:.1f} points at the {edge.end} "
-                f"{'C' if edge.axis == 'c' else edge.axis} of the grid, {short(edge.value)}: a better one may lie beyond."
+                f"{NAMES[self.kernel]}: held-out accuracy still rises by {100 * edge.rise:.1f} points at the "
+                f"{edge.end} {'C' if edge.axis == 'c' else edge.axis} of the grid, {short(edge.value)}: a better one may "
+                "lie beyond it."
             )
 
     def records(self) -> Iterator[dict[str, Any]]:
@@ -119,8 +125,8 @@ def tune(
     )  # fmt: skip
     if not np.isfinite(params.gap).all():
         raise UserError(
-            f"the values of the {kernel} kernel are beyond float32 at gamma = {choice.setting.get('gamma', 1):g}: lower "
-            "--gamma, --degree or --coef0, or leave the kernel out of --kernels"
+            f"the values of the {kernel} kernel are beyond float32 at gamma = {choice.setting.get('gamma', 1):g}: "
+            "lower --gamma, --degree or --coef0, or leave the kernel out of --kernels"
         )
     predicted = np.asarray(svm.apply(params, test[0])).argmax(axis=1)
     accuracy = metrics.proportion(predicted == test[1])
@@ -164,4 +170,33 @@ def panel(tuned: Tuned, over: draw.Mesh, points: np.ndarray, labels: np.ndarray)
         emphasised=np.asarray(svm.support(params)),
         regions=np.asarray(svm.apply(params, places)).argmax(axis=1).reshape(over.shape),
         fields=np.moveaxis(np.asarray(margins), -1, 0).reshape(-1, *over.shape),
+    )
+
+
+def heat_map(tuned: Sequence[Tuned], won: Tuned, c: Sequence[float], gamma: Sequence[float], over: str) -> Drawing:
+    """Return the held-out accuracy of each kernel over C and gamma, as cells."""
+    grids = [
+        draw.Grid(NAMES[entry.kernel], np.array(entry.grid), entry.place(), gamma if entry.gamma else [])
+        for entry in tuned
+    ]
+    title = f"Held-out accuracy: {NAMES[won.kernel]} reaches {won.held_out.mean:.1%} at {won.setting()}"
+    figure = draw.accuracy_by_setting(grids, c, title=title, note=f"Numbers: % of held-out rows, mean over {over}.")
+    alt = "Held-out accuracy at each C and gamma, a block of cells for each kernel, the chosen setting framed"
+    caption = "Small C and gamma give smooth boundaries; large ones, boundaries that bend around single points."
+    return Drawing("accuracy", figure, alt, caption)
+
+
+def duality_gaps(tuned: Sequence[Tuned]) -> str:
+    """Return in a sentence how near their optimum the machines are."""
+    stopped, problems = sum(entry.short for entry in tuned), sum(entry.problems for entry in tuned)
+    limit = f"; {stopped} of {problems} problems stopped at {MAX_STEPS:,} steps" if stopped else ""
+    return f"The largest duality gap is {short(max(entry.gap for entry in tuned), 2)} of the objective{limit}."
+
+
+def solver_table(tuned: Sequence[Tuned]) -> Table:
+    """Return one row a kernel: its binary problems, the steps they took, and the largest duality gap."""
+    return Table(
+        ["kernel", "binary problems", "steps", "largest duality gap"],
+        [[NAMES[one.kernel], f"{one.problems:,}", f"{one.steps:,}", short(one.gap, 2)] for one in tuned],
+        caption="of the machines that were tested; gap: primal less dual, as a share of the primal",
     )

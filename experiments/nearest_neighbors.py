@@ -192,8 +192,8 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         f"How many nearest neighbours should vote on {data.name}, and how accurate is their vote?",
         f"On {data.name}, k = {measured.chosen} has a test accuracy of {share(test.mean, 2)} on {rows['test']:,} rows "
         f"(95% interval {percent_bounds(test.low, test.high)}); predicting the most frequent class, "
-        f"{share(baseline.test.mean, 2)}. k was chosen from {ranged(ks)} on {rows['choosing']:,} training and validation "
-        f"rows, by a held-out accuracy of {percent(measured.held_out)}."
+        f"{share(baseline.test.mean, 2)}. k was chosen from {ranged(ks)} on {rows['choosing']:,} training and "
+        f"validation rows, by a held-out accuracy of {percent(measured.held_out)}."
         f"{distance_demo.answer(loops) if loops else ''}",
         table,
         [
