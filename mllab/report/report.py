@@ -46,10 +46,10 @@ Block = str | Table | Drawing | Definitions | Bullets | Code  # text is a paragr
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and the blocks below it, in order."""
+    """A heading and the blocks below it, in order; empty ones (None, "", no bullets) are left out."""
 
     heading: str
-    blocks: Sequence[Block]
+    blocks: Sequence[Block | None]
 
 
 @dataclass(frozen=True)

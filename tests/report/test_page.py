@@ -47,7 +47,7 @@ def report(name="digits"):
             Section("Figures", [drawing("first", name), drawing("second", name)]),
             Section("Lost", [Bullets([f"adam lost a lane on {name}"])]),
             Section("Code", [Code(f"print({name!r})")]),
-            Section("Nothing", []),
+            Section("Nothing", [None, "", Bullets([])]),
         ],
         facts={"data": name, name: [name, "see https://archive.ics.uci.edu/80"], "nothing": ""},
     )
