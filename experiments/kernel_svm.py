@@ -14,31 +14,25 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import frame
+from experiments import frame, kernel_tuning
 from experiments.inspection import class_rows
-from experiments.kernel_tuning import NAMES, SOLVER, Machine, Tuned, duality_gaps, heat_map, panel, solver_table, tune
-from mllab import metrics, validation
+from experiments.kernel_tuning import NAMES, Lead, Tuned
+from mllab import metrics
 from mllab.errors import UserError
-from mllab.metrics import Interval
 from mllab.models.svm import SCHEMES, kernels
 from mllab.report import draw
 from mllab.report.confusion import ClassRow, class_table
 from mllab.report.report import Bullets, Drawing, Report, Section
 from mllab.report.table import Table, legible, listed, number, percent, percent_bounds, share, short
 
-FORMULAS = {"linear": "x · z", "polynomial": "(gamma x · z + {:g}) to the power {}", "rbf": "exp(−gamma ‖x − z‖²)"}
+FORMULAS = {
+    "linear": "linear: x · z",
+    "polynomial": "polynomial: (gamma x · z + {:g}) to the power {}",
+    "rbf": "RBF: exp(−gamma ‖x − z‖²)",
+}
 DECISIONS = {
     "one_vs_one": "one binary problem for each pair of classes, which vote",
     "one_vs_rest": "one binary problem for each class against all others; the largest decision value wins",
-}
-BINARY_FIELD = (
-    "f is the decision value: above 0 for one class, below for the other. Support vectors lie on the margin, inside it, "
-    "or on the wrong side."
-)
-FIELDS = {  # what the lines in the plane are
-    "one_vs_one": "Each pair of classes has a decision value f. The lines of a class: where the least f by which it "
-    "wins its pairs is 0, and where it is 1.",
-    "one_vs_rest": "Each class has a decision value f, against all others. Its lines: where f is 0, and where it is 1.",
 }
 CAVEATS = (
     "Of settings with equal accuracy the least C is chosen, then the least gamma.",
@@ -60,14 +54,6 @@ class Settings(frame.Table, frame.Rows, frame.Folds):
     degree: int = frame.whole(3, help="Degree of the polynomial kernel.", low=1, high=1000)
     coef0: float = frame.number(1.0, help="Constant of the polynomial kernel, added before the power.", low=0)
     scheme: str = frame.choice(SCHEMES, "one_vs_one", help="How binary problems classify more than two classes.")
-
-
-@dataclass(frozen=True)
-class Lead:
-    """How far the best kernel leads the next one."""
-
-    of: str
-    by: Interval  # points of held-out accuracy, paired by fold
 
 
 @dataclass(frozen=True)
@@ -100,24 +86,22 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         points = jnp.asarray(data.inputs.reshape(len(data.inputs), -1))
         scale = float(kernels.gamma_scale(points[ids]))
     examples = {"inputs": points[ids], "targets": jnp.asarray(data.targets[ids])}
-    machine = Machine(len(data.classes), settings.scheme, settings.degree, settings.coef0)
+    machine = kernel_tuning.Machine(len(data.classes), settings.scheme, settings.degree, settings.coef0)
     gamma, mesh, tuned = scale * np.asarray(settings.gamma), run.mesh(), []
     for kernel in settings.kernels:
         run.progress.task(NAMES[kernel], total=1)
         with run.timed(NAMES[kernel]):
-            truth = data.targets[test]
-            tuned.append(tune(kernel, machine, settings.c, gamma, examples, folds, (points[test], truth), mesh))
+            asked = points[test], data.targets[test]
+            tuned.append(kernel_tuning.tune(kernel, machine, settings.c, gamma, examples, folds, asked, mesh))
         run.progress.advance(best=tuned[-1].held_out.mean)
         run.record(tuned[-1].records())
+    truth = data.targets[test]
     first, *others = sorted(tuned, key=lambda entry: -round(entry.held_out.mean, 9))  # of equal ones the first
-    lead = (
-        validation.interval(100 * (first.choice.by_fold - others[0].choice.by_fold), settings.folds) if others else None
-    )
     confusion = metrics.confusion_matrix(truth, first.predicted, len(data.classes))
     plane = None
     if points.shape[1] == 2:
         over, drawn = draw.mesh(data.inputs[ids]), (data.inputs[ids], data.targets[ids])
-        plane = over, [panel(entry, over, *drawn) for entry in tuned]
+        plane = over, [kernel_tuning.panel(entry, over, *drawn) for entry in tuned]
     return Measurement(
         dataset=frame.DatasetFacts.of(data, settings.counts(data, ids)),
         scale=scale,
@@ -126,7 +110,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         kernels=tuned,
         winner=first.kernel,
         baseline=float(np.mean(truth == metrics.most_frequent(data.targets[ids]))),
-        ahead=Lead(others[0].kernel, lead) if lead else None,
+        ahead=kernel_tuning.lead(first, others[0], settings.folds) if others else None,
         per_class=class_rows(confusion, data.classes) if len(data.classes) > 2 else [],
         confusion=confusion,
         plane=plane,
@@ -145,7 +129,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
     if lead := measured.ahead:
         verdict = "ahead of" if lead.by.low > 0 else "not clearly ahead of"
         answer += f" On the same folds it is {verdict} {NAMES[lead.of]}, the next: {number(*lead.by[:3])} points."
-    answer += f" {duality_gaps(tuned)}"
+    answer += f" {kernel_tuning.duality_gaps(tuned)}"
     table = Table(
         ["kernel", "C", "gamma", "held-out accuracy", "test accuracy", "95% interval", "support vectors", "gap"],
         [
@@ -159,17 +143,18 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         ],
         tuned.index(won),
         f"* best held-out accuracy; ± corrected 95% interval over {over} of {rows['choosing']:,} rows; test: "
-        f"{rows['test']:,} rows, interval over the sampling of rows; gap: the largest duality gap, primal less dual, as "
-        f"a share of the primal; predicting the most frequent class: {share(measured.baseline, 2)} of the test rows",
+        f"{rows['test']:,} rows, interval over the sampling of rows; gap: the largest duality gap, primal less dual, "
+        f"as a share of the primal; predicting the most frequent class: {share(measured.baseline, 2)} of the test rows",
     )
+    heat_map = kernel_tuning.heat_map(tuned, won, measured.c, measured.gamma, over)
     edges = [sentence for entry in tuned for sentence in entry.edges()]
     plane, errors = [], []
     if measured.plane:
         x_label, y_label = map(legible, data.features)
         title = "Boundary, margins and support vectors of each kernel"
         figure = draw.boundaries(*measured.plane, data.classes, title=title, x_label=x_label, y_label=y_label)
-        fields = FIELDS[settings.scheme] if len(data.classes) > 2 else BINARY_FIELD
-        plane = [Drawing("plane", figure, title, f"Background: the predicted class. {fields}")]
+        lines = kernel_tuning.FIELDS[settings.scheme] if len(data.classes) > 2 else kernel_tuning.BINARY_FIELD
+        plane = [Drawing("plane", figure, title, f"Background: the predicted class. {lines}")]
     if measured.per_class:
         wrong = f"{rows['test'] - np.trace(measured.confusion):,} of {rows['test']:,} test rows misclassified"
         figure = draw.confusion(measured.confusion, data.classes, title=f"{NAMES[won.kernel]}: {wrong}")
@@ -181,27 +166,21 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         table,
         [
             Section("Boundary, margins and support vectors", plane),
-            Section(
-                "C and gamma",
-                [heat_map(tuned, won, measured.c, measured.gamma, over), *([Bullets(edges)] if edges else [])],
-            ),
+            Section("C and gamma", [heat_map, Bullets(edges)]),
             Section("Class by class", errors),
             Section("How to read it", [Bullets([*settings.caveats(), *CAVEATS])]),
-            Section("Accuracy of the solver", [solver_table(tuned)]),
+            Section("Accuracy of the solver", [kernel_tuning.solver_table(tuned)]),
         ],
         {
             "data set": data.described(),
             "rows": f"{rows['choosing']:,} to choose by and to fit to, {rows['test']:,} held-out test rows",
-            "kernels": [
-                f"{NAMES[kernel]}: {FORMULAS[kernel].format(settings.coef0, settings.degree)}"
-                for kernel in settings.kernels
-            ],
+            "kernels": [FORMULAS[kernel].format(settings.coef0, settings.degree) for kernel in settings.kernels],
             "C": listed(map(short, measured.c)),
             "gamma": f"{listed(map(short, settings.gamma))} times {short(measured.scale)}, which is 1 / (columns × "
             "variance of the inputs)",
             "classes": DECISIONS[settings.scheme] if len(data.classes) > 2 else "two, one binary problem",
             "folds": f"{over}, stratified by class, seed {settings.split_seed}",
-            "solver": SOLVER,
+            "solver": kernel_tuning.SOLVER,
         },
         remarks=edges,
     )

@@ -27,6 +27,15 @@ SOLVER = (
     f"SMO on the dual, to a tolerance of {plain(TOLERANCE)} in cross-validation and {plain(FINAL_TOLERANCE)} for the "
     f"tested machines, at most {MAX_STEPS:,} steps a problem"
 )
+BINARY_FIELD = (
+    "f is the decision value: above 0 for one class, below for the other. Support vectors lie on the margin, inside "
+    "it, or on the wrong side."
+)
+FIELDS = {  # what the lines in the plane are
+    "one_vs_one": "Each pair of classes has a decision value f. The lines of a class: where the least f by which it "
+    "wins its pairs is 0, and where it is 1.",
+    "one_vs_rest": "Each class has a decision value f, against all others. Its lines: where f is 0, and where it is 1.",
+}
 RISE = 0.005  # of accuracy between neighbouring settings: less is a plateau
 
 
@@ -74,8 +83,8 @@ class Tuned:
         for edge in self.choice.edges(RISE):
             yield (
                 f"{NAMES[self.kernel]}: held-out accuracy still rises by {100 * edge.rise:.1f} points at the "
-                f"{edge.end} {'C' if edge.axis == 'c' else edge.axis} of the grid, {short(edge.value)}: a better one may "
-                "lie beyond it."
+                f"{edge.end} {'C' if edge.axis == 'c' else edge.axis} of the grid, {short(edge.value)}: a better one "
+                "may lie beyond it."
             )
 
     def records(self) -> Iterator[dict[str, Any]]:
@@ -88,6 +97,19 @@ class Tuned:
             record |= {"held_out_accuracy": by_fold.mean(), "held_out_accuracy_by_fold": by_fold}
             chosen = (record["c"], record["gamma"]) == (self.c, self.gamma)
             yield record | ({"test_accuracy": self.test} if chosen else {})
+
+
+@dataclass(frozen=True)
+class Lead:
+    """How far the best kernel leads the next one."""
+
+    of: str
+    by: Interval  # points of held-out accuracy, paired by fold
+
+
+def lead(first: Tuned, second: Tuned, folds: int) -> Lead:
+    """Return the lead of the first kernel over the second, over that many folds a round."""
+    return Lead(second.kernel, validation.interval(100 * (first.choice.by_fold - second.choice.by_fold), folds))
 
 
 def tune(
