@@ -57,15 +57,6 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Baseline:
-    """The accuracy of predicting the most frequent class."""
-
-    name: str
-    held_out: Interval
-    test: Interval
-
-
-@dataclass(frozen=True)
 class Measurement:
     """The accuracy of every k over folds, and of the chosen one on the test rows."""
 
@@ -75,7 +66,7 @@ class Measurement:
     chosen: int
     held_out: Interval
     test: Interval
-    baseline: Baseline
+    baseline: tuple[str, Interval, Interval]  # the most frequent class, and its accuracy, held out and on test rows
     loops: distance_demo.Demonstration | None
     images: Mapping[str, tuple[np.ndarray, ...]] = frame.unsaved()  # by kind, for `draw.neighbours`
 
@@ -137,7 +128,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         chosen=k,
         held_out=choice.interval,
         test=metrics.proportion(predicted == truth),
-        baseline=Baseline(data.classes[frequent], over_folds(baseline), metrics.proportion(truth == frequent)),
+        baseline=(data.classes[frequent], over_folds(baseline), metrics.proportion(truth == frequent)),
         loops=loops,
         images=images,
     )
@@ -145,12 +136,13 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
 
 def report(run: frame.Context, settings: Settings, measured: Measurement) -> Report:
     """Report accuracy by k, the nearest neighbours of some test images, and the cost of loops."""
-    data, test, baseline, loops = measured.dataset, measured.test, measured.baseline, measured.loops
+    data, test, loops = measured.dataset, measured.test, measured.loops
     rows, ks, over = data.rows, [score.k for score in measured.k], settings.described()
+    frequent, held_out, baseline = measured.baseline
     mean = f"mean over {over} ± corrected 95% interval"
     result = [
         ["nearest neighbours", measured.chosen, measured.held_out, test],
-        [f"always '{legible(baseline.name)}', the most frequent", None, baseline.held_out, baseline.test],
+        [f"always '{legible(frequent)}', the most frequent", None, held_out, baseline],
     ]
     table = Table(
         ["prediction", "k", "held-out accuracy", "test accuracy", "95% interval"],
@@ -192,7 +184,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         f"How many nearest neighbours should vote on {data.name}, and how accurate is their vote?",
         f"On {data.name}, k = {measured.chosen} has a test accuracy of {share(test.mean, 2)} on {rows['test']:,} rows "
         f"(95% interval {percent_bounds(test.low, test.high)}); predicting the most frequent class, "
-        f"{share(baseline.test.mean, 2)}. k was chosen from {ranged(ks)} on {rows['choosing']:,} training and "
+        f"{share(baseline.mean, 2)}. k was chosen from {ranged(ks)} on {rows['choosing']:,} training and "
         f"validation rows, by a held-out accuracy of {percent(measured.held_out)}."
         f"{distance_demo.answer(loops) if loops else ''}",
         table,
