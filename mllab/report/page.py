@@ -58,7 +58,7 @@ def standard(report: Report, provenance: Provenance) -> Page:
 
 
 def _is_empty(block: Block | None) -> bool:
-    return block is None or block == "" or (isinstance(block, Bullets) and not block.items)
+    return block is None or block == "" or (isinstance(block, Bullets) and not any(block.items))
 
 
 def seconds_table(seconds: Mapping[str, float]) -> Table:

@@ -29,7 +29,7 @@ class Definitions:
 
 @dataclass(frozen=True)
 class Bullets:
-    """Short statements, one a line."""
+    """Short statements, one a line; empty ones are left out."""
 
     items: Sequence[str]
 
