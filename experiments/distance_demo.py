@@ -16,6 +16,7 @@ import numpy as np
 
 from mllab.errors import UserError
 from mllab.models import neighbors
+from mllab.report.console import Progress
 from mllab.report.table import Table, listed, significant
 
 FEATURES = 3072
@@ -115,14 +116,15 @@ def check(rows: int) -> None:
         raise UserError(f"--loops={rows}: give {MIN_ROWS} training rows or more, or 0 to leave the demonstration out")
 
 
-def demonstrate(rows: int, observe: Callable[[str], None] = lambda method: None) -> Demonstration:
+def demonstrate(rows: int, progress: Progress) -> Demonstration:
     """Search by every method, and return the times.
 
     Args:
         rows: training rows; there is one query for every QUERY_SHARE of them.
-        observe: called with the name of each method as it ends.
+        progress: advances with each method.
     """
     check(rows)
+    progress.task("loops", total=len(METHODS))
     draw = np.random.default_rng(0)
     train, queries = (draw.random((count, FEATURES), np.float32) for count in (rows, rows // QUERY_SHARE))
     ids, seconds = {}, {}
@@ -137,7 +139,7 @@ def demonstrate(rows: int, observe: Callable[[str], None] = lambda method: None)
             ids[name] = method.search(train, asked)
             times.append(time.perf_counter() - began)
         seconds[name] = median(times) * len(queries) / len(asked)
-        observe(name)
+        progress.advance()
     timings = [
         Timing(
             way=name,
@@ -187,8 +189,10 @@ def table(loops: Demonstration) -> Table:
     return Table(["search", "seconds", "× two loops", "queries", "agreement"], rows, fastest, caption)
 
 
-def note(loops: Demonstration) -> str:
+def note(loops: Demonstration | None) -> str:
     """Return how the times are to be read."""
+    if loops is None:
+        return ""
     fewer = listed(f"{timing.asked:,} by {timing.way}" for timing in loops.ways if timing.reckoned)
     extrapolated = f"Times of methods that got fewer queries ({fewer}) are extrapolated to all. " if fewer else ""
     return (
@@ -197,8 +201,10 @@ def note(loops: Demonstration) -> str:
     )
 
 
-def answer(loops: Demonstration) -> str:
-    """Return the cost of loops in a sentence."""
+def answer(loops: Demonstration | None) -> str:
+    """Return the cost of loops in a sentence; "" without a demonstration."""
+    if loops is None:
+        return ""
     first, last = loops.ways[0], loops.ways[-1]
     return (
         f" A search of {loops.rows:,} rows takes about {significant(first.seconds)} s by {first.way} and "

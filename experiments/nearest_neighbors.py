@@ -98,27 +98,18 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         baseline = validation.cross_validate(learners.most_frequent(len(data.classes)), {}, *arguments)
     with run.timed("test rows"):
         k, truth, frequent = int(choice.setting["k"]), data.targets[test], metrics.most_frequent(data.targets[ids])
-        outputs = np.asarray(
-            neighbors.apply(neighbors.fit(inputs, data.targets[ids], k), queries, len(data.classes), k)
-        )
+        fitted = neighbors.fit(inputs, examples["targets"], k)
+        outputs = np.asarray(neighbors.apply(fitted, queries, len(data.classes), k))
         predicted = outputs.argmax(axis=1)
         run.record([{"k": k, "test_accuracy": float(np.mean(predicted == truth))}])
         images = {}
         for kind, rows in metrics.example_rows(truth, predicted, outputs.max(axis=1)).items():
             if data.inputs.ndim == 4 and len(rows := rows[:EXAMPLES]):
                 near = ids[np.asarray(neighbors.nearest(inputs, queries[rows], min(SHOWN, len(ids))).ids)]
-                images[kind] = (
-                    data.inputs[test[rows]],
-                    truth[rows],
-                    predicted[rows],
-                    data.inputs[near],
-                    data.targets[near],
-                )
-    loops = None
-    if settings.loops:
-        with run.timed("loops"):
-            run.progress.task("loops", total=len(distance_demo.METHODS))
-            loops = distance_demo.demonstrate(settings.loops, lambda method: run.progress.advance())
+                shown = [array[rows] for array in (data.inputs[test], truth, predicted)]
+                images[kind] = (*shown, data.inputs[near], data.targets[near])
+    with run.timed("loops"):
+        loops = distance_demo.demonstrate(settings.loops, run.progress) if settings.loops else None
     over_folds = lambda scores: validation.interval(scores, settings.folds)  # noqa: E731
     counts = np.bincount(data.targets[ids])
     return Measurement(
@@ -137,6 +128,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
 def report(run: frame.Context, settings: Settings, measured: Measurement) -> Report:
     """Report accuracy by k, the nearest neighbours of some test images, and the cost of loops."""
     data, test, loops = measured.dataset, measured.test, measured.loops
+    tables = [distance_demo.table(loops)] if loops else []
     rows, ks, over = data.rows, [score.k for score in measured.k], settings.described()
     frequent, held_out, baseline = measured.baseline
     mean = f"mean over {over} ± corrected 95% interval"
@@ -176,9 +168,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         Drawing(f"neighbors_of_{kind}", draw.neighbours(*images, data.classes, title=TITLES[kind]), alt=TITLES[kind])
         for kind, images in measured.images.items()
     ]
-    scarce = (
-        [f"Classes with fewer rows than folds: {', '.join(map(legible, measured.scarce))}."] if measured.scarce else []
-    )
+    scarce = measured.scarce and f"Classes with fewer rows than folds: {', '.join(map(legible, measured.scarce))}."
     return Report(
         f"Nearest neighbours on {data.name}",
         f"How many nearest neighbours should vote on {data.name}, and how accurate is their vote?",
@@ -186,13 +176,13 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         f"(95% interval {percent_bounds(test.low, test.high)}); predicting the most frequent class, "
         f"{share(baseline.mean, 2)}. k was chosen from {ranged(ks)} on {rows['choosing']:,} training and "
         f"validation rows, by a held-out accuracy of {percent(measured.held_out)}."
-        f"{distance_demo.answer(loops) if loops else ''}",
+        f"{distance_demo.answer(loops)}",
         table,
         [
             Section("Accuracy by k", [Drawing("accuracy_by_k", curve, "Held-out accuracy against k"), by_k]),
             Section("Neighbours", neighbours),
-            Section("The cost of loops", [distance_demo.table(loops), distance_demo.note(loops)] if loops else []),
-            Section("How to read it", [Bullets([*settings.caveats(), *CAVEATS, *scarce])]),
+            Section("The cost of loops", [*tables, distance_demo.note(loops)]),
+            Section("How to read it", [Bullets([*settings.caveats(), *CAVEATS, scarce or ""])]),
         ],
         {
             "data set": data.described(),
@@ -201,7 +191,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
             "folds": f"{over}, stratified by class, seed {settings.split_seed}",
             "nearest neighbours": "by brute force, exact, one vote each",
         },
-        tables=[distance_demo.table(loops)] if loops else [],
+        tables=tables,
     )
 
 
