@@ -111,10 +111,9 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     with run.timed("loops"):
         loops = distance_demo.demonstrate(settings.loops, run.progress) if settings.loops else None
     over_folds = lambda scores: validation.interval(scores, settings.folds)  # noqa: E731
-    counts = np.bincount(data.targets[ids])
     return Measurement(
         dataset=frame.DatasetFacts.of(data, settings.counts(data, ids)),
-        scarce=[data.classes[c] for c, rows in enumerate(counts) if 0 < rows < settings.folds],
+        scarce=[data.classes[c] for c, n in enumerate(np.bincount(data.targets[ids])) if 0 < n < settings.folds],
         k=[Score(k, over_folds(row), row.tolist()) for k, row in zip(ks, choice.scores, strict=True)],
         chosen=k,
         held_out=choice.interval,
@@ -145,7 +144,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         best=0,
         caption=f"held out: {mean}; test: {rows['test']:,} rows, interval over the sampling of rows",
     )
-    chosen = ks.index(measured.chosen)
+    chosen, accuracy = ks.index(measured.chosen), [score.accuracy for score in measured.k]
     listed = sorted({*(np.geomspace(1, len(ks), LISTED).round().astype(int) - 1).tolist(), chosen})
     by_k = Table(
         ["k", "held-out accuracy"],
@@ -153,7 +152,6 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         listed.index(chosen),
         f"{mean}; {len(listed)} of {len(ks)} k: all are in summary.json",
     )
-    accuracy = [score.accuracy for score in measured.k]
     curve = draw.curves(
         [draw.Series.of_intervals("", ks, accuracy, scale=100, limits=(0, 100), name="knn", best=measured.chosen)],
         title=f"{legible(data.name)}: held-out accuracy {percent(measured.held_out)} at k = {measured.chosen}",
