@@ -70,7 +70,7 @@ class Measurement:
     ahead: Lead | None
     per_class: list[ClassRow]  # of the winner, for more than two classes
     confusion: np.ndarray = frame.unsaved()
-    plane: tuple[draw.Mesh, list[draw.PlanePanel]] | None = frame.unsaved()  # for two columns
+    plane: tuple[draw.Mesh, list[draw.Plane]] | None = frame.unsaved()  # for two columns
 
 
 def measure(run: frame.Context, settings: Settings) -> Measurement:

@@ -172,7 +172,7 @@ def tune(
     )
 
 
-def panel(tuned: Tuned, over: draw.Mesh, points: np.ndarray, labels: np.ndarray) -> draw.PlanePanel:
+def panel(tuned: Tuned, over: draw.Mesh, points: np.ndarray, labels: np.ndarray) -> draw.Plane:
     """Return the regions, margins and support vectors of a kernel in the plane.
 
     Args:
@@ -184,7 +184,7 @@ def panel(tuned: Tuned, over: draw.Mesh, points: np.ndarray, labels: np.ndarray)
     places = jnp.asarray(over.places, jnp.float32)
     params = tuned.params
     margins = svm.class_margins(svm.decision(params, places), params.classes, params.scheme)
-    return draw.PlanePanel(
+    return draw.Plane(
         points,
         labels,
         heading=f"{NAMES[tuned.kernel]}: {tuned.setting(', ')}",
