@@ -8,6 +8,7 @@ For each seed and each k the best of many starts is fitted to the training rows.
 chooses k; classes, where there are any, have no say, and are looked at afterwards, on test rows.
 """
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,12 +23,11 @@ from jax.sharding import Mesh
 from experiments import colours
 from experiments import flags as shared
 from experiments.workdir import Lines, Workdir, default_path, finite, flagfile, launch, process_seconds
-from mllab import devices
+from mllab import clusterings, devices, sweep
 from mllab.data import catalog
 from mllab.data.dataset import Dataset
 from mllab.errors import UserError
 from mllab.metrics import Interval, interval
-from mllab.metrics import clustering as cluster_metrics
 from mllab.models import kmeans
 from mllab.report import clustering as report
 from mllab.report import console
@@ -48,9 +48,9 @@ IMAGE = flags.DEFINE_string(
 POINTS = tuple(range(2, 11))  # numbers of clusters by default
 ASKED: Mapping[str, Sequence[int]] = {"newsgroups20": (20,)}  # where they are others
 AGREEMENT: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "v_measure": cluster_metrics.v_measure,
-    "adjusted_rand": cluster_metrics.adjusted_rand,
-    "purity": cluster_metrics.purity,
+    "v_measure": clusterings.v_measure,
+    "adjusted_rand": clusterings.adjusted_rand,
+    "purity": clusterings.purity,
 }
 PARTS = ("train", "validation", "test")
 MOST_ROWS = 4000  # validation rows whose silhouette is taken: it wants the distance of each to each
@@ -110,9 +110,12 @@ def find(
     """
     points = data.inputs.reshape(len(data.inputs), -1)
     parts = {part: jnp.asarray(points[getattr(data.split, part)]) for part in PARTS}
+    fit = sweep.over_points(
+        functools.partial(kmeans.sweep, counts=ks, restarts=restarts), mesh, kmeans.SWEEP_POINT_AXES
+    )
     every = []
     for seed in seeds:
-        swept = kmeans.sweep(jax.random.key(seed), parts["train"], ks, restarts=restarts, mesh=mesh)
+        swept = fit(parts["train"], key=jax.random.key(seed))
         nearest = {part: jax.device_get(kmeans.assign(swept, rows)) for part, rows in parts.items()}
         fits = jax.device_get(swept)
         for place, k in enumerate(ks):
@@ -133,7 +136,7 @@ def scored(data: Dataset, validation: Array, labels: Mapping[str, np.ndarray]) -
     """Return the silhouette of validation rows, and how test rows agree with their classes, if they have any."""
     some = few(len(validation))
     told_apart = len(np.unique(labels["validation"][some])) > 1  # or one cluster has all of them
-    silhouette = cluster_metrics.silhouette(validation, labels["validation"], rows=some) if told_apart else 0.0
+    silhouette = clusterings.silhouette(validation, labels["validation"], rows=some) if told_apart else 0.0
     scores = {"silhouette": silhouette}
     if data.task == "classification":
         classes = data.targets[data.split.test]

@@ -1,5 +1,6 @@
 """A picture in few colours: k-means on its pixels, each of which takes the colour of its cluster's centre."""
 
+import functools
 import hashlib
 import importlib.util
 import io
@@ -14,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from experiments.workdir import Lines, Workdir, finite, process_seconds
-from mllab import devices
+from mllab import devices, sweep
 from mllab.errors import UserError, unknown
 from mllab.metrics import interval
 from mllab.models import kmeans
@@ -91,12 +92,16 @@ def quantise(
         mesh: devices to spread the pixels over.
         observe: told of each picture as it arrives.
     """
+    fits = {
+        k: sweep.over_points(functools.partial(kmeans.fit, count=k, restarts=restarts), mesh, kmeans.POINT_AXES)
+        for k in ks
+    }
     pixels, every = image.reshape(-1, 3), []
     for seed in seeds:
         draw = np.random.default_rng(seed)
         sample = jnp.asarray(pixels[draw.choice(len(pixels), min(SAMPLE, len(pixels)), replace=False)])
         for k in ks:
-            fit = kmeans.fit(jax.random.key(seed), sample, k, restarts=restarts, mesh=mesh)
+            fit = fits[k](sample, key=jax.random.key(seed))
             labels, squared = jax.device_get(kmeans.assign(fit, jnp.asarray(pixels)))
             error = 255 * float(np.sqrt(squared.mean(dtype=np.float64) / 3))
             quantised = Quantised(seed, k, np.asarray(fit.centres), labels.reshape(image.shape[:2]), error)

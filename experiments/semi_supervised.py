@@ -29,7 +29,7 @@ from mllab.data import catalog
 from mllab.data.dataset import Dataset
 from mllab.errors import UserError, unknown
 from mllab.metrics import interval
-from mllab.models import mixture
+from mllab.models import mixture, pca
 from mllab.report import console, figures, mixture_panels
 from mllab.report import semi_supervised as report
 
@@ -70,16 +70,6 @@ class Columns(NamedTuple):
     variance: float  # the share of theirs, over the training rows, that is kept
 
 
-def principal_axes(inputs: np.ndarray, train: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the mean [D] of the training rows, their first principal axes [D, count], and all variances [D]."""
-    rows = inputs[train].astype(np.float64)
-    mean = rows.mean(axis=0)
-    variances, axes = np.linalg.eigh(np.cov(rows - mean, rowvar=False, bias=True).reshape(len(mean), -1))
-    axes = axes[:, ::-1][:, :count]
-    signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])  # an axis points either way
-    return mean, axes * signs, np.maximum(variances[::-1], 0)
-
-
 def reduced(data: Dataset, dimensions: int | None) -> Columns:
     """Return the inputs as they are, or as their principal components in units of one deviation for all.
 
@@ -93,10 +83,10 @@ def reduced(data: Dataset, dimensions: int | None) -> Columns:
     if dimensions is None and given <= WHOLE:
         return Columns(inputs, given, 1.0)
     count = dimensions or WHOLE
-    mean, axes, variances = principal_axes(inputs, data.split.train, count)
-    deviation = np.sqrt(variances[:count].mean()) or 1.0
-    points = ((inputs - mean) @ axes / deviation).astype(np.float32)
-    return Columns(points, given, float(variances[:count].sum() / (variances.sum() or 1.0)))
+    axes = pca.fit(inputs[data.split.train], count)
+    deviation = np.sqrt(axes.variances[:count].mean()) or 1.0
+    points = (pca.transform(axes, inputs) / deviation).astype(np.float32)
+    return Columns(points, given, float(axes.variances[:count].sum() / (axes.variances.sum() or 1.0)))
 
 
 def main(argv: Sequence[str]) -> None:
@@ -384,7 +374,7 @@ def panels(
         plane = np.eye(width, 2)
         named = (*data.features, "")[:2] if columns.given == width and data.features else ()
     else:
-        _, plane, _ = principal_axes(columns.points, train, 2)
+        plane = pca.fit(columns.points[train], 2).axes
         named = ()
     points = columns.points[train]
     told = np.full(len(train), -1)
