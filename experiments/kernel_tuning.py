@@ -187,8 +187,8 @@ def panel(tuned: Tuned, over: draw.Mesh, points: np.ndarray, labels: np.ndarray)
     return draw.Plane(
         points,
         labels,
-        heading=f"{NAMES[tuned.kernel]}: {tuned.setting(', ')}",
-        detail=f"{tuned.held_out.mean:.1%} held out, {tuned.support_vectors:,} support vectors",
+        heading=NAMES[tuned.kernel],
+        detail=f"{tuned.setting(', ')}: {tuned.held_out.mean:.1%} held out",
         emphasised=np.asarray(svm.support(params)),
         regions=np.asarray(svm.apply(params, places)).argmax(axis=1).reshape(over.shape),
         fields=np.moveaxis(np.asarray(margins), -1, 0).reshape(-1, *over.shape),
