@@ -396,6 +396,12 @@ class Base:
                 lines.append(f"--{name}={setting.show(value)}\n")
         return "".join(lines)
 
+    def result_flags(self) -> list[str]:
+        """Return the lines of the flagfile that results depend on."""
+        known = self.table()
+        lines = self.flagfile().splitlines()
+        return [line for line in lines if known[line.removeprefix("--").partition("=")[0]].affects_result]
+
 
 def parse(cls: type[Base], words: Sequence[str], others: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return what command-line words set, by name, and the words that are no flags.
