@@ -29,7 +29,7 @@ class Settings(frame.Table, frame.Folds):
     ks: tuple[int, ...] | None = frame.wholes(None, help="Counts.", low=2)
     hidden: tuple[int, ...] = frame.wholes((8, 8), help="Sizes.", ordered=True)
     size: tuple[int, int] | None = frame.size(None, help="Size.")
-    rates: tuple[tuple[str, float], ...] = frame.rates(help="Rates.")
+    rates: tuple[tuple[str, float], ...] = frame.rates(["adam", "sgd"], help="Rates.")
 
 
 def test_defaults_values_and_text_give_the_same_settings():
