@@ -2,10 +2,10 @@
 
 import base64
 import io
-import itertools
 import re
 from xml.etree import ElementTree
 
+import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
@@ -30,26 +30,34 @@ def drawn(figure, path):
     return texts, embedded(path.read_text())
 
 
-def check_texts(figure, smallest=6.0):
-    """Fail where a text leaves the figure, covers another, or is too small; return all texts."""
+def check_figure(function, path, smallest=6.0):
+    """Fail where the figure that a function draws has a text that leaves it, covers another or is too small.
+
+    And where the function's second SVG is not the first, to the byte, whatever matplotlib's settings are.
+    """
+    figure = function()
+    written, _ = drawn(figure, path)  # first, so that the layout is the file's
+    first = path.read_bytes()
     figure.set_dpi(288)  # fine enough that letters need no rounding to pixels
     with base.look():
         renderer = FigureCanvasAgg(figure).get_renderer()
-        for _ in range(2):
-            figure.draw(renderer)
+        figure.draw(renderer)
         hidden = _labels_not_drawn(figure)
-        boxes = [
-            (text.get_text(), text.get_window_extent(renderer), text.get_fontsize())
-            for text in figure.findobj(Text)
-            if text.get_visible() and text.get_text().strip() and text not in hidden
-        ]
-    width, height = figure.bbox.size
-    for text, box, size in boxes:
-        assert box.x0 >= 0 and box.x1 <= width and box.y0 >= 0 and box.y1 <= height, text  # noqa: PT018
-        assert size >= smallest, text
-    for (text, box, _), (other, beside, _) in itertools.combinations(boxes, 2):
-        assert not box.shrunk(0.98, 0.7).overlaps(beside.shrunk(0.98, 0.7)), (text, other)
-    return [text for text, *_ in boxes]
+        texts = [each for each in figure.findobj(Text) if each.get_visible() and each.get_text().strip()]
+        texts = [each for each in texts if each not in hidden]
+        boxes = np.array([each.get_window_extent(renderer).extents for each in texts])
+    names = [each.get_text() for each in texts]
+    assert {line for name in names for line in name.split("\n")} <= set(written)
+    assert not [each for each in texts if each.get_fontsize() < smallest]
+    low, high = boxes[:, :2], boxes[:, 2:]
+    outside = (low < 0).any(axis=1) | (high > figure.bbox.size).any(axis=1)
+    assert not [name for name, out in zip(names, outside, strict=True) if out]
+    middle, half = (low + high) / 2, (high - low) / 2 * (0.98, 0.7)
+    apart = np.abs(middle[:, None] - middle) > half[:, None] + half
+    covering = np.argwhere(np.triu(~apart.any(axis=-1), 1))
+    assert not [(names[one], names[other]) for one, other in covering]
+    with matplotlib.rc_context({"font.size": 20, "image.cmap": "gray", "image.interpolation": "bilinear"}):
+        assert draw.save(function(), path).read_bytes() == first
 
 
 def _labels_not_drawn(figure):
