@@ -278,10 +278,15 @@ def label_ends(axes: Axes, labels: Sequence[Label]) -> None:
 
 
 def _settle(sheet: Figure) -> None:
-    """Lay a figure out once and for all formats: each has measures of its own, and two layouts are not quite alike."""
+    """Lay a figure out once and for all formats: each has measures of its own, and two layouts are not quite alike.
+
+    Positions are rounded: the layout's solver leaves other rounding errors each time, and ids in an SVG hash them.
+    """
     if engine := sheet.get_layout_engine():
         engine.execute(sheet)
         sheet.set_layout_engine("none")
+        for axes in sheet.axes:
+            axes.set_position(Bbox(axes.get_position(original=True).get_points().round(6)))
 
 
 def spread(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:

@@ -119,7 +119,7 @@ def _draw_cells(axes: Axes, block: Cells, width: float, height: float, *, matrix
     for row, column in np.ndindex(rows, columns) if size >= MIN_TYPE else ():
         if block.texts[row][column]:
             how: dict[str, Any] = {"size": size, "ha": "center", "va": "center_baseline", "in_layout": False}
-            how["color"] = INK if light[row, column] > 0.18 else "white"  # where black and white contrast alike
+            how["color"] = INK if light[row, column] > 0.2 else "white"  # where black and white contrast alike
             how["weight"] = "bold" if bold[row, column] else "normal"
             axes.text(column, row, block.texts[row][column], **how)
     if block.framed is not None:
