@@ -35,11 +35,8 @@ def check_shape(values: AnyArray, expected: Sequence[int | str], name: str) -> N
 
 def check_finite(values: AnyArray, name: str) -> None:
     """Raise at the first NaN or infinity of a concrete array."""
-    if not is_concrete(values) or not jnp.issubdtype(values.dtype, jnp.inexact):
+    if not is_concrete(values) or not jnp.issubdtype(values.dtype, jnp.inexact) or _is_finite(values):
         return
-    with jax.ensure_compile_time_eval():  # a constant of a program that is being traced is checked at once, too
-        if _is_finite(values):
-            return
     places = np.argwhere(~np.isfinite(np.asarray(values)))  # none where the sum of squares alone has overflowed
     if len(places):
         index = tuple(places[0].tolist())
@@ -58,10 +55,10 @@ def check_array(values: AnyArray, expected: Sequence[int | str], name: str) -> A
     Raises:
         UserError: another shape, an empty axis, or the first entry that is NaN or infinite.
     """
-    check_shape(values, expected, name)
-    array = jnp.asarray(values, jnp.result_type(values, float))
+    array = values if isinstance(values, jax.Array) else np.asarray(values)
+    check_shape(array, expected, name)
     check_finite(array, name)
-    return array
+    return jnp.asarray(array, jnp.result_type(array, float))
 
 
 def check_labels(
@@ -137,7 +134,15 @@ def check_positive(**numbers: Array | float) -> None:
             raise UserError(f"{name} = {value}: expected a finite number above 0")
 
 
-@jax.jit
-def _is_finite(values: Array) -> Array:
+def _is_finite(values: AnyArray) -> bool:
     """Return whether the sum of squares is finite: one pass, and no array as large as `values` is written."""
+    if isinstance(values, np.ndarray):
+        with np.errstate(all="ignore"):
+            return bool(np.isfinite(np.vdot(values, values)))
+    with jax.ensure_compile_time_eval():  # also for a constant of a program that is being traced
+        return bool(_sum_of_squares_is_finite(values))
+
+
+@jax.jit
+def _sum_of_squares_is_finite(values: Array) -> Array:
     return jnp.isfinite(jnp.vdot(values, values))
