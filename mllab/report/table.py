@@ -1,28 +1,35 @@
-"""Tables of figures: as many digits as the interval supports, aligned at the decimal point, the best row marked."""
+"""Tables, and the one place that turns numbers into text: as many digits as the interval supports.
+
+An interval is (mean, low, high), as `metrics.intervals` and summary.json have it; anything after these is ignored, and
+a bound of None or NaN is a bound that is not known. Where a number is missing or not finite, a function returns BLANK.
+"""
 
 import math
 import numbers
 import re
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-BLANK = "—"  # no figure: a lane without an interval, a row without a best rate
-NARROWEST = 60  # characters; a caption is as wide as its table, or this
+BLANK = "—"  # a missing number
+MIN_CAPTION_WIDTH = 60  # characters; a caption is as wide as its table, or this
+MAX_NAME = 24  # characters of a user's name in a figure or a table
 BEST = "* "  # marks the best row without colour
+
+Interval = Sequence[float | None]
 
 _NUMBER = r"[-−+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"
 _NUMERIC = re.compile(rf"[<>≤≥≈(]?\s?{_NUMBER}(?:\s?[±–/×]\s?{_NUMBER})*\)?(?:e[-+]?\d+)?\s?[%×]?(?:\s\([^()]*\))?")
-_LEADING = re.compile(r"[^\d]*[\d,]*")  # all that stands before the decimal point
+_LEADING = re.compile(r"[^\d]*[\d,]*")  # everything before the decimal point
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under column names, ready for a terminal or a page.
+    """Rows of cells under column names, for a terminal or a page.
 
-    A cell is text or a number; None and NaN are shown as a dash. Numbers are shown as they are given (`:g`), so round
-    them first with `number` where they carry an interval.
+    A cell is text or a number; None and NaN are shown as a dash. A float is shown with `:g`: format it beforehand with
+    one of the functions below.
     """
 
     columns: Sequence[str]
@@ -36,11 +43,11 @@ class Table:
                 raise ValueError(f"row {index} has {len(row)} cells for {len(self.columns)} columns: {row!r}")
 
     def numeric(self) -> list[bool]:
-        """Return for each column whether it holds numbers only, and so stands to the right."""
+        """Return for each column whether it holds numbers only, and is therefore aligned to the right."""
         return [_is_numeric(column) for column in self._cells_by_column()]
 
     def aligned(self) -> list[list[str]]:
-        """Return the cells as text; those of a numeric column have one width, with the decimal points in line."""
+        """Return the cells as text; those of a numeric column are padded to align their decimal points."""
         columns = self._cells_by_column()
         padded = [_at_the_point(cells) if _is_numeric(cells) else cells for cells in columns]
         return [[cells[row] for cells in padded] for row in range(len(self.rows))]
@@ -61,10 +68,10 @@ class Table:
         rule = "  ".join("-" * width for width in widths)
         body = [line(cells, BEST if index == self.best else "") for index, cells in enumerate(rows)]
         return [
-            line([_one_line(name) for name in self.columns], ""),
+            line([printable(name) for name in self.columns], ""),
             " " * len(margin) + rule,
             *body,
-            *textwrap.wrap(self.caption or "", max(len(margin + rule), NARROWEST)),
+            *textwrap.wrap(self.caption or "", max(len(margin + rule), MIN_CAPTION_WIDTH)),
         ]
 
     def _cells_by_column(self) -> list[list[str]]:
@@ -72,10 +79,10 @@ class Table:
 
 
 def number(mean: float, low: float = math.nan, high: float = math.nan) -> str:
-    """Return a mean with as many digits as its interval supports.
+    """Return a mean and its half-width, with as many digits as the interval supports.
 
     The half-width keeps one significant digit, two where it begins with 1 (rounding 0.14 to 0.1 would lose a third of
-    it), and the mean stops at the same place. Without an interval the mean keeps three significant digits.
+    it), and the mean is rounded to the same place. Without an interval the mean keeps three significant digits.
 
     >>> number(0.97213, 0.96820, 0.97606)
     '0.972 ± 0.004'
@@ -87,7 +94,7 @@ def number(mean: float, low: float = math.nan, high: float = math.nan) -> str:
     half_width = max(mean - low, high - mean)
     if not math.isfinite(half_width):
         return f"{mean:.3g}"
-    if half_width <= 1e-12 * abs(mean) or half_width < sys.float_info.min:  # every seed gave the same, to rounding
+    if half_width <= 1e-12 * abs(mean) or half_width < sys.float_info.min:  # equal over all seeds, up to rounding
         return f"{mean:.4g} ± 0"
     largest = max(abs(mean), half_width)
     if not 1e-3 <= largest < 1e6:
@@ -97,6 +104,115 @@ def number(mean: float, low: float = math.nan, high: float = math.nan) -> str:
     place = _last_place(half_width)
     decimals = max(0, -place)
     return f"{round(mean, -place):.{decimals}f} ± {round(half_width, -place):.{decimals}f}"
+
+
+def interval(values: Interval | None) -> str:
+    """Return `number` of an interval."""
+    return BLANK if values is None else number(*_bounds(values))
+
+
+def percent(values: Interval | None) -> str:
+    """Return the interval of a share as a percentage; with two decimals where it has no bounds.
+
+    >>> percent((0.97213, 0.96820, 0.97606)), percent((0.97213, None, None))
+    ('97.2 ± 0.4%', '97.21%')
+    """
+    mean, low, high = (100 * value for value in _bounds(values))
+    if not math.isfinite(mean):
+        return BLANK
+    return f"{number(mean, low, high)}%" if math.isfinite(low) else f"{mean:.2f}%"
+
+
+def percent_bounds(low: float, high: float) -> str:
+    """Return the bounds of a share's interval as percentages: '97.2–99.6%'."""
+    return f"{100 * low:.1f}–{100 * high:.1f}%"
+
+
+def points(values: Interval) -> str:
+    """Return the interval of a difference in percentage points, with its sign; one decimal where it has no bounds.
+
+    >>> points((-1.24, -1.54, -0.94)), points((3.14, None, None))
+    ('−1.2 ± 0.3', '+3.1')
+    """
+    mean, low, high = _bounds(values)
+    if not math.isfinite(mean):
+        return BLANK
+    text = number(mean, low, high) if math.isfinite(low) else f"{mean:.1f}"
+    return text.replace("-", "−") if mean < 0 else f"+{text}"
+
+
+def share(value: float | None, decimals: int = 1) -> str:
+    """Return a share as a percentage with a fixed number of decimals: '12.3%'."""
+    return BLANK if value is None or math.isnan(value) else f"{value:.{decimals}%}"
+
+
+def fraction(value: float) -> str:
+    """Return a share of the rows as a percentage of three significant digits: '0.5%', '100%'."""
+    return f"{100 * value:.3g}%"
+
+
+def probability(value: float) -> str:
+    """Return a predicted probability as a whole percentage, '>99%' where that would round to 100%."""
+    return ">99%" if value >= 0.995 else f"{value:.0%}"
+
+
+def seconds(value: float) -> str:
+    """Return a wall time in seconds, to a hundredth."""
+    return f"{value:.2f}"
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """Return a number with some significant digits, for a numeric column: '0.00123', '1.2e+04'."""
+    return BLANK if value is None or not math.isfinite(value) else f"{value:.{digits}g}"
+
+
+def short(value: float, digits: int = 3) -> str:
+    """Return a number with some significant digits, for a sentence or an axis: '0.00123', '12,000'."""
+    return plain(float(f"{value:.{digits}g}"))
+
+
+def plain(value: float) -> str:
+    """Return a number with seven significant digits at most, thousands separated, a short exponent, a true minus sign.
+
+    >>> plain(20000), plain(-1e-05)
+    ('20,000', '−1e-5')
+    """
+    size = abs(value)
+    if size and not 1e-4 <= size < 1e6:
+        digits, exponent = f"{value:.6e}".split("e")
+        text = f"{float(digits):g}e{int(exponent)}"
+    else:
+        text = f"{value:,.7g}" if size < 1e4 else f"{value:,.0f}"
+    return text.replace("-", "−", 1) if value < 0 else text
+
+
+def listed(values: Iterable[object], form: str = "") -> str:
+    """Return values joined by commas, each formatted by `form`."""
+    return ", ".join(format(value, form) for value in values)
+
+
+def ranged(values: Sequence[int]) -> str:
+    """Return ascending whole numbers: '1 to 50' if they are consecutive, otherwise listed."""
+    consecutive = len(values) > 2 and list(values) == list(range(values[0], values[-1] + 1))
+    return f"{values[0]} to {values[-1]}" if consecutive else listed(values)
+
+
+def printable(text: str) -> str:
+    """Replace line breaks and control characters (such as terminal escapes) by spaces."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def legible(name: str) -> str:
+    """Return a name as one printable line, cut in the middle if it is very long, where names differ least."""
+    text, half = printable(name), MAX_NAME // 2
+    return text if len(text) <= MAX_NAME else f"{text[:half]}…{text[-half + 1 :]}"
+
+
+def _bounds(values: Interval | None) -> tuple[float, float, float]:
+    mean, low, high = (
+        math.nan if bound is None else float(bound) for bound in ((None,) * 3 if values is None else values[:3])
+    )
+    return mean, low, high
 
 
 def _last_place(half_width: float) -> int:
@@ -109,12 +225,7 @@ def _last_place(half_width: float) -> int:
 def _text(cell: object) -> str:
     if isinstance(cell, numbers.Real) and not isinstance(cell, numbers.Integral):  # NumPy's floats too
         return BLANK if math.isnan(cell) else f"{cell:g}"
-    return BLANK if cell is None else _one_line(str(cell))
-
-
-def _one_line(text: str) -> str:
-    """Keep a name with a line break or a control character (a terminal escape, say) from breaking the table."""
-    return "".join(character if character.isprintable() else " " for character in text)
+    return BLANK if cell is None else printable(str(cell))
 
 
 def _is_numeric(cells: Sequence[str]) -> bool:
@@ -123,7 +234,7 @@ def _is_numeric(cells: Sequence[str]) -> bool:
 
 
 def _at_the_point(cells: Sequence[str]) -> list[str]:
-    """Pad the cells of a numeric column to one width, so that their decimal points stand in line."""
+    """Pad the cells of a numeric column to one width, their decimal points aligned."""
     parts = []
     for cell in cells:
         leading = _LEADING.match(cell).end() if cell not in ("", BLANK) else len(cell)  # type: ignore[union-attr]

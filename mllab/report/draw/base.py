@@ -1,0 +1,308 @@
+"""The sheet under every drawing: size, type, title, notes, key, axes, scales, labels of curves, files.
+
+    with_look                              decorator: draw with matplotlib's own defaults and this look
+    figure(height, *, title, notes=(), key=()) -> Figure
+                                           a white sheet 6 inches wide with a constrained layout; `height` inches are
+                                           for the axes, below title and key, above the notes
+    furnish(axes, *, grid=True)            two spines, faint horizontal rules, sizes of type
+    heading(axes, text)                    a line above axes, at their left: the y quantity, or what a panel shows
+    span(values, *, margin=0, log=False)   a range that holds all values
+    scale_x, scale_y(axes, low, high, *, log=False, integer=False)
+    PlainFormatter(same_decimals=...)      ticks as plain numbers
+    curve(style), dots(style)              the properties of a Line2D: a curve, or points only; keywords change them
+    Label(text, line, end=None)            a name and the Line2D that it belongs to, for a key or a curve's end
+    label_ends(axes, labels)               names beside the curves' ends, clear of each other; call last
+    save(figure, path)                     SVG or PNG, the same bytes for the same figure
+
+Everything is laid out by matplotlib's constrained layout: add axes by `figure.subplots(...)` or `figure.add_subplot()`.
+A figure has 72 dots to the inch, so that a pixel is a point. Nothing goes through pyplot, and no rcParam stays changed.
+"""
+
+import io
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import matplotlib
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.offsetbox import AnchoredOffsetbox, AnnotationBbox, DrawingArea, HPacker, TextArea, VPacker
+from matplotlib.textpath import text_to_path
+from matplotlib.ticker import Formatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.transforms import Bbox, ScaledTranslation, Transform
+from numpy.typing import NDArray
+
+from mllab.errors import UserError
+from mllab.report.atomic import write_bytes
+from mllab.report.style import Style
+from mllab.report.table import plain
+
+Floats = NDArray[np.float64]
+
+WIDTH = 6.0  # inches: fills a page's column in print, and shrinks legibly to a phone
+EDGE = 8.0  # points of white around the sheet
+TITLE, LABEL, TICK, NOTE = 12.0, 10.5, 9.5, 8.5  # sizes of type, in points
+INK, SOFT, FAINT = "#1a1a1a", "#555555", "#e3e3e3"
+SAMPLE = 20.0  # points of line before a name
+LEADER = 12.0  # points between the right side of the axes and the names
+
+_LOOK = {
+    **{
+        name: value
+        for name, value in matplotlib.rcParamsDefault.items()
+        if not name.startswith(("backend", "webagg", "savefig.directory", "toolbar", "interactive"))
+    },
+    "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib; as wide as Verdana, so that a substitute fits too
+    "text.parse_math": False,  # a column named `$x$` is no formula
+    "svg.fonttype": "none",  # text stays text: small, searchable, read aloud
+    "svg.hashsalt": "mllab",  # element ids, and with them the bytes, repeat
+}
+
+
+def look():
+    """Return a context in which matplotlib starts from its own defaults, whatever the user's matplotlibrc is."""
+    return matplotlib.rc_context(_LOOK)
+
+
+with_look = look()  # as a decorator
+
+
+class Label(NamedTuple):
+    """A name with a sample of the line or marker that it belongs to."""
+
+    text: str
+    line: Mapping[str, Any]  # properties of a Line2D, such as `curve` and `dots` return
+    end: tuple[float, float] | None = None  # the curve's last point, in data
+
+
+def curve(style: Style, **changes: Any) -> dict[str, Any]:
+    """Return the Line2D properties of a curve."""
+    colour, dash, marker = style
+    return {"color": colour, "linestyle": dash, "linewidth": 1.6, "marker": marker, "markersize": 4.5} | changes
+
+
+def dots(style: Style, **changes: Any) -> dict[str, Any]:
+    """Return the Line2D properties of points."""
+    return curve(style, linestyle="", **changes)
+
+
+def figure(height: float, *, title: str, notes: Sequence[str] = (), key: Sequence[Label] = ()) -> Figure:
+    """Return a white sheet with a title, a key below it and notes at its foot, and a layout for the axes between.
+
+    Args:
+        height: of the part for the axes, in inches.
+        title: the message, or the question; wrapped.
+        notes: sentences at the foot; wrapped; empty ones are left out.
+        key: names with samples, side by side.
+    """
+    sheet = Figure(figsize=(WIDTH, 1), dpi=72, facecolor="white")
+    head = EDGE
+    if title:
+        text = sheet.text(0, 1, wrap(title, TITLE, "bold"), size=TITLE, weight="bold", color=INK, va="top")
+        text.set_transform(_hung(sheet, head))
+        head += text.get_window_extent().height + 6
+    if key:
+        box = AnchoredOffsetbox("upper left", pad=0, borderpad=0, frameon=False, child=_rows(key))
+        box.set_bbox_to_anchor(Bbox([(0, 1), (0, 1)]), _hung(sheet, head))
+        sheet.add_artist(box)
+        head += box.get_window_extent().height + 4
+    foot = EDGE
+    if note := " ".join(filter(None, notes)):
+        text = sheet.text(EDGE / 72, EDGE / 72, wrap(note, NOTE), size=NOTE, color=SOFT, va="bottom")
+        text.set_transform(sheet.dpi_scale_trans)
+        foot += text.get_window_extent().height + 4
+    points = head + 72 * height + foot
+    sheet.set_figheight(points / 72)
+    side = EDGE / (72 * WIDTH)
+    sheet.set_layout_engine(ConstrainedLayoutEngine(rect=(side, foot / points, 1 - 2 * side, 72 * height / points)))
+    return sheet
+
+
+def wrap(text: str, size: float, weight: str = "normal", room: float = 72 * WIDTH - 2 * EDGE) -> str:
+    """Break text into lines of at most `room` points, long words too: matplotlib's own wrapping knows no margin."""
+    limit = max(len(text), 1)
+    lines = textwrap.wrap(text, limit)
+    while any(text_width(line, size, weight) > room for line in lines) and limit > 1:
+        limit -= 1 + limit // 20
+        lines = textwrap.wrap(text, limit)
+    return "\n".join(lines)
+
+
+def text_width(text: str, size: float, weight: str = "normal") -> float:
+    """Return the width of a line of text in points."""
+    return text_to_path.get_text_width_height_descent(text, FontProperties(size=size, weight=weight), False)[0]
+
+
+def _hung(sheet: Figure, down: float) -> Transform:
+    """Return the transform that puts (0, 1) at the left margin, `down` points below the top of the sheet."""
+    return sheet.transFigure + ScaledTranslation(EDGE / 72, -down / 72, sheet.dpi_scale_trans)
+
+
+def _entry(label: Label) -> HPacker:
+    """Return a sample and its name, side by side."""
+    sample = DrawingArea(SAMPLE, LABEL)
+    sample.add_artist(Line2D([0, SAMPLE / 2, SAMPLE], [LABEL / 2] * 3, markevery=[1], **label.line))
+    name = TextArea(label.text, textprops={"size": LABEL, "color": INK})
+    return HPacker(children=[sample, name], align="center", pad=0, sep=4)
+
+
+def _rows(key: Sequence[Label]) -> VPacker:
+    """Return the entries of a key in as many rows as they need."""
+    rows: list[list[Artist]] = []
+    room = 0.0
+    for label in key:
+        width = SAMPLE + 4 + text_width(label.text, LABEL) + 16
+        if width > room:
+            rows.append([])
+            room = 72 * WIDTH - 2 * EDGE + 16
+        rows[-1].append(_entry(label))
+        room -= width
+    return VPacker(children=[HPacker(children=row, pad=0, sep=16) for row in rows], pad=0, sep=3)
+
+
+def furnish(axes: Axes, *, grid: bool = True) -> None:
+    """Give axes two thin spines and, unless they have no use for them, faint horizontal rules."""
+    axes.set_facecolor("none")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set(color=SOFT, linewidth=0.8)
+    axes.tick_params(labelcolor=INK, labelsize=TICK, length=3, width=0.8, color=SOFT)
+    axes.tick_params(which="minor", color=SOFT)
+    axes.set_axisbelow(True)
+    if grid:
+        axes.grid(axis="y", color=FAINT, linewidth=0.7)
+
+
+def heading(axes: Axes, text: str, **properties: Any) -> None:
+    """Write a line above axes, from their left side: what is up, and its unit, or what a panel shows."""
+    axes.set_title(text, loc="left", pad=7, **{"size": LABEL, "color": INK, **properties})
+
+
+def span(values: Floats, *, margin: float = 0.0, log: bool = False) -> tuple[float, float]:
+    """Return a range that holds all values with a margin, and is never empty."""
+    if values.size == 0:
+        return (0.1, 1.0) if log else (0.0, 1.0)
+    low, high = float(values.min()), float(values.max())
+    if log:
+        low, high = span(np.log10([low, high]), margin=margin)
+        return 10.0**low, 10.0**high
+    extra = (high - low) * margin if high > low else max(abs(low) * 0.1, 0.5)
+    return low - extra, high + extra
+
+
+def scale_x(axes: Axes, low: float, high: float, *, log: bool = False, integer: bool = False) -> None:
+    """Set the horizontal range, linear or logarithmic, with plain numbers at its ticks, or whole ones only."""
+    _scale(axes, "x", low, high, log, integer)
+
+
+def scale_y(axes: Axes, low: float, high: float, *, log: bool = False, integer: bool = False) -> None:
+    """Set the vertical range, linear or logarithmic, with plain numbers at its ticks, or whole ones only."""
+    _scale(axes, "y", low, high, log, integer)
+
+
+def _scale(axes: Axes, side: str, low: float, high: float, log: bool, integer: bool) -> None:
+    axis = axes.xaxis if side == "x" else axes.yaxis
+    if log:
+        axes.set(**{f"{side}scale": "log"})
+        decades = math.log10(high / low)
+        axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 1.7 else (1.0, 2.0, 5.0), numticks=9))
+        axis.set_minor_locator(NullLocator() if decades > 7 else LogLocator(subs="auto", numticks=99))
+        axis.set_minor_formatter(NullFormatter())
+    elif integer:
+        axis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(PlainFormatter(same_decimals=not log))
+    axes.set(**{f"{side}lim": (low, high)})
+
+
+class PlainFormatter(Formatter):
+    """Ticks as plain numbers; on a linear axis all with as many decimals as the one that needs most."""
+
+    def __init__(self, *, same_decimals: bool = True):
+        self.same_decimals = same_decimals
+
+    def __call__(self, value: float, position: int | None = None) -> str:
+        """Return the label of one tick by itself."""
+        return plain(value)
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        """Return the labels of all ticks."""
+        texts = [plain(value) for value in values]
+        if not self.same_decimals or any("e" in text for text in texts):
+            return texts
+        decimals = [len(text.partition(".")[2]) for text in texts]
+        most = max(decimals, default=0)
+        return [
+            text + "." * (most > 0 and not have) + "0" * (most - have)
+            for text, have in zip(texts, decimals, strict=True)
+        ]
+
+
+def label_ends(axes: Axes, labels: Sequence[Label]) -> None:
+    """Write each curve's name to the right of where it ends, with a sample; colliding names move apart.
+
+    A thin leader joins a curve that ends near the right side to its name. A label without an end is put at the bottom.
+    Call it when everything else is drawn: it needs the height that the layout gives to the axes.
+    """
+    sheet = cast(Figure, axes.get_figure())
+    beside = axes.transAxes + ScaledTranslation(LEADER / 72, 0, sheet.dpi_scale_trans)
+    to_axes = axes.transData - axes.transAxes
+    ends = [(1.0, 0.0) if one.end is None else tuple(np.clip(to_axes.transform(one.end), 0, 1)) for one in labels]
+    boxes = []
+    for label, (x, y) in zip(labels, ends, strict=True):
+        leads = label.end is not None and x > 0.9
+        leader = {"arrowstyle": "-", "color": label.line["color"], "linewidth": 0.6, "shrinkA": 2, "shrinkB": 3}
+        box = AnnotationBbox(
+            _entry(label), (x, y), (1, y), "axes fraction", beside, box_alignment=(0, 0.5), frameon=False, pad=0,
+            annotation_clip=False, arrowprops={**leader, "relpos": (0, 0.5)} if leads else None,
+        )  # fmt: skip
+        axes.add_artist(box)
+        boxes.append(box)
+    sheet.draw_without_rendering()  # runs the layout
+    height = axes.get_window_extent().height
+    order = sorted(range(len(labels)), key=lambda index: (ends[index][1], labels[index].text))
+    half = LABEL / 2
+    gap = min(LABEL * 1.35, (height - LABEL) / max(len(labels) - 1, 1))
+    heights = spread([ends[index][1] * height for index in order], gap, half, height - half)
+    for index, y in zip(order, heights, strict=True):
+        boxes[index].xybox = (1, y / height)
+
+
+def spread(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Move sorted heights as little as possible, in squares, so that neighbours stand `gap` apart, inside [low, high].
+
+    Neighbours that collide form a block that stands evenly around its mean (pooling of adjacent violators, as in
+    isotonic regression); a block that would pass a border stops there.
+    """
+    blocks: list[tuple[float, int]] = []  # (mean of height - gap * rank, size)
+    for rank, height in enumerate(heights):
+        mean, size = height - gap * rank, 1
+        while blocks and blocks[-1][0] > mean:
+            before, count = blocks.pop()
+            mean, size = (before * count + mean * size) / (count + size), count + size
+        blocks.append((mean, size))
+    ceiling = high - gap * (len(heights) - 1)
+    starts = [max(min(mean, ceiling), low) for mean, size in blocks for _ in range(size)]
+    return [start + gap * rank for rank, start in enumerate(starts)]
+
+
+def save(drawn: Figure, path: str | Path) -> Path:
+    """Write a figure as SVG or PNG, as the suffix says; its layout is final from then on, its SVG repeats."""
+    kind = Path(path).suffix.lower().lstrip(".")
+    if kind not in ("svg", "png"):
+        raise UserError(f"figure {str(path)!r}: the name must end in .svg or .png")
+    content = io.BytesIO()
+    with look():
+        if drawn.get_layout_engine():
+            drawn.draw_without_rendering()  # one layout for all formats: each has measures of its own
+            drawn.set_layout_engine("none")
+        if kind == "svg":
+            drawn.savefig(content, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        else:
+            drawn.savefig(content, format="png", dpi=200)
+    return write_bytes(path, content.getvalue())

@@ -1,0 +1,106 @@
+"""One fixed colour, dash and marker for each optimizer, model, split and class, in every figure.
+
+The colours are Okabe and Ito's, distinguishable with colour blindness (https://jfly.uni-koeln.de/color/). Their yellow
+is left out: a thin yellow line is invisible on white. Seven colours cannot distinguish twenty curves, nor can a print
+in grey, so the entries of a table differ in colour and dash together, and the first four in dash and marker as well.
+"""
+
+import zlib
+from typing import NamedTuple
+
+BLACK = "#000000"
+ORANGE = "#E69F00"
+SKY = "#56B4E9"
+GREEN = "#009E73"
+BLUE = "#0072B2"
+VERMILLION = "#D55E00"
+PURPLE = "#CC79A7"
+COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, BLACK)
+MARKERS = "osD^vPX"
+
+Dash = tuple[float, tuple[float, ...] | None]  # matplotlib's (offset, on and off lengths in line widths)
+SOLID: Dash = (0, None)
+DASHED: Dash = (0, (5, 1.6))
+DOTTED: Dash = (0, (1.2, 1.2))
+DASH_DOT: Dash = (0, (6, 1.4, 1.4, 1.4))
+DASH_DOT_DOT: Dash = (0, (6, 1.2, 1.2, 1.2, 1.2, 1.2))  # for names in none of the tables
+LONG_SHORT: Dash = (0, (8, 1.4, 3, 1.4))  # for names in none of the tables
+
+
+class Style(NamedTuple):
+    """Colour, dash and marker of a curve; colour and marker of points."""
+
+    colour: str
+    dash: Dash
+    marker: str
+
+
+OPTIMIZERS: dict[str, Style] = {
+    "sgd": Style(BLACK, SOLID, "o"),
+    "momentum": Style(BLUE, DASHED, "s"),
+    "rmsprop": Style(GREEN, DASH_DOT, "^"),
+    "adam": Style(VERMILLION, SOLID, "D"),
+    "gradient_descent": Style(BLACK, DOTTED, "h"),
+    "nesterov": Style(SKY, SOLID, "P"),
+    "adagrad": Style(ORANGE, DASHED, "v"),
+    "adadelta": Style(PURPLE, SOLID, "X"),
+    "adamax": Style(VERMILLION, DOTTED, "<"),
+    "nadam": Style(ORANGE, SOLID, ">"),
+    "adamw": Style(VERMILLION, DASHED, "d"),
+    "lion": Style(PURPLE, DASH_DOT, "p"),
+    "muon": Style(BLUE, SOLID, "*"),
+    "schedule_free_adam": Style(VERMILLION, DASH_DOT, "H"),
+    "schedule_free_sgd": Style(BLACK, DASH_DOT, "8"),
+    "lbfgs": Style(GREEN, SOLID, "X"),
+    "newton": Style(GREEN, DASHED, "P"),
+    "closed_form": Style(BLACK, DASHED, "P"),
+}
+
+MODELS: dict[str, Style] = {
+    "linear": Style(BLACK, SOLID, "o"),
+    "softmax": Style(BLUE, DASHED, "s"),
+    "mlp": Style(VERMILLION, SOLID, "D"),
+    "lenet": Style(GREEN, DASH_DOT, "^"),
+    "convnet": Style(SKY, SOLID, "v"),
+    "resnet": Style(GREEN, SOLID, "P"),
+    "rnn": Style(ORANGE, DASHED, "<"),
+    "lstm": Style(PURPLE, SOLID, ">"),
+    "gru": Style(PURPLE, DASHED, "X"),
+    "seq2seq": Style(ORANGE, SOLID, "d"),
+    "transformer": Style(SKY, DASHED, "*"),
+    "knn": Style(BLACK, DOTTED, "h"),
+    "svm": Style(BLUE, SOLID, "p"),
+    "kernel_ridge": Style(BLUE, DOTTED, "H"),
+    "kmeans": Style(ORANGE, DOTTED, "8"),
+    "mixture": Style(GREEN, DOTTED, "P"),
+    "ridge": Style(BLACK, DASHED, "s"),
+    "polynomial": Style(VERMILLION, DASHED, "^"),
+}
+
+PARTS: dict[str, Style] = {  # of the split
+    "training": Style(BLUE, DASHED, "s"),
+    "validation": Style(VERMILLION, SOLID, "o"),
+}
+
+_OTHERS = tuple(
+    Style(colour, dash, marker)
+    for marker in "osD^vP"
+    for dash in (DASH_DOT_DOT, LONG_SHORT)
+    for colour in (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+)
+
+
+def style(name: str) -> Style:
+    """Return the style of an optimizer, model or part of the split; any other name hashes to one outside the tables.
+
+    >>> style("adam").colour
+    '#D55E00'
+    """
+    fixed = OPTIMIZERS.get(name) or MODELS.get(name) or PARTS.get(name)
+    return fixed or _OTHERS[zlib.crc32(name.encode()) % len(_OTHERS)]
+
+
+def class_style(index: int) -> Style:
+    """Return the style of a class or cluster by its index; the first 49 are distinct in colour and marker together."""
+    turn, place = divmod(index, len(COLOURS))
+    return Style(COLOURS[place], SOLID, MARKERS[(place + turn) % len(MARKERS)])
