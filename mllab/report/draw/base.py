@@ -18,9 +18,12 @@ Everything is laid out by matplotlib's constrained layout: add axes by `figure.s
 A figure has 72 dots to the inch, so that a pixel is a point. Nothing goes through pyplot, and no rcParam stays changed.
 """
 
+import contextlib
 import io
 import math
 import textwrap
+import unicodedata
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -66,9 +69,13 @@ _LOOK = {
 }
 
 
+@contextlib.contextmanager
 def look():
     """Return a context in which matplotlib starts from its own defaults, whatever the user's matplotlibrc is."""
-    return matplotlib.rc_context(_LOOK)
+    with matplotlib.rc_context(_LOOK), warnings.catch_warnings():
+        # A class named in Chinese: an SVG holds the text, and the reader's fonts have its glyphs.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
 
 
 with_look = look()  # as a decorator
@@ -135,8 +142,18 @@ def wrap(text: str, size: float, weight: str = "normal", room: float = 72 * WIDT
     return "\n".join(lines)
 
 
+def fit(text: str, size: float, room: float, weight: str = "normal") -> str:
+    """Cut a line in the middle until it is at most `room` points wide."""
+    short, kept = text, len(text)
+    while text_width(short, size, weight) > room and kept > 3:
+        kept -= 1
+        short = f"{text[: kept // 2]}…{text[kept // 2 - kept + 1 :]}"
+    return short
+
+
 def text_width(text: str, size: float, weight: str = "normal") -> float:
-    """Return the width of a line of text in points."""
+    """Return the width of a line of text in points; of scripts that the font lacks, those as wide as they are high."""
+    text = "".join("—" if unicodedata.east_asian_width(character) in "WF" else character for character in text)
     return text_to_path.get_text_width_height_descent(text, FontProperties(size=size, weight=weight), False)[0]
 
 
