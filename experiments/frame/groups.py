@@ -2,7 +2,12 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from experiments.frame import settings
+from mllab import validation
+from mllab.data.dataset import Dataset
+from mllab.data.split import sample
 from mllab.models.mlp import ACTIVATIONS
 from mllab.optimizers import OPTIMIZERS, SCHEDULES
 
@@ -51,8 +56,8 @@ class Table(Data):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows(settings.Base):
-    """How many rows to learn from."""
+class Rows(Data):
+    """How many of the training and validation rows to learn from."""
 
     rows: int | None = settings.whole(
         None,
@@ -61,13 +66,31 @@ class Rows(settings.Base):
         low=2,
     )
 
+    def draw(self, data: Dataset) -> np.ndarray:
+        """Return the ids of the training and validation rows, ascending, or a sample of them stratified by class."""
+        ids = np.union1d(data.split.train, data.split.validation)
+        return sample(ids, data.targets, (self.rows or len(ids)) / len(ids), self.split_seed, data.classes)
+
+    def counts(self, data: Dataset, ids: np.ndarray, use: str) -> dict[str, int]:
+        """Return the numbers of rows for `DatasetFacts`: those drawn, by their use, those available, and test rows."""
+        available = len(data.split.train) + len(data.split.validation)
+        return {use: len(ids), "available": available, "test": len(data.split.test)}
+
 
 @dataclass(frozen=True, kw_only=True)
-class Folds(settings.Base):
+class Folds(Data):
     """Cross-validation."""
 
     folds: int = settings.whole(5, help="Folds of cross-validation; each row is held out once.", low=2)
     rounds: int = settings.whole(1, help="Rounds of cross-validation, each with new folds.", low=1, high=1000)
+
+    def split(self, targets: np.ndarray) -> validation.Folds:
+        """Return stratified folds of rows with these classes, [M], as ids 0 to M - 1."""
+        return validation.folds(np.arange(len(targets)), self.folds, self.split_seed, targets, rounds=self.rounds)
+
+    def described(self) -> str:
+        """Return the folds in words: "5 folds", or "5 folds × 2 rounds"."""
+        return f"{self.folds} folds" + (f" × {self.rounds} rounds" if self.rounds > 1 else "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,6 +52,23 @@ def shuffled(rows: int, seed: int, fractions: Fractions = SIXTY_TWENTY_TWENTY) -
     return _split(np.zeros(rows, np.int32), np.array([rows]), seed, fractions)
 
 
+def sample(ids: np.ndarray, targets: np.ndarray, share: float, seed: int, classes: Sequence[str] = ()) -> np.ndarray:
+    """Return a share of the rows `ids` at random, every class in proportion and with one row at least.
+
+    What a seed draws at a small share is part of what it draws at a larger one.
+
+    Args:
+        ids: row ids, [M].
+        targets: class of every example, [N].
+        share: above 0; all rows from 1 on.
+        seed: the same seed draws the same rows.
+        classes: names of the classes, for messages.
+    """
+    if share >= 1:
+        return ids
+    return ids[stratified(targets[ids], seed, (0.0, share, 0.0), classes).validation]
+
+
 def _split(labels: np.ndarray, counts: np.ndarray, seed: int, fractions: Fractions) -> Split:
     """Split rows with labels [N] in 0 to C - 1, `counts` [C] of each."""
     order = np.random.default_rng(seed).permutation(len(labels))

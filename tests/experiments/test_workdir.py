@@ -1,109 +1,155 @@
-"""The workdir: one process at a time, the same flags resume, others are refused, nothing half-written."""
+"""The workdir: one process at a time, the same settings resume, others are refused, nothing half-written."""
 
 import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from experiments.workdir import Lines, Workdir, finite
+from experiments import frame
+from experiments.frame.workdir import Lines, Workdir, environment
 from mllab.errors import UserError
 
-SETTINGS = "--epochs=2\n--optimizers=sgd,adam\n--shared_batches=false\n"
+ROOT = Path(__file__).parents[2]
 
 
-def test_the_same_flags_open_it_again_and_others_are_named(tmp_path):
+def workdir(path):
+    return Workdir(path, "x", "--epochs=2\n", lambda text: [] if text == "--epochs=2\n" else ["--epochs (2, now 3)"])
+
+
+def here(data=None, count=1):
+    return environment(data or {}, count)
+
+
+def test_the_same_settings_open_it_again_and_others_are_refused_by_name(tmp_path):
     path = tmp_path / "w"
-    with Workdir(path, "x", SETTINGS).opened():
-        pass
-    assert (path / "flags.cfg").read_text() == SETTINGS
-    with Workdir(path, "x", SETTINGS + "--devices=3\n--data_dir=elsewhere\n").opened():
-        pass  # where a run happens is not what it computes
-    other = SETTINGS.replace("epochs=2", "epochs=3") + "--hidden=8\n"
-    with (
-        pytest.raises(UserError, match=r"--epochs \(2, now 3\), --hidden \(unset, now 8\)"),
-        Workdir(path, "x", other).opened(),
-    ):
-        pass
-    assert (path / "flags.cfg").read_text() == SETTINGS
+    first = workdir(path)
+    first.check()
+    assert not path.exists()  # a check writes nothing
+    first.claim(here())
+    assert first.held
+    first.release()
+    assert (path / "flags.cfg").read_text() == "--epochs=2\n"
+    again = workdir(path)
+    again.claim(here())
+    again.release()
+    (path / "flags.cfg").write_text("--epochs=3\n")
+    for refuse in (workdir(path).check, lambda: workdir(path).claim(here())):
+        with pytest.raises(UserError, match=r"made with other flags: --epochs \(2, now 3\); name another --workdir"):
+            refuse()
+    assert (path / "flags.cfg").read_text() == "--epochs=3\n"
 
 
-def test_a_workdir_in_use_by_another_process_is_refused(tmp_path):
+def test_a_workdir_in_use_by_another_process_is_refused_and_a_kill_releases_it(tmp_path):
     hold = (
-        "import sys, time; from pathlib import Path; from experiments.workdir import Workdir\n"
-        "with Workdir(Path(sys.argv[1]), 'x', '').opened(): print('held', flush=True); time.sleep(60)"
+        "import sys, time; from experiments.frame.workdir import Workdir, environment\n"
+        "workdir = Workdir(sys.argv[1], 'x', '', lambda text: []); workdir.claim(environment({}, 1))\n"
+        "print('held', flush=True); time.sleep(60)"
     )
-    holder = subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", hold, str(tmp_path / "w")]
+    holder = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(UserError, match="in use by another process"), Workdir(tmp_path, "x", "").opened():
-            pass
+        for refuse in (workdir(tmp_path / "w").check, lambda: workdir(tmp_path / "w").claim(here())):
+            with pytest.raises(UserError, match="in use by another process"):
+                refuse()
     finally:
         holder.kill()
         holder.wait()
         holder.stdout.close()
-    with Workdir(tmp_path, "x", "").opened():
-        pass  # a killed process holds nothing
+    (tmp_path / "w" / "flags.cfg").write_text("--epochs=2\n")
+    after = workdir(tmp_path / "w")
+    after.claim(here())
+    after.release()
 
 
 def test_a_folder_of_other_files_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(UserError, match=r"holds other files and no flags\.cfg"), Workdir(tmp_path, "x", "").opened():
-        pass
-    assert sorted(entry.name for entry in tmp_path.iterdir() if entry.name != ".lock") == ["thesis.tex"]
+    with pytest.raises(UserError, match=r"holds other files and no flags\.cfg"):
+        workdir(tmp_path).check()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_kill_while_flags_cfg_was_written_locks_nobody_out(tmp_path):
+    (tmp_path / "flags.cfg.partial").write_text("--epo")
+    (tmp_path / ".lock").write_text("")
+    opened = workdir(tmp_path)
+    opened.check()
+    opened.claim(here())
+    opened.release()
+    assert (tmp_path / "flags.cfg").read_text() == "--epochs=2\n"
 
 
 @pytest.mark.parametrize("under", ["file", "/proc/nowhere"])
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path, under):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write") as caught, Workdir(tmp_path / under / "w", "x", "").opened():
-        pass
+    with pytest.raises(UserError, match="cannot write") as caught:
+        workdir(tmp_path / under / "w").claim(here())
     assert "\n" not in str(caught.value)
 
 
 def test_other_data_in_the_same_workdir_is_refused(tmp_path):
-    with Workdir(tmp_path, "x", "").opened() as workdir:
-        workdir.write_environment({"a.csv": "1234"}, 2)
-        with pytest.raises(UserError, match="other data"):
-            workdir.write_environment({"a.csv": "5678"}, 2)
-        environment = json.loads((tmp_path / "environment.json").read_text())
-    assert environment["data"] == {"a.csv": "1234"}
-    assert environment["versions"]["numpy"] == np.__version__
-    assert environment["devices"]["count"] == 2
+    first = workdir(tmp_path)
+    first.claim(here({"a.csv": "1234"}, 2))
+    first.release()
+    with pytest.raises(UserError, match="other data"):
+        workdir(tmp_path).claim(here({"a.csv": "5678"}, 2))
+    recorded = json.loads((tmp_path / "environment.json").read_text())
+    assert recorded["data"] == {"a.csv": "1234"}
+    assert recorded["versions"]["numpy"] == np.__version__
+    assert recorded["devices"]["count"] == 2
+    assert recorded["cpu"]
 
 
-def test_a_write_that_fails_leaves_what_stood(tmp_path):
-    with Workdir(tmp_path, "x", "").opened() as workdir:
-        workdir.write("a.txt", "before")
-        with pytest.raises(UnicodeEncodeError):
-            workdir.write("a.txt", "after" * 100_000 + "\ud800")
+def test_another_number_of_devices_is_noted(tmp_path, capsys):
+    for count in (1, 2):
+        opened = workdir(tmp_path)
+        opened.claim(here(count=count))
+        opened.release()
+    assert "its bits may differ" in capsys.readouterr().err
+
+
+def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path):
+    opened = workdir(tmp_path)
+    opened.write("a.txt", "before")
+    with pytest.raises(UnicodeEncodeError):
+        opened.write("a.txt", "after" * 100_000 + "\ud800")
     assert (tmp_path / "a.txt").read_text() == "before"
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_json_has_null_for_what_is_not_finite(tmp_path):
+@dataclass(frozen=True)
+class Inner:
+    rate: float
+    image: np.ndarray = frame.unsaved()
+
+
+def test_json_of_measurements(tmp_path):
     value = {"a": [1.0, float("nan"), np.inf], "b": np.array([[1.5, -np.inf]]), "c": np.float32("nan"), 3: (1,)}
-    assert finite(value) == {"a": [1.0, None, None], "b": [[1.5, None]], "c": None, "3": [1]}
+    assert frame.to_json(value) == {"a": [1.0, None, None], "b": [[1.5, None]], "c": None, "3": [1]}
+    assert frame.to_json([Inner(0.5, np.zeros(9))]) == [{"rate": 0.5}]
 
 
-def test_lines_told_again_stay_and_the_file_is_cut_where_they_differ(tmp_path):
+def test_repeated_lines_stay_and_the_file_is_cut_where_they_differ(tmp_path):
     path = tmp_path / "m.jsonl"
 
-    def tell(*records):
+    def write(*records):
         with Lines(path) as lines:
             for record in records:
                 lines.add([{"v": record}])
         return [json.loads(line)["v"] for line in path.read_text().splitlines()]
 
-    assert tell(1, 2, 3) == [1, 2, 3]
+    assert write(1, 2, 3) == [1, 2, 3]
     inode = os.stat(path).st_ino
-    assert tell(1, 2, 3, 4) == [1, 2, 3, 4]
-    assert tell(1, 2, float("nan"), 5) == [1, 2, None, 5]
-    assert tell(1, 2) == [1, 2]
+    assert write(1, 2, 3, 4) == [1, 2, 3, 4]
+    assert write(1, 2, float("nan"), 5) == [1, 2, None, 5]
+    assert write(1, 2) == [1, 2]
     path.write_text(path.read_text() + '{"v": 3')  # a kill in the middle of a line
-    assert tell(1, 2, 3) == [1, 2, 3]
+    assert write(1, 2, 3) == [1, 2, 3]
     assert os.stat(path).st_ino == inode
 
     def break_off():
@@ -113,4 +159,4 @@ def test_lines_told_again_stay_and_the_file_is_cut_where_they_differ(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         break_off()
-    assert tell(1, 2, 3) == [1, 2, 3]  # a run that broke off before telling all again lost none
+    assert write(1, 2, 3) == [1, 2, 3]  # a run that broke off before it repeated all lost none

@@ -64,6 +64,7 @@ _LOOK = {
     },
     "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib; as wide as Verdana, so that a substitute fits too
     "text.parse_math": False,  # a column named `$x$` is no formula
+    "text.hinting": "none",  # or letters of a PNG would be wider than those of the SVG
     "svg.fonttype": "none",  # text stays text: small, searchable, read aloud
     "svg.hashsalt": "mllab",  # element ids, and with them the bytes, repeat
 }
@@ -228,7 +229,7 @@ def _scale(axes: Axes, side: str, low: float, high: float, log: bool, integer: b
     if log:
         axes.set(**{f"{side}scale": "log"})
         decades = math.log10(high / low)
-        axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 1.7 else (1.0, 2.0, 5.0), numticks=9))
+        axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 1.7 else (1.0, 2.0, 5.0)))
         axis.set_minor_locator(NullLocator() if decades > 7 else LogLocator(subs="auto", numticks=99))
         axis.set_minor_formatter(NullFormatter())
     elif integer:

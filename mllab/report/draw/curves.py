@@ -1,0 +1,379 @@
+"""Curves with 95% intervals: over steps, over learning rates, in panels, and over the examples they are fitted to.
+
+NaN leaves a gap. A curve that grows far beyond the others leaves the frame, and the figure's notes say so.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from mllab.report.draw import base
+from mllab.report.draw.base import INK, LABEL, NOTE, SOFT, TICK, Floats, Label, span
+from mllab.report.style import Style, style
+from mllab.report.table import legible
+
+HEIGHT = 2.7  # inches of a figure's axes with all that surrounds them
+NAME_HEIGHT = 0.2  # inches of one name beside the curves
+PANEL_HEIGHT = 1.7
+STRIP_ROW = 0.16  # a row of the strip of diverged lanes
+HUGE = 1e30  # larger numbers come from a diverged lane, and overflow in drawing
+MAX_MARKED = 12  # points; a curve of more has a marker at some only
+MAX_CROSSES = 3
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve: a mean and, where there is one, its 95% interval."""
+
+    label: str  # beside the curve; none where empty
+    x: ArrayLike  # [P]
+    mean: ArrayLike  # [P]; NaN leaves a gap
+    low: ArrayLike | None = None  # [P]
+    high: ArrayLike | None = None  # [P]
+    name: str = ""  # the optimizer or model whose style it has; the label where empty
+    best: float | None = None  # the x to mark as chosen
+    diverged: ArrayLike | None = None  # [P] number of lanes that went non-finite or failed at each x
+    style: Style | None = None  # instead of that of the name
+
+    def __post_init__(self):
+        for field in ("mean", "low", "high", "diverged"):
+            value = getattr(self, field)
+            if value is not None and np.shape(value) != np.shape(self.x):
+                shapes = f"{field} has shape {np.shape(value)}, x has {np.shape(self.x)}"
+                raise ValueError(f"series {self.label!r}: {shapes}")
+
+    @classmethod
+    def of_intervals(
+        cls, label: str, x: ArrayLike, intervals: Iterable[Sequence[float | None]], *, scale: float = 1.0,
+        limits: tuple[float, float] = (-math.inf, math.inf), **fields: Any,
+    ) -> "Series":  # fmt: skip
+        """Return the series of intervals (mean, low, high, ...), scaled, and the bounds cut to what is possible."""
+        mean, low, high = scale * np.array([each[:3] for each in intervals], float).reshape(-1, 3).T
+        return cls(label, x, mean, np.clip(low, *limits), np.clip(high, *limits), **fields)
+
+    @property
+    def look(self) -> Style:
+        """The style that it is drawn in."""
+        return self.style or style(self.name or self.label)
+
+    @property
+    def banded(self) -> bool:
+        """Whether it has an interval anywhere."""
+        bounds = (self.low, self.high)
+        return all(bound is not None and bool(np.isfinite(_finite(bound)).any()) for bound in bounds)
+
+    def tag(self) -> Label:
+        """Return its name with a sample, at the last finite point."""
+        x, mean = np.asarray(self.x, float), _finite(self.mean)
+        seen = np.flatnonzero(~np.isnan(mean))
+        end = (float(x[seen[-1]]), float(mean[seen[-1]])) if seen.size else None
+        return Label(legible(self.label), base.curve(self.look), end)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One quantity of `panels`."""
+
+    y_label: str  # with its unit
+    series: Sequence[Series]
+    log_y: bool = False
+
+
+@base.with_look
+def curves(
+    series: Sequence[Series],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    log_x: bool = False,
+    log_y: bool = False,
+    integer_x: bool = False,
+    markers: bool = True,
+    over: str = "",
+    bar: tuple[float, float, float] | None = None,
+    note: str = "",
+) -> Figure:
+    """Draw one curve a series, each named at its end, with a band where it has an interval.
+
+    Args:
+        series: the curves; their x are on one axis.
+        title: the message, or the question.
+        x_label: the quantity along x, and its unit.
+        y_label: the quantity along y, and its unit.
+        log_x: whether x is on a logarithmic scale.
+        log_y: whether y is, if any mean is positive.
+        integer_x: whether x is ticked at whole numbers only.
+        markers: whether curves have markers, other than at `Series.best`.
+        over: what means and intervals are over: "3 seeds". Bands need it.
+        bar: (x, low, high) of an upright bar, such as a gap between two curves.
+        note: one more sentence for the foot of the figure.
+    """
+    log_y = log_y and bool((_joined(series, "mean") > 0).any())
+    low, high, clipped = range_of_curves(series, log_y)
+    notes = [*_notes(series, over), "Curves that leave the frame grow far beyond it." if clipped else "", note]
+    figure, axes = _single(series, title, notes, x_label, y_label)
+    base.scale_x(axes, *span(_joined(series, "x"), margin=0.02, log=log_x), log=log_x, integer=integer_x)
+    base.scale_y(axes, low, high, log=log_y)
+    for one in series:
+        _draw(axes, one, markers=markers)
+    if bar is not None:
+        axes.plot([bar[0]] * 2, bar[1:], color=INK, linewidth=1.2, marker="_", markersize=9, zorder=5)
+    _name(axes, series)
+    return figure
+
+
+@base.with_look
+def panels(quantities: Sequence[Panel], *, title: str, x_label: str = "step", over: str = "", note: str = "") -> Figure:
+    """Draw small multiples, two in a row: one quantity a panel, one curve a series, one key for all.
+
+    Args:
+        quantities: such as gradients, parameters, loss; they share x, which has whole numbers at its ticks.
+        title: the message, or the question.
+        x_label: the quantity along x, and its unit.
+        over: what means and intervals are over: "3 seeds". Bands need it.
+        note: one more sentence for the foot of the figure.
+    """
+    every = [one for panel in quantities for one in panel.series]
+    key = list({one.label: one.tag() for one in every}.values())
+    ranges = [range_of_curves(panel.series, panel.log_y) for panel in quantities]
+    beyond = "Curves that leave a frame grow far beyond it." if any(clipped for *_, clipped in ranges) else ""
+    rows = -(-len(quantities) // 2)
+    figure = base.figure(rows * PANEL_HEIGHT + 0.3, title=title, notes=[*_notes(every, over), beyond, note], key=key)
+    for index, (panel, (low, high, _)) in enumerate(zip(quantities, ranges, strict=True)):
+        axes = figure.add_subplot(rows, 2, index + 1)
+        base.furnish(axes)
+        base.heading(axes, base.wrap(panel.y_label, TICK, room=165), size=TICK)
+        base.scale_x(axes, *span(_joined(every, "x"), margin=0.02), integer=True)
+        base.scale_y(axes, low, high, log=panel.log_y)
+        for one in panel.series:
+            _draw(axes, one)
+        if index >= len(quantities) - 2:
+            axes.set_xlabel(x_label, size=TICK, color=INK)
+    return figure
+
+
+@base.with_look
+def against_rate(
+    series: Sequence[Series],
+    *,
+    title: str,
+    y_label: str,
+    x_label: str = "learning rate, log scale",
+    higher_is_better: bool = True,
+    over: str = "",
+    note: str = "",
+) -> Figure:
+    """Draw a final score against the learning rate: one curve an optimizer, its best rate with a filled marker.
+
+    Lanes that went non-finite or failed (`Series.diverged`) are counted in a strip below, a row an optimizer. Scores
+    far worse than most are left outside the frame, with an arrow at its edge.
+
+    Args:
+        series: one an optimizer; x is the learning rate.
+        title: the message, or the question.
+        y_label: the score, and its unit.
+        x_label: the rate, and its scale.
+        higher_is_better: which side of the score is the worse, where the frame may cut.
+        over: what means and intervals are over: "3 seeds". Bands need it.
+        note: one more sentence for the foot of the figure.
+    """
+    low, high, clipped = range_of_scores(series, higher_is_better)
+    beyond = f"{'▼: below' if higher_is_better else '▲: above'} the frame." if clipped else ""
+    filled = "Filled marker: the rate chosen." if any(one.best is not None for one in series) else ""
+    lost = [one for one in series if one.diverged is not None and np.asarray(one.diverged).any()]
+    figure, axes, *strips = _single(
+        series, title, [*_notes(series, over), filled, beyond, note], x_label, y_label, rows=len(lost)
+    )
+    rates = _joined(series, "x")
+    log_x = rates.size > 0 and bool((rates > 0).all())
+    base.scale_x(axes, *span(rates, margin=0.04, log=log_x), log=log_x)
+    base.scale_y(axes, low, high)
+    for one in series:
+        _draw(axes, one, hollow=True)
+        _draw_outside(axes, one)
+    for strip in strips:
+        base.scale_x(strip, *axes.get_xlim(), log=log_x)
+        axes.tick_params(axis="x", which="both", labelbottom=False)
+        _draw_strip(strip, lost, f", of {over} at each rate" if over else "")
+    _name(axes, series)
+    return figure
+
+
+@base.with_look
+def fitted_line(
+    x: ArrayLike,
+    y: ArrayLike,
+    lines: Sequence[Series],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    note: str = "",
+) -> Figure:
+    """Draw the examples as points and every fitted line (or curve) over them.
+
+    Args:
+        x: input of each example, [N].
+        y: target of each example, [N].
+        lines: what each method fitted, as points along it.
+        title: the message, or the question.
+        x_label: the input, and its unit.
+        y_label: the target, and its unit.
+        note: one more sentence for the foot of the figure.
+    """
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    figure, axes = _single(lines, title, [f"Points: {len(x):,} examples.", note], x_label, y_label)
+    base.scale_x(axes, *span(np.concatenate([x, _joined(lines, "x")]), margin=0.03))
+    fitted, reach = _joined(lines, "mean"), np.ptp(y) * 0.25  # a line far from the examples leaves the frame
+    near = fitted[(fitted >= y.min() - reach) & (fitted <= y.max() + reach)]
+    base.scale_y(axes, *span(np.concatenate([y, near]), margin=0.06))
+    many = {"color": "#777777", "markersize": 2, "markeredgewidth": 0, "alpha": 0.6}
+    few = {"color": INK, "markersize": 6, "markerfacecolor": "white", "zorder": 4}
+    axes.plot(x, y, "o", **(many if len(x) > 4 * MAX_MARKED else few))  # type: ignore[arg-type]
+    for one in lines:
+        _draw(axes, one, markers=False)
+    _name(axes, lines)
+    return figure
+
+
+def range_of_curves(series: Sequence[Series], log: bool) -> tuple[float, float, bool]:
+    """Return the vertical range of curves over steps, and whether it leaves out any that diverge.
+
+    A curve diverges where it grows beyond ten times what half of the curves ever reach.
+    """
+    values = np.concatenate([_joined(series, field) for field in ("mean", "low", "high")])
+    means = _joined(series, "mean")
+    if log:
+        values, means = values[values > 0], means[means > 0]
+    peaks = [peak for one in series if (peak := np.abs(_joined([one], "mean")).max(initial=0.0)) > 0]
+    usual = np.quantile(peaks, 0.5, method="lower") if peaks else math.inf
+    clipped = bool((np.abs(means) > 10 * usual).any())
+    # A band may be far wider than its curve: the curves choose the range.
+    values = values[np.abs(values) <= 2 * (usual if clipped else np.abs(means).max(initial=0.0))]
+    if log:  # the lower side of a band may come near 0, many decades below
+        values = values[values >= 0.5 * means.min(initial=math.inf)]
+    return *span(values, margin=0.04, log=log), clipped
+
+
+def range_of_scores(series: Sequence[Series], higher_is_better: bool) -> tuple[float, float, bool]:
+    """Return the vertical range of final scores, and whether it leaves out the worst.
+
+    Tukey's outer fence, on the worse side only: a score further below the lower quartile than three interquartile
+    ranges is left out. Points that lost a lane do not move the fence; they are counted apart.
+    """
+    means = _joined(series, "mean")
+    sign = 1.0 if higher_is_better else -1.0
+    complete = np.concatenate([np.zeros(0), *map(_complete, series)])
+    complete = complete if complete.size else means
+    lower, upper = np.quantile(sign * complete, (0.25, 0.75)) if complete.size else (0.0, 0.0)
+    inside = means[sign * means >= lower - 3 * (upper - lower)]
+    bands = np.concatenate([_joined(series, field) for field in ("low", "high")])
+    if inside.size:  # a very wide band may leave the frame
+        reach = np.ptp(inside) * 0.25
+        bands = bands[(bands >= inside.min() - reach) & (bands <= inside.max() + reach)]
+    low, high = span(np.concatenate([inside, bands]), margin=0.06)
+    return low, high, inside.size < means.size
+
+
+def _single(
+    series: Sequence[Series], title: str, notes: Sequence[str], x_label: str, y_label: str, rows: int = 0
+) -> tuple[Any, ...]:
+    """Return a figure, its axes, and axes of a strip below them if it has rows."""
+    height = max(HEIGHT, NAME_HEIGHT * len(series) + 0.8)
+    strip = STRIP_ROW * rows
+    figure = base.figure(height + (strip + 0.25 if rows else 0), title=title, notes=notes)
+    ratios = [height - 0.7, strip] if rows else [1.0]
+    every = figure.subplots(len(ratios), 1, height_ratios=ratios, squeeze=False)[:, 0]
+    for axes in every:
+        base.furnish(axes)
+    base.heading(every[0], base.wrap(y_label, LABEL, room=380))
+    every[-1].set_xlabel(x_label, size=LABEL, color=INK)
+    return figure, *every
+
+
+def _name(axes: Axes, series: Sequence[Series]) -> None:
+    base.label_ends(axes, [one.tag() for one in series if one.label])
+
+
+def _draw(axes: Axes, one: Series, *, markers: bool = True, hollow: bool = False) -> None:
+    """Draw a curve with its band; hollow markers leave the filled one to the chosen x."""
+    colour, _, marker = one.look
+    x, mean = np.asarray(one.x, float), _finite(one.mean)
+    if one.banded:
+        low, high = _finite(one.low), _finite(one.high)
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+        seen = np.concatenate([[False], ~np.isnan(mean), [False]])
+        alone = seen[1:-1] & ~seen[:-2] & ~seen[2:]  # points without a neighbour, where a band has no width
+        axes.vlines(x[alone], low[alone], high[alone], color=colour, alpha=0.6, linewidth=1)
+    every = max(1, len(x) // 6) if len(x) > MAX_MARKED else 1
+    face = "white" if hollow else colour
+    shape = {"marker": marker if markers else "", "markevery": every, "markerfacecolor": face}
+    axes.plot(x, mean, zorder=3, **base.curve(one.look, **shape))
+    if one.best is not None:
+        chosen = np.isclose(x, one.best, rtol=1e-6, atol=0)
+        axes.plot(x[chosen], mean[chosen], marker, color=colour, markersize=9, markeredgecolor="white", zorder=4)
+
+
+def _draw_outside(axes: Axes, one: Series) -> None:
+    """Mark each point beyond the frame by an arrow at its edge."""
+    x, mean = np.asarray(one.x, float), _finite(one.mean)
+    low, high = axes.get_ylim()
+    for beyond, edge, arrow in ((mean < low, low, "v"), (mean > high, high, "^")):
+        if beyond.any():  # nothing drawn would still claim its place in the layout
+            at = np.full(int(beyond.sum()), edge)
+            axes.plot(x[beyond], at, arrow, color=one.look.colour, markersize=6, clip_on=False, zorder=5)
+
+
+def _draw_strip(strip: Axes, lost: Sequence[Series], over: str) -> None:
+    """Count diverged lanes, a row an optimizer: in crosses or, where these have no room, in numbers."""
+    counts = [np.asarray(one.diverged, int) for one in lost]
+    most = max(map(len, counts))
+    crosses = most <= 9 and max(count.max() for count in counts) <= MAX_CROSSES
+    base.heading(strip, f"{'× a diverged lane' if crosses else 'diverged lanes'}{over}", size=NOTE, color=SOFT)
+    base.scale_y(strip, len(lost) - 0.5, -0.5)
+    strip.yaxis.tick_right()
+    strip.set_yticks(range(len(lost)), [legible(one.label) for one in lost], size=NOTE)
+    strip.tick_params(axis="y", length=0, pad=8)
+    strip.spines["left"].set_visible(False)
+    for row, (one, count) in enumerate(zip(lost, counts, strict=True)):
+        how = {"size": min(TICK, 135 / most), "weight": "bold", "color": one.look.colour, "ha": "center"}
+        for x, lanes in zip(np.asarray(one.x, float)[count > 0], count[count > 0], strict=True):
+            strip.text(x, row, "×" * lanes if crosses else f"{lanes}", va="center_baseline", **how)
+
+
+def _notes(series: Sequence[Series], over: str) -> list[str]:
+    """Return the sentence that says what lines and bands are."""
+    plural = "s" * (len(series) > 1)
+    if any(one.banded for one in series):
+        if not over:
+            raise ValueError("a band is an interval over something: say over what, such as over='3 seeds'")
+        return [f"Line{plural}: mean{plural}; band{plural}: 95% interval{plural} over {over}."]
+    return [f"Line{plural}: mean{plural} over {over}."] if over and not over.startswith("1 ") else []
+
+
+def _finite(values: ArrayLike | None) -> Floats:
+    """Return numbers with NaN for any that cannot be drawn."""
+    values = np.array(values, float)
+    values[~(np.abs(values) < HUGE)] = np.nan
+    return values
+
+
+def _joined(series: Iterable[Series], field: str) -> Floats:
+    """Return the finite numbers of one field of all series, flat."""
+    parts = [_finite(getattr(one, field)) for one in series if getattr(one, field) is not None]
+    values = np.concatenate(parts) if parts else np.zeros(0)
+    return values[~np.isnan(values)]
+
+
+def _complete(one: Series) -> Floats:
+    """Return the finite means of which no lane diverged."""
+    mean = _finite(one.mean)
+    lost = np.zeros(mean.shape) if one.diverged is None else np.asarray(one.diverged)
+    return mean[~np.isnan(mean) & (lost == 0)]

@@ -1,0 +1,130 @@
+"""The program around a measurement, shown on a toy experiment: files, closing lines, mistakes, resumption."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mllab.errors import UserError
+from support import toy_experiment
+from support.pages import Reader
+
+ROOT = Path(__file__).parents[2]
+FILES = ["environment.json", "flags.cfg", "metrics.jsonl", "report.html", "summary.json"]
+
+
+def program(*words, **options):
+    """The toy as a process of its own."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    command = [sys.executable, "-m", "support.toy_experiment", *map(str, words)]
+    environment = os.environ | {"PYTHONPATH": path}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, **options)
+
+
+def test_run_returns_the_measurement_and_writes_the_workdir(tmp_path, capsys):
+    measured = toy_experiment.run(workdir=str(tmp_path / "w"), numbers=(1.0, 5.0), seeds=2)
+    assert measured.mean == 3.0
+    shown = capsys.readouterr()
+    assert "* 0" in shown.out.replace("*    0", "* 0")
+    assert f"  a remark\n\nThe mean is 3.000.\nReport: {tmp_path / 'w' / 'report.html'}\n" in shown.out
+    assert "means" in shown.err
+    assert sorted(path.name for path in (tmp_path / "w").iterdir() if path.name != ".lock") == FILES
+    summary = json.loads((tmp_path / "w" / "summary.json").read_text())
+    seconds = summary.pop("seconds")
+    assert summary == {"experiment": "toy_experiment", "mean": 3.0, "nothing": None, "by_seed": [3.0, 3.0]}
+    assert {"means", "figures", "total"} <= seconds.keys()
+    records = [json.loads(line) for line in (tmp_path / "w" / "metrics.jsonl").read_text().splitlines()]
+    assert records == [{"seed": seed, "mean": 3.0, "bad": None} for seed in (0, 1)]
+    assert "--numbers=1,5\n" in (tmp_path / "w" / "flags.cfg").read_text()
+
+
+def test_the_page_has_what_every_page_has(tmp_path):
+    toy_experiment.run(workdir=str(tmp_path), seeds=2)
+    words = Reader((tmp_path / "report.html").read_text()).words()
+    places = [
+        words.index(heading)
+        for heading in (
+            "Means What is the mean? The mean is",
+            "The result",
+            "Details",
+            "Where the time went",
+            "How it was run",
+            "Repeat it python -m experiments.toy_experiment --flagfile=",
+        )
+    ]
+    assert places == sorted(places)
+    assert "numbers 000000" in words
+    assert "Empty" not in words
+
+
+def test_the_same_settings_resume_and_others_are_refused(tmp_path):
+    toy_experiment.run(workdir=str(tmp_path), seeds=2)
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    toy_experiment.run(workdir=str(tmp_path), seeds=2, pause=0.01)  # which affects no result
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+    with pytest.raises(UserError, match=r"other flags: --loud \(false, now true\), --seeds \(2, now 3\); name another"):
+        toy_experiment.run(workdir=str(tmp_path), seeds=3, loud=True)
+
+
+def test_a_flags_cfg_written_otherwise_compares_by_value(tmp_path):
+    toy_experiment.run(workdir=str(tmp_path), numbers=(1, 10, 100), seeds=2)
+    text = (tmp_path / "flags.cfg").read_text()
+    (tmp_path / "flags.cfg").write_text(text.replace("--numbers=1,10,100", "--numbers=100,10,1.0"))
+    toy_experiment.run(workdir=str(tmp_path), numbers=(1, 10, 100), seeds=2)
+
+
+def test_a_mistake_before_the_first_result_leaves_nothing(tmp_path):
+    with pytest.raises(UserError, match="before any result"):
+        toy_experiment.run(workdir=str(tmp_path / "w"), fail="early")
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_mistake_after_it_leaves_whole_files_and_the_folder_free(tmp_path):
+    for _ in range(2):
+        with pytest.raises(UserError, match="after the first result"):
+            toy_experiment.run(workdir=str(tmp_path / "w"), fail="late")
+    assert sorted(path.name for path in (tmp_path / "w").iterdir() if path.name != ".lock") == FILES[:3]
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "code"),
+    [
+        (["--numbers=a"], "error: --numbers=a: give LOW:HIGH:COUNT", 1),
+        (["--epochs=3"], "error: --epochs means nothing to this experiment", 1),
+        (["stray"], "error: unexpected argument 'stray': flags are written --name=value", 1),
+        (["--fail=memory"], "error: out of memory: lower --seeds", 1),
+        (["--workdir=/proc/nowhere/w"], "error: cannot write /proc/nowhere", 1),
+    ],
+)
+def test_the_program_ends_a_mistake_with_one_line(tmp_path, words, message, code):
+    done = program(f"--workdir={tmp_path / 'w'}", *words)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert done.stdout == ""
+
+
+def test_a_closed_standard_output_is_one_line(tmp_path):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "support.toy_experiment", f"--workdir={tmp_path / 'w'}"]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert "error: standard output: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_is_the_docstring_and_the_flags():
+    done = program("--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: python -m experiments.toy_experiment [--flag=value ...]\n\nA toy experiment")
+    assert "--workdir" in done.stdout
+
+
+def test_run_documents_its_settings():
+    assert "numbers: Numbers to take the mean of." in toy_experiment.run.__doc__
