@@ -71,10 +71,10 @@ class Rows(Data):
         ids = np.union1d(data.split.train, data.split.validation)
         return sample(ids, data.targets, (self.rows or len(ids)) / len(ids), self.split_seed, data.classes)
 
-    def counts(self, data: Dataset, ids: np.ndarray, use: str) -> dict[str, int]:
-        """Return the numbers of rows for `DatasetFacts`: those drawn, by their use, those available, and test rows."""
+    def counts(self, data: Dataset, ids: np.ndarray) -> dict[str, int]:
+        """Return the numbers of rows for `DatasetFacts`: those drawn, those available to draw from, and test rows."""
         available = len(data.split.train) + len(data.split.validation)
-        return {use: len(ids), "available": available, "test": len(data.split.test)}
+        return {"choosing": len(ids), "available": available, "test": len(data.split.test)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +87,18 @@ class Folds(Data):
     def split(self, targets: np.ndarray) -> validation.Folds:
         """Return stratified folds of rows with these classes, [M], as ids 0 to M - 1."""
         return validation.folds(np.arange(len(targets)), self.folds, self.split_seed, targets, rounds=self.rounds)
+
+    def caveats(self) -> list[str]:
+        """Return how scores over folds are to be read."""
+        return [
+            f"Training and validation rows were split into {self.described()}, stratified by class, and settings chosen "
+            "by the mean accuracy over the held-out folds. The test rows played no part in any choice and were evaluated "
+            "once.",
+            "The held-out accuracy of the chosen setting is optimistic, since it is the best of all; the test accuracy is "
+            "not.",
+            "Folds share most of their training rows: the interval over folds is widened for that (Nadeau and Bengio "
+            "2003). The interval of the test accuracy is over the sampling of test rows (Wilson 1927).",
+        ]
 
     def described(self) -> str:
         """Return the folds in words: "5 folds", or "5 folds × 2 rounds"."""

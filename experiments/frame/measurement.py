@@ -44,6 +44,17 @@ class DatasetFacts:
             notes=tuple(data.notes),
         )
 
+    def described(self) -> list[str]:
+        """Return the data set in a line, and what was done to it, for the facts of a report."""
+        columns = " × ".join(f"{length:,}" for length in self.shape)
+        kind = f"{len(self.classes)} classes" if self.classes else f"{self.task} of {self.target}"
+        drawn = ""
+        if self.rows.get("choosing", 0) < self.rows.get("available", 0):
+            drawn = (
+                f"; {self.rows['choosing']:,} of {self.rows['available']:,} rows, drawn stratified by class (--rows)"
+            )
+        return [f"{self.name}: {kind}, {columns} columns{drawn}", *self.notes]
+
 
 def to_json(value: Any) -> Any:
     """Return a value as JSON holds it.

@@ -135,9 +135,10 @@ class Context:
             self.seconds["total"] = total
             provenance = Provenance(folder.command, self.environment, self.seconds, tuple(self.sources))
             page.write(folder.path / "report.html", report, drawn, provenance)
-            folder.write_json(
-                "summary.json", {"experiment": self.experiment, **to_json(found), "seconds": self.seconds}
-            )
+            names = [name for name, setting in self._settings.table().items() if setting.affects_result]
+            chosen = {name: getattr(self._settings, name) for name in names}
+            summary = {"experiment": self.experiment, "flags": chosen, **to_json(found), "seconds": self.seconds}
+            folder.write_json("summary.json", summary)
         return folder.path / "report.html"
 
     def _claimed(self) -> Workdir:

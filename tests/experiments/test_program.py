@@ -33,7 +33,9 @@ def test_run_returns_the_measurement_and_writes_the_workdir(tmp_path, capsys):
     assert "means" in shown.err
     assert sorted(path.name for path in (tmp_path / "w").iterdir() if path.name != ".lock") == FILES
     summary = json.loads((tmp_path / "w" / "summary.json").read_text())
-    seconds = summary.pop("seconds")
+    seconds, chosen = summary.pop("seconds"), summary.pop("flags")
+    assert (chosen["numbers"], chosen["seeds"]) == ([1.0, 5.0], 2)
+    assert "workdir" not in chosen
     assert summary == {"experiment": "toy_experiment", "mean": 3.0, "nothing": None, "by_seed": [3.0, 3.0]}
     assert {"means", "figures", "total"} <= seconds.keys()
     records = [json.loads(line) for line in (tmp_path / "w" / "metrics.jsonl").read_text().splitlines()]

@@ -146,8 +146,8 @@ def wrap(text: str, size: float, weight: str = "normal", room: float = 72 * WIDT
 def fit(text: str, size: float, room: float, weight: str = "normal") -> str:
     """Cut a line in the middle until it is at most `room` points wide."""
     short, kept = text, len(text)
-    while text_width(short, size, weight) > room and kept > 3:
-        kept -= 1
+    while (width := text_width(short, size, weight)) > room and kept > 3:
+        kept = max(3, min(kept - 1, int(kept * room / width)))
         short = f"{text[: kept // 2]}…{text[kept // 2 - kept + 1 :]}"
     return short
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
@@ -164,8 +163,15 @@ def accuracy_by_setting(
         texts = [[f"{100 * value:.1f}" if np.isfinite(value) else BLANK for value in row] for row in grid.accuracy]
         blocks.append(Cells(colours, texts, [short(each) for each in grid.gamma], bold, grid.chosen, grid.name))
     notes = [note, f"Palest: {100 * low:.0f}% and less; darkest: {100 * best:.1f}%. Framed: the chosen setting."]
-    how = {"title": title, "notes": notes, "x_label": x_label, "y_label": y_label}
-    return heat_map(blocks, [short(each) for each in c], matrix=False, **how)
+    return heat_map(
+        blocks,
+        [short(each) for each in c],
+        title=title,
+        x_label=x_label,
+        y_label=y_label,
+        notes=notes,
+        matrix=False,
+    )
 
 
 def confusion(counts: ArrayLike, classes: Sequence[str], *, title: str, note: str = "") -> Figure:
