@@ -11,6 +11,7 @@ clusters of the test rows.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -59,30 +60,18 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Cluster:
-    """One cluster of the chosen k."""
-
-    size: int  # test rows
-    holds: Mapping[str, str | float] | None  # the most frequent class among them, and its share
-    terms: Sequence[str]  # characteristic words, where rows are documents
-
-
-@dataclass(frozen=True)
 class Measurement:
-    """The scores of every k, and the clusters of the chosen one."""
+    """The scores of every k, and the clusters of the chosen one, the largest first."""
 
     dataset: frame.DatasetFacts
-    split_seed: int
-    seeds: list[int]
-    restarts: int
     fits: list[Fit]
     chosen: int  # k
-    given: bool  # whether only one k was tried
     rows_of_silhouette: int
     shown_seed: int
-    clusters: list[Cluster]  # of the chosen k and this seed, the largest first
-    centres: np.ndarray = frame.unsaved()  # [k, D], in that order
+    clusters: list[Mapping[str, Any]]  # size (test rows), the class it holds most of with its share, and terms of each
+    terms: list[list[str]] = frame.unsaved()  # characteristic words of each cluster, where rows are documents
     counts: np.ndarray = frame.unsaved()  # test rows of each cluster and class, [k, C]
+    centres: np.ndarray = frame.unsaved()  # [k, D]
     points: np.ndarray = frame.unsaved()  # test rows, [M, ...]
     labels: np.ndarray = frame.unsaved()  # their clusters, [M]
 
@@ -96,122 +85,118 @@ def measure(run: frame.Context, settings: Settings) -> Measurement | color_quant
     with run.timed("data"):
         data = run.load(dataset=settings.dataset or "blobs")
         ks = settings.clusters or CLUSTERS.get(data.name, range(2, 11))
-        if ks[-1] >= (fewest := min(map(len, vars(data.split).values()))):
+        ids = vars(data.split)
+        if ks[-1] >= (fewest := min(map(len, ids.values()))):
             raise UserError(f"--clusters: {ks[-1]} clusters of {fewest} rows: give fewer, or more rows")
-        parts = {part: jnp.asarray(data.inputs[ids]).reshape(len(ids), -1) for part, ids in vars(data.split).items()}
+        parts = {part: jnp.asarray(data.inputs[rows]).reshape(len(rows), -1) for part, rows in ids.items()}
         mesh = run.mesh()
-    records: list[dict[str, Any]] = []
-    fitted = []  # centres, and the cluster of each row by part, of each record
-    run.progress.task(f"{data.name}, {table.ranged(ks)} clusters", settings.seeds * len(ks))
+    classes = data.targets[data.split.test] if data.classes else np.zeros(len(data.split.test), int)
+    sweeps = []  # scores by name [L], centres [L, k, D] and labels by part [L, M] of each seed
+    run.progress.task(f"{data.name}, {table.ranged(ks)} clusters", settings.seeds)
     with run.timed("clusters and scores"):
         for seed in range(settings.seeds):
             swept = kmeans.sweep(jax.random.key(seed), parts["train"], ks, restarts=settings.restarts, mesh=mesh)
             nearest = {part: jax.device_get(kmeans.assign(swept, points)) for part, points in parts.items()}
-            swept = jax.device_get(swept)
-            for place, k in enumerate(ks):
-                labels = {part: clusters[place] for part, (clusters, _) in nearest.items()}
-                record = {"seed": seed, "k": k, "inertia": float(swept.inertia[place]), "steps": swept.steps[place]}
-                for score, part in (("training", "train"), ("validation", "validation")):
-                    record[score] = float(nearest[part][1][place].mean())
-                record |= scores(data, parts["validation"], labels["validation"], labels["test"])
-                records.append(record)
-                fitted.append((swept.centres[place, :k], labels))
-                run.record([record])
-                run.progress.advance()
-    fits = []
-    for k in ks:
-        of_k = [record for record in records if record["k"] == k]
-        means = {name: interval(np.array([record[name] for record in of_k])) for name in list(of_k[0])[4:]}
-        fits.append(Fit(k, {part: means.pop(part) for part in ("training", "validation")}, **means))
-    chosen = max(fits, key=lambda fit: fit.silhouette.mean).k  # ties: the fewest clusters
-    of_chosen = [index for index, record in enumerate(records) if record["k"] == chosen]
-    shown = min(of_chosen, key=lambda index: records[index]["inertia"])
-    centres, labels = fitted[shown]
-    clusters, counts, order = describe(data, chosen, labels)
-    return Measurement(
-        frame.DatasetFacts.of(data),
-        settings.split_seed,
-        list(range(settings.seeds)),
-        settings.restarts,
-        fits,
-        chosen,
-        len(ks) == 1,
-        len(silhouette_rows(len(data.split.validation))),
-        records[shown]["seed"],
-        clusters,
-        centres[order],
-        counts,
-        data.inputs[data.split.test],
-        np.argsort(order)[labels["test"]],
-    )
-
-
-def silhouette_rows(count: int) -> np.ndarray:
-    """Return the ids of at most MAX_SILHOUETTE_ROWS of `count` rows, evenly spaced."""
-    return np.unique(np.linspace(0, count - 1, min(count, MAX_SILHOUETTE_ROWS)).round().astype(int))
-
-
-def scores(data: Dataset, points: jax.Array, validation: np.ndarray, test: np.ndarray) -> dict[str, float]:
-    """Return the silhouette of validation rows and, if there are classes, the agreement of the test rows with them."""
-    rows = silhouette_rows(len(validation))
-    distinct = len(np.unique(validation[rows])) > 1  # otherwise one cluster has all of them
-    silhouette = clusterings.silhouette(points, validation, rows=rows) if distinct else 0.0
-    classes = data.targets[data.split.test]
-    names = AGREEMENT if data.task == "classification" else ()
-    return {"silhouette": silhouette} | {name: getattr(clusterings, name)(classes, test) for name in names}
-
-
-def describe(
-    data: Dataset, k: int, labels: Mapping[str, np.ndarray]
-) -> tuple[list[Cluster], np.ndarray, np.ndarray]:
-    """Return the clusters, the largest first, their test rows by class [k, C], and their order [k]."""
-    classes = data.targets[data.split.test] if data.task == "classification" else np.zeros(len(labels["test"]), int)
-    counts = np.zeros((k, max(1, len(data.classes))), int)
+            fits, labels = jax.device_get(swept), {part: near for part, (near, _) in nearest.items()}
+            scores: dict[str, Any] = {"inertia": fits.inertia, "steps": fits.steps}
+            scores |= {name: nearest[part][1].mean(axis=1) for name, part in DISTANCES.items()}
+            scores |= {"silhouette": [silhouette(parts["validation"], each) for each in labels["validation"]]}
+            for name in AGREEMENT if data.classes else ():
+                scores[name] = [getattr(clusterings, name)(classes, each) for each in labels["test"]]
+            run.record({"seed": seed, "k": k} | {name: scores[name][i] for name in scores} for i, k in enumerate(ks))
+            run.progress.advance()
+            sweeps.append((scores, fits.centres, labels))
+    by_seed = {name: np.array([scores[name] for scores, *_ in sweeps]) for name in sweeps[0][0]}  # [seeds, L]
+    over_seeds = [{name: interval(values[:, i]) for name, values in by_seed.items() if name != "steps"} for i in range(len(ks))]
+    best = max(range(len(ks)), key=lambda i: over_seeds[i]["silhouette"].mean)  # ties: the fewest clusters
+    seed = int(by_seed["inertia"][:, best].argmin())
+    labels = {part: each[best] for part, each in sweeps[seed][2].items()}
+    counts = np.zeros((ks[best], max(1, len(data.classes))), int)
     np.add.at(counts, (labels["test"], classes), 1)
-    terms: list[list[str]] = [[]] * k
+    order = np.argsort(-counts.sum(axis=1), kind="stable")
+    counts, terms = counts[order], [[] for _ in order]
     if hasattr(data, "tfidf"):
         from mllab.data import text  # brings scikit-learn
 
-        assert isinstance(data, text.Documents)
-        terms = text.top_terms(data, data.split.train, labels["train"], k, TERMS)
-    order = np.argsort(-counts.sum(axis=1), kind="stable")
-    counts, terms = counts[order], [terms[cluster] for cluster in order]
-    clusters = []
-    for row, words in zip(counts, terms, strict=True):
-        size, majority = int(row.sum()), int(row.argmax())
-        has_majority = size > 0 and len(data.classes) > 0
-        holds = {"class": data.classes[majority], "share": float(row[majority] / size)} if has_majority else None
-        clusters.append(Cluster(size, holds, words))
-    return clusters, counts, order
+        every = text.top_terms(data, data.split.train, labels["train"], ks[best], TERMS)
+        terms = [every[cluster] for cluster in order]
+    return Measurement(
+        dataset=frame.DatasetFacts.of(data),
+        fits=[
+            Fit(k, {part: scores[part] for part in DISTANCES}, *map(scores.get, ("silhouette", *AGREEMENT)))
+            for k, scores in zip(ks, over_seeds, strict=True)
+        ],
+        chosen=ks[best],
+        rows_of_silhouette=min(len(data.split.validation), MAX_SILHOUETTE_ROWS),
+        shown_seed=seed,
+        clusters=[
+            {
+                "size": row.sum(),
+                "holds": {"class": data.classes[row.argmax()], "share": row.max() / row.sum()}
+                if data.classes and row.any()
+                else None,
+                "terms": words,
+            }
+            for row, words in zip(counts, terms, strict=True)
+        ],
+        terms=terms,
+        counts=counts,
+        centres=sweeps[seed][1][best, order],
+        points=data.inputs[data.split.test],
+        labels=np.argsort(order)[labels["test"]],
+    )
 
 
-def report(
-    run: frame.Context, settings: Settings, measured: Measurement | color_quantization.Measurement
-) -> Report:
+def silhouette(points: jax.Array, labels: np.ndarray) -> float:
+    """Return the mean silhouette of at most MAX_SILHOUETTE_ROWS rows, evenly spaced; 0 if one cluster has all of them."""
+    rows = np.unique(np.linspace(0, len(labels) - 1, min(len(labels), MAX_SILHOUETTE_ROWS)).round().astype(int))
+    return clusterings.silhouette(points, labels, rows=rows) if len(np.unique(labels[rows])) > 1 else 0.0
+
+
+def report(run: frame.Context, settings: Settings, measured: Measurement | color_quantization.Measurement) -> Report:
     """Report the scores of every k, and the clusters of the chosen one."""
     if isinstance(measured, color_quantization.Measurement):
-        return color_quantization.report(measured)
-    from mllab.report.draw import curves, heatmap, images, plane  # bring matplotlib
+        return color_quantization.report(measured, settings.seeds, settings.restarts)
+    from mllab.report import draw  # brings matplotlib
 
-    data, fits, k, seeds = measured.dataset, measured.fits, measured.chosen, len(measured.seeds)
-    name, ks, rows = table.legible(data.name), [fit.k for fit in fits], data.rows
-    fit = fits[ks.index(k)]
-    agreement = AGREEMENT if fit.purity is not None else {}
-    over = f"± 95% interval over {seeds} seeds of the restarts" if seeds > 1 else "one seed: no interval"
-    caption = [
-        "distance²: mean squared distance of training rows to the nearest centre; silhouette: of validation rows",
-        *(["agreement with the classes: of test rows"] if agreement else []),
-        f"the best of {measured.restarts} restarts" if measured.restarts > 1 else "one start",
-        over,
-        *([] if measured.given else ["*: the greatest mean silhouette, which does not depend on the classes"]),
-    ]
-    by_k = Table(
+    data, fits, k, counts, seeds = measured.dataset, measured.fits, measured.chosen, measured.counts, settings.seeds
+    name, ks, sizes = table.legible(data.name), [fit.k for fit in measured.fits], measured.counts.sum(axis=1)
+    best, agreement = fits[ks.index(k)], AGREEMENT if data.classes else {}
+    majority = [table.legible(data.classes[row.argmax()]) if data.classes and row.any() else None for row in counts]
+    shares = counts.max(axis=1) / np.maximum(sizes, 1)
+    over = f"{seeds} seeds" if seeds > 1 else ""
+    answer = f"{name} in {k} clusters has a mean silhouette of {table.interval(best.silhouette)} on validation rows."
+    if len(ks) > 1:
+        answer = (
+            f"Of {len(ks)} numbers of clusters from {ks[0]} to {ks[-1]}, k = {k} has the greatest mean silhouette: "
+            f"{table.interval(best.silhouette)} on validation rows."
+        )
+    if agreement:
+        scores = [f"{title} {table.interval(getattr(best, score))}" for score, title in agreement.items()]
+        answer += f" Against the {len(data.classes)} classes, which were not used, test rows score {', '.join(scores)}."
+    by_k = table.Table(
         ["clusters", "distance²", "silhouette", *agreement.values()],
         [
-            [each.k, *map(table.interval, (each.distance["training"], each.silhouette, *(getattr(each, score) for score in agreement)))]
-            for each in fits
+            [fit.k, *map(table.interval, (fit.distance["training"], fit.silhouette, *(getattr(fit, s) for s in agreement)))]
+            for fit in fits
         ],
-        None if measured.given else ks.index(k),
-        "; ".join(caption),
+        best=ks.index(k) if len(ks) > 1 else None,
+        caption="distance²: mean squared distance of training rows to the nearest centre; silhouette: of validation rows; "
+        f"{'agreement with the classes: of test rows; ' * bool(agreement)}best of {settings.restarts} restarts; "
+        f"{f'± 95% interval over {over}' if over else 'one seed: no interval'}{'; *: greatest mean silhouette' * (len(ks) > 1)}",
     )
-    has_terms = any(cluster.terms for cluster in measured.clusters)
+    columns: dict[str, Sequence[object]] = {"cluster": range(1, k + 1), "test rows": [f"{size:,}" for size in sizes]}
+    if agreement:
+        columns |= {f"most frequent {data.target}": majority, "share": [table.share(share, 0) for share in shares]}
+    if any(measured.terms):
+        columns |= {"characteristic words": [", ".join(words) for words in measured.terms]}
+    by_cluster = table.Table(
+        list(columns),
+        list(zip(*columns.values(), strict=True)),
+        caption=f"clusters of the seed with the least inertia, {measured.shown_seed}"
+        + "; words: mean TF-IDF in the cluster's training rows less that in all" * any(measured.terms),
+    )
+    drawings: list[Drawing] = []
+    if len(ks) > 1:
+        curves = {part: [fit.distance[part] for fit in fits] for part in DISTANCES}
+        
