@@ -27,10 +27,11 @@ from absl import flags
 from experiments import flags as shared
 from experiments.workdir import Lines, Workdir, default_path, flagfile, launch
 from mllab import devices, losses, weights
+from mllab.averaging import evaluation_params
 from mllab.data import synthetic
 from mllab.errors import UserError, unknown
 from mllab.models import linear
-from mllab.optimizers import OPTIMIZERS, evaluation_params
+from mllab.optimizers import OPTIMIZERS
 from mllab.report import console
 from mllab.report import regression as report
 from mllab.types import Array
@@ -65,23 +66,7 @@ def line(noise_seed: int) -> Problem:
         "line",
         *synthetic.line(np.random.default_rng(noise_seed)),
         labels={"x": "x", "y": "y", "a": "slope a", "b": "intercept b", "loss": "mean squared error"},
-        rates={
-            "sgd": 0.007,
-            "momentum": 0.003,
-            "nesterov": 0.002,
-            "adagrad": 5.0,
-            "adadelta": 30.0,
-            "rmsprop": 0.2,
-            "adam": 1.0,
-            "adamax": 2.0,
-            "nadam": 2.0,
-            "adamw": 1.0,
-            "lion": 0.1,
-            "muon": 0.3,
-            "schedule_free_adam": 3.0,
-            "schedule_free_sgd": 0.005,
-            "lbfgs": 1.0,
-        },
+        rates={name: entry.line_rate for name, entry in OPTIMIZERS.items()},
     )
 
 
@@ -98,23 +83,7 @@ def houses(noise_seed: int) -> Problem:
             "b": "intercept b (k$)",
             "loss": "mean squared error (k$²)",
         },
-        rates={
-            "sgd": 3e-7,
-            "momentum": 1e-8,
-            "nesterov": 1e-8,
-            "adagrad": 5.0,
-            "adadelta": 7.0,
-            "rmsprop": 0.02,
-            "adam": 2.0,
-            "adamax": 5.0,
-            "nadam": 2.0,
-            "adamw": 0.1,
-            "lion": 0.07,
-            "muon": 0.03,
-            "schedule_free_adam": 5.0,
-            "schedule_free_sgd": 2e-7,
-            "lbfgs": 1.0,
-        },
+        rates={name: entry.houses_rate for name, entry in OPTIMIZERS.items()},
     )
 
 
@@ -153,7 +122,7 @@ def trajectory(x: Array, y: Array, rate: Array, start: Array, *, optimizer: str,
         steps: how many.
     """
     loss_of = partial(mean_squared_error, x=x[:, None], y=y)
-    update = optax.with_extra_args_support(OPTIMIZERS[optimizer](rate))
+    update = optax.with_extra_args_support(OPTIMIZERS[optimizer].make(rate))
 
     def step(carry: tuple[linear.Linear, optax.OptState], _: None) -> tuple[Any, Trajectory]:
         params, state = carry

@@ -61,7 +61,6 @@ def write_events(raced: racing.Race, folder: Path) -> None:
     """Write TensorBoard's events of each optimizer's best rate, every seed, the best optimizers' first."""
     from mllab.report import events
 
-    metric = "accuracy" if raced.task == "classification" else "r2"
     lanes = [(entry, position) for entry in raced.ranked for position in range(raced.seeds.size)]
     for entry, position in lanes[:EVENT_LANES]:
         done = np.isfinite(entry.result.history.seconds)
@@ -69,7 +68,7 @@ def write_events(raced: racing.Race, folder: Path) -> None:
         tags = {
             "loss/train": entry.train_loss,
             "loss/validation": entry.loss,
-            f"{metric}/validation": entry.curve,
+            f"{raced.task.headline.name}/validation": entry.curve,
         }
         shown = {tag: (raced.steps[done], values[done, entry.best, position]) for tag, values in tags.items()}
         events.write(folder / lane, shown)

@@ -1,7 +1,7 @@
 """mllab: a laboratory for machine learning in JAX, where a training run is a pure function.
 
-`race` runs optimizers × learning rates × seeds of a model side by side; `supervised`, `lanes` and `drive` are what it
-is made of. Models live in `mllab.models`, data sets in `mllab.data`.
+`race` compares optimizers × learning rates × seeds of a model; it is built from `supervised`, `lanes` and `drive`.
+Models are in `mllab.models`, data sets in `mllab.data`.
 """
 
 from mllab.errors import UserError
@@ -10,17 +10,21 @@ from mllab.optimizers import OPTIMIZERS
 from mllab.racing import Race, published, race
 from mllab.rows import minibatches
 from mllab.sweep import grid, lanes
+from mllab.tasks import TASKS, Task
 from mllab.training import Result, Run, State, drive, supervised
-from mllab.types import Rows
+from mllab.types import Losses, Rows
 
 __all__ = [
     "OPTIMIZERS",
+    "TASKS",
+    "Losses",
     "Model",
     "Race",
     "Result",
     "Rows",
     "Run",
     "State",
+    "Task",
     "UserError",
     "drive",
     "grid",

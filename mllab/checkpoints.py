@@ -1,7 +1,7 @@
-"""Checkpoints: whole or absent, never half of one.
+"""Atomic checkpoints: complete or absent.
 
-Each is written to the side by Orbax, sealed with the SHA-256 of its files and renamed, so that a kill at any moment
-leaves the one before. A checkpoint whose seal does not hold is passed over, aloud.
+Orbax writes each to a temporary folder, which is sealed with the SHA-256 of its files and then renamed, so that a kill
+at any moment leaves the previous checkpoint. A checkpoint that does not match its seal is skipped with a notice.
 """
 
 import hashlib
@@ -23,23 +23,28 @@ import numpy as np
 
 from mllab.errors import UserError
 
-KEEP = 2  # checkpoints that stay: the newest, and one to fall back to
+KEEP = 2  # checkpoints kept: the newest, and one to fall back to
 SEAL = "seal.json"
 
 
 class Checkpoints:
     """The checkpoints `<folder>/<step>/` of one drive."""
 
-    def __init__(self, folder: Path, of: Any):
-        """Name the folder, and what the checkpoints are of: a pytree that must be the same when they are restored."""
+    def __init__(self, folder: Path, inputs: Any):
+        """Create an accessor; nothing is read or written yet.
+
+        Args:
+            folder: holds one subfolder per checkpoint.
+            inputs: a pytree of all that determines the drive; it must be the same when a checkpoint is restored.
+        """
         self.folder = Path(folder)
-        self._of = of
+        self._inputs = inputs
 
     @cached_property
     def identity(self) -> str:
-        """The SHA-256 of what the checkpoints are of."""
+        """The SHA-256 of the drive's inputs."""
         digest = hashlib.sha256()
-        paths = jax.tree_util.tree_flatten_with_path(_plain(self._of))[0]
+        paths = jax.tree_util.tree_flatten_with_path(_on_host(self._inputs))[0]
         for path, leaf in paths:
             array = np.asarray(leaf)
             digest.update(f"{jax.tree_util.keystr(path)}{array.dtype}{array.shape}".encode())
@@ -50,84 +55,89 @@ class Checkpoints:
         """Return the steps that have a checkpoint, ascending."""
         if not self.folder.is_dir():
             return []
-        return sorted(int(entry.name) for entry in self.folder.iterdir() if entry.name.isdigit())
+        return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdigit())
 
     def save(self, step: int, tree: Any) -> None:
-        """Write `tree` as the checkpoint of `step`, and drop all but the newest few.
+        """Write `tree` as the checkpoint of `step`, and delete all but the newest `KEEP`.
 
         Raises:
-            UserError: it could not be written; what stood before stands.
+            UserError: it could not be written; earlier checkpoints are unchanged.
         """
-        aside, final = self.folder / f"{step}.partial", self.folder / str(step)
+        partial, final = self.folder / f"{step}.partial", self.folder / str(step)
         try:
             self._clear_partial()
             self.folder.mkdir(parents=True, exist_ok=True)
             with _orbax() as orbax:
-                orbax.save(aside.absolute(), _numbered(tree))
-            seal = {"identity": self.identity, "tree": _describe(tree), "files": _digests(aside)}
-            (aside / SEAL).write_text(json.dumps(seal))
-            _flush(aside / SEAL)
-            shutil.rmtree(final, ignore_errors=True)  # there only if it was damaged
-            aside.rename(final)
+                orbax.save(partial.absolute(), _numbered(jax.tree.leaves(_on_host(tree))))
+            seal = {"identity": self.identity, "tree": _describe(tree), "files": _digests(partial)}
+            (partial / SEAL).write_text(json.dumps(seal))
+            _flush(partial / SEAL)
+            shutil.rmtree(final, ignore_errors=True)  # exists only if it is damaged
+            partial.rename(final)
             _flush(self.folder)
-        except Exception as error:  # OSError, or what TensorStore makes of one
+        except Exception as error:  # OSError, or TensorStore's wrapper of one
             self._clear_partial()
             raise UserError(f"cannot write checkpoint {final}: {_reason(error)}") from error
-        sound = [other for other in self.steps() if other <= step]  # those beyond were damaged, and passed over
+        sound = [other for other in self.steps() if other <= step]  # later ones are damaged: they were skipped
         for other in set(self.steps()) - set(sound[-KEEP:]):
             shutil.rmtree(self.folder / str(other), ignore_errors=True)
 
     def _clear_partial(self) -> None:
-        for _ in range(100):  # after a failure, writes that were under way may put files back for a moment
-            left = list(self.folder.glob("*.partial*"))  # Orbax, too, writes to the side
-            if not left:
+        for _ in range(100):  # after a failure, writes in flight may still create files for a moment
+            remaining = list(self.folder.glob("*.partial*"))  # Orbax has temporary folders of its own
+            if not remaining:
                 break
-            for path in left:
+            for path in remaining:
                 shutil.rmtree(path, ignore_errors=True)
             time.sleep(0.02)
 
     def restore(self, template: Any, notify: Callable[[str], None]) -> Any:
-        """Return the newest sound checkpoint, placed as the template is; the template itself where there is none.
+        """Return the newest sound checkpoint, or the template itself if there is none.
+
+        Args:
+            template: has the tree structure, shapes, dtypes and shardings to restore to.
+            notify: called with one line for each damaged checkpoint.
 
         Raises:
             UserError: the checkpoint was made by another drive or by other code.
         """
         for step in reversed(self.steps()):
             path = self.folder / str(step)
-            seal = _sound(path)
+            seal = _valid_seal(path)
             if seal is None:
-                before = any(other < step for other in self.steps())
-                notify(f"checkpoint {path} is damaged: {'trying the one before' if before else 'beginning anew'}")
+                earlier = any(other < step for other in self.steps())
+                notify(f"checkpoint {path} is damaged: {'trying the one before' if earlier else 'starting over'}")
                 continue
             if seal["identity"] != self.identity:
-                raise UserError(f"checkpoint {path} is of other settings, data or rows: name another workdir")
+                raise UserError(f"checkpoint {path} has other settings, data or rows: name another workdir")
             if seal["tree"] != _describe(template):
                 raise UserError(f"checkpoint {path} was made by other code: name another workdir")
             with _orbax() as orbax:
                 stored = orbax.restore(path.absolute())
-            leaves = [_placed(stored[name], like) for name, like in _numbered(template, plain=False).items()]
+            leaves = [_placed(stored[name], like) for name, like in _numbered(jax.tree.leaves(template)).items()]
             return jax.tree.unflatten(jax.tree.structure(template), leaves)
         return template
 
 
 @contextmanager
 def _orbax() -> Iterator[Any]:
-    import orbax.checkpoint  # here: many a run ends before its first checkpoint is due
+    """Yield an Orbax checkpointer whose errors are raised and not logged as well."""
+    import orbax.checkpoint  # deferred: many runs end before their first checkpoint is due
 
     level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)  # what goes wrong is raised, and told in one line
-    unraisable = sys.unraisablehook
+    logging.disable(logging.CRITICAL)
+    original_hook = sys.unraisablehook
 
-    def hook(caught: Any) -> None:
-        # Orbax closes its event loop at the first write that fails; the others still report to it when they end.
-        if str(caught.exc_value) != "Event loop is closed":
-            unraisable(caught)
+    def hook(unraisable: Any) -> None:
+        # Orbax closes its event loop at the first write that fails; the other writes still report to it when they end.
+        if str(unraisable.exc_value) != "Event loop is closed":
+            original_hook(unraisable)
 
     sys.unraisablehook = hook
     try:
         with orbax.checkpoint.PyTreeCheckpointer() as checkpointer:
             yield checkpointer
-        sys.unraisablehook = unraisable  # not after a failure, whose last writes may end later than this
+        sys.unraisablehook = original_hook  # not after a failure: its last writes may end later
     finally:
         logging.disable(level)
 
@@ -136,25 +146,24 @@ def _is_key(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _plain(tree: Any) -> Any:
-    """Return the tree on the host, typed keys as their data."""
+def _on_host(tree: Any) -> Any:
+    """Return the tree on the host, with typed keys as their data."""
     return jax.device_get(jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree))
 
 
-def _numbered(tree: Any, plain: bool = True) -> dict[str, Any]:
-    """Return the leaves by number, which any version of Orbax stores alike."""
-    leaves = jax.tree.leaves(_plain(tree) if plain else tree)
+def _numbered(leaves: list[Any]) -> dict[str, Any]:
+    """Return leaves by number, a tree that every version of Orbax stores in the same way."""
     return {f"{number:05d}": leaf for number, leaf in enumerate(leaves)}
 
 
 def _describe(tree: Any) -> list[str]:
-    """Return a line a leaf: where it hangs, its dtype and shape."""
+    """Return one line per leaf: its path, dtype and shape."""
     paths = jax.tree_util.tree_flatten_with_path(tree)[0]
     return [f"{jax.tree_util.keystr(path)} {leaf.dtype}{list(leaf.shape)}" for path, leaf in paths]
 
 
 def _placed(stored: Any, like: Any) -> Any:
-    """Return a stored leaf as the template's: on the host, or on the same devices."""
+    """Return a stored leaf where the template's leaf is: on the host, or with its sharding."""
     if not isinstance(like, jax.Array):
         return np.array(stored, like.dtype)
     if _is_key(like):
@@ -163,7 +172,7 @@ def _placed(stored: Any, like: Any) -> Any:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file below the folder, flushed to the disk, by its path there."""
+    """Flush each file below the folder to disk; return SHA-256 digests by relative path."""
     digests = {}
     for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SEAL):
         _flush(file)
@@ -171,8 +180,8 @@ def _digests(folder: Path) -> dict[str, str]:
     return digests
 
 
-def _sound(path: Path) -> dict[str, Any] | None:
-    """Return the checkpoint's seal where it holds."""
+def _valid_seal(path: Path) -> dict[str, Any] | None:
+    """Return the checkpoint's seal, or None if its files do not match it."""
     try:
         seal = json.loads((path / SEAL).read_text())
         return seal if seal["files"] == _digests(path) else None
@@ -189,6 +198,7 @@ def _flush(path: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    told = re.search(r"os_error_code='(\d+)'", str(error))  # TensorStore's way to say it
-    number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+    """Return the cause of a failed write in one line."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))  # in TensorStore's messages
+    number = error.errno if isinstance(error, OSError) else int(code[1]) if code else None
     return os.strerror(number) if number else (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,50 +1,100 @@
-"""Learners: models whole, for validation and selection; see `mllab.validation.Learner`."""
+"""Learners: models as whole algorithms, for validation and selection; see `mllab.validation.Learner`.
+
+    learner = learners.nearest_neighbors(classes=10, most=20)
+    scores = validation.cross_validate(learner, {"k": [1, 5, 20]}, key, examples, folds, validation.accuracy)  # [3, K]
+
+Each names the hypers that it reads: the axes of a grid and the settings of a fit are these, and no others.
+"""
+
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from mllab.errors import UserError
-from mllab.models import calibration, kernels, linear, neighbors, softmax
+from mllab import sweep
+from mllab.errors import UserError, unknown
+from mllab.models import linear, neighbors, softmax
 from mllab.models import kmeans as clusters
 from mllab.models import mixture as mixtures
 from mllab.models import svm as machines
+from mllab.models.svm import calibration, kernels
 from mllab.rows import gather
-from mllab.types import Array, Examples, Hyper, Inputs, Key, Outputs, Params, Rows
-from mllab.validation import Learner
+from mllab.types import Array, Examples, Hyper, Inputs, Key, Outputs, Rows
+from mllab.validation import Axes, Learner
+
+
+def _check_hyper(hyper: Mapping[str, Any], required: Collection[str], optional: Collection[str] = ()) -> None:
+    """Raise UserError unless the hypers are the required ones and perhaps some optional ones."""
+    for name in hyper:
+        if name not in (*required, *optional):
+            raise unknown("hyper", name, (*required, *optional))
+    for name in required:
+        if name not in hyper:
+            raise UserError(f"hyper {name!r} is missing: add it to the axes, or to the settings of the fit")
+
+
+def _points(examples: Examples, ids: Array | np.ndarray | None = None) -> Array:
+    """Return the inputs [M, ...] of the rows as points [M, D]."""
+    inputs = jnp.asarray(examples["inputs"]) if ids is None else gather(examples["inputs"], ids)
+    return inputs.reshape(len(inputs), -1)
+
+
+def most_frequent(classes: int) -> Learner:
+    """Return the baseline that predicts the class frequencies of its rows, whatever the inputs; it reads no hyper."""
+
+    def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> Array:
+        del key
+        _check_hyper(hyper, ())
+        counts = jnp.zeros(classes).at[gather(examples["targets"], rows.ids)].add(rows.weight)
+        return jnp.log(counts + 1) - jnp.log(jnp.sum(counts) + classes)  # + 1: a class without rows is not impossible
+
+    def predict(params: Array, inputs: Inputs) -> Outputs:
+        return jnp.broadcast_to(params, (len(jax.tree.leaves(inputs)[0]), classes))
+
+    return Learner(fit, predict)
 
 
 def nearest_neighbors(classes: int, most: int) -> Learner:
-    """Return the nearest-neighbour classifier; it reads hyper `k`, in 1 to `most`.
+    """Return the nearest-neighbour classifier; it reads `k`, 1 to `most`.
 
-    Its `grid` computes distances once a fold, and from them the votes for every k; for one beyond `most` it says NaN.
+    Its `grid` computes the distances once a fold for all k. Outputs for a k beyond `most` are NaN.
+
+    Args:
+        classes: C.
+        most: the greatest k, a static size.
     """
     if classes < 1 or most < 1:
         raise UserError(f"classes = {classes}, most = {most}: both must be 1 or more")
 
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> neighbors.Neighbors:
-        del key  # nothing is random
+        del key  # deterministic
+        _check_hyper(hyper, ["k"])
         chosen = gather(examples, rows.ids)
         return neighbors.fit(chosen["inputs"], chosen["targets"], hyper["k"], rows.weight)
 
     def predict(params: neighbors.Neighbors, inputs: Inputs) -> Outputs:
         return neighbors.apply(params, inputs, classes, most)
 
-    def grid(hyper: Hyper, key: Key, examples: Examples, train: Rows, held_out: Rows) -> Outputs:
-        def fold(each: tuple[Rows, Array]) -> Outputs:
-            rows, queries = each
+    @jax.jit
+    def grid(axes: Axes, key: Key, examples: Examples, train: Rows, held_out: Rows) -> Outputs:
+        _check_hyper(axes, ["k"])
+
+        def fold(rows_queries: tuple[Rows, Array]) -> Outputs:
+            rows, queries = rows_queries
             params = fit({"k": most}, key, examples, rows)
-            inputs = gather(examples["inputs"], queries).reshape(len(queries), -1)
-            ids = neighbors.nearest(params.inputs, inputs, most, params.weight).ids
+            ids = neighbors.nearest(params.inputs, _points(examples, queries), most, params.weight).ids
             labels, weight = params.labels[ids], params.weight[ids]
 
-            def voted(k: Array) -> Outputs:
+            def votes(k: Array) -> Outputs:
                 return jnp.where(k <= most, neighbors.log_probabilities(labels, weight, k, classes), jnp.nan)
 
-            return jax.vmap(voted)(hyper["k"])
+            return jax.vmap(votes)(axes["k"])
 
-        # Fold after fold: the memory that one fold needs is enough, and one product uses all cores.
+        # Fold by fold: that bounds the memory, and one fold's product uses all cores.
         outputs = jax.lax.map(fold, (jax.tree.map(jnp.asarray, train), jnp.asarray(held_out.ids)))
         return jnp.moveaxis(outputs, 0, 1)
 
@@ -52,19 +102,19 @@ def nearest_neighbors(classes: int, most: int) -> Learner:
 
 
 def softmax_regression(classes: int, tolerance: float = 1e-4) -> Learner:
-    """Return softmax regression at its optimum; it reads hyper `l2`, scikit-learn's 1 / C. See `softmax.fit`."""
+    """Return softmax regression at its optimum; it reads `l2`, scikit-learn's 1 / C. See `softmax.fit`."""
 
-    def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> Params:
-        del key  # convex: the start does not choose the minimum
+    def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> linear.Linear:
+        del key  # convex: the minimum does not depend on the start
+        _check_hyper(hyper, ["l2"])
         weight = jnp.asarray(rows.weight)
         count = len(examples["targets"])
         if 2 * len(rows.ids) < count:
             examples = gather(examples, rows.ids)
-        else:  # weights of all examples instead of copies of most: folds and penalties then share inputs and products
+        else:  # weights of all examples instead of a copy of most: folds and penalties then share inputs and products
             weight = jnp.zeros(count).at[rows.ids].add(weight)
-        inputs = jnp.asarray(examples["inputs"]).reshape(len(weight), -1)
         return softmax.fit(
-            inputs, examples["targets"], classes, l2=hyper["l2"], weight=weight, tolerance=tolerance
+            _points(examples), examples["targets"], classes, l2=hyper["l2"], weight=weight, tolerance=tolerance
         ).params
 
     def predict(params: linear.Linear, inputs: Inputs) -> Outputs:
@@ -78,102 +128,147 @@ def svm(
     kernel: str = "rbf",
     scheme: str = "one_vs_one",
     *,
+    degree: int = 3,
+    coef0: float = 0.0,
+    calibrated: bool = True,
     pair_rows: int | None = None,
     tolerance: float = 1e-3,
+    steps: int = 1_000_000,
     mesh: Mesh | None = None,
 ) -> Learner:
-    """Return the support vector machine; it reads hyper `c`, and what the kernel reads of `gamma`, `degree`, `coef0`.
+    """Return the support vector machine; it reads `c` and, where the kernel does, `gamma`, `degree` and `coef0`.
 
-    Its `grid` computes the products of a fold's examples once. `pair_rows` is the most examples that two classes have
-    together: with it, one-vs-one's problems are brought together instead of masked, many times faster for many classes.
-    See `svm.fit` and `svm.grid`.
+    Its `grid` makes one kernel matrix of all rows for each setting of the kernel, which all C and folds share; each C,
+    in ascending order, starts where the one before ended. Without `gamma` among the axes it is `kernels.gamma_scale`
+    of each fold's training rows, and the folds then have kernel matrices of their own. Where a class score is not
+    finite (kernel values beyond float32), all outputs of the row are NaN.
+
+        axes = {"gamma": [0.1, 1.0], "c": [1.0, 10.0, 100.0]}
+        scores = cross_validate(learners.svm(2), axes, key, examples, folds, accuracy)  # [2, 3, K]
+
+    Args:
+        classes: C, 2 or more.
+        kernel: a name in `kernels.KERNELS`.
+        scheme: "one_vs_one" or "one_vs_rest".
+        degree: of the polynomial kernel, unless it is a hyper.
+        coef0: of the polynomial kernel, unless it is a hyper.
+        calibrated: outputs are log-probabilities; otherwise class scores, whose greatest is the same class.
+        pair_rows: for fits of traced rows, the most rows that two classes have; see `svm.fit`.
+        tolerance: see `svm.fit`.
+        steps: the most steps that a problem takes.
+        mesh: the devices to spread a grid over (default: one).
     """
     machines.pairs(classes, scheme)
     reads = kernels.parts(kernel).reads
+    fixed: dict[str, Any] = {name: value for name, value in {"degree": degree, "coef0": coef0}.items() if name in reads}
 
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> machines.SVM:
-        del key  # convex: the start does not choose the optimum
+        del key  # convex: the optimum does not depend on the start
+        _check_hyper(hyper, ["c"], reads)
         chosen = gather(examples, rows.ids)
         return machines.fit(
-            chosen["inputs"].reshape(len(rows.ids), -1),
+            _points(chosen),
             chosen["targets"],
             classes,
             kernel=kernel,
-            c=hyper["c"],
             scheme=scheme,
             weight=jnp.asarray(rows.weight),
             tolerance=tolerance,
+            steps=steps,
             pair_rows=pair_rows,
-            **{name: hyper[name] for name in reads if name in hyper},
+            **{**fixed, **hyper},
         )
 
     def predict(params: machines.SVM, inputs: Inputs) -> Outputs:
-        return machines.apply(params, inputs.reshape(len(inputs), -1))
+        points = inputs.reshape(len(inputs), -1)
+        scores = machines.class_scores(machines.decision(params, points), classes, scheme)
+        return outputs_of(scores, params.slope if calibrated else None)
 
-    def grid(hyper: Hyper, key: Key, examples: Examples, train: Rows, held_out: Rows) -> Outputs:
+    def outputs_of(scores: Array, slope: Array | None) -> Outputs:
+        outputs = scores if slope is None else calibration.log_probabilities(scores, slope)
+        return jnp.where(jnp.isfinite(scores).all(axis=-1, keepdims=True), outputs, jnp.nan)
+
+    @jax.jit
+    def held_out_of(scores: Array, targets: Array, weight: Array, ids: Array) -> Outputs:
+        """Return the outputs [G, A, K, M', C] on held-out rows, from class scores [G, A, K, N, C] of all rows."""
+
+        def fold(scores: Array, weight: Array, ids: Array) -> Outputs:
+            return outputs_of(scores[ids], calibration.slope(scores, targets, weight) if calibrated else None)
+
+        return jax.vmap(jax.vmap(jax.vmap(fold), (0, None, None)), (0, None, None))(scores, weight, ids)
+
+    def grid(axes: Axes, key: Key, examples: Examples, train: Rows, held_out: Rows) -> Outputs:
         del key
+        _check_hyper(axes, ["c"], reads)
+        points, targets = _points(examples), examples["targets"]
+        fold = jnp.arange(len(train.ids))[:, None]
+        weight = jnp.zeros((len(train.ids), len(points))).at[fold, train.ids].add(train.weight)
+        names = [name for name in axes if name != "c"]
+        settings = jnp.meshgrid(*(axes[name] for name in names), indexing="ij")
+        hyper = {**fixed, **{name: values.ravel() for name, values in zip(names, settings, strict=True)}}
+        count = math.prod(len(axes[name]) for name in names)
+        order = jnp.argsort(jnp.asarray(axes["c"]))
 
-        def fold(each: tuple[Rows, Array]) -> Outputs:
-            rows, queries = each
-            chosen = gather(examples, jnp.concatenate([rows.ids, queries]))
-            inputs = chosen["inputs"].reshape(len(chosen["targets"]), -1)
-            weight = jnp.concatenate([rows.weight, jnp.zeros(len(queries), rows.weight.dtype)])
-            c = jnp.asarray(hyper["c"])
-            scores = machines.grid(
-                inputs,
-                chosen["targets"],
+        def solved(weight: Array, gamma: Array) -> Array:
+            return machines.grid(
+                points,
+                targets,
                 classes,
-                weight[None],
+                weight,
                 kernel=kernel,
-                c=c[:, None],
-                gamma=hyper["gamma"] if "gamma" in hyper else jnp.full(c.shape, kernels.gamma_scale(inputs, weight)),
+                c=jnp.asarray(axes["c"])[order],
                 scheme=scheme,
                 tolerance=tolerance,
+                steps=steps,
                 pair_rows=pair_rows,
-                mesh=mesh,
-                **{name: hyper[name] for name in reads if name in hyper and name != "gamma"},
-            )[:, 0, 0]  # [L, N, C]
+                solve=machines.solve_tasks if mesh is None else sweep.over_tasks(machines.solve_tasks, mesh),
+                **{**hyper, "gamma": gamma},
+            )  # [G, A, k, N, C]
 
-            def probable(scores: Array) -> Outputs:
-                slope = calibration.slope(scores, chosen["targets"], weight)
-                return calibration.log_probabilities(scores[len(rows.ids) :], slope)
-
-            return jax.vmap(probable)(scores)
-
-        # Fold after fold: one kernel matrix at a time, of the rows of the fold alone.
-        outputs = jax.lax.map(fold, (jax.tree.map(jnp.asarray, train), jnp.asarray(held_out.ids)))
-        return jnp.moveaxis(outputs, 0, 1)
+        if "gamma" in reads and "gamma" not in hyper:
+            scales = [jnp.full(count, kernels.gamma_scale(points, each)) for each in weight]
+            scores = jnp.concatenate([solved(weight[k : k + 1], scale) for k, scale in enumerate(scales)], axis=2)
+        else:
+            scores = solved(weight, hyper.get("gamma", jnp.ones(count)))
+        outputs = held_out_of(scores[:, jnp.argsort(order)], targets, weight, held_out.ids)
+        outputs = outputs.reshape(*(len(axes[name]) for name in (*names, "c")), *outputs.shape[2:])
+        return jnp.moveaxis(outputs, len(names), list(axes).index("c"))
 
     return Learner(fit, predict, grid)
 
 
 def kmeans(most: int, restarts: int = 10) -> Learner:
-    """Return k-means, of hyper `k` in 1 to `most`; it predicts minus the squared distance to the nearest centre.
+    """Return k-means; it reads `k`, 1 to `most`, and predicts minus the squared distance to the nearest centre.
 
-    Its `grid` fits every k of a fold from the same starts, with shared products; for one beyond `most` it says NaN.
+    Its `grid` fits every k of a fold from the same starts, with shared products. Outputs for a k beyond `most` are NaN.
+
+    Args:
+        most: the greatest k, a static size.
+        restarts: starts of each fit, of which the best is kept.
     """
     if most < 1 or restarts < 1:
         raise UserError(f"most = {most}, restarts = {restarts}: both must be 1 or more")
 
-    def inputs_of(examples: Examples, ids: Array | np.ndarray) -> Array:
-        return gather(examples["inputs"], ids).reshape(len(ids), -1)
-
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> clusters.KMeans:
-        points = inputs_of(examples, rows.ids)
+        _check_hyper(hyper, ["k"])
+        points = _points(examples, rows.ids)
         return clusters.fit(key, points, hyper["k"], restarts=restarts, weight=rows.weight, most=most)
 
     def predict(params: clusters.KMeans, inputs: Inputs) -> Outputs:
         return -clusters.assign(params, inputs.reshape(len(inputs), -1))[1]
 
-    def grid(hyper: Hyper, key: Key, examples: Examples, train: Rows, held_out: Rows) -> Outputs:
-        def fold(each: tuple[Rows, Array]) -> Outputs:
-            rows, queries = each
-            points = inputs_of(examples, rows.ids)
-            swept = clusters.sweep(key, points, hyper["k"], restarts=restarts, weight=rows.weight, most=most)
-            near = predict(swept, inputs_of(examples, queries))
-            return jnp.where(jnp.asarray(hyper["k"])[:, None] <= most, near, jnp.nan)
+    @jax.jit
+    def grid(axes: Axes, key: Key, examples: Examples, train: Rows, held_out: Rows) -> Outputs:
+        _check_hyper(axes, ["k"])
 
-        # Fold after fold, as for neighbours.
+        def fold(rows_queries: tuple[Rows, Array]) -> Outputs:
+            rows, queries = rows_queries
+            points = _points(examples, rows.ids)
+            swept = clusters.sweep(key, points, axes["k"], restarts=restarts, weight=rows.weight, most=most)
+            outputs = predict(swept, _points(examples, queries))
+            return jnp.where(jnp.asarray(axes["k"])[:, None] <= most, outputs, jnp.nan)
+
+        # Fold by fold, as for neighbours.
         outputs = jax.lax.map(fold, (jax.tree.map(jnp.asarray, train), jnp.asarray(held_out.ids)))
         return jnp.moveaxis(outputs, 0, 1)
 
@@ -181,18 +276,25 @@ def kmeans(most: int, restarts: int = 10) -> Learner:
 
 
 def mixture(classes: int, covariance: str = "full", components: int = 1, restarts: int = 10) -> Learner:
-    """Return the classifier by Gaussian mixtures, so many components a class; it reads hyper `floor`.
+    """Return the classifier by Gaussian mixtures; it reads `floor`. See `mixture.fit`.
 
-    Targets of -1 are rows without a label, from which it learns too. See `mixture.fit`.
+    Targets of -1 are rows without a label, which it learns from too.
+
+    Args:
+        classes: C.
+        covariance: a name in `mixture.COVARIANCES`.
+        components: of each class.
+        restarts: starts of each fit, of which the best is kept.
     """
     if classes < 1 or components < 1:
         raise UserError(f"classes = {classes}, components = {components}: both must be 1 or more")
 
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> mixtures.Mixture:
+        _check_hyper(hyper, ["floor"])
         chosen = gather(examples, rows.ids)
         return mixtures.fit(
             key,
-            chosen["inputs"].reshape(len(rows.ids), -1),
+            _points(chosen),
             classes * components,
             covariance=covariance,
             labels=chosen["targets"],

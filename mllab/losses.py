@@ -1,10 +1,10 @@
-r"""Losses of each example; the mean is taken once, by the caller, with weights.
+r"""Losses of each example. The caller takes the weighted mean; see `mllab.types.Losses`.
 
 Cross entropy of logits $z$ and target probabilities $q$:  $\ell = \log \sum_c e^{z_c} - \sum_c q_c z_c$, whose gradient
-is $P - q$ ($P$ the softmax of $z$). A label $y$ is the $q$ that is 1 at $y$ and 0 elsewhere.
+is $P - q$ ($P$ the softmax of $z$). A label $y$ is the one-hot $q$.
 
 Label smoothing (Szegedy et al. 2016, arXiv:1512.00567, §7) mixes the uniform distribution over the $C$ classes into
-the target:  $q'_c = (1 - \epsilon) q_c + \epsilon / C$. It is for training: metrics stay unsmoothed.
+the target:  $q'_c = (1 - \epsilon) q_c + \epsilon / C$. It is for training only; metrics use the unsmoothed targets.
 
 Squared error of a value $\hat y$ and a target $y$:  $\ell = (\hat y - y)^2$.
 """
@@ -15,7 +15,20 @@ import jax
 import jax.numpy as jnp
 
 from mllab.errors import UserError
-from mllab.types import Array
+from mllab.types import Array, Losses
+
+
+def per_example(values: Array | Losses) -> Losses:
+    """Return losses [B] as `Losses` that count each example once; `Losses` are returned unchanged.
+
+    Raises:
+        UserError: values of another shape than [B], which a broadcasting mistake would give.
+    """
+    if isinstance(values, Losses):
+        return values
+    if values.ndim != 1:
+        raise UserError(f"losses of shape {values.shape}: return one number per example, [B], or Losses with weights")
+    return Losses(values, jnp.ones_like(values))
 
 
 def cross_entropy(logits: Array, targets: Array) -> Array:
@@ -23,25 +36,25 @@ def cross_entropy(logits: Array, targets: Array) -> Array:
 
     Args:
         logits: [B, C].
-        targets: labels [B] in 0..C-1, or probabilities [B, C] that sum to 1, as `augmentation.mixup` makes them.
+        targets: labels [B] in 0..C-1, or probabilities [B, C] that sum to 1, such as `augmentation.mixup` returns.
     """
-    return jax.nn.logsumexp(logits, axis=-1) - _expected(logits, targets)
+    return jax.nn.logsumexp(logits, axis=-1) - _expected_logit(logits, targets)
 
 
 def smoothed(smoothing: float | Array) -> Callable[[Array, Array], Array]:
-    """Return the cross entropy of smoothed targets, with the arguments of `cross_entropy`.
+    """Return the cross entropy with label smoothing, with the arguments of `cross_entropy`.
 
     Args:
         smoothing: epsilon, 0.1 in the paper; may be traced.
 
     Raises:
-        UserError: smoothing below 0, or 1 and above.
+        UserError: smoothing outside [0, 1).
     """
     if isinstance(smoothing, int | float) and not 0 <= smoothing < 1:
         raise UserError(f"label smoothing = {smoothing}: give a number from 0 up to, not including, 1")
 
     def loss(logits: Array, targets: Array) -> Array:
-        target = (1 - smoothing) * _expected(logits, targets) + smoothing * jnp.mean(logits, axis=-1)
+        target = (1 - smoothing) * _expected_logit(logits, targets) + smoothing * jnp.mean(logits, axis=-1)
         return jax.nn.logsumexp(logits, axis=-1) - target
 
     return loss
@@ -52,10 +65,10 @@ def squared_error(values: Array, targets: Array) -> Array:
     return jnp.square(values.reshape(targets.shape) - targets)
 
 
-def _expected(logits: Array, targets: Array) -> Array:
-    """Return the mean logit under the targets, [B]: the label's own, where they are labels."""
+def _expected_logit(logits: Array, targets: Array) -> Array:
+    """Return the expected logit under the target distribution, [B]; for a label, that is the label's logit."""
     if targets.ndim == logits.ndim:
         return jnp.sum(targets * logits, axis=-1)
     # A select, not a gather: the gather's gradient is a scatter, which XLA's CPU backend runs serially.
-    own = targets[:, None] == jnp.arange(logits.shape[-1])[None]
-    return jnp.sum(jnp.where(own, logits, 0), axis=-1)
+    is_target = targets[:, None] == jnp.arange(logits.shape[-1])[None]
+    return jnp.sum(jnp.where(is_target, logits, 0), axis=-1)

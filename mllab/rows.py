@@ -1,39 +1,75 @@
-"""Rows: which examples, in what order, with what weight; see `mllab.types.Rows`."""
+"""Rows: which examples, in what order, with what weight; see `mllab.types.Rows`.
+
+`minibatches`, `streams` and `buckets` make schedules, `blocks` makes rows to score; `gather` and `windows` read
+examples by row ids; `mean` is the weighted mean over a batch.
+"""
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mllab.errors import UserError
-from mllab.types import Array, Examples, Rows
+from mllab.types import Array, Examples, Losses, Rows
 
 
-def mean(losses: Array, weight: Array | np.ndarray) -> Array:
-    """Return the weighted mean of losses [B]; a batch of padding alone gives 0.
+def weighted(losses: Array | Losses, weight: Array | np.ndarray) -> Losses:
+    """Return losses with the row weights [B] multiplied in; a bare array [B] counts each example once.
 
     Raises:
-        UserError: the losses are not one number an example.
+        UserError: values that do not fit the rows or their own weights.
     """
-    if losses.shape != weight.shape:
-        raise UserError(f"a loss or metric of shape {losses.shape} for {weight.shape} examples: give one number each")
-    return jnp.sum(losses * weight) / jnp.maximum(jnp.sum(weight), jnp.finfo(losses.dtype).tiny)
+    if not isinstance(losses, Losses):
+        if losses.shape != weight.shape:
+            raise UserError(
+                f"losses or metrics of shape {losses.shape} for {weight.shape} examples: return one number per example"
+            )
+        return Losses(losses, jnp.asarray(weight))
+    shape = losses.values.shape
+    if shape != losses.weights.shape or shape[: weight.ndim] != weight.shape:
+        raise UserError(
+            f"losses or metrics of shape {shape} with weights {losses.weights.shape} for {weight.shape} examples: "
+            "values and weights have one shape, which begins with the batch"
+        )
+    return Losses(losses.values, losses.weights * weight.reshape(weight.shape + (1,) * (len(shape) - weight.ndim)))
+
+
+def mean(losses: Array | Losses, weight: Array | np.ndarray) -> Array:
+    """Return the mean of losses under the row weights [B]; 0 for a batch of padding alone.
+
+    Raises:
+        UserError: see `weighted`.
+    """
+    values, weights = weighted(losses, weight)
+    return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), jnp.finfo(values.dtype).tiny)
 
 
 def gather(examples: Examples, ids: Array | np.ndarray) -> Examples:
-    """Return the examples of these rows; ids are valid by construction."""
+    """Return the examples with these ids, which must be valid: they are not checked."""
     return jax.tree.map(lambda array: jnp.asarray(array).at[ids].get(mode="promise_in_bounds"), examples)
 
 
+def windows(examples: Examples, ids: Array | np.ndarray, size: int) -> Examples:
+    """Return windows [B, size, ...] of long arrays [N, ...] instead of rows; ids [B] are the windows' first positions.
+
+    `functools.partial(windows, size=T)` is a `gather` for `training.supervised`: the [N, T] windows are never stored.
+    Positions past the end read as 0. An array of token weights among the examples therefore masks them; where several
+    parts of a text share one array, put `size` - 1 tokens of weight 0 after each part.
+    """
+    positions = jnp.asarray(ids)[:, None] + jnp.arange(size)[None]
+    return jax.tree.map(lambda array: jnp.asarray(array).at[positions].get(mode="fill", fill_value=0), examples)
+
+
 def check_batch(batch_size: int, count: int) -> None:
-    """Raise UserError where a batch is larger than the `count` training rows."""
+    """Raise UserError for a batch larger than the `count` training rows."""
     if batch_size > count:
         raise UserError(f"batch_size = {batch_size} is larger than the {count} training rows: make it smaller")
 
 
 def minibatches(rows: np.ndarray, batch_size: int, epochs: int, seeds: Iterable[int]) -> Rows:
-    """Return shuffled schedules [P, S, B], one a seed: every epoch sees each row once, in a new order.
+    """Return shuffled schedules [P, S, B], one per seed: every epoch visits each row once, in a new order.
 
     The last batch of an epoch is padded with weight 0.
 
@@ -43,19 +79,24 @@ def minibatches(rows: np.ndarray, batch_size: int, epochs: int, seeds: Iterable[
     if batch_size < 1 or epochs < 1:
         raise UserError(f"batch_size = {batch_size}, epochs = {epochs}: both must be 1 or more")
     check_batch(batch_size, len(rows))
-    orders = []
+    schedules = []
     for seed in seeds:
         draw = np.random.default_rng(seed)
-        orders.append([blocks(draw.permutation(rows), batch_size) for _ in range(epochs)])
-    return jax.tree.map(lambda *each: np.concatenate(each), *[
-        jax.tree.map(lambda *epoch: np.concatenate(epoch)[None], *order) for order in orders
+        schedules.append([blocks(draw.permutation(rows), batch_size) for _ in range(epochs)])
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *[
+        jax.tree.map(lambda *epoch: np.concatenate(epoch)[None], *schedule) for schedule in schedules
     ])  # fmt: skip
 
 
 def blocks(ids: np.ndarray, size: int, count: int | None = None) -> Rows:
-    """Return rows [S, size] that hold `ids` in order, padded (to `count` blocks, where given) by ids again, weight 0.
+    """Return rows [S, size] that hold `ids` in order; padding repeats the ids cyclically with weight 0.
 
-    Padding repeats many rows, not one, so that statistics of a last, short batch are still those of a batch.
+    Padding repeats many rows rather than one, so that statistics of a short last batch are still those of a batch.
+
+    Args:
+        ids: [M].
+        size: rows per block.
+        count: blocks S; as many as are needed by default.
     """
     if len(ids) == 0:
         raise UserError("no rows: training, validation and test each need one or more")
@@ -63,3 +104,61 @@ def blocks(ids: np.ndarray, size: int, count: int | None = None) -> Rows:
     padded = np.resize(np.asarray(ids, np.int32), count * size)
     weight = (np.arange(count * size) < len(ids)).astype(np.float32)
     return Rows(padded.reshape(count, size), weight.reshape(count, size))
+
+
+def streams(length: int, batch_size: int, window: int, first: int = 0) -> Rows:
+    """Return rows [S, B] for truncated backpropagation through time: each batch row reads one stretch of a sequence.
+
+    An id is the position of a window's first token, for `windows`. Row b of step s + 1 begins where row b of step s
+    ends, so a recurrent carry kept in `extra` flows on. The W = ceil(length / window) windows are divided among the B
+    rows in order and as evenly as possible: row b reads windows floor(bW / B) to floor((b + 1)W / B) - 1, and every
+    token is in exactly one window of weight 1. A row with one window fewer has weight 0 in the last step, so padding
+    never precedes tokens that count. The last window of the sequence may reach past its end: see `windows`.
+
+    `ids[0]` are the positions at which a carry must be reset, in each epoch and before each scoring. Repeat the rows
+    along the first axis for more epochs; score with the same `batch_size`, which is the shape of the carry.
+
+    Args:
+        length: tokens in the sequence.
+        batch_size: B.
+        window: tokens per window.
+        first: position of the sequence's first token in the array.
+
+    Raises:
+        UserError: sizes that are not positive.
+    """
+    if min(length, batch_size, window) < 1:
+        raise UserError(f"length = {length}, batch_size = {batch_size}, window = {window}: all must be 1 or more")
+    bounds = np.arange(batch_size + 1) * -(-length // window) // batch_size  # [B + 1] window numbers
+    index = np.arange(np.diff(bounds).max())[:, None] + bounds[None, :-1]
+    weight = (index < bounds[None, 1:]).astype(np.float32)
+    return Rows((first + window * index).astype(np.int32), weight)
+
+
+class Bucket(NamedTuple):
+    """Batches of sequences of similar length."""
+
+    length: int  # of the longest sequence: pad the batches to this
+    rows: Rows  # [S, B]
+
+
+def buckets(lengths: np.ndarray, batch_size: int, count: int = 4) -> list[Bucket]:
+    """Return at most `count` buckets, shortest first, which hold every sequence once: few shapes, little padding.
+
+    The boundaries are quantiles of the lengths, so buckets hold about equally many sequences. Within a bucket the ids
+    are in ascending order.
+
+    Args:
+        lengths: of each sequence, [N]; ids are positions in it.
+        batch_size: B; the last batch of each bucket is padded with weight 0.
+        count: the most shapes.
+
+    Raises:
+        UserError: no sequences, or sizes that are not positive.
+    """
+    if len(lengths) == 0 or batch_size < 1 or count < 1:
+        raise UserError(f"{len(lengths)} sequences, batch_size = {batch_size}, count = {count}: all must be 1 or more")
+    ordered = np.sort(lengths)
+    ends = np.unique(ordered[-(-len(ordered) * np.arange(1, count + 1) // count) - 1])
+    bucket = np.searchsorted(ends, lengths)
+    return [Bucket(int(end), blocks(np.flatnonzero(bucket == number), batch_size)) for number, end in enumerate(ends)]

@@ -1,7 +1,8 @@
-"""A sweep: many runs in one program.
+"""Sweeps: many runs in one program.
 
-`lanes(run)` is the same `Run` with leading axes. Each lane has its own hyper, key and state; examples are shared, and
-rows are shared or chosen from a few schedules (one a seed or a fold).
+`lanes(run)` is the same `Run` with a leading lane axis; `batches(run)` runs lane after lane and splits each batch over
+the devices. Each lane has its own hyper, key and state. Examples are shared; rows are shared too, or selected from a
+few schedules (one per seed or fold).
 """
 
 import functools
@@ -14,13 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from mllab import devices
+from mllab import checks, devices
+from mllab.devices import AXIS
 from mllab.errors import UserError
 from mllab.training import Run, State
-from mllab.types import Examples, Hyper, Key, Rows
+from mllab.types import Array, Examples, Hyper, Key, Rows, is_concrete
 
-AXIS = "lanes"  # the one axis of the house's meshes
-WORTH = 16  # lanes that read one schedule and are worth a group of their own; measured, see BUILD_NOTES.md
+MIN_SHARED_LANES = 16  # fewest lanes for which a group shares the gather of a batch; measured, see BUILD_NOTES.md
 
 
 class Grid(NamedTuple):
@@ -28,18 +29,18 @@ class Grid(NamedTuple):
 
     hyper: dict[str, np.ndarray]  # each [L]
     key: Key  # [L]
-    schedule: np.ndarray  # [L] which schedule a lane reads: its seed's position
+    schedule: np.ndarray  # [L] index of the schedule that a lane reads: the position of its seed
     seed: np.ndarray  # [L]
 
 
-_keys = jax.jit(jax.vmap(jax.random.key))  # made once, so that it is compiled once
+_keys = jax.jit(jax.vmap(jax.random.key))  # a module constant, so that it compiles once
 
 
 def grid(hyper: Mapping[str, Sequence[float] | np.ndarray], seeds: Sequence[int]) -> Grid:
-    """Return the lanes of all combinations of `hyper` and `seeds`: L = product of their lengths.
+    """Return the lanes of all combinations of `hyper` and `seeds`: L is the product of their lengths.
 
     Raises:
-        UserError: an empty axis, a seed given twice, or a hyper that is not finite.
+        UserError: an empty axis, a repeated seed, or a hyper that is not finite.
     """
     axes = {name: np.asarray(values, np.float64) for name, values in hyper.items()}
     for name, values in axes.items():
@@ -49,23 +50,24 @@ def grid(hyper: Mapping[str, Sequence[float] | np.ndarray], seeds: Sequence[int]
         raise UserError(f"seeds = {list(seeds)}: give one or more, each once")
     combined = np.meshgrid(*axes.values(), indexing="ij")
     flat = {name: np.tile(values.ravel(), len(seeds)) for name, values in zip(axes, combined, strict=True)}
-    each = math.prod(values.size for values in axes.values())
-    schedule = np.repeat(np.arange(len(seeds), dtype=np.int32), each)
+    combinations = math.prod(values.size for values in axes.values())
+    schedule = np.repeat(np.arange(len(seeds), dtype=np.int32), combinations)
     seed = np.asarray(seeds)[schedule]
     return Grid(flat, _keys(seed), schedule, seed)
 
 
 def spread(function: Callable, mesh: Mesh, in_axes: Any, out_axes: Any = 0) -> Callable:
-    """Return `function` mapped over the devices of a mesh: each device computes on its part of the arguments.
+    """Return `function` spread over the devices of a mesh: each device computes on its part of the arguments.
 
-    Inside, collectives (`psum`, `all_gather`) name the mesh's axis, `AXIS`.
+    Inside `function`, collectives (`psum`, `all_gather`) name the mesh's axis, `devices.AXIS`.
 
     Args:
         function: takes positional arguments.
         mesh: the devices.
-        in_axes: as in `jax.vmap`, but the axis is divided into one equal part a device instead of being mapped over;
-            None passes an argument whole to every device.
-        out_axes: the axis along which the parts of an output are joined; None for what all devices compute alike.
+        in_axes: as in `jax.vmap`, but the axis is divided into one equal part per device instead of being mapped over;
+            None passes the whole argument to every device.
+        out_axes: the axis along which the parts of an output are joined; None for an output that is the same on all
+            devices.
     """
 
     def specs(axes: Any) -> Any:
@@ -78,21 +80,106 @@ def spread(function: Callable, mesh: Mesh, in_axes: Any, out_axes: Any = 0) -> C
     return jax.shard_map(function, mesh=mesh, in_specs=specs(in_axes), out_specs=specs(out_axes), check_vma=False)
 
 
-def lanes(run: Run, schedule: np.ndarray, *, mesh: Mesh | None = None, group: int | None = None) -> Run:
+def over_points(function: Callable, mesh: Mesh | None, out_axes: Any) -> Callable:
+    """Return `function` of points that are split over the devices of a mesh, compiled once.
+
+    Points are padded to equal parts with weight 0; outputs that lie along the points are cut to their number again.
+
+    Args:
+        function: `(points=[n, D], weight=[n], axis=name, **arguments) -> outputs`, where points and weights are those
+            of one device and collectives name the axis, such as `kmeans.fit` with its static options bound by
+            `functools.partial`.
+        mesh: the devices; None calls the function as it is.
+        out_axes: for each output the axis along which the points lie, None for one that all devices compute alike,
+            such as `kmeans.POINT_AXES`.
+
+    Returns:
+        `(points [N, D], weight [N] = None, **arguments) -> outputs`; arguments are arrays, whole on every device.
+
+    Raises:
+        UserError: points that are not finite or weights that are negative, when the result is called.
+    """
+
+    def local(points: Array, weight: Array, arguments: Mapping[str, Any]) -> Any:
+        return function(points=points, weight=weight, axis=AXIS, **arguments)
+
+    compiled = None if mesh is None else jax.jit(spread(local, mesh, (0, 0, None), out_axes))
+
+    def call(points: Array, weight: Array | np.ndarray | None = None, **arguments: Any) -> Any:
+        if mesh is None or compiled is None:
+            return function(points=points, weight=weight, **arguments)
+        points = checks.check_array(points, ("N", "D"), "points")
+        weight = checks.check_weight(weight, len(points), points.dtype)
+        count = len(points)
+        padding = -count % mesh.size
+        if padding:
+            points, weight = jnp.pad(points, ((0, padding), (0, 0))), jnp.pad(weight, (0, padding))
+        # CPU devices read their parts of a host array in place; parts of another device's array would be copied.
+        host = mesh.devices.flat[0].platform == "cpu" and is_concrete(points)
+        parts = NamedSharding(mesh, PartitionSpec(AXIS))
+        points = jax.device_put(np.asarray(points) if host else points, parts)
+        outputs = compiled(points, jax.device_put(weight, parts), arguments)
+
+        def cut(axis: int | None, output: Any) -> Any:
+            if axis is None or not padding:
+                return output
+            return jax.tree.map(lambda a: jax.lax.slice_in_dim(a, 0, count, axis=axis), output)
+
+        return jax.tree.map(cut, out_axes, outputs, is_leaf=lambda axis: axis is None)
+
+    return call
+
+
+@functools.cache  # one function for the same arguments, so that what is compiled for it is compiled once
+def over_tasks(function: Callable, mesh: Mesh) -> Callable:
+    """Return `function` of independent tasks that are dealt out to the devices of a mesh.
+
+    Consecutive tasks, which tend to cost alike, go to different devices. All devices get equally many, for which some
+    tasks are done twice.
+
+    Args:
+        function: `(tasks [t, ...], *arguments, axis=name) -> outputs [t, ...]`, where the tasks are those of one
+            device and collectives name the axis, such as `svm.solve_tasks`.
+        mesh: the devices.
+
+    Returns:
+        `(tasks [T, ...], *arguments) -> outputs [T, ...]`; arguments are whole on every device.
+    """
+
+    def call(tasks: Array, *arguments: Any) -> Any:
+        count = len(tasks)
+        share = -(-count // mesh.size)
+        dealt = np.arange(mesh.size * share).reshape(share, mesh.size).T.ravel()
+        local = functools.partial(function, axis=AXIS)
+        outputs = spread(local, mesh, (0, *[None] * len(arguments)))(tasks[dealt % count], *arguments)
+        return jax.tree.map(lambda a: a[np.argsort(dealt)[:count]], outputs)
+
+    return call
+
+
+def lanes(
+    run: Run,
+    schedule: np.ndarray,
+    *,
+    mesh: Mesh | None = None,
+    group: int | None = None,
+    min_shared_lanes: int = MIN_SHARED_LANES,
+) -> Run:
     """Return the same three functions over L lanes.
 
-    Hyper and key gain a leading [L]; losses come back as [L, S] and metrics as [L]. Rows [S, B] are shared by all
+    Hyper and key gain a leading [L]; losses are returned as [L, S] and metrics as [L]. Rows [S, B] are shared by all
     lanes, so that a batch is gathered once; rows [P, S, B] hold P schedules, of which lane l reads `schedule[l]`.
 
-    Lanes are spread over the mesh's devices and, on each, run group after group, so that a group's state stays in
-    cache. Device count times group size may exceed L: padding lanes repeat the last one inside the *state*, whose
-    leading axis is then longer than L; nothing else shows them.
+    Lanes are spread over the mesh's devices. On each device they run group after group, so that a group's state stays
+    in cache. Where the number of devices times the group size does not divide L, padding lanes repeat the last one.
+    They exist in the *state* only, whose leading axis is then longer than L.
 
     Args:
         run: the run of one lane.
-        schedule: [L] the schedule that each lane reads.
+        schedule: index of the schedule that each lane reads, [L].
         mesh: the devices (default: the first one alone).
-        group: the most lanes that one device runs at once (default: what its cache holds).
+        group: the most lanes that one device runs at once (default: as many as its cache holds).
+        min_shared_lanes: see `arrange`.
     """
     mesh = mesh or devices.mesh(1)
     count = len(schedule)
@@ -104,20 +191,24 @@ def lanes(run: Run, schedule: np.ndarray, *, mesh: Mesh | None = None, group: in
     def layout(hyper: Hyper, key: Key) -> Layout:
         lane = jax.eval_shape(run.start, *jax.tree.map(lambda a: a[0], (hyper, key)))
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(lane))
-        return arrange(schedule, mesh.size, group or devices.lanes_in_cache(mesh, size) or count)
+        most = group or devices.lanes_in_cache(mesh, size) or count
+        return arrange(schedule, mesh.size, most, min_shared_lanes)
 
-    def every(function: Callable, hyper: Hyper, state: State, examples: Examples, rows: Rows) -> Any:
+    def map_lanes(function: Callable, hyper: Hyper, state: State, examples: Examples, rows: Rows) -> Any:
         """Apply `function(hyper, state, examples, rows)` to all lanes, group after group."""
-        total, size, alike = layout(hyper, state.key)
+        total, size, shared = layout(hyper, state.key)
+        per_lane = rows.ids.ndim == 3  # [P, S, B]: each lane, or each group, reads its schedule
 
-        def local(lane: Any, shared: Any) -> Any:
-            examples, rows = shared
+        def local(lane: Any, common: Any) -> Any:
+            examples, rows = common
 
             def one_group(lane: Any) -> Any:
                 hyper, state, index = lane
-                own = rows.ids.ndim == 3  # each lane reads its own schedule, or its group's
-                read = jax.tree.map(lambda a: jnp.asarray(a)[index[0] if alike else index], rows) if own else rows
-                return jax.vmap(function, (0, 0, None, 0 if own and not alike else None))(hyper, state, examples, read)
+                lane_rows = rows
+                if per_lane:
+                    lane_rows = jax.tree.map(lambda a: jnp.asarray(a)[index[0] if shared else index], rows)
+                axes = (0, 0, None, 0 if per_lane and not shared else None)
+                return jax.vmap(function, axes)(hyper, state, examples, lane_rows)
 
             out = jax.lax.map(one_group, jax.tree.map(lambda a: a.reshape(-1, size, *a.shape[1:]), lane))
             return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), out)
@@ -126,16 +217,16 @@ def lanes(run: Run, schedule: np.ndarray, *, mesh: Mesh | None = None, group: in
         return spread(local, mesh, (0, None))((hyper, state, index), (examples, rows))
 
     def start(hyper, key):
-        # One lane at a time: it takes no time to run, and random draws compile faster unbatched.
+        # One lane at a time: the run time is negligible, and random draws compile faster unbatched.
         one_by_one = lambda lane, _: jax.lax.map(lambda each: run.start(*each), lane)  # noqa: E731
         return spread(one_by_one, mesh, (0, None))(pad((hyper, key), layout(hyper, key).total), ())
 
     def advance(hyper, state, examples, rows):
-        state, losses = every(run.advance, hyper, state, examples, rows)
+        state, losses = map_lanes(run.advance, hyper, state, examples, rows)
         return state, losses[:count]
 
     def score(hyper, state, examples, rows):
-        metrics = every(run.score, hyper, state, examples, rows)
+        metrics = map_lanes(run.score, hyper, state, examples, rows)
         return {name: value[:count] for name, value in metrics.items()}
 
     return Run(start, advance, score)
@@ -144,63 +235,65 @@ def lanes(run: Run, schedule: np.ndarray, *, mesh: Mesh | None = None, group: in
 def batches(run: Run, schedule: np.ndarray, *, mesh: Mesh) -> Run:
     """Return the same three functions over L lanes, one lane after another, each batch split over the devices.
 
-    For lanes that are fewer than the devices, or large. The arguments and what comes back are those of `lanes`. The
-    run knows nothing of it: XLA's partitioner splits what is computed from a batch, sums what the devices found, and
-    keeps every random draw and every batch statistic that of the whole batch.
+    Use it for few lanes (fewer than devices) or large ones. Arguments and results are those of `lanes`. A sharding
+    constraint on the batch axis is all there is: XLA's partitioner splits what is computed from a batch and sums over the
+    devices, and every random draw and batch statistic remains that of the whole batch.
 
     Args:
         run: the run of one lane.
-        schedule: [L] the schedule that each lane reads.
+        schedule: index of the schedule that each lane reads, [L].
         mesh: the devices.
     """
-    whole = NamedSharding(mesh, PartitionSpec())
+    replicated = NamedSharding(mesh, PartitionSpec())
 
-    def placed(tree: Any, sharding: NamedSharding) -> Any:
+    def constrain(tree: Any, sharding: NamedSharding) -> Any:
         return jax.lax.with_sharding_constraint(tree, sharding)
 
-    def every(function: Callable, hyper: Hyper, state: State, examples: Examples, rows: Rows) -> Any:
+    def map_lanes(function: Callable, hyper: Hyper, state: State, examples: Examples, rows: Rows) -> Any:
         size, axes = rows.ids.shape[-1], (None,) * (rows.ids.ndim - 1)
-        # JAX splits only what divides evenly. So rows are padded, split, and cut to their size again: XLA leaves every
-        # part where it is, and nothing that is computed from a batch sees the padding.
+        # JAX splits only axes that the devices divide evenly. So rows are padded, split, and cut to their size again:
+        # XLA leaves every part in place, and nothing that is computed from a batch depends on the padding.
         even = np.arange(-(-size // mesh.size) * mesh.size) % size
         padded = rows if len(even) == size else jax.tree.map(lambda a: jnp.asarray(a)[..., even], rows)
-        split = placed(padded, NamedSharding(mesh, PartitionSpec(*axes, "lanes")))
+        split = constrain(padded, NamedSharding(mesh, PartitionSpec(*axes, AXIS)))
 
-        def one(lane: Any) -> Any:
+        def one_lane(lane: Any) -> Any:
             hyper, state, index = lane
-            own = jax.tree.map(lambda a: a[index], split) if len(axes) == 2 else split
-            return function(hyper, state, examples, jax.tree.map(lambda a: a[:, :size], own))
+            lane_rows = jax.tree.map(lambda a: a[index], split) if len(axes) == 2 else split
+            return function(hyper, state, examples, jax.tree.map(lambda a: a[:, :size], lane_rows))
 
-        return placed(jax.lax.map(one, (hyper, state, jnp.asarray(schedule))), whole)
+        return constrain(jax.lax.map(one_lane, (hyper, state, jnp.asarray(schedule))), replicated)
 
     def start(hyper, key):
         _check_lanes((hyper, key), len(schedule))
-        return placed(jax.lax.map(lambda lane: run.start(*lane), (hyper, key)), whole)
+        return constrain(jax.lax.map(lambda lane: run.start(*lane), (hyper, key)), replicated)
 
-    return Run(start, functools.partial(every, run.advance), functools.partial(every, run.score))
+    return Run(start, functools.partial(map_lanes, run.advance), functools.partial(map_lanes, run.score))
 
 
 def _check_lanes(tree: Any, count: int) -> None:
     for leaf in jax.tree.leaves(tree):
         if leaf.shape[:1] != (count,):
-            raise UserError(f"a hyper or key of shape {leaf.shape} for {count} lanes: its first axis is the lanes'")
+            raise UserError(f"a hyper or key of shape {leaf.shape} for {count} lanes: its first axis must be the lanes")
 
 
 class Layout(NamedTuple):
-    """How lanes stand on the devices."""
+    """How lanes are arranged on the devices."""
 
     total: int  # lanes in all, padding included
-    size: int  # lanes in a group
-    alike: bool  # whether all lanes of a group read one schedule, so that it gathers a batch once
+    size: int  # lanes per group
+    shared: bool  # whether all lanes of a group read one schedule, so that the group gathers a batch once
 
 
-def arrange(schedule: np.ndarray, device_count: int, most: int) -> Layout:
-    """Return equal groups of at most `most` lanes: one program, little padding, and lanes of one schedule together.
+def arrange(schedule: np.ndarray, device_count: int, most: int, min_shared_lanes: int = MIN_SHARED_LANES) -> Layout:
+    """Return equal groups of at most `most` lanes, with little padding: one program serves all groups.
 
     Args:
-        schedule: [L] the schedule that each lane reads.
-        device_count: devices that share the lanes.
-        most: lanes in a group at most.
+        schedule: index of the schedule that each lane reads, [L].
+        device_count: number of devices that share the lanes.
+        most: the most lanes in a group.
+        min_shared_lanes: groups of at least this many lanes are made of lanes that share one schedule, where that needs
+            no more padding.
     """
 
     def total(size: int) -> int:
@@ -210,6 +303,7 @@ def arrange(schedule: np.ndarray, device_count: int, most: int) -> Layout:
     groups = -(-local // min(most, local))
     size = -(-local // groups)
     ends = np.flatnonzero(np.diff(schedule)) + 1
-    stretch = math.gcd(*np.diff([0, *ends, len(schedule)]).tolist())  # of lanes that read the same
-    alike = [each for each in range(WORTH, min(most, local) + 1) if stretch % each == 0 and total(each) <= total(size)]
-    return Layout(total(alike[-1]), alike[-1], True) if alike else Layout(total(size), size, False)
+    stretch = math.gcd(*np.diff([0, *ends, len(schedule)]).tolist())  # lanes in a row with one schedule
+    sizes = range(min_shared_lanes, min(most, local) + 1)
+    shared = [each for each in sizes if stretch % each == 0 and total(each) <= total(size)]
+    return Layout(total(shared[-1]), shared[-1], True) if shared else Layout(total(size), size, False)

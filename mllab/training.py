@@ -1,7 +1,7 @@
 r"""A training run as three pure functions, and the one host loop that drives them.
 
 $\theta_{s+1}, o_{s+1} = \mathrm{update}\big(\theta_s, o_s, \nabla_\theta \sum_i w_i \ell_i(\theta_s) / \sum_i w_i\big)$
-over the rows $i$ of step $s$, with weights $w$.
+over the losses $\ell_i$ of step $s$, one per example or per token, with weights $w_i$.
 
 `supervised` builds a `Run` from a model, a loss and an optimizer; `drive` walks a schedule segment by segment and
 knows neither how many lanes it drives nor over how many devices they are spread.
@@ -21,18 +21,19 @@ from jax.stages import Wrapped
 
 from mllab.checkpoints import Checkpoints
 from mllab.errors import UserError
+from mllab.losses import per_example
 from mllab.models.base import Model
-from mllab.rows import gather, mean
-from mllab.types import Array, Examples, Hyper, Key, Metrics, Outputs, Params, Rows
+from mllab.rows import gather, mean, weighted
+from mllab.types import Array, Examples, Hyper, Key, Losses, Measure, Metrics, Objective, Outputs, Params, Rows
 
 
 class State(NamedTuple):
-    """All that a run is at a step: what a checkpoint holds."""
+    """The complete state of a run at a step: what a checkpoint holds."""
 
     step: Array  # [] int32: steps taken
     key: Key  # each step draws from fold_in(key, step)
     params: Params
-    extra: Any  # batch statistics, averaged params, a recurrent carry; None where there is none
+    extra: Any  # batch statistics, averaged params, a recurrent carry; None if there is none
     optimizer: optax.OptState
 
 
@@ -44,26 +45,32 @@ class Run(NamedTuple):
     score: Callable[[Hyper, State, Examples, Rows], Metrics]  # weighted means over any rows
 
 
-Objective = Callable[[Hyper, Params, Any, Examples, Key], tuple[Array, Any]]
-Measure = Callable[[Hyper, Params, Any, Examples], Mapping[str, Array]]
+def objective(model: Model, loss: Callable[[Outputs, Any], Losses | Array]) -> Objective:
+    """Return the objective of a model on batches `{"inputs", "targets"}`, in training mode.
 
+    Args:
+        model: applied with the step's key.
+        loss: (outputs, targets) -> losses [B], or `Losses` to weight tokens.
+    """
 
-def objective(model: Model, loss: Callable[[Outputs, Any], Array]) -> Objective:
-    """Return `loss(outputs, targets)` of each example of `{"inputs", "targets"}`, in training mode."""
-
-    def losses(hyper, params, extra, examples, key):
-        outputs, extra = model.apply(params, extra, examples["inputs"], key)
-        return loss(outputs, examples["targets"]), extra
+    def losses(hyper, params, extra, batch, key):
+        outputs, extra = model.apply(params, extra, batch["inputs"], key)
+        return per_example(loss(outputs, batch["targets"])), extra
 
     return losses
 
 
-def measure(model: Model, metrics: Callable[[Outputs, Any], Mapping[str, Array]]) -> Measure:
-    """Return `metrics(outputs, targets)` of each example of `{"inputs", "targets"}`, as published."""
+def measure(model: Model, metrics: Callable[[Outputs, Any], Mapping[str, Losses | Array]]) -> Measure:
+    """Return the metrics of a model on batches `{"inputs", "targets"}`, in evaluation mode (no key).
 
-    def values(hyper, params, extra, examples):
-        outputs, _ = model.apply(params, extra, examples["inputs"], None)
-        return metrics(outputs, examples["targets"])
+    Args:
+        model: applied without a key; the `extra` that it returns goes on to the next block of rows.
+        metrics: (outputs, targets) -> {name: values [B], or `Losses` to weight tokens}.
+    """
+
+    def values(hyper, params, extra, batch):
+        outputs, extra = model.apply(params, extra, batch["inputs"], None)
+        return metrics(outputs, batch["targets"]), extra
 
     return values
 
@@ -74,16 +81,23 @@ def supervised(
     optimizer: Callable[[Hyper], optax.GradientTransformation],
     metrics: Measure,
     *,
+    gather: Callable[[Examples, Array | np.ndarray], Examples] = gather,
     evaluate: Callable[[State], Params] = lambda state: state.params,
 ) -> Run:
-    """Return the run that trains a model by gradients.
+    """Return the run that trains a model by gradient descent.
+
+    `score` reads its rows block by block, in order, and passes `extra` from each block to the next, beginning with the
+    state's. So a recurrent carry flows through a sequence; a model without one returns `extra` as it is.
 
     Args:
-        init: key -> (params, extra); extra is None where the objective keeps nothing beside params.
-        objective: (hyper, params, extra, examples, key) -> (losses [B], extra).
-        optimizer: hyper -> gradient transformation. It is built inside the program, so every hyper is traced.
-        metrics: (hyper, params, extra, examples) -> {name: values [B]}; means are taken here.
-        evaluate: state -> the params to score, where these are not the trained ones (averaged, schedule-free).
+        init: key -> (params, extra); extra is None if the objective needs nothing beside params.
+        objective: (hyper, params, extra, batch, key) -> (losses, extra). A step's loss is their weighted mean, see
+            `types.Losses`.
+        optimizer: hyper -> gradient transformation, built inside the program so that every hyper is traced.
+        metrics: (hyper, params, extra, batch) -> ({name: losses or values}, extra); their weighted means are returned
+            by `score`.
+        gather: (examples, ids [B]) -> batch; for windows of one long sequence see `rows.windows`.
+        evaluate: state -> the params to score, if these are not the trained ones (averages, schedule-free).
     """
 
     def transformation(hyper: Hyper) -> optax.GradientTransformationExtraArgs:
@@ -122,36 +136,42 @@ def supervised(
     def score(hyper: Hyper, state: State, examples: Examples, rows: Rows) -> Metrics:
         params = evaluate(state)
 
-        def block(row: Rows) -> dict[str, Array]:
-            values = metrics(hyper, params, state.extra, gather(examples, row.ids))
-            return {name: mean(value, row.weight) * row.weight.sum() for name, value in values.items()}
+        def block(extra: Any, row: Rows) -> tuple[Any, tuple[dict[str, Array], dict[str, Array]]]:
+            values, extra = metrics(hyper, params, extra, gather(examples, row.ids))
+            sums, totals = {}, {}
+            for name, value in values.items():
+                total = weighted(value, row.weight).weights.sum()
+                sums[name] = mean(value, row.weight) * total
+                if isinstance(value, Losses):  # else the total is that of the rows, known without the model
+                    totals[name] = total
+            return extra, (sums, totals)
 
-        sums = jax.lax.map(block, rows)
-        return {name: value.sum() / rows.weight.sum() for name, value in sums.items()}
+        _, (sums, totals) = jax.lax.scan(block, state.extra, rows)
+        return {name: value.sum() / totals.get(name, rows.weight).sum() for name, value in sums.items()}
 
     return Run(start, advance, score)
 
 
 class Segment(NamedTuple):
-    """What observers are told after each segment of the schedule; arrays have the lanes' leading axes, if any."""
+    """The event after each segment of the schedule; arrays have the leading lane axis, if any."""
 
     number: int  # 0, 1, ...
     step: int  # steps taken by its end
-    steps: int  # of the whole schedule
+    steps: int  # steps of the whole schedule
     train_loss: np.ndarray  # mean over the segment's steps
     held_out: dict[str, np.ndarray]  # metrics on the held-out rows at its end
     seconds: float  # wall time of the segment
-    restored: bool  # told again, from a checkpoint
+    restored: bool  # replayed from a checkpoint
 
 
 class Notice(NamedTuple):
-    """A line for whoever watches: a checkpoint that could not be read, say."""
+    """An event with one line for the user, such as a damaged checkpoint."""
 
     text: str
 
 
 class History(NamedTuple):
-    """What was seen, segment by segment: [E, ...] with the lanes' axes, if any; NaN past an early stop."""
+    """Measurements of each of E segments, [E, ...] with the lane axis, if any; NaN after an early stop."""
 
     step: np.ndarray  # [E] steps taken
     train_loss: np.ndarray  # [E, ...]
@@ -160,12 +180,12 @@ class History(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a drive ends with."""
+    """The result of a drive."""
 
     state: State  # at the end of the schedule
-    kept: State  # where the held-out loss was least: early stopping's choice
+    kept: State  # after the segment with the least held-out loss, as early stopping selects
     kept_loss: np.ndarray  # [...]
-    nonfinite_step: np.ndarray  # [...] first step whose loss was not finite; -1 where all were
+    nonfinite_step: np.ndarray  # [...] first step whose loss was not finite; -1 if all were finite
     history: History
 
 
@@ -182,24 +202,24 @@ def drive(
     observe: Iterable[Callable[[Segment | Notice], None]] = (),
     workdir: Path | None = None,
     name: str = "",
-    about: str = "",
+    fingerprint: str = "",
     checkpoint_seconds: float = 10.0,
 ) -> Result:
     """Run the schedule to its end, segment by segment: the one host loop.
 
     Args:
-        run: one run, or many (`sweep.lanes`); one of its metrics is called `loss`, and is to be least.
+        run: one run, or many (`sweep.lanes`); the metric named `loss` selects the params to keep.
         hyper: the run's settings.
         key: the run's key.
         examples: data, gathered by rows inside the program.
         schedule: rows [S, B] or [P, S, B].
         held_out: rows [S', B'] scored after each segment; never test rows.
-        segment: steps a segment (the last may be shorter).
-        patience: stop when no lane's held-out loss has improved for so many segments (None: never).
-        observe: each is told every `Segment` and `Notice`.
-        workdir: where `checkpoints/<name>` goes; what stands there is resumed, to the same bits.
-        name: this drive's name among those of the workdir.
-        about: what else tells this drive from another; a checkpoint is resumed only if it, too, is the same.
+        segment: steps per segment (the last may be shorter).
+        patience: stop when no lane's held-out loss has improved for this many segments (None: never).
+        observe: callables that receive every event, a `Segment` or a `Notice`.
+        workdir: folder for `checkpoints/<name>`; a checkpoint found there is resumed, to the same bits.
+        name: distinguishes the drives of one workdir.
+        fingerprint: extra text hashed into the checkpoint's identity; a checkpoint with another one is refused.
         checkpoint_seconds: wall time between checkpoints.
 
     Raises:
@@ -208,49 +228,57 @@ def drive(
     if segment < 1:
         raise UserError(f"segment = {segment}: a segment has 1 step or more")
     start, advance, score, keep = _compiled(run)
-    tell = _teller(observe)
+    observers = tuple(observe)
+
+    def notify(event: Segment | Notice) -> None:
+        for observer in observers:
+            observer(event)
+
     steps = schedule.ids.shape[-2]
     ends = [*range(segment, steps, segment), steps]
 
     state = start(hyper, key)
     scored = jax.eval_shape(score, hyper, state, examples, held_out)
-    # The first of `kept` is a start of its own, not a copy: `advance` takes over the buffers that it is given.
+    # `kept` begins with a second start, not a reference to `state`: `advance` is given `state`'s buffers (donated).
     kept, record = start(hyper, key), Record.empty(len(ends), scored)
-    of = {"hyper": hyper, "key": key, "examples": examples, "rows": (schedule, held_out), "ends": np.asarray(ends)}
-    of["about"] = np.frombuffer(about.encode(), np.uint8)
-    saved = Checkpoints(workdir / "checkpoints" / name, of) if workdir else None
+    # The names of these entries are hashed too: renaming one would orphan the checkpoints that exist.
+    inputs = {"hyper": hyper, "key": key, "examples": examples, "rows": (schedule, held_out), "ends": np.asarray(ends)}
+    inputs["about"] = np.frombuffer(fingerprint.encode(), np.uint8)
+    checkpoints = Checkpoints(workdir / "checkpoints" / name, inputs) if workdir else None
     lanes = scored["loss"].shape
-    if saved and saved.steps():
-        template = Memory(_cut(state, lanes), _cut(kept, lanes), record)
-        memory = saved.restore(template, lambda text: tell(Notice(text)))
+    if checkpoints and checkpoints.steps():
+        template = Memory(_without_padding(state, lanes), _without_padding(kept, lanes), record)
+        memory = checkpoints.restore(template, lambda text: notify(Notice(text)))
         if memory is not template:
-            state, kept, record = _stretched(memory.state, state), _stretched(memory.kept, kept), memory.record
+            state, kept, record = _padded(memory.state, state), _padded(memory.kept, kept), memory.record
 
     def save() -> None:
-        if saved:
-            saved.save(int(record.done), Memory(_cut(state, lanes), _cut(kept, lanes), record))
+        if checkpoints:
+            memory = Memory(_without_padding(state, lanes), _without_padding(kept, lanes), record)
+            checkpoints.save(int(record.done), memory)
 
     for number in range(int(record.done)):
-        tell(record.segment(number, ends, restored=True))
+        notify(record.segment(number, ends, restored=True))
 
-    began_drive = written = time.monotonic()
+    began_drive = last_save = time.monotonic()
     while record.done < len(ends) and not (patience and np.all(record.stale >= patience)):
-        began = time.perf_counter()
+        began_segment = time.perf_counter()
         number = int(record.done)
         first = ends[number - 1] if number else 0
         rows = Rows(*(array[..., first : ends[number], :] for array in schedule))
         state, losses = advance(hyper, state, examples, rows)
         metrics = score(hyper, state, examples, held_out)
-        # A copy: JAX may read the host's own memory, and on one device still do so when another is done.
+        # A copy: JAX may read the host array in place, even after another device has delivered its part of the result.
         kept, better = keep(metrics["loss"], record.kept_loss.copy(), state, kept)
         losses, metrics, better = jax.device_get((losses, metrics, better))
-        record.add(first, losses, metrics, better, time.perf_counter() - began)
-        tell(record.segment(number, ends, restored=False))
-        if time.monotonic() - written >= checkpoint_seconds:
+        record.add(first, losses, metrics, better, time.perf_counter() - began_segment)
+        notify(record.segment(number, ends, restored=False))
+        if time.monotonic() - last_save >= checkpoint_seconds:
             save()
-            written = time.monotonic()
-    # An ended drive is worth keeping if it took long: many in a row would add up to more than the interval.
-    if saved and saved.steps()[-1:] != [record.done] and time.monotonic() - began_drive > checkpoint_seconds / 4:
+            last_save = time.monotonic()
+    # Save the end of a long drive: repeating many such drives could take longer than the interval.
+    took_long = time.monotonic() - began_drive > checkpoint_seconds / 4
+    if checkpoints and checkpoints.steps()[-1:] != [record.done] and took_long:
         save()
 
     history = History(np.asarray(ends), record.train_loss, record.held_out, record.seconds)
@@ -259,19 +287,19 @@ def drive(
 
 @struct.dataclass
 class Record:
-    """What the host remembers of a drive, as a pytree of NumPy arrays that are written in place."""
+    """The host's record of a drive, as a pytree of NumPy arrays that are written in place."""
 
     done: np.ndarray  # [] segments done
     kept_loss: np.ndarray  # [...] least held-out loss so far
     stale: np.ndarray  # [...] segments since it last improved
-    nonfinite_step: np.ndarray  # [...] -1 while all is finite
+    nonfinite_step: np.ndarray  # [...] first step with a non-finite loss, or -1
     train_loss: np.ndarray  # [E, ...] mean over each segment
     held_out: dict[str, np.ndarray]  # [E, ...] each
     seconds: np.ndarray  # [E]
 
     @classmethod
     def empty(cls, segments: int, scored: Metrics) -> "Record":
-        """Return the record before the first of so many segments."""
+        """Return the record before the first segment of `segments`; `scored` has the shapes of the metrics."""
         lanes, dtype = scored["loss"].shape, scored["loss"].dtype
         return cls(
             done=np.zeros((), np.int32),
@@ -284,15 +312,15 @@ class Record:
         )
 
     def add(self, first: int, losses: np.ndarray, metrics: Metrics, better: np.ndarray, seconds: float) -> None:
-        """Write down the next segment, which began after step `first` and had losses [..., S]."""
+        """Add the next segment, which began after step `first` and had losses [..., S]."""
         number = int(self.done)
         self.kept_loss[...] = np.where(better, metrics["loss"], self.kept_loss)
         self.stale[...] = np.where(better, 0, self.stale + 1)
         bad = ~np.isfinite(losses)
-        lost = bad.any(axis=-1) | ~np.isfinite(metrics["loss"])
-        # A segment that its held-out loss alone betrays went wrong in its last update.
+        diverged = bad.any(axis=-1) | ~np.isfinite(metrics["loss"])
+        # If only the held-out loss is not finite, the segment's last update caused it.
         step = first + np.where(bad.any(axis=-1), bad.argmax(axis=-1), losses.shape[-1] - 1)
-        self.nonfinite_step[...] = np.where((self.nonfinite_step < 0) & lost, step, self.nonfinite_step)
+        self.nonfinite_step[...] = np.where((self.nonfinite_step < 0) & diverged, step, self.nonfinite_step)
         self.train_loss[number] = losses.mean(axis=-1)
         for name, values in metrics.items():
             self.held_out[name][number] = values
@@ -300,14 +328,14 @@ class Record:
         self.done[...] = number + 1
 
     def segment(self, number: int, ends: list[int], restored: bool) -> Segment:
-        """Return what observers are told of a segment that is done."""
+        """Return the event of a segment that is done."""
         held_out = {name: values[number] for name, values in self.held_out.items()}
         seconds = float(self.seconds[number])
         return Segment(number, ends[number], ends[-1], self.train_loss[number], held_out, seconds, restored)
 
 
 class Memory(NamedTuple):
-    """All that a drive needs to go on: what its checkpoints hold."""
+    """What a checkpoint of a drive holds."""
 
     state: State
     kept: State
@@ -317,7 +345,7 @@ class Memory(NamedTuple):
 def compile_ahead(
     run: Run, hyper: Hyper, key: Key, examples: Examples, schedule: Rows, *, held_out: Rows, segment: int
 ) -> None:
-    """Compile what `drive` with the same arguments will call, and run nothing; XLA lets threads do so side by side."""
+    """Compile the programs that `drive` with the same arguments calls, without running them; thread-safe."""
     start, advance, score, keep = _compiled(run)
     placed = start.lower(hyper, key).compile().output_shardings
     state = jax.tree.map(
@@ -334,7 +362,7 @@ def compile_ahead(
 
 
 def _compiled(run: Run) -> tuple[Wrapped, Wrapped, Wrapped, Wrapped]:
-    """Return the run's functions under jit, which remembers programs by the function: a second drive compiles none."""
+    """Return the run's functions under `jit`, which caches programs by function: a second drive compiles nothing."""
     return (
         jax.jit(run.start),
         jax.jit(run.advance, donate_argnums=1),
@@ -343,14 +371,14 @@ def _compiled(run: Run) -> tuple[Wrapped, Wrapped, Wrapped, Wrapped]:
     )
 
 
-def _cut(state: State, lanes: tuple[int, ...]) -> State:
-    """Return the state on the host without the padding of a spread sweep, which depends on the devices."""
+def _without_padding(state: State, lanes: tuple[int, ...]) -> State:
+    """Return the state on the host without the padding lanes of a sweep, whose number depends on the devices."""
     host = jax.tree.map(lambda leaf: leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else np.array(leaf), state)
     return jax.tree.map(lambda leaf: leaf[: lanes[0]], host) if lanes else host
 
 
-def _stretched(state: State, like: State) -> State:
-    """Return a state that was cut, padded by its last lane and placed as another is."""
+def _padded(state: State, like: State) -> State:
+    """Return a state without padding lanes, padded by its last lane to the shapes and shardings of `like`."""
 
     def place(leaf: Any, like: Array) -> Array:
         missing = like.shape[0] - leaf.shape[0] if like.ndim else 0
@@ -360,22 +388,12 @@ def _stretched(state: State, like: State) -> State:
 
 
 def _keep(loss: Array, least: Array, state: State, kept: State) -> tuple[State, Array]:
-    """Return `state` for the lanes whose loss is less than the least so far, `kept` for the others; and which."""
-    better = loss < least  # never for NaN
+    """Return `state` for the lanes whose loss is below `least`, `kept` for the others; and the mask of the former."""
+    better = loss < least  # False for NaN
 
     def choose(new: Array, old: Array) -> Array:
-        # Padding lanes of a spread sweep, past the end of `better`, go as the last lane, which they repeat.
+        # Padding lanes of a sweep are past the end of `better`; they follow the last lane, which they repeat.
         mask = better if better.ndim == 0 else jnp.pad(better, (0, new.shape[0] - better.shape[0]), mode="edge")
         return jnp.where(mask.reshape(mask.shape + (1,) * (new.ndim - mask.ndim)), new, old)
 
     return jax.tree.map(choose, state, kept), better
-
-
-def _teller(observers: Iterable[Callable[[Segment | Notice], None]]) -> Callable[[Segment | Notice], None]:
-    observers = tuple(observers)
-
-    def tell(event: Segment | Notice) -> None:
-        for observer in observers:
-            observer(event)
-
-    return tell

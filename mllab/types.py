@@ -1,10 +1,10 @@
-"""The words that the whole library shares.
+"""Types and axis letters shared by the whole library.
 
 Axis letters, wherever a shape is written: B batch, T time, D features in, H hidden, C classes or channels,
 N examples, K folds or clusters, L lanes, S steps, V vocabulary.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -20,9 +20,12 @@ Hyper = Mapping[str, Any]  # the traced settings of a run, by name: what a sweep
 Metrics = dict[str, Array]  # weighted means over the rows that were scored, by name
 
 
-def known(value: object) -> bool:
-    """Return whether this is a value now, not one that a compiled program will be given."""
+def is_concrete(value: object) -> bool:
+    """Return True if `value` is not a tracer."""
     return not isinstance(value, jax.core.Tracer)
+
+
+known = is_concrete
 
 
 class Rows(NamedTuple):
@@ -34,3 +37,20 @@ class Rows(NamedTuple):
 
     ids: Array | np.ndarray  # int32
     weight: Array | np.ndarray  # float32, same shape as ids
+
+
+class Losses(NamedTuple):
+    """Losses of a batch, one per example or one per token, and how much each counts.
+
+    Their mean over rows is sum(values · weights · row weight) / sum(weights · row weight): a mean over tokens where the
+    weights are 1 for tokens and 0 for padding.
+    """
+
+    values: Array  # [B, ...]
+    weights: Array  # same shape
+
+
+# (hyper, params, extra, batch, key) -> (losses, extra). A bare array [B] counts each example once.
+Objective = Callable[[Hyper, Params, Any, Examples, Key], tuple[Losses | Array, Any]]
+# (hyper, params, extra, batch) -> ({name: Losses or values [B]}, extra)
+Measure = Callable[[Hyper, Params, Any, Examples], tuple[Mapping[str, Losses | Array], Any]]

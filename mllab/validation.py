@@ -1,11 +1,12 @@
-"""Honest validation: folds as rows, and learners that are scored on rows that they have not seen.
+"""Folds, and the cross-validated scores of learners.
 
-Folds are rows `[K, M]`, padded to one size with weight 0, so that every fold × hyper is a lane of one program.
+Folds are rows `[K, M]`, padded to one size with weight 0, so that every setting × fold is a lane of one program.
 """
 
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,25 +14,38 @@ import numpy as np
 
 from mllab import metrics
 from mllab.errors import UserError
-from mllab.rows import gather, mean
+from mllab.rows import gather
 from mllab.training import Run, State
 from mllab.types import Array, Examples, Hyper, Inputs, Key, Outputs, Params, Rows
 
+Axes = Mapping[str, Any]  # named grids of hyperparameters, {"gamma": [G], "c": [C]}; a setting has one value of each
+Score = Callable[[Outputs, Array], Array]  # (outputs [M, ...], targets [M]) -> [M], a number for each example
+
 
 class Learner(NamedTuple):
-    """An algorithm whole, gradient-trained or closed-form."""
+    """An algorithm as a whole, gradient-trained or closed-form.
+
+    `grid` returns the outputs on the held-out rows for all settings and folds at once. A learner defines it where
+    settings or folds can share work (distances, kernel matrices, warm starts); the default maps `fit` and `predict`
+    over both. Every example is a row of some fold, and the axes keep their order inside `jax.jit` if they are an
+    `OrderedDict`; a plain `dict` comes back sorted by name.
+    """
 
     fit: Callable[[Hyper, Key, Examples, Rows], Params]  # rows [M]
     predict: Callable[[Params, Inputs], Outputs]  # log-probabilities [N, C] or values [N]
-    # [L, K, M]: outputs on the held-out rows for all hypers and folds at once, where an algorithm can share work.
-    grid: Callable[[Hyper, Key, Examples, Rows, Rows], Outputs] | None = None
+    grid: Callable[[Axes, Key, Examples, Rows, Rows], Outputs] | None = None  # [*axes, K, M', ...]
 
 
 class Folds(NamedTuple):
-    """Ways to hold rows out: K folds, or K of each round in turn."""
+    """Pairs of training and held-out rows: the K folds of one round, or of several rounds one after another."""
 
     train: Rows  # [K, M]
     held_out: Rows  # [K, M']
+
+    @property
+    def per_round(self) -> float:
+        """How many folds hold every row out once: 1 + training rows per held-out row, the K of `interval`."""
+        return 1 + float(np.sum(self.train.weight > 0)) / float(np.sum(self.held_out.weight > 0))
 
 
 def folds(
@@ -42,40 +56,40 @@ def folds(
     groups: np.ndarray | None = None,
     rounds: int = 1,
 ) -> Folds:
-    """Return `count` folds of the rows `ids`, dealt anew in each round; a round holds every row out once.
+    """Return `count` folds of the rows `ids`, shuffled anew in each round; a round holds every row out once.
 
-    Folds are of one size, to a row, and so are the rows of each class in them, where targets are given (stratified).
-    Of groups no row stands on both sides of a fold: they are dealt whole, the largest first, so that folds are as even
-    as that allows. A class of fewer rows than folds is missing from the held-out rows of some.
+    The sizes of folds differ by one row at most. With `targets` the folds are stratified: so do the rows of each class
+    in them; a class of fewer rows than folds is missing from the held-out rows of some. With `groups` all rows of a
+    group are on the same side of every fold, and folds are as even as that allows.
 
     Args:
         ids: row ids, [M].
         count: K, 2 or more.
-        seed: of the shuffles; more rounds begin with the same ones.
+        seed: of the shuffles; the first rounds are the same however many follow.
         targets: classes of all examples, [N].
-        groups: of all examples, [N]: who was measured, say, where new people are to be predicted.
-        rounds: how often.
+        groups: groups of all examples, [N], such as the person measured where new people are to be predicted.
+        rounds: number of repetitions.
 
     Returns:
-        rounds * K folds, those of the first round first.
+        rounds * K folds, round by round.
 
     Raises:
-        UserError: fewer rows or groups than folds, fewer than two folds or one round, a row given twice, targets or
-            groups that do not reach every row, or no class with as many rows as folds.
+        UserError: fewer rows or groups than folds, fewer than two folds or one round, a duplicate row, targets or
+            groups for fewer examples than the rows need, or no class with as many rows as folds.
     """
     ids = np.asarray(ids)
     if not 2 <= count <= len(ids):
-        raise UserError(f"{count} folds of {len(ids)} rows: give 2 folds or more, and no more than rows")
+        raise UserError(f"{count} folds of {len(ids)} rows: give at least 2 folds and at most one a row")
     if rounds < 1:
-        raise UserError(f"rounds = {rounds}: deal the rows once or more")
+        raise UserError(f"rounds = {rounds}: give 1 or more")
     if len(np.unique(ids)) < len(ids):
-        raise UserError("folds of rows of which some are given twice: a row would stand on both sides of a fold")
+        raise UserError("the rows have duplicates, which would be on both sides of a fold: give each row once")
     labels = np.zeros(len(ids), int) if targets is None else _codes("targets", targets, ids)
     if np.bincount(labels).max() < count:
-        raise UserError(f"none of the classes has {count} rows, one a fold: give fewer folds, or more rows")
+        raise UserError(f"none of the classes has {count} rows, one a fold: give fewer folds or more rows")
     owners = None if groups is None else _codes("groups", groups, ids)
     if owners is not None and owners.max() + 1 < count:
-        raise UserError(f"{count} folds of {owners.max() + 1} groups: give no more folds than groups")
+        raise UserError(f"{count} folds of {owners.max() + 1} groups: give at most one fold a group")
     train, held_out = [], []
     draw = np.random.default_rng(seed)
     for _ in range(rounds):
@@ -87,31 +101,31 @@ def folds(
 
 
 def _codes(name: str, values: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Return the values of the rows, numbered from 0."""
+    """Return the values of the rows as codes 0, 1, ..."""
     if np.shape(values)[:1] <= (ids.max(),):
-        raise UserError(f"{name} of {len(values)} examples, and row {ids.max()} is asked for: give one an example")
+        raise UserError(f"{name} has {len(values)} values, and the rows go up to {ids.max()}: give one an example")
     return np.unique(np.asarray(values)[ids], return_inverse=True)[1]
 
 
 def _dealt(labels: np.ndarray, count: int) -> np.ndarray:
-    """Return the fold [M] of each row: class after class is dealt out like cards."""
+    """Return the fold [M] of each row: the classes one after another, each dealt round robin."""
     fold = np.empty(len(labels), int)
     fold[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % count
     return fold
 
 
 def _dealt_whole(labels: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
-    r"""Return the fold [M] of each row, of a group's rows the same.
+    r"""Return the fold [M] of each row, the same for all rows of a group.
 
-    Each group, the largest first, goes where it adds the least to $\sum_{k, c} (n_{kc} / n_c)^2$, the squares of the
-    shares of class c that fold k has: $2 \sum_c n_{kc} g_c / n_c^2$ for a group of g_c rows, and what all folds share.
-    With one class that is the smallest fold, and of equal ones the smallest is taken.
+    Greedily, the largest group first: each goes to the fold where it increases $\sum_{k, c} (n_{kc} / n_c)^2$ least,
+    with $n_{kc} / n_c$ the share of class c in fold k. A group with $g_c$ rows of class c adds
+    $2 \sum_c n_{kc} g_c / n_c^2$ and a term common to all folds. Ties go to the smallest fold.
     """
     rows = np.zeros((groups.max() + 1, labels.max() + 1), int)  # [G, C]
     np.add.at(rows, (groups, labels), 1)
     weight = 1.0 / rows.sum(axis=0) ** 2
     sizes = rows.sum(axis=1)
-    _, first = np.unique(groups, return_index=True)  # where each group comes first in the shuffled rows
+    _, first = np.unique(groups, return_index=True)  # position of each group's first row after the shuffle
     taken = np.zeros((count, rows.shape[1]))
     fold = np.empty(len(rows), int)
     for group in np.lexsort((first, -sizes)):
@@ -121,53 +135,141 @@ def _dealt_whole(labels: np.ndarray, groups: np.ndarray, count: int) -> np.ndarr
 
 
 def _padded(sets: list[np.ndarray]) -> Rows:
-    """Return rows [K, M] of sets of unequal size: padding repeats a set's first id with weight 0."""
-    most = max(map(len, sets))
-    ids = np.stack([np.concatenate([each, np.full(most - len(each), each[0])]) for each in sets])
-    weight = np.stack([np.arange(most) < len(each) for each in sets])
+    """Return sets of ids of unequal size as rows [K, M]; padding repeats the first id of a set with weight 0."""
+    size = max(map(len, sets))
+    ids = np.stack([np.concatenate([ids, np.full(size - len(ids), ids[0])]) for ids in sets])
+    weight = np.stack([np.arange(size) < len(ids) for ids in sets])
     return Rows(ids.astype(np.int32), weight.astype(np.float32))
 
 
-@partial(jax.jit, static_argnames=("learner", "score"))
-def cross_validate(
-    learner: Learner, hyper: Hyper, key: Key, examples: Examples, folds: Folds, score: Callable[[Outputs, Array], Array]
-) -> Array:
-    """Return scores [L, K] of L hypers on K folds, in one program.
+def holdout(train: np.ndarray, validation: np.ndarray) -> Folds:
+    """Return the single fold that trains on the rows `train` and holds out the rows `validation`.
 
-    Args:
-        learner: what is validated.
-        hyper: each entry [L].
-        key: shared by all, so that hypers are compared on equal terms.
-        examples: `{"inputs", "targets"}`.
-        folds: see `folds`.
-        score: (outputs [M, ...], targets [M]) -> the score of each example, [M].
+    Raises:
+        UserError: no rows on one of the sides, or a row on both sides or twice on one.
     """
-
-    def one(hyper: Hyper, train: Rows, held_out: Rows) -> Outputs:
-        params = learner.fit(hyper, key, examples, train)
-        return learner.predict(params, gather(examples["inputs"], held_out.ids))
-
-    by_fold = jax.vmap(one, (None, 0, 0))
-    if learner.grid is None:
-        outputs = jax.vmap(by_fold, (0, None, None))(hyper, folds.train, folds.held_out)
-    else:
-        outputs = learner.grid(hyper, key, examples, folds.train, folds.held_out)
-    weight = jnp.asarray(folds.held_out.weight)
-    targets = gather(examples["targets"], folds.held_out.ids)
-    values = jax.vmap(jax.vmap(score), (0, None))(outputs, targets)
-    return jax.vmap(jax.vmap(mean), (0, None))(values, weight)
+    train, validation = np.asarray(train), np.asarray(validation)
+    if train.size == 0 or validation.size == 0:
+        raise UserError(f"{train.size} training rows and {validation.size} validation rows: give one or more of each")
+    if len(np.unique(np.concatenate([train, validation]))) < train.size + validation.size:
+        raise UserError("a row appears twice among the training and validation rows: give each once, on one side")
+    return Folds(_padded([train]), _padded([validation]))
 
 
-def interval(scores: np.ndarray, count: int) -> metrics.Interval:
-    r"""Return the mean of scores on folds, [rounds * K], and its corrected 95% interval by Student's t.
+def cross_validate(
+    learner: Learner, axes: Axes, key: Key, examples: Examples, folds: Folds, score: Score
+) -> np.ndarray:
+    """Return the mean score on the held-out rows of every setting and fold, [*axes, K], as float64.
 
-    Folds share training rows, so their scores are no independent draws, and more rounds tell nothing of other data.
-    The variance of the mean of n scores is therefore taken as $(1 / n + 1 / (K - 1)) s^2$ instead of $s^2 / n$, where
-    1 / (K - 1) is the ratio of held-out to training rows. It speaks of data like these, dealt into folds anew.
+    Settings × folds are one program. Examples that are in no fold are not read at all: they are cut off first.
+
+        scores = cross_validate(
+            learners.svm(2), {"gamma": [0.1, 1.0], "c": [1.0, 10.0, 100.0]}, jax.random.key(0), examples,
+            folds(np.arange(len(targets)), 5, seed=0, targets=targets), accuracy,
+        )  # [2, 3, 5]
 
     Args:
-        scores: on each fold.
-        count: K.
+        learner: the algorithm.
+        axes: the settings; `{}` for a learner without any.
+        key: shared by all settings and folds, which are so compared on equal terms.
+        examples: `{"inputs", "targets"}`.
+        folds: see `folds` and `holdout`.
+        score: see `Score`; means are weighted by the weight of the held-out rows.
+
+    Raises:
+        UserError: an axis without settings or not one-dimensional, folds with rows that the examples do not have, or a
+            score that is not one number an example.
+    """
+    settings = OrderedDict((name, jnp.asarray(values)) for name, values in checked_axes(axes).items())
+    examples, folds = _restricted(examples, folds)
+    grid = learner.grid or partial(_mapped, learner.fit, learner.predict)
+    outputs = grid(settings, key, examples, folds.train, folds.held_out)
+    values = _scored(score, len(settings), outputs, gather(examples["targets"], folds.held_out.ids))
+    weight = np.asarray(folds.held_out.weight, np.float64)
+    sizes = tuple(len(each) for each in settings.values())
+    if values.shape != (*sizes, *weight.shape):
+        raise UserError(
+            f"a score of shape {values.shape[1 + len(sizes) :]} for {weight.shape[1]} examples: return one number each"
+        )
+    # Means in float64 on the host: equally many correct answers are equal scores.
+    return np.sum(np.where(weight > 0, values, 0) * weight, axis=-1) / np.sum(weight, axis=-1)
+
+
+def checked_axes(axes: Axes) -> dict[str, np.ndarray]:
+    """Return the axes as arrays, in their order.
+
+    Raises:
+        UserError: an axis is empty, not one-dimensional, not numeric, or contains NaN.
+    """
+    checked = {name: np.asarray(values) for name, values in axes.items()}
+    for name, values in checked.items():
+        if values.ndim != 1 or values.size == 0 or values.dtype.kind not in "biuf" or np.isnan(values).any():
+            raise UserError(f"axis {name} = {np.asarray(values).tolist()}: give a list of one or more numbers")
+    return checked
+
+
+def _restricted(examples: Examples, folds: Folds) -> tuple[Examples, Folds]:
+    """Return the examples that are rows of some fold, and the folds renumbered."""
+    parts = [np.asarray(rows.ids) for rows in folds]
+    ids = np.unique(np.concatenate([part.ravel() for part in parts]))
+    count = len(examples["targets"])
+    if ids[0] < 0 or ids[-1] >= count:
+        raise UserError(f"the folds have rows {ids[0]} to {ids[-1]}, and there are {count} examples, 0 to {count - 1}")
+    if any(not np.sum(rows.weight, axis=-1).all() for rows in folds):
+        raise UserError("a fold without training rows or without held-out rows: give each one or more of weight > 0")
+    if len(ids) < count:
+        examples = gather(examples, ids)
+        parts = [np.searchsorted(ids, part).astype(np.int32) for part in parts]
+    return examples, Folds(*(Rows(part, rows.weight) for part, rows in zip(parts, folds, strict=True)))
+
+
+@partial(jax.jit, static_argnames=("fit", "predict"))
+def _mapped(
+    fit: Callable[[Hyper, Key, Examples, Rows], Params],
+    predict: Callable[[Params, Inputs], Outputs],
+    axes: OrderedDict[str, Array],
+    key: Key,
+    examples: Examples,
+    train: Rows,
+    held_out: Rows,
+) -> Outputs:
+    """Return the outputs [*axes, K, M', ...]; what does not depend on an axis or on the fold is computed only once."""
+
+    def one(setting: tuple[Array, ...], train: Rows, held_out: Rows) -> Outputs:
+        params = fit(dict(zip(axes, setting, strict=True)), key, examples, train)
+        return predict(params, gather(examples["inputs"], held_out.ids))
+
+    function = jax.vmap(one, (None, 0, 0))
+    for axis in reversed(range(len(axes))):
+        function = jax.vmap(function, (tuple(0 if place == axis else None for place in range(len(axes))), None, None))
+    return function(tuple(axes.values()), train, held_out)
+
+
+@partial(jax.jit, static_argnames=("score", "axes"))
+def _scored(score: Score, axes: int, outputs: Outputs, targets: Array) -> Array:
+    """Return the score of each held-out row, [*axes, K, M'], from outputs [*axes, K, M', ...] and targets [K, M']."""
+    function = jax.vmap(score)
+    for _ in range(axes):
+        function = jax.vmap(function, (0, None))
+    return function(outputs, targets)
+
+
+def accuracy(outputs: Outputs, targets: Array) -> Array:
+    """Return 1 where the target is the class of the greatest output, else 0, [M]; outputs with a NaN are wrong."""
+    correct = (jnp.argmax(outputs, axis=-1) == targets) & ~jnp.any(jnp.isnan(outputs), axis=-1)
+    return correct.astype(jnp.float32)
+
+
+def interval(scores: np.ndarray, count: float) -> metrics.Interval:
+    r"""Return the mean score over folds and its corrected 95% interval by Student's t.
+
+    Folds share training rows, so their scores are not independent, and more rounds add no data. The variance of the
+    mean of n scores is therefore estimated by $(1 / n + 1 / (K - 1)) s^2$ instead of $s^2 / n$, where 1 / (K - 1) is
+    the ratio of held-out to training rows. The interval is over repetitions of the split on data like these.
+
+    Args:
+        scores: one a fold, [rounds * K].
+        count: K, the folds of a round; see `Folds.per_round`.
 
     Source: Nadeau and Bengio, *Inference for the generalization error*, Machine Learning 52 (2003), section 3.
     """
@@ -184,19 +286,27 @@ def trained(
     epochs: int,
     evaluate: Callable[[State], Params] = lambda state: state.params,
 ) -> Learner:
-    """Return the learner that trains a run by minibatches of whatever rows it is given.
+    """Return the learner that trains a run on minibatches of the rows.
 
-    Every epoch shuffles the rows anew; their weights ride along, so a fold's padding counts for nothing. `evaluate`
-    gives what `predict` takes, where that is more than the params (batch statistics) or other than them (averages).
+    Rows are shuffled in every epoch together with their weights, so the padding of a fold has no effect.
+
+    Args:
+        run: the training run.
+        predict: from what `evaluate` returns and inputs, the outputs.
+        batch_size: B.
+        epochs: passes over the rows.
+        evaluate: from the final state, what to predict with: the params by default, or averaged params, or params and
+            batch statistics.
     """
 
+    @jax.jit
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> Params:
         start_key, order_key = jax.random.split(key)
         state = run.start(hyper, start_key)
         count = rows.ids.shape[0]
         steps = -(-count // batch_size)
 
-        def epoch(state, key):
+        def epoch(state: State, key: Key) -> tuple[State, None]:
             order = jax.random.permutation(key, count)
             place = jnp.arange(steps * batch_size)
             ids = jnp.asarray(rows.ids)[order][place % count]

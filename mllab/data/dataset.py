@@ -23,7 +23,7 @@ class Dataset:
     """
 
     name: str
-    task: str  # "classification" or "regression"
+    task: str  # a key of `tasks.TASKS`
     inputs: np.ndarray  # [N, D] float32; images [N, height, width, channels] in [0, 1]
     targets: np.ndarray  # [N] int32 classes, or [N] float32 values, standardised
     split: Split

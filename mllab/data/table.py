@@ -11,11 +11,13 @@
   values (names, ids).
 """
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from mllab import tasks
 from mllab.data import table_file
 from mllab.data.dataset import Dataset, Split
 from mllab.data.encoding import checked, encode, means_text, numbers
@@ -24,7 +26,6 @@ from mllab.data.split import shuffled, stratified
 from mllab.data.table_file import Table
 from mllab.errors import UserError, unknown
 
-TASKS = ("classification", "regression")
 MOST_CLASSES = 20  # whole numbers of more different values are a quantity
 
 
@@ -40,8 +41,8 @@ def load(path: str | Path, target: str, *, split_seed: int, task: str | None = N
     Raises:
         UserError: naming file, row and column, where the table does not make sense.
     """
-    if task is not None and task not in TASKS:
-        raise unknown("task", task, TASKS)
+    if task is not None:
+        tasks.named(task)
     table = table_file.read(Path(path))
     if target not in table.columns:
         raise UserError(f"{path}: {unknown('column', target, table.columns)}")
@@ -52,7 +53,7 @@ def load(path: str | Path, target: str, *, split_seed: int, task: str | None = N
             f"{table.cell(target, missing[0])} is missing{more}, and it is to be predicted; leave such rows out"
         )
     task = task or _inferred_task(table, target)
-    answer = (_classes if task == "classification" else _values)(table, target, split_seed)
+    answer = _ANSWERS[task](table, target, split_seed)
     encoded = encode(table, [name for name in table.columns if name != target], answer.split.train)
     return Dataset(
         name=table.path.name,
@@ -83,10 +84,10 @@ class _Answer(NamedTuple):
 
 def _inferred_task(table: Table, target: str) -> str:
     if means_text(table.columns[target]):
-        return "classification"
+        return tasks.CLASSIFICATION.name
     values = numbers(table, target)
     few = len(np.unique(values)) <= MOST_CLASSES
-    return "classification" if few and np.array_equal(values, np.floor(values)) else "regression"
+    return (tasks.CLASSIFICATION if few and np.array_equal(values, np.floor(values)) else tasks.REGRESSION).name
 
 
 def _classes(table: Table, target: str, split_seed: int) -> _Answer:
@@ -121,3 +122,9 @@ def _values(table: Table, target: str, split_seed: int) -> _Answer:
         )
     targets, mean, scale = standardise(values, split.train)
     return _Answer(checked(table, target, targets), split, mean=float(mean), scale=float(scale))
+
+
+_ANSWERS: Mapping[str, Callable[[Table, str, int], _Answer]] = {
+    tasks.CLASSIFICATION.name: _classes,
+    tasks.REGRESSION.name: _values,
+}

@@ -26,6 +26,7 @@ ALLOWED = {
     "training": {"types", "errors", "rows", "models", "checkpoints"},
     "sweep": {"types", "errors", "devices", "training"},
     "validation": {"types", "errors", "rows", "metrics", "training", "sweep"},
+    "selection": {"types", "errors", "rows", "metrics", "validation"},
     "learners": {"types", "errors", "rows", "models", "validation"},
     "racing": {
         "types", "errors", "rows", "losses", "metrics", "devices", "optimizers", "models", "training", "sweep",

@@ -1,6 +1,8 @@
 """Curves with 95% intervals: over steps, over learning rates, in panels, and over the examples they are fitted to.
 
-NaN leaves a gap. A curve that grows far beyond the others leaves the frame, and the figure's notes say so.
+The figures take `title`, the message or the question; `x_label` and `y_label`, the quantities and their units; `over`,
+what means and intervals are over, such as "3 seeds", without which no band is drawn; and `note`, one more sentence for
+the foot. NaN leaves a gap. A curve that grows far beyond the others leaves the frame, and the foot says so.
 """
 
 import math
@@ -29,24 +31,26 @@ MAX_CROSSES = 3
 
 @dataclass(frozen=True)
 class Series:
-    """One curve: a mean and, where there is one, its 95% interval."""
+    """One curve: a mean and, where there is one, its 95% interval. Numbers that cannot be drawn become NaN."""
 
     label: str  # beside the curve; none where empty
-    x: ArrayLike  # [P]
-    mean: ArrayLike  # [P]; NaN leaves a gap
-    low: ArrayLike | None = None  # [P]
-    high: ArrayLike | None = None  # [P]
+    x: Floats  # [P]
+    mean: Floats  # [P]; NaN leaves a gap
+    low: Floats | None = None  # [P]
+    high: Floats | None = None  # [P]
     name: str = ""  # the optimizer or model whose style it has; the label where empty
     best: float | None = None  # the x to mark as chosen
-    diverged: ArrayLike | None = None  # [P] number of lanes that went non-finite or failed at each x
+    diverged: Floats | None = None  # [P] number of lanes that went non-finite or failed at each x
     style: Style | None = None  # instead of that of the name
 
     def __post_init__(self):
-        for field in ("mean", "low", "high", "diverged"):
-            value = getattr(self, field)
-            if value is not None and np.shape(value) != np.shape(self.x):
-                shapes = f"{field} has shape {np.shape(value)}, x has {np.shape(self.x)}"
-                raise ValueError(f"series {self.label!r}: {shapes}")
+        for field in ("x", "mean", "low", "high", "diverged"):
+            if (value := getattr(self, field)) is not None:
+                if np.shape(value) != np.shape(self.x):
+                    shapes = f"{field} has shape {np.shape(value)}, x has {np.shape(self.x)}"
+                    raise ValueError(f"series {self.label!r}: {shapes}")
+                numbers = np.asarray(value, float)
+                object.__setattr__(self, field, np.where(np.abs(numbers) < HUGE, numbers, np.nan))
 
     @classmethod
     def of_intervals(
@@ -55,7 +59,7 @@ class Series:
     ) -> "Series":  # fmt: skip
         """Return the series of intervals (mean, low, high, ...), scaled, and the bounds cut to what is possible."""
         mean, low, high = scale * np.array([each[:3] for each in intervals], float).reshape(-1, 3).T
-        return cls(label, x, mean, np.clip(low, *limits), np.clip(high, *limits), **fields)
+        return cls(label, np.asarray(x, float), mean, np.clip(low, *limits), np.clip(high, *limits), **fields)
 
     @property
     def look(self) -> Style:
@@ -63,16 +67,15 @@ class Series:
         return self.style or style(self.name or self.label)
 
     @property
-    def banded(self) -> bool:
-        """Whether it has an interval anywhere."""
-        bounds = (self.low, self.high)
-        return all(bound is not None and bool(np.isfinite(_finite(bound)).any()) for bound in bounds)
+    def bounds(self) -> tuple[Floats, Floats] | None:
+        """The interval, if there is one anywhere."""
+        known = self.low is not None and self.high is not None and not np.isnan(self.low + self.high).all()
+        return (self.low, self.high) if known else None  # type: ignore[return-value]
 
     def tag(self) -> Label:
         """Return its name with a sample, at the last finite point."""
-        x, mean = np.asarray(self.x, float), _finite(self.mean)
-        seen = np.flatnonzero(~np.isnan(mean))
-        end = (float(x[seen[-1]]), float(mean[seen[-1]])) if seen.size else None
+        seen = np.flatnonzero(~np.isnan(self.mean))
+        end = (float(self.x[seen[-1]]), float(self.mean[seen[-1]])) if seen.size else None
         return Label(legible(self.label), base.curve(self.look), end)
 
 
@@ -102,18 +105,8 @@ def curves(
 ) -> Figure:
     """Draw one curve a series, each named at its end, with a band where it has an interval.
 
-    Args:
-        series: the curves; their x are on one axis.
-        title: the message, or the question.
-        x_label: the quantity along x, and its unit.
-        y_label: the quantity along y, and its unit.
-        log_x: whether x is on a logarithmic scale.
-        log_y: whether y is, if any mean is positive.
-        integer_x: whether x is ticked at whole numbers only.
-        markers: whether curves have markers, other than at `Series.best`.
-        over: what means and intervals are over: "3 seeds". Bands need it.
-        bar: (x, low, high) of an upright bar, such as a gap between two curves.
-        note: one more sentence for the foot of the figure.
+    With `log_y` a figure without a positive mean is linear all the same. With `integer_x` only whole numbers are ticks;
+    without `markers` only `Series.best` has one. `bar` is an upright bar (x, low, high), such as a gap between curves.
     """
     log_y = log_y and bool((_joined(series, "mean") > 0).any())
     low, high, clipped = range_of_curves(series, log_y)
@@ -131,15 +124,7 @@ def curves(
 
 @base.with_look
 def panels(quantities: Sequence[Panel], *, title: str, x_label: str = "step", over: str = "", note: str = "") -> Figure:
-    """Draw small multiples, two in a row: one quantity a panel, one curve a series, one key for all.
-
-    Args:
-        quantities: such as gradients, parameters, loss; they share x, which has whole numbers at its ticks.
-        title: the message, or the question.
-        x_label: the quantity along x, and its unit.
-        over: what means and intervals are over: "3 seeds". Bands need it.
-        note: one more sentence for the foot of the figure.
-    """
+    """Draw small multiples, two in a row: one quantity a panel, one curve a series, whole numbers along x, one key."""
     every = [one for panel in quantities for one in panel.series]
     key = list({one.label: one.tag() for one in every}.values())
     ranges = [range_of_curves(panel.series, panel.log_y) for panel in quantities]
@@ -174,20 +159,11 @@ def against_rate(
 
     Lanes that went non-finite or failed (`Series.diverged`) are counted in a strip below, a row an optimizer. Scores
     far worse than most are left outside the frame, with an arrow at its edge.
-
-    Args:
-        series: one an optimizer; x is the learning rate.
-        title: the message, or the question.
-        y_label: the score, and its unit.
-        x_label: the rate, and its scale.
-        higher_is_better: which side of the score is the worse, where the frame may cut.
-        over: what means and intervals are over: "3 seeds". Bands need it.
-        note: one more sentence for the foot of the figure.
     """
     low, high, clipped = range_of_scores(series, higher_is_better)
     beyond = f"{'▼: below' if higher_is_better else '▲: above'} the frame." if clipped else ""
     filled = "Filled marker: the rate chosen." if any(one.best is not None for one in series) else ""
-    lost = [one for one in series if one.diverged is not None and np.asarray(one.diverged).any()]
+    lost = [one for one in series if one.diverged is not None and one.diverged.any()]
     figure, axes, *strips = _single(
         series, title, [*_notes(series, over), filled, beyond, note], x_label, y_label, rows=len(lost)
     )
@@ -208,26 +184,9 @@ def against_rate(
 
 @base.with_look
 def fitted_line(
-    x: ArrayLike,
-    y: ArrayLike,
-    lines: Sequence[Series],
-    *,
-    title: str,
-    x_label: str,
-    y_label: str,
-    note: str = "",
+    x: ArrayLike, y: ArrayLike, lines: Sequence[Series], *, title: str, x_label: str, y_label: str, note: str = ""
 ) -> Figure:
-    """Draw the examples as points and every fitted line (or curve) over them.
-
-    Args:
-        x: input of each example, [N].
-        y: target of each example, [N].
-        lines: what each method fitted, as points along it.
-        title: the message, or the question.
-        x_label: the input, and its unit.
-        y_label: the target, and its unit.
-        note: one more sentence for the foot of the figure.
-    """
+    """Draw the examples (x and y, [N] each) as points, and over them what each method fitted, as points along it."""
     x, y = np.asarray(x, float), np.asarray(y, float)
     figure, axes = _single(lines, title, [f"Points: {len(x):,} examples.", note], x_label, y_label)
     base.scale_x(axes, *span(np.concatenate([x, _joined(lines, "x")]), margin=0.03))
@@ -270,8 +229,9 @@ def range_of_scores(series: Sequence[Series], higher_is_better: bool) -> tuple[f
     """
     means = _joined(series, "mean")
     sign = 1.0 if higher_is_better else -1.0
-    complete = np.concatenate([np.zeros(0), *map(_complete, series)])
-    complete = complete if complete.size else means
+    kept = [one.mean if one.diverged is None else one.mean[one.diverged == 0] for one in series]
+    complete = np.concatenate([np.zeros(0), *kept])
+    complete = complete[~np.isnan(complete)] if np.isfinite(complete).any() else means
     lower, upper = np.quantile(sign * complete, (0.25, 0.75)) if complete.size else (0.0, 0.0)
     inside = means[sign * means >= lower - 3 * (upper - lower)]
     bands = np.concatenate([_joined(series, field) for field in ("low", "high")])
@@ -305,35 +265,35 @@ def _name(axes: Axes, series: Sequence[Series]) -> None:
 def _draw(axes: Axes, one: Series, *, markers: bool = True, hollow: bool = False) -> None:
     """Draw a curve with its band; hollow markers leave the filled one to the chosen x."""
     colour, _, marker = one.look
-    x, mean = np.asarray(one.x, float), _finite(one.mean)
-    if one.banded:
-        low, high = _finite(one.low), _finite(one.high)
-        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-        seen = np.concatenate([[False], ~np.isnan(mean), [False]])
+    if one.bounds:
+        low, high = one.bounds
+        axes.fill_between(one.x, low, high, color=colour, alpha=0.15, linewidth=0)
+        seen = np.concatenate([[False], ~np.isnan(one.mean), [False]])
         alone = seen[1:-1] & ~seen[:-2] & ~seen[2:]  # points without a neighbour, where a band has no width
-        axes.vlines(x[alone], low[alone], high[alone], color=colour, alpha=0.6, linewidth=1)
-    every = max(1, len(x) // 6) if len(x) > MAX_MARKED else 1
+        axes.vlines(one.x[alone], low[alone], high[alone], color=colour, alpha=0.6, linewidth=1)
+    every = max(1, len(one.x) // 6) if len(one.x) > MAX_MARKED else 1
     face = "white" if hollow else colour
     shape = {"marker": marker if markers else "", "markevery": every, "markerfacecolor": face}
-    axes.plot(x, mean, zorder=3, **base.curve(one.look, **shape))
+    axes.plot(one.x, one.mean, zorder=3, **base.curve(one.look, **shape))
     if one.best is not None:
-        chosen = np.isclose(x, one.best, rtol=1e-6, atol=0)
-        axes.plot(x[chosen], mean[chosen], marker, color=colour, markersize=9, markeredgecolor="white", zorder=4)
+        chosen = np.isclose(one.x, one.best, rtol=1e-6, atol=0)
+        axes.plot(
+            one.x[chosen], one.mean[chosen], marker, color=colour, markersize=9, markeredgecolor="white", zorder=4
+        )
 
 
 def _draw_outside(axes: Axes, one: Series) -> None:
     """Mark each point beyond the frame by an arrow at its edge."""
-    x, mean = np.asarray(one.x, float), _finite(one.mean)
     low, high = axes.get_ylim()
-    for beyond, edge, arrow in ((mean < low, low, "v"), (mean > high, high, "^")):
+    for beyond, edge, arrow in ((one.mean < low, low, "v"), (one.mean > high, high, "^")):
         if beyond.any():  # nothing drawn would still claim its place in the layout
             at = np.full(int(beyond.sum()), edge)
-            axes.plot(x[beyond], at, arrow, color=one.look.colour, markersize=6, clip_on=False, zorder=5)
+            axes.plot(one.x[beyond], at, arrow, color=one.look.colour, markersize=6, clip_on=False, zorder=5)
 
 
 def _draw_strip(strip: Axes, lost: Sequence[Series], over: str) -> None:
     """Count diverged lanes, a row an optimizer: in crosses or, where these have no room, in numbers."""
-    counts = [np.asarray(one.diverged, int) for one in lost]
+    counts = [np.nan_to_num(np.asarray(one.diverged)).astype(int) for one in lost]
     most = max(map(len, counts))
     crosses = most <= 9 and max(count.max() for count in counts) <= MAX_CROSSES
     base.heading(strip, f"{'× a diverged lane' if crosses else 'diverged lanes'}{over}", size=NOTE, color=SOFT)
@@ -343,37 +303,27 @@ def _draw_strip(strip: Axes, lost: Sequence[Series], over: str) -> None:
     strip.tick_params(axis="y", length=0, pad=8)
     strip.spines["left"].set_visible(False)
     for row, (one, count) in enumerate(zip(lost, counts, strict=True)):
-        how = {"size": min(TICK, 135 / most), "weight": "bold", "color": one.look.colour, "ha": "center"}
-        for x, lanes in zip(np.asarray(one.x, float)[count > 0], count[count > 0], strict=True):
+        how: dict[str, Any] = {
+            "size": min(TICK, 135 / most),
+            "weight": "bold",
+            "color": one.look.colour,
+            "ha": "center",
+        }
+        for x, lanes in zip(one.x[count > 0], count[count > 0], strict=True):
             strip.text(x, row, "×" * lanes if crosses else f"{lanes}", va="center_baseline", **how)
 
 
 def _notes(series: Sequence[Series], over: str) -> list[str]:
     """Return the sentence that says what lines and bands are."""
     plural = "s" * (len(series) > 1)
-    if any(one.banded for one in series):
+    if any(one.bounds for one in series):
         if not over:
             raise ValueError("a band is an interval over something: say over what, such as over='3 seeds'")
         return [f"Line{plural}: mean{plural}; band{plural}: 95% interval{plural} over {over}."]
     return [f"Line{plural}: mean{plural} over {over}."] if over and not over.startswith("1 ") else []
 
 
-def _finite(values: ArrayLike | None) -> Floats:
-    """Return numbers with NaN for any that cannot be drawn."""
-    values = np.array(values, float)
-    values[~(np.abs(values) < HUGE)] = np.nan
-    return values
-
-
 def _joined(series: Iterable[Series], field: str) -> Floats:
     """Return the finite numbers of one field of all series, flat."""
-    parts = [_finite(getattr(one, field)) for one in series if getattr(one, field) is not None]
-    values = np.concatenate(parts) if parts else np.zeros(0)
+    values = np.concatenate([np.zeros(0), *(getattr(one, field) for one in series if getattr(one, field) is not None)])
     return values[~np.isnan(values)]
-
-
-def _complete(one: Series) -> Floats:
-    """Return the finite means of which no lane diverged."""
-    mean = _finite(one.mean)
-    lost = np.zeros(mean.shape) if one.diverged is None else np.asarray(one.diverged)
-    return mean[~np.isnan(mean) & (lost == 0)]

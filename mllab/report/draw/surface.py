@@ -4,7 +4,7 @@ A path that leaves the frame is cut there: a mark shows the place, and the key n
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 from numpy.typing import ArrayLike
+from scipy.interpolate import RegularGridInterpolator
 
 from mllab.report.draw import base
-from mllab.report.draw.base import INK, LABEL, TICK, Floats, Label, PlainFormatter
-from mllab.report.style import style
+from mllab.report.draw.base import INK, LABEL, TICK, Floats, Label
+from mllab.report.style import Style, style
 from mllab.report.table import legible, short
 
 HEIGHT = 3.9  # inches
@@ -32,26 +33,22 @@ START: dict[str, Any] = STAR | {"marker": "o", "markersize": 8}
 class Landscape:
     """The loss over a grid of two parameters."""
 
-    a: ArrayLike  # [A], ascending; across
-    b: ArrayLike  # [B], ascending; up
-    loss: ArrayLike  # [B, A]
+    a: Floats  # [A], ascending; across
+    b: Floats  # [B], ascending; up
+    loss: Floats  # [B, A]
     a_label: str  # with its unit
     b_label: str
     loss_label: str = "loss"
     optimum: tuple[float, float] | None = None  # (a, b) of the closed form, marked by a star
 
     def __post_init__(self):
-        if np.shape(self.loss) != (np.size(self.b), np.size(self.a)):
-            expected = (np.size(self.b), np.size(self.a))
+        if np.shape(self.loss) != (len(self.b), len(self.a)):
+            expected = (len(self.b), len(self.a))
             raise ValueError(f"loss has shape {np.shape(self.loss)}; its rows are b and its columns a: {expected}")
 
-    def arrays(self) -> tuple[Floats, Floats, Floats]:
-        """Return a, b and the loss as float64."""
-        return np.asarray(self.a, float), np.asarray(self.b, float), np.asarray(self.loss, float)
-
-    def contains(self, point: Sequence[float]) -> bool:
-        """Return whether (a, b) is inside the frame."""
-        return all(np.min(side) <= place <= np.max(side) for side, place in zip((self.a, self.b), point, strict=True))
+    def contains(self, a: float, b: float) -> bool:
+        """Return whether a point is inside the frame."""
+        return bool(self.a[0] <= a <= self.a[-1] and self.b[0] <= b <= self.b[-1])
 
 
 @dataclass(frozen=True)
@@ -62,6 +59,11 @@ class Path:
     a: ArrayLike  # [S]
     b: ArrayLike  # [S]
     name: str = ""  # the optimizer whose style it has; the label where empty
+
+    @property
+    def look(self) -> Style:
+        """The style that it is drawn in."""
+        return style(self.name or self.label)
 
 
 class Cut(NamedTuple):
@@ -81,18 +83,12 @@ class Cut(NamedTuple):
 
 @base.with_look
 def loss_contours(landscape: Landscape, paths: Sequence[Path], *, title: str, note: str = "") -> Figure:
-    """Draw lines of equal loss, and every optimizer's path over them.
-
-    Args:
-        landscape: the loss.
-        paths: one an optimizer.
-        title: the message, or the question.
-        note: one more sentence for the foot of the figure.
-    """
-    a, b, loss = landscape.arrays()
+    """Draw lines of equal loss, and every optimizer's path over them; `note` is one more sentence at the foot."""
+    a, b, loss = landscape.a, landscape.b, np.asarray(landscape.loss, float)
     levels = _levels(loss)
     factor = f"; each is {levels[1] / levels[0]:.2g} times the one inside it" if levels.size else ""
-    figure, cuts = _sheet(landscape, paths, title, f"Lines of equal {landscape.loss_label}{factor}.", "Triangle", note)
+    notes = f"Lines of equal {landscape.loss_label}{factor}.", "Triangle: a path leaves the frame.", note
+    figure, cuts = _sheet(landscape, paths, title, *notes)
     axes = figure.add_subplot()
     base.furnish(axes, grid=False)
     base.heading(axes, landscape.b_label)
@@ -103,18 +99,14 @@ def loss_contours(landscape: Landscape, paths: Sequence[Path], *, title: str, no
         axes.contour(a, b, loss, levels, colors="#a0a0a0", linewidths=0.5)
     base.scale_x(axes, a[0], a[-1])
     base.scale_y(axes, b[0], b[-1])
-    for path, cut in zip(paths, cuts, strict=True):
-        colour, dash, marker = style(path.name or path.label)
-        axes.plot(*cut.line.T, color=colour, linestyle=dash, linewidth=1.3, marker=marker, markersize=4, markevery=0.15)
-        for point, way in cut.exits[:MAX_EXITS]:
-            angle = np.degrees(np.arctan2(way[1] / np.ptp(b), way[0] / np.ptp(a)))
-            axes.plot(*point, marker=(3, 0, angle - 90), markersize=10, color=colour, clip_on=False, zorder=5)
-        if cut.end is not None:
-            axes.plot(*cut.end, marker=marker, markersize=8, color=colour, markeredgecolor="white", zorder=5)
-    for place, how in _places(landscape, paths):
-        axes.plot(*place, **how)
-        if how is START:
-            axes.annotate("start", place, (8, 5), textcoords="offset points", size=LABEL, zorder=6)
+
+    def triangle(way: Floats) -> dict[str, Any]:
+        angle = np.degrees(np.arctan2(way[1] / np.ptp(b), way[0] / np.ptp(a)))
+        return {"marker": (3, 0, angle - 90), "markersize": 13, "clip_on": False}
+
+    _draw(landscape, paths, cuts, lambda points, **how: axes.plot(*points.T, **how), triangle)
+    for place in _start(landscape, paths):
+        axes.annotate("start", place, (8, 5), textcoords="offset points", size=LABEL, zorder=6)
     return figure
 
 
@@ -124,19 +116,16 @@ def loss_surface(
 ) -> Figure:
     """Draw the loss as a surface in three dimensions, and every optimizer's path on it.
 
-    Args:
-        landscape: the loss.
-        paths: one an optimizer.
-        title: the message, or the question.
-        log_loss: whether the height is the loss's logarithm, where a valley is too flat to see otherwise.
-        note: one more sentence for the foot of the figure.
+    With `log_loss` the height is the loss's logarithm, where a valley is too flat to see otherwise; `note` is one more
+    sentence at the foot.
     """
-    a, b, loss = landscape.arrays()
+    a, b, loss = landscape.a, landscape.b, np.asarray(landscape.loss, float)
     log_loss = log_loss and bool((loss > 0).any())
     height = np.log10(np.maximum(loss, loss[loss > 0].min())) if log_loss else loss
-    figure, cuts = _sheet(landscape, paths, title, "", "Cross", note)
+    figure, cuts = _sheet(landscape, paths, title, "", "Cross: a path leaves the frame.", note)
     axes = cast(Axes3D, figure.add_subplot(projection="3d", computed_zorder=False))
-    axes.set_box_aspect((1.25, 1.25, 0.85), zoom=1.15)
+    axes.set_box_aspect((1.25, 1.25, 0.85), zoom=1.08)
+    axes.set_in_layout(False)  # it keeps room for its own labels
     axes.view_init(elev=32, azim=-55)
     part = np.ix_(*(np.unique(np.linspace(0, len(side) - 1, MESH).astype(int)) for side in (b, a)))
     greys = np.repeat(np.interp(height[part], (height.min(), height.max()), (0.98, 0.75))[..., None], 3, axis=-1)
@@ -144,23 +133,17 @@ def loss_surface(
     axes.plot_surface(*(side[part] for side in np.meshgrid(a, b)), height[part], facecolors=greys, **mesh)
     axes.set(xlim=(a[0], a[-1]), ylim=(b[0], b[-1]), zlim=base.span(height))
 
-    def plot(points: Floats, **how: Any) -> None:
-        axes.plot(*points.T, height_at(points, a, b, height), **how)
+    height_at = RegularGridInterpolator((b, a), height, bounds_error=False, fill_value=None)  # by rounding, outside
 
-    for path, cut in zip(paths, cuts, strict=True):
-        colour, dash, marker = style(path.name or path.label)
-        plot(_subdivided(cut.line, a, b), color=colour, linestyle=dash, linewidth=1.4, zorder=4)
-        rim = {"markersize": 8, "color": colour, "markeredgecolor": "white", "zorder": 5}
-        for point, _ in cut.exits[:MAX_EXITS]:
-            plot(point[None], marker="X", **rim)
-        if cut.end is not None:
-            plot(cut.end[None], marker=marker, **rim)
-    for place, how in _places(landscape, paths):
-        plot(np.array([place]), **how)
+    def plot(points: Floats, **how: Any) -> None:
+        draped = _subdivided(points, np.array([np.ptp(a), np.ptp(b)]) / MESH)
+        axes.plot(*draped.T, height_at(draped[:, ::-1]), **how | {"markevery": [-1]})
+
+    _draw(landscape, paths, cuts, plot, lambda way: {"marker": "X"})
     labels = (landscape.a_label, landscape.b_label, landscape.loss_label)
     for axis, label in zip((axes.xaxis, axes.yaxis, axes.zaxis), labels, strict=True):
         axis.set_major_locator(MaxNLocator(5))
-        axis.set_major_formatter(PlainFormatter())
+        axis.set_major_formatter(base.PlainFormatter())
         axis.set_label_text(label, size=LABEL)
         axis.set_tick_params(labelsize=TICK - 1)
         axis.set_pane_color((1, 1, 1, 0))
@@ -171,24 +154,41 @@ def loss_surface(
 
 
 def _sheet(
-    landscape: Landscape, paths: Sequence[Path], title: str, first: str, mark: str, note: str
+    landscape: Landscape, paths: Sequence[Path], title: str, first: str, leaves: str, note: str
 ) -> tuple[Figure, list[Cut]]:
     cuts = [cut_to_frame(path, landscape.a, landscape.b) for path in paths]
-    star = "Star: the closed form." if landscape.optimum and landscape.contains(landscape.optimum) else ""
-    leaves = f"{mark}: a path leaves the frame." if any(len(cut.exits) for cut in cuts) else ""
-    key = [
-        Label(cut.label(path.label), base.curve(style(path.name or path.label)))
-        for path, cut in zip(paths, cuts, strict=True)
-    ]
-    return base.figure(HEIGHT, title=title, notes=[first, star, leaves, note], key=key), cuts
+    star = "Star: the closed form." if landscape.optimum and landscape.contains(*landscape.optimum) else ""
+    notes = [first, star, leaves if any(len(cut.exits) for cut in cuts) else "", note]
+    key = [Label(cut.label(path.label), base.curve(path.look)) for path, cut in zip(paths, cuts, strict=True)]
+    return base.figure(HEIGHT, title=title, notes=notes, key=key), cuts
 
 
-def _places(landscape: Landscape, paths: Sequence[Path]) -> list[tuple[tuple[float, float], dict[str, Any]]]:
-    """Return the start that all paths share, if they do, and the optimum, as far as they are inside the frame."""
+def _draw(
+    landscape: Landscape,
+    paths: Sequence[Path],
+    cuts: Sequence[Cut],
+    plot: Callable[..., Any],
+    exit_look: Callable[[Floats], dict[str, Any]],
+) -> None:
+    """Draw paths, with marks where they leave, at their ends and at the start that all share, and the optimum."""
+    for path, cut in zip(paths, cuts, strict=True):
+        colour, dash, marker = path.look
+        plot(cut.line, color=colour, linestyle=dash, linewidth=1.4, marker=marker, markersize=4, markevery=0.15)
+        rim = {"color": colour, "markersize": 9, "markeredgecolor": "white", "zorder": 5}
+        for point, way in cut.exits[:MAX_EXITS]:
+            plot(point[None], **rim | exit_look(way))
+        if cut.end is not None:
+            plot(cut.end[None], marker=marker, **rim)
+    for place in _start(landscape, paths):
+        plot(np.array([place]), **START)
+    if landscape.optimum and landscape.contains(*landscape.optimum):
+        plot(np.array([landscape.optimum]), **STAR)
+
+
+def _start(landscape: Landscape, paths: Sequence[Path]) -> list[tuple[float, float]]:
+    """Return the point that all paths start from, in a list, if they share one inside the frame."""
     starts = {(float(np.ravel(path.a)[0]), float(np.ravel(path.b)[0])) for path in paths if np.size(path.a)}
-    marks = [(starts.pop(), START)] if len(starts) == 1 else []
-    marks += [(landscape.optimum, STAR)] if landscape.optimum else []
-    return [(place, how) for place, how in marks if landscape.contains(place)]
+    return [start for start in starts if len(starts) == 1 and landscape.contains(*start)]
 
 
 def _levels(loss: Floats) -> Floats:
@@ -203,11 +203,11 @@ def cut_to_frame(path: Path, a: ArrayLike, b: ArrayLike) -> Cut:
     low, high = np.array([np.min(a), np.min(b)], float), np.array([np.max(a), np.max(b)], float)
     points = np.stack([np.asarray(path.a, float), np.asarray(path.b, float)], axis=1)
     near = np.logical_and.accumulate((np.abs(points - low) < FAR * (high - low)).all(axis=1))
-    steps, points = len(points), points[near]
+    is_whole, points = bool(near.all()), points[near]
     inside = np.all((points >= low) & (points <= high), axis=1)
-    outside = np.flatnonzero(~np.append(inside, len(points) == steps))
+    outside = np.flatnonzero(~np.append(inside, is_whole))
     start, way = points[:-1], np.diff(points, axis=0)
-    with np.errstate(all="ignore"):  # no way at all along a side, or one too short to reach a border
+    with np.errstate(all="ignore"):  # along a side there may be no way at all, or one too short to reach a border
         to_low, to_high = (low - start) / way, (high - start) / way
     to_low, to_high = np.where(np.isnan(to_low), -np.inf, to_low), np.where(np.isnan(to_high), np.inf, to_high)
     enters = np.minimum(to_low, to_high).max(axis=1, initial=0.0)
@@ -220,28 +220,14 @@ def cut_to_frame(path: Path, a: ArrayLike, b: ArrayLike) -> Cut:
         line.append(start[step] + leaves[step] * way[step])
     gone = seen & ~inside[1:]
     exits = np.stack([start[gone] + leaves[gone, None] * way[gone], way[gone]], axis=1)
-    end = points[-1] if steps and len(points) == steps and inside[-1] else None
+    end = points[-1] if is_whole and inside.size and inside[-1] else None
     return Cut(np.array(line).reshape(-1, 2), exits, int(outside[0]) if outside.size else None, end)
 
 
-def _subdivided(line: Floats, a: Floats, b: Floats) -> Floats:
+def _subdivided(line: Floats, cell: Floats) -> Floats:
     """Return a line with points enough to follow the surface between its steps."""
-    cell = np.array([np.ptp(a), np.ptp(b)]) / MESH
     parts = [line[:1]]
     for start, stop in itertools.pairwise(line):
-        length = np.max(np.abs(stop - start) / cell)
-        count = 1 if np.isnan(length) else max(1, int(np.ceil(length)))
-        parts.append(stop - (stop - start) * (np.arange(count - 1, 0, -1) / count)[:, None])
-        parts.append(stop[None])
+        count = np.nan_to_num(np.ceil(np.max(np.abs(stop - start) / cell)))
+        parts += [stop - (stop - start) * (np.arange(count - 1, 0, -1) / count)[:, None], stop[None]]
     return np.concatenate(parts)
-
-
-def height_at(points: Floats, a: Floats, b: Floats, height: Floats) -> Floats:
-    """Return the height [P] of a surface [B, A] at points [P, 2], bilinear between the grid's."""
-    column = np.clip(np.searchsorted(a, points[:, 0]) - 1, 0, len(a) - 2)
-    row = np.clip(np.searchsorted(b, points[:, 1]) - 1, 0, len(b) - 2)
-    across = (points[:, 0] - a[column]) / (a[column + 1] - a[column])
-    up = (points[:, 1] - b[row]) / (b[row + 1] - b[row])
-    lower = height[row, column] * (1 - across) + height[row, column + 1] * across
-    upper = height[row + 1, column] * (1 - across) + height[row + 1, column + 1] * across
-    return lower * (1 - up) + upper * up

@@ -1,11 +1,11 @@
-r"""Lloyd's steps for many restarts at once, on points in blocks; `mllab.models.kmeans` is made of them.
+r"""Lloyd's algorithm for many restarts at once, on points in blocks: the array functions behind `kmeans`.
 
-Squared distances come as one product of a block of points with the centres of all restarts,
-$\lVert c \rVert^2 - 2 c^\top x$: the norm of x orders nothing. Points are centred for it, since its rounding is
-relative to the norms and not to the distances.
+Squared distances come from one product of a block of points with the centres of all restarts, as scores
+$\lVert c \rVert^2 - 2 c^\top x$; the norm of x is left out, since it does not change the order. Points are centred
+first: the rounding of the product is relative to the norms, not to the distances.
 
-Axis letters: S restarts (with a sweep's several k among them), K centres of each, B points of a block. Where points are
-spread over devices, `axis` names the axis of the mesh, and each function sees one device's part.
+Axis letters: S restarts (times the values of k in a sweep), K centres of each, B points of a block. Where the points
+are split over devices, `axis` names the mapped axis, and each function sees the part of one device.
 """
 
 from typing import NamedTuple
@@ -13,35 +13,43 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from mllab.blocks import even_size, split_rows
 from mllab.types import Array
 
-BLOCK_BYTES = 128 * 2**20  # what a block of points and its scores may take
-CACHE_BYTES = 2**20  # what they should take: in cache the sums find the points that the product has read
-FEWEST = 128  # points of a block, unless `BLOCK_BYTES` says less: a thinner product is slow
-RESOLUTION = 16  # squared distances below so many roundings of a norm count as 0: no centre is moved for them
+BLOCK_BYTES = 128 * 2**20  # limit for a block of points and its scores
+CACHE_BYTES = 2**20  # target for the same: the sums then read points that are still in cache
+MIN_BLOCK_ROWS = 128  # points of a block, within `BLOCK_BYTES`: a thinner product is slow
+RESOLUTION = 16  # squared distances below this many roundings of a squared norm count as 0
 
 
-Sums = tuple[Array, Array, Array, Array]  # of a step: points, weights; greatest distance, and the place it is at
+Sums = tuple[Array, Array, Array, Array]  # of a step: points, weights, greatest distance and its point
 
 
 class Blocks(NamedTuple):
-    """One device's points in blocks; padding has weight 0."""
+    """The points of one device in blocks; padding has weight 0."""
 
     rows: Array  # [blocks, B, D] less the origin
     weight: Array  # [blocks, B]
     norms: Array  # [blocks, B] squared
 
 
-def in_blocks(points: Array, weight: Array, origin: Array, numbers: int) -> Blocks:
-    """Return points [N, D] less the origin [D] in equal blocks, for work that takes so many numbers a point."""
+def in_blocks(points: Array, weight: Array, origin: Array, numbers: int, block_rows: int | None = None) -> Blocks:
+    """Return points [N, D] less the origin [D] in equal blocks.
+
+    Args:
+        points: [N, D].
+        weight: [N].
+        origin: [D].
+        numbers: per point that a block's work takes, the centres of all restarts.
+        block_rows: the most points of a block (default: what fits the cache).
+    """
     count, features = points.shape
-    size = points.dtype.itemsize * (features + 2 * numbers)
-    most = max(1, min(max(CACHE_BYTES // size, FEWEST), BLOCK_BYTES // size, count))
-    blocks = -(-count // most)
-    each = -(-count // blocks)
-    padding = blocks * each - count
-    rows = jnp.pad(points - origin[None], ((0, padding), (0, 0))).reshape(blocks, each, features)
-    return Blocks(rows, jnp.pad(weight, (0, padding)).reshape(blocks, each), jnp.sum(rows**2, axis=2))
+    if block_rows is None:
+        size = points.dtype.itemsize * (features + 2 * numbers)
+        block_rows = min(max(CACHE_BYTES // size, MIN_BLOCK_ROWS), BLOCK_BYTES // size)
+    size = even_size(count, max(1, min(block_rows, count)))
+    rows = split_rows(points - origin[None], size)
+    return Blocks(rows, split_rows(weight, size), jnp.sum(rows**2, axis=2))
 
 
 def across(value: Array, axis: str | None) -> Array:
@@ -50,19 +58,19 @@ def across(value: Array, axis: str | None) -> Array:
 
 
 def present(centres: Array, ks: Array) -> Array:
-    """Return which centres [S, K, D] there are, [S, K]: those of rank below k [S]."""
+    """Return which of the centres [S, K, D] are in use, [S, K]: the first k [S]."""
     return jnp.arange(centres.shape[1])[None] < ks[:, None]
 
 
-def scores(rows: Array, centres: Array, there: Array) -> Array:
-    """Return squared distances less the points' norms, [S, K, B]; infinite for centres that are not there."""
-    norms = jnp.where(there, jnp.sum(centres**2, axis=2), jnp.inf)
+def scores(rows: Array, centres: Array, used: Array) -> Array:
+    """Return squared distances less the squared norms of the points, [S, K, B]; infinite for unused centres."""
+    norms = jnp.where(used, jnp.sum(centres**2, axis=2), jnp.inf)
     product = jnp.matmul(centres.reshape(-1, rows.shape[1]), rows.T, precision="highest")
-    return norms[..., None] - 2 * product.reshape(*there.shape, len(rows))
+    return norms[..., None] - 2 * product.reshape(*used.shape, len(rows))
 
 
 def least(scores: Array) -> tuple[Array, Array]:
-    """Return the label of the least score [S, K, B], of equal ones the first, and that score, both [S, B].
+    """Return the label of the least score [S, K, B], the first of equal ones, and that score, both [S, B].
 
     Two minima, since both are vectorised on a CPU and an argmin is not.
     """
@@ -74,10 +82,10 @@ def least(scores: Array) -> tuple[Array, Array]:
 def run(
     points: Blocks, centres: Array, ks: Array, least_move: Array, steps: int, axis: str | None = None
 ) -> tuple[Array, Array]:
-    """Return the centres [S, K, D] at which steps end, and how many were taken, [S].
+    """Return the final centres [S, K, D] and the steps that each restart took, [S].
 
-    A restart ends when the squared moves of its centres sum to `least_move` or less. Those that still move are gathered
-    in ever smaller loops, half as wide each, so that one that takes long does not pay for the others.
+    A restart has converged when the squared moves of its centres sum to `least_move` or less. The others are gathered
+    in a series of loops, each half as wide, so that one slow restart does not cost as much as all of them.
     """
     moving, taken = jnp.full(len(centres), steps > 0), jnp.zeros(len(centres), jnp.int32)
     width = len(centres)
@@ -107,16 +115,16 @@ def run(
 def move(points: Blocks, centres: Array, ks: Array, axis: str | None = None) -> Array:
     """Return the centres [S, K, D] after one step.
 
-    Of centres without points the first moves to the point farthest from its nearest centre, the others stay.
+    The first empty cluster of each restart moves to the point farthest from its nearest centre; the others stay.
     """
-    lanes, most, features = centres.shape
-    there = present(centres, ks)
+    lanes, limit, features = centres.shape
+    used = present(centres, ks)
 
     def add(sums: Sums, block: tuple[Blocks, Array]) -> tuple[Sums, None]:
         total, mass, farthest, place = sums
         (rows, weight, norms), number = block
-        labels, score = least(scores(rows, centres, there))
-        cluster = labels + most * jnp.arange(lanes, dtype=jnp.int32)[:, None]
+        labels, score = least(scores(rows, centres, used))
+        cluster = labels + limit * jnp.arange(lanes, dtype=jnp.int32)[:, None]
         weighted = rows * weight[:, None]
         total = jax.lax.fori_loop(0, lanes, lambda s, t: t.at[cluster[s]].add(weighted), total)
         mass = mass.at[cluster.reshape(-1)].add(jnp.tile(weight, lanes))
@@ -128,18 +136,18 @@ def move(points: Blocks, centres: Array, ks: Array, axis: str | None = None) -> 
         place = jnp.where(greatest > farthest, number * len(rows) + here, place)
         return (total, mass, jnp.maximum(farthest, greatest), place), None
 
-    total = jnp.zeros((lanes * most, features), centres.dtype)
+    total = jnp.zeros((lanes * limit, features), centres.dtype)
     start = total, total[:, 0], jnp.zeros(lanes, centres.dtype), jnp.zeros(lanes, jnp.int32)
     numbers = jnp.arange(len(points.rows), dtype=jnp.int32)
     (total, mass, farthest, place), _ = jax.lax.scan(add, start, (points, numbers))
-    total, mass = across(total, axis).reshape(centres.shape), across(mass, axis).reshape(there.shape)
+    total, mass = across(total, axis).reshape(centres.shape), across(mass, axis).reshape(used.shape)
     far = points.rows.reshape(-1, features)[place]  # [S, D]
     if axis is not None:
         distances, rows = jax.lax.all_gather((farthest, far), axis)  # [devices, S], [devices, S, D]
         farthest, far = jnp.max(distances, axis=0), rows[jnp.argmax(distances, axis=0), jnp.arange(lanes)]
 
     filled = mass > 0
-    empty = there & ~filled
+    empty = used & ~filled
     first = empty & (jnp.cumsum(empty, axis=1) == 1) & (farthest > 0)[:, None]
     mean = total / jnp.where(filled, mass, 1)[..., None]
     return jnp.where(first[..., None], far[:, None], jnp.where(filled[..., None], mean, centres))
@@ -148,14 +156,14 @@ def move(points: Blocks, centres: Array, ks: Array, axis: str | None = None) -> 
 def nearest(points: Blocks, centres: Array, ks: Array) -> tuple[Array, Array]:
     """Return labels and squared distances of all rows, padding included, [S, blocks * B] each.
 
-    The distances to the nearest centres are summed directly, and so have no rounding of a product in them.
+    The distances to the nearest centres are summed directly, so that they are free of the product's rounding.
     """
-    there = present(centres, ks)
+    used = present(centres, ks)
 
     def near(block: Blocks) -> tuple[Array, Array]:
-        labels, _ = least(scores(block.rows, centres, there))
+        labels, _ = least(scores(block.rows, centres, used))
         squared = jax.lax.map(lambda lane: jnp.sum((block.rows - lane[0][lane[1]]) ** 2, axis=1), (centres, labels))
         return labels, squared
 
-    found = jax.lax.map(near, points)
-    return jax.tree.map(lambda each: jnp.moveaxis(each, 0, 1).reshape(len(centres), -1), found)
+    by_block = jax.lax.map(near, points)
+    return jax.tree.map(lambda each: jnp.moveaxis(each, 0, 1).reshape(len(centres), -1), by_block)

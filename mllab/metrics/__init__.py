@@ -1,0 +1,21 @@
+"""Metrics: values per example, intervals over seeds or rows, confusion matrices, and scores of clusterings.
+
+`metrics.clustering` is a module of its own, imported where it is used.
+"""
+
+from mllab.metrics.confusion import ClassScores, confusion_matrix, per_class
+from mllab.metrics.examples import classification, most_frequent, r_squared, regression
+from mllab.metrics.intervals import Interval, interval, proportion
+
+__all__ = [
+    "ClassScores",
+    "Interval",
+    "classification",
+    "confusion_matrix",
+    "interval",
+    "most_frequent",
+    "per_class",
+    "proportion",
+    "r_squared",
+    "regression",
+]

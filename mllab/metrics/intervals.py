@@ -1,0 +1,42 @@
+"""Means and proportions with 95% intervals."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Interval(NamedTuple):
+    """A mean with its 95% interval; the bounds are NaN for a single value."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int  # number of values: seeds, folds or rows
+
+
+def interval(values: np.ndarray) -> Interval:
+    """Return the mean of values over seeds, [G], and its 95% interval by Student's t (Student 1908).
+
+    The interval covers the spread over seeds on one split, not over splits or data sets.
+    """
+    values = np.asarray(values, np.float64)
+    mean = float(values.mean())
+    if values.size < 2:
+        return Interval(mean, float("nan"), float("nan"), values.size)
+    from scipy.special import stdtrit  # deferred: it would slow down `import mllab`
+
+    half = float(stdtrit(values.size - 1, 0.975) * values.std(ddof=1) / np.sqrt(values.size))
+    return Interval(mean, mean - half, mean + half, values.size)
+
+
+def proportion(correct: np.ndarray) -> Interval:
+    """Return the proportion of correct rows, [M], and its 95% Wilson interval over draws of the rows.
+
+    Source: Wilson, *Probable inference, the law of succession, and statistical inference*, JASA 22 (1927).
+    """
+    from scipy.special import ndtri  # deferred: as above
+
+    rows, share, z = len(correct), float(np.mean(correct)), float(ndtri(0.975))
+    middle = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
+    half = z / (1 + z**2 / rows) * np.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
+    return Interval(share, float(middle - half), float(middle + half), rows)

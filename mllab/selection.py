@@ -1,0 +1,353 @@
+"""Choosing settings by cross-validation, and comparing learners that were so chosen.
+
+    folds = validation.folds(np.arange(len(targets)), 5, seed=0, targets=targets)
+    choice = choose(learners.svm(2), {"c": [1.0, 10.0], "gamma": [0.1, 1.0]}, key, examples, folds, accuracy)
+    choice.setting, choice.interval  # {"c": 10.0, "gamma": 1.0} and its mean score with a 95% interval
+
+A score is greater where the learner is better: negate a loss. Every rule is deterministic: means are compared after
+rounding to `DIGITS`, and of equal ones the first in the order of the axes is chosen. List an axis from simple to
+complex, the axis that matters most first.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mllab.errors import UserError, unknown
+from mllab.metrics import Interval
+from mllab.rows import gather
+from mllab.types import Examples, Hyper, Inputs, Key, Outputs, Params, Rows
+from mllab.validation import Axes, Folds, Learner, Score, checked_axes, cross_validate, interval
+
+DIGITS = 9  # of a mean score: sums of the same numbers in another order differ by rounding
+
+Select = Callable[[np.ndarray], tuple[int, ...]]  # scores [*axes, K] -> the index of a setting
+
+
+# ── Rules ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def best(scores: np.ndarray) -> tuple[int, ...]:
+    """Return the index of the greatest mean score, [*axes, K] -> [*axes]; of equal ones the first.
+
+    Settings with a score that is not finite are passed over.
+
+    Raises:
+        UserError: no setting has finite scores.
+    """
+    means = _means(scores)
+    return _index(means.round(DIGITS).argmax(), means.shape)
+
+
+def simplest(complexity: np.ndarray, error: Callable[[np.ndarray], float] | None = None) -> Select:
+    """Return the one-standard-error rule: the least complex setting within one standard error of the best mean.
+
+        choose(learner, {"k": [1, 3, 5, 7]}, ..., select=simplest(-np.array([1, 3, 5, 7])))  # many neighbours: simple
+
+    Args:
+        complexity: of each setting, [*axes]: a number of parameters, or BIC; of equal ones the first is chosen.
+        error: the standard error of the best setting's mean, from its scores [K]; by default that over the folds. See
+            `proportion_error`.
+
+    Source: Breiman et al., *Classification and regression trees* (1984), section 3.4.3.
+    """
+    complexity = np.asarray(complexity)
+
+    def select(scores: np.ndarray) -> tuple[int, ...]:
+        means = _means(scores)
+        if complexity.shape != means.shape or np.isnan(complexity).any():
+            raise UserError(f"complexity of shape {complexity.shape} for settings {means.shape}: give each a number")
+        top = scores[np.unravel_index(means.argmax(), means.shape)]
+        near = np.flatnonzero(means >= means.max() - (error or _fold_error)(top) - 10.0**-DIGITS)
+        return _index(near[complexity.ravel()[near].argmin()], means.shape)
+
+    return select
+
+
+def proportion_error(rows: int) -> Callable[[np.ndarray], float]:
+    """Return the standard error of an accuracy p that all scores measure on the same rows: sqrt(p (1 - p) / rows)."""
+
+    def error(scores: np.ndarray) -> float:
+        mean = scores.mean()
+        return float(np.sqrt(mean * (1 - mean) / rows))
+
+    return error
+
+
+def _fold_error(scores: np.ndarray) -> float:
+    if scores.size < 2:
+        raise UserError("one fold has no standard error: give more folds, or error=proportion_error(rows)")
+    return float(scores.std(ddof=1) / np.sqrt(scores.size))
+
+
+def _index(place: np.intp, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(int(index) for index in np.unravel_index(place, shape))
+
+
+def _means(scores: np.ndarray) -> np.ndarray:
+    """Return the mean scores [*axes], minus infinity where one is not finite."""
+    finite = np.isfinite(scores).all(axis=-1)
+    if not finite.any():
+        raise UserError("every setting has scores that are not finite: give other settings")
+    return np.where(finite, np.where(finite[..., None], scores, 0).mean(axis=-1), -np.inf)
+
+
+# ── One learner ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Edge(NamedTuple):
+    """An axis at whose end the score still rises: a better setting may lie beyond it."""
+
+    axis: str
+    value: float  # the chosen one
+    end: str  # "least" or "greatest" of the axis
+    rise: float  # of the mean score, from the neighbouring value to this one
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The setting that was chosen, and the scores it was chosen by."""
+
+    axes: dict[str, np.ndarray]  # as given
+    scores: np.ndarray  # [*axes, K] on the held-out rows
+    index: tuple[int, ...]  # of the chosen setting
+    per_round: float  # folds in a round; see `validation.interval`
+
+    @property
+    def setting(self) -> dict[str, float]:
+        """The chosen value of each axis."""
+        return {name: values[place].item() for (name, values), place in zip(self.axes.items(), self.index, strict=True)}
+
+    @property
+    def means(self) -> np.ndarray:
+        """The mean score of each setting, [*axes]."""
+        return self.scores.mean(axis=-1)
+
+    @property
+    def by_fold(self) -> np.ndarray:
+        """The scores of the chosen setting, [K]."""
+        return self.scores[self.index]
+
+    @property
+    def interval(self) -> Interval:
+        """The mean score of the chosen setting and its 95% interval over folds; the bounds are NaN for one fold."""
+        return interval(self.by_fold, self.per_round)
+
+    def edges(self, rise: float) -> list[Edge]:
+        """Return the axes at whose end the choice lies while the mean score rises by `rise` or more towards it."""
+        edges = []
+        for axis, (name, values) in enumerate(self.axes.items()):
+            order = np.argsort(values, kind="stable")
+            means = self.means[(*self.index[:axis], order, *self.index[axis + 1 :])]  # along the axis, ascending
+            place = int(np.flatnonzero(order == self.index[axis])[0])
+            if len(means) < 2 or place not in (0, len(means) - 1):
+                continue
+            gain = float(means[place] - means[1 if place == 0 else -2])
+            if gain >= rise:
+                edges.append(Edge(name, values[self.index[axis]].item(), "greatest" if place else "least", gain))
+        return edges
+
+
+def choose(
+    learner: Learner,
+    axes: Axes,
+    key: Key,
+    examples: Examples,
+    folds: Folds,
+    score: Score,
+    *,
+    select: Select = best,
+    observe: Callable[[int, np.ndarray], None] | None = None,
+) -> Choice:
+    """Return the setting that the scores on held-out rows select.
+
+    Args:
+        learner: see `validation.cross_validate`, also for the other arguments.
+        axes: the settings to choose from.
+        key: shared by all settings and folds.
+        examples: `{"inputs", "targets"}`.
+        folds: see `validation.folds`; one, by `validation.holdout`, for a fixed set of validation rows.
+        score: greater is better.
+        select: the rule; see `best` and `simplest`.
+        observe: called with the number of each fold and its scores [*axes]. Folds are then computed one by one, and
+            work that a learner shares between folds is repeated.
+
+    Raises:
+        UserError: see `validation.cross_validate` and the rule.
+    """
+    if observe is None:
+        return choice(axes, cross_validate(learner, axes, key, examples, folds, score), folds, select)
+    by_fold = []
+    for fold in range(len(folds.train.ids)):
+        one = jax.tree.map(lambda array, fold=fold: array[fold : fold + 1], folds)
+        by_fold.append(cross_validate(learner, axes, key, examples, one, score)[..., 0])
+        observe(fold, by_fold[-1])
+    return choice(axes, np.stack(by_fold, axis=-1), folds, select)
+
+
+def choice(axes: Axes, scores: np.ndarray, folds: Folds, select: Select = best) -> Choice:
+    """Return the choice by scores [*axes, K] that were computed elsewhere; the rest as for `choose`."""
+    return Choice(checked_axes(axes), scores, select(scores), folds.per_round)
+
+
+class Tuned(NamedTuple):
+    """What a tuned learner's `fit` returns."""
+
+    params: Params
+    choice: Choice
+
+
+def tuned(
+    learner: Learner,
+    axes: Axes,
+    folds: Callable[[Examples], Folds],
+    score: Score,
+    *,
+    select: Select = best,
+    observe: Callable[[Choice], None] = lambda choice: None,
+) -> Learner:
+    """Return the learner that chooses its setting by cross-validation inside the rows that it is fitted to.
+
+    Cross-validating it is nested cross-validation: its scores are those of the whole procedure, the choice included.
+
+        def inner(examples):
+            return validation.folds(np.arange(len(examples["targets"])), 5, seed=1, targets=examples["targets"])
+
+        scores = cross_validate(tuned(learner, axes, inner, accuracy), {}, key, examples, outer, accuracy)  # [K]
+
+    Outer folds run one after another on the host. Each fit works on a copy of its training rows alone, without the
+    padding, so no other row can influence the choice. The rows must not be traced. Outer axes are passed on to the
+    learner, as settings that are fixed within a fit.
+
+    Args:
+        learner: the learner to tune.
+        axes: the settings to choose from.
+        folds: from the training examples, M of them, inner folds of the rows 0..M-1. Examples may carry more than
+            inputs and targets for it, such as groups.
+        score: greater is better.
+        select: the rule; see `best` and `simplest`.
+        observe: called with the choice of each fit.
+    """
+
+    def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> Tuned:
+        if clash := sorted(set(hyper) & set(axes)):
+            raise UserError(f"{', '.join(clash)} is tuned inside: leave it out of the outer axes")
+        tune_key, fit_key = jax.random.split(key)
+        present = np.asarray(rows.weight) > 0
+        ids, place = np.unique(np.asarray(rows.ids)[present], return_inverse=True)
+        weight = np.bincount(place, np.asarray(rows.weight)[present]).astype(np.float32)
+        examples = gather(examples, ids)
+        inner = Folds(*(Rows(part.ids, part.weight * weight[part.ids]) for part in folds(examples)))
+        fixed = {name: np.asarray(value)[None] for name, value in hyper.items()}
+        choice = choose(learner, {**fixed, **axes}, tune_key, examples, inner, score, select=select)
+        observe(choice)
+        return Tuned(learner.fit(choice.setting, fit_key, examples, Rows(np.arange(len(ids)), weight)), choice)
+
+    def predict(params: Tuned, inputs: Inputs) -> Outputs:
+        return learner.predict(params.params, inputs)
+
+    def grid(axes: Axes, key: Key, examples: Examples, train: Rows, held_out: Rows) -> Outputs:
+        outputs = []
+        for setting in itertools.product(*(np.asarray(values) for values in axes.values())):
+            for fold in range(len(held_out.ids)):
+                rows = Rows(train.ids[fold], train.weight[fold])
+                params = fit(dict(zip(axes, setting, strict=True)), key, examples, rows)
+                outputs.append(predict(params, gather(examples["inputs"], held_out.ids[fold])))
+        shape = *(len(values) for values in axes.values()), len(held_out.ids)
+        return jax.tree.map(lambda *each: jnp.stack(each).reshape(*shape, *each[0].shape), *outputs)
+
+    return Learner(fit, predict, grid)
+
+
+# ── Several learners ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Candidate(NamedTuple):
+    """A learner of a comparison, and how its setting is chosen."""
+
+    learner: Learner
+    axes: Axes
+    select: Select = best
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The choices of several learners on the same folds."""
+
+    choices: dict[str, Choice]  # by name, in the order of the pool
+
+    @property
+    def ranking(self) -> list[str]:
+        """The names by mean score, the best first; of equal ones the first in the pool."""
+        return sorted(self.choices, key=lambda name: -self.choices[name].by_fold.mean().round(DIGITS))
+
+    def difference(self, first: str, second: str) -> Interval:
+        """Return the mean of the paired differences, first less second, and its 95% interval; see `interval`.
+
+        The scores of a choice are optimistic, the more so the more settings it is made from; those of `tuned` learners
+        are not. Intervals are not corrected for the number of comparisons.
+
+        Raises:
+            UserError: a name that is not in the pool.
+        """
+        for name in (first, second):
+            if name not in self.choices:
+                raise unknown("learner", name, self.choices)
+        one, other = self.choices[first], self.choices[second]
+        return interval(one.by_fold - other.by_fold, one.per_round)
+
+    @property
+    def ties(self) -> list[str]:
+        """The other names whose difference to the best has an interval that includes 0, in the order of the ranking.
+
+        With one fold there is no interval, and all are named.
+        """
+        top, *others = self.ranking
+        return [name for name in others if not self.difference(top, name).low > 0]
+
+
+def compare(
+    pool: Mapping[str, Candidate],
+    key: Key,
+    examples: Examples,
+    folds: Folds,
+    score: Score,
+    *,
+    observe: Callable[[str, Choice | None], None] = lambda name, choice: None,
+) -> Comparison:
+    """Let each learner choose its setting on the same folds.
+
+        comparison = compare(
+            {
+                "svm": Candidate(learners.svm(3), {"c": [1.0, 10.0], "gamma": [0.1, 1.0]}),
+                "neighbours": Candidate(learners.nearest_neighbors(3, most=9), {"k": [1, 3, 9]}),
+                "most frequent": Candidate(learners.most_frequent(3), {}),
+            },
+            key, examples, folds, accuracy,
+        )
+        comparison.ranking[0], comparison.ties, comparison.difference("svm", "most frequent")
+
+    Args:
+        pool: the learners by name.
+        key: shared by all.
+        examples: `{"inputs", "targets"}`.
+        folds: see `validation.folds`.
+        score: greater is better.
+        observe: called with each name and None before, and with its choice after it is made.
+
+    Raises:
+        UserError: an empty pool; see also `choose`.
+    """
+    if not pool:
+        raise UserError("an empty pool: give one or more learners")
+    choices = {}
+    for name, (learner, axes, select) in pool.items():
+        observe(name, None)
+        choices[name] = choose(learner, axes, key, examples, folds, score, select=select)
+        observe(name, choices[name])
+    return Comparison(choices)

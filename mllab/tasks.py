@@ -1,0 +1,139 @@
+"""Tasks: what a model's outputs mean and how they are judged. One row per task; see `Task`.
+
+Nothing outside this module branches on the name of a task: what depends on it is a column of its row.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from mllab import losses, metrics
+from mllab.errors import UserError, unknown
+from mllab.types import Array, Outputs
+
+
+class Score(NamedTuple):
+    """A score derived from mean metrics over some rows; larger or smaller is better as its name implies."""
+
+    name: str  # key in records and summaries
+    label: str  # in tables and on axes
+    # (mean metrics [...] by name, targets of the rows [M], scale of the target) -> the score [...]
+    value: Callable[[Mapping[str, np.ndarray], np.ndarray, float], np.ndarray]
+    lowest: float | None = None  # the least possible value; None if unbounded
+    points: str = ""  # unit of 100 times a difference of two such scores
+    in_target_unit: bool = False
+
+    def label_in(self, unit: str) -> str:
+        """Return the label with the unit of the target, where the score has that unit."""
+        return f"{self.label} ({unit})" if self.in_target_unit and unit else self.label
+
+
+class Task(NamedTuple):
+    """What outputs mean and how they are judged."""
+
+    name: str
+    loss: Callable[[Outputs, Array], Array]  # (outputs, targets) -> [B]: what training minimises
+    loss_unit: str
+    metrics: Callable[[Outputs, Array], dict[str, Array]]  # (outputs, targets) -> {"loss": [B], ...}
+    headline: Score  # what settings are chosen by, on validation rows; at most 1, larger is better
+    reported: tuple[Score, ...]  # what is reported on test rows
+    # (targets [N], training ids, ids of the rows to score) -> loss of the best constant prediction
+    chance: Callable[[np.ndarray, np.ndarray, np.ndarray], float]
+    check: Callable[[np.ndarray, tuple[int, ...]], None]  # (targets [N], shape of the outputs for one row)
+
+    def report(
+        self, mean_metrics: Mapping[str, np.ndarray], targets: np.ndarray, target_scale: float = 1.0
+    ) -> dict[str, np.ndarray]:
+        """Return the reported scores by name.
+
+        Args:
+            mean_metrics: each [...], as `Run.score` returns them.
+            targets: of the rows that were scored, [M].
+            target_scale: what a standardised target is multiplied by to have its unit.
+        """
+        return {score.name: score.value(mean_metrics, targets, target_scale) for score in self.reported}
+
+
+def _frequency_loss(targets: np.ndarray, train: np.ndarray, rows: np.ndarray) -> float:
+    """Return the cross entropy of the training rows' class frequencies; a class counts as one row at least."""
+    counts = np.maximum(np.bincount(targets[train], minlength=int(targets.max()) + 1), 1)
+    return float(-np.log(counts / counts.sum())[targets[rows]].mean())
+
+
+def _mean_loss(targets: np.ndarray, train: np.ndarray, rows: np.ndarray) -> float:
+    """Return the squared error of predicting the training rows' mean."""
+    return float(np.mean((targets[rows] - targets[train].mean()) ** 2))
+
+
+def _check_classes(targets: np.ndarray, output_shape: tuple[int, ...]) -> None:
+    """Raise UserError unless targets are classes that the logits cover."""
+    if not np.issubdtype(targets.dtype, np.integer) or targets.ndim != 1:
+        raise UserError(f"classes are whole numbers [N] from 0 up, not {targets.dtype}{list(targets.shape)}")
+    if len(output_shape) != 2 or targets.min() < 0 or targets.max() >= output_shape[1]:
+        raise UserError(
+            f"targets are classes {targets.min()} to {targets.max()}; the model returns outputs of shape "
+            f"{list(output_shape[1:])} per row, and classification needs one logit for each class from 0 up"
+        )
+
+
+def _check_values(targets: np.ndarray, output_shape: tuple[int, ...]) -> None:
+    """Raise UserError unless there is one target and one output per row."""
+    if targets.ndim != 1 or output_shape not in ((1,), (1, 1)):
+        raise UserError(
+            f"regression needs targets [N] and one output per row, not targets {list(targets.shape)} and outputs of "
+            f"shape {list(output_shape[1:])} per row"
+        )
+
+
+ACCURACY = Score(
+    "accuracy", "accuracy", lambda mean_metrics, targets, scale: mean_metrics["accuracy"], lowest=0.0, points="points"
+)
+R_SQUARED = Score(
+    "r2",
+    "R²",
+    lambda mean_metrics, targets, scale: metrics.r_squared(mean_metrics["loss"], targets),
+    points="points of R²",
+)
+RMSE = Score(
+    "rmse",
+    "RMSE",
+    lambda mean_metrics, targets, scale: np.sqrt(mean_metrics["loss"]) * scale,
+    lowest=0.0,
+    in_target_unit=True,
+)
+
+CLASSIFICATION = Task(
+    name="classification",
+    loss=losses.cross_entropy,
+    loss_unit="nats",
+    metrics=metrics.classification,
+    headline=ACCURACY,
+    reported=(ACCURACY,),
+    chance=_frequency_loss,
+    check=_check_classes,
+)
+REGRESSION = Task(
+    name="regression",
+    loss=losses.squared_error,
+    loss_unit="squared error, standardised target",
+    metrics=metrics.regression,
+    headline=R_SQUARED,
+    reported=(RMSE, R_SQUARED),
+    chance=_mean_loss,
+    check=_check_values,
+)
+TASKS: Mapping[str, Task] = {task.name: task for task in (CLASSIFICATION, REGRESSION)}
+
+
+def named(task: str | Task) -> Task:
+    """Return the task of this name; a `Task` is returned unchanged.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    if isinstance(task, Task):
+        return task
+    if task not in TASKS:
+        raise unknown("task", task, TASKS)
+    return TASKS[task]
