@@ -11,25 +11,16 @@ clusters of the test rows.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from experiments import color_quantization, frame
-from mllab import clusterings
-from mllab.data.dataset import Dataset
+from experiments import cluster_fits, color_quantization, frame
+from experiments.cluster_fits import AGREEMENT, Cluster, Clusters, Fit
 from mllab.errors import UserError
-from mllab.metrics import Interval, interval
-from mllab.models import kmeans
-from mllab.report import table
+from mllab.report import draw, table
 from mllab.report.report import Bullets, Drawing, Report, Section
 
 CLUSTERS: Mapping[str, Sequence[int]] = {"newsgroups20": (20,)}  # default numbers of clusters, where not 2 to 10
-MAX_SILHOUETTE_ROWS = 4000  # a silhouette takes the distance between every two rows
-TERMS = 5  # words that describe a cluster
-AGREEMENT = {"v_measure": "V-measure", "adjusted_rand": "adjusted Rand", "purity": "purity"}  # with the classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,18 +39,6 @@ class Settings(frame.Table, frame.Restarts, frame.Seeds, frame.Devices):
 
 
 @dataclass(frozen=True)
-class Fit:
-    """The scores of one k over the seeds; the last three only where rows have classes."""
-
-    k: int
-    distance: Mapping[str, Interval]  # mean squared distance to the nearest centre, of training and validation rows
-    silhouette: Interval  # of validation rows
-    v_measure: Interval | None = None  # of test rows, as the next two
-    adjusted_rand: Interval | None = None
-    purity: Interval | None = None
-
-
-@dataclass(frozen=True)
 class Measurement:
     """The scores of every k, and the clusters of the chosen one, the largest first."""
 
@@ -67,13 +46,11 @@ class Measurement:
     fits: list[Fit]
     chosen: int  # k
     rows_of_silhouette: int
-    shown_seed: int
-    clusters: list[Mapping[str, Any]]  # size (test rows), the class it holds most of with its share, and terms of each
-    terms: list[list[str]] = frame.unsaved()  # characteristic words of each cluster, where rows are documents
-    counts: np.ndarray = frame.unsaved()  # test rows of each cluster and class, [k, C]
-    centres: np.ndarray = frame.unsaved()  # [k, D]
-    points: np.ndarray = frame.unsaved()  # test rows, [M, ...]
-    labels: np.ndarray = frame.unsaved()  # their clusters, [M]
+    shown_seed: int  # of the least inertia; its clusters follow
+    clusters: list[Cluster]
+    shown: Clusters = frame.unsaved()
+    counts: np.ndarray = frame.unsaved()  # their test rows by class, [k, C]
+    points: np.ndarray = frame.unsaved()  # the test rows, [M, ...]
 
 
 def measure(run: frame.Context, settings: Settings) -> Measurement | color_quantization.Measurement:
@@ -85,118 +62,129 @@ def measure(run: frame.Context, settings: Settings) -> Measurement | color_quant
     with run.timed("data"):
         data = run.load(dataset=settings.dataset or "blobs")
         ks = settings.clusters or CLUSTERS.get(data.name, range(2, 11))
-        ids = vars(data.split)
-        if ks[-1] >= (fewest := min(map(len, ids.values()))):
+        if ks[-1] >= (fewest := min(map(len, vars(data.split).values()))):
             raise UserError(f"--clusters: {ks[-1]} clusters of {fewest} rows: give fewer, or more rows")
-        parts = {part: jnp.asarray(data.inputs[rows]).reshape(len(rows), -1) for part, rows in ids.items()}
-        mesh = run.mesh()
-    classes = data.targets[data.split.test] if data.classes else np.zeros(len(data.split.test), int)
-    sweeps = []  # scores by name [L], centres [L, k, D] and labels by part [L, M] of each seed
-    run.progress.task(f"{data.name}, {table.ranged(ks)} clusters", settings.seeds)
+    run.progress.task(f"{data.name}, {table.ranged(ks)} clusters", settings.seeds * len(ks))
+    found = []
     with run.timed("clusters and scores"):
-        for seed in range(settings.seeds):
-            swept = kmeans.sweep(jax.random.key(seed), parts["train"], ks, restarts=settings.restarts, mesh=mesh)
-            nearest = {part: jax.device_get(kmeans.assign(swept, points)) for part, points in parts.items()}
-            fits, labels = jax.device_get(swept), {part: near for part, (near, _) in nearest.items()}
-            scores: dict[str, Any] = {"inertia": fits.inertia, "steps": fits.steps}
-            scores |= {name: nearest[part][1].mean(axis=1) for name, part in DISTANCES.items()}
-            scores |= {"silhouette": [silhouette(parts["validation"], each) for each in labels["validation"]]}
-            for name in AGREEMENT if data.classes else ():
-                scores[name] = [getattr(clusterings, name)(classes, each) for each in labels["test"]]
-            run.record({"seed": seed, "k": k} | {name: scores[name][i] for name in scores} for i, k in enumerate(ks))
+        for one in cluster_fits.fit(data, ks, range(settings.seeds), settings.restarts, run.mesh()):
+            run.record([{"seed": one.seed, "k": one.k, "inertia": one.inertia, "steps": one.steps, **one.scores}])
             run.progress.advance()
-            sweeps.append((scores, fits.centres, labels))
-    by_seed = {name: np.array([scores[name] for scores, *_ in sweeps]) for name in sweeps[0][0]}  # [seeds, L]
-    over_seeds = [{name: interval(values[:, i]) for name, values in by_seed.items() if name != "steps"} for i in range(len(ks))]
-    best = max(range(len(ks)), key=lambda i: over_seeds[i]["silhouette"].mean)  # ties: the fewest clusters
-    seed = int(by_seed["inertia"][:, best].argmin())
-    labels = {part: each[best] for part, each in sweeps[seed][2].items()}
-    counts = np.zeros((ks[best], max(1, len(data.classes))), int)
-    np.add.at(counts, (labels["test"], classes), 1)
-    order = np.argsort(-counts.sum(axis=1), kind="stable")
-    counts, terms = counts[order], [[] for _ in order]
-    if hasattr(data, "tfidf"):
-        from mllab.data import text  # brings scikit-learn
-
-        every = text.top_terms(data, data.split.train, labels["train"], ks[best], TERMS)
-        terms = [every[cluster] for cluster in order]
-    return Measurement(
-        dataset=frame.DatasetFacts.of(data),
-        fits=[
-            Fit(k, {part: scores[part] for part in DISTANCES}, *map(scores.get, ("silhouette", *AGREEMENT)))
-            for k, scores in zip(ks, over_seeds, strict=True)
-        ],
-        chosen=ks[best],
-        rows_of_silhouette=min(len(data.split.validation), MAX_SILHOUETTE_ROWS),
-        shown_seed=seed,
-        clusters=[
-            {
-                "size": row.sum(),
-                "holds": {"class": data.classes[row.argmax()], "share": row.max() / row.sum()}
-                if data.classes and row.any()
-                else None,
-                "terms": words,
-            }
-            for row, words in zip(counts, terms, strict=True)
-        ],
-        terms=terms,
-        counts=counts,
-        centres=sweeps[seed][1][best, order],
-        points=data.inputs[data.split.test],
-        labels=np.argsort(order)[labels["test"]],
-    )
-
-
-def silhouette(points: jax.Array, labels: np.ndarray) -> float:
-    """Return the mean silhouette of at most MAX_SILHOUETTE_ROWS rows, evenly spaced; 0 if one cluster has all of them."""
-    rows = np.unique(np.linspace(0, len(labels) - 1, min(len(labels), MAX_SILHOUETTE_ROWS)).round().astype(int))
-    return clusterings.silhouette(points, labels, rows=rows) if len(np.unique(labels[rows])) > 1 else 0.0
+            found.append(one)
+    fits = [cluster_fits.over_seeds(found, k) for k in ks]
+    chosen = max(fits, key=lambda fit: fit.silhouette.mean).k  # ties: the fewest clusters
+    shown = cluster_fits.largest_first(min((one for one in found if one.k == chosen), key=lambda one: one.inertia))
+    clusters, counts = cluster_fits.describe(data, shown)
+    sample = min(len(data.split.validation), cluster_fits.MAX_SILHOUETTE_ROWS)
+    facts, points = frame.DatasetFacts.of(data), data.inputs[data.split.test]
+    return Measurement(facts, fits, chosen, sample, shown.seed, clusters, shown, counts, points)
 
 
 def report(run: frame.Context, settings: Settings, measured: Measurement | color_quantization.Measurement) -> Report:
     """Report the scores of every k, and the clusters of the chosen one."""
+    del run
     if isinstance(measured, color_quantization.Measurement):
         return color_quantization.report(measured, settings.seeds, settings.restarts)
-    from mllab.report import draw  # brings matplotlib
-
-    data, fits, k, counts, seeds = measured.dataset, measured.fits, measured.chosen, measured.counts, settings.seeds
-    name, ks, sizes = table.legible(data.name), [fit.k for fit in measured.fits], measured.counts.sum(axis=1)
-    best, agreement = fits[ks.index(k)], AGREEMENT if data.classes else {}
-    majority = [table.legible(data.classes[row.argmax()]) if data.classes and row.any() else None for row in counts]
-    shares = counts.max(axis=1) / np.maximum(sizes, 1)
-    over = f"{seeds} seeds" if seeds > 1 else ""
-    answer = f"{name} in {k} clusters has a mean silhouette of {table.interval(best.silhouette)} on validation rows."
-    if len(ks) > 1:
-        answer = (
-            f"Of {len(ks)} numbers of clusters from {ks[0]} to {ks[-1]}, k = {k} has the greatest mean silhouette: "
-            f"{table.interval(best.silhouette)} on validation rows."
-        )
+    data, fits, k, seeds = measured.dataset, measured.fits, measured.chosen, settings.seeds
+    ks, agreement = [fit.k for fit in fits], AGREEMENT if data.classes else {}
+    best, several = fits[ks.index(k)], len(ks) > 1
+    answer = f"Of {table.ranged(ks)} clusters, {k} have the greatest" if several else f"{k} clusters have a"
+    answer += f" mean silhouette: {table.interval(best.silhouette)} on validation rows."
     if agreement:
-        scores = [f"{title} {table.interval(getattr(best, score))}" for score, title in agreement.items()]
-        answer += f" Against the {len(data.classes)} classes, which were not used, test rows score {', '.join(scores)}."
-    by_k = table.Table(
+        scores = ", ".join(f"{title} {table.interval(getattr(best, score))}" for score, title in agreement.items())
+        answer += f" Against the {len(data.classes)} classes, which were not used, test rows score {scores}."
+    cells = [[fit.distance["training"], fit.silhouette, *(getattr(fit, score) for score in agreement)] for fit in fits]
+    result = table.Table(
         ["clusters", "distance²", "silhouette", *agreement.values()],
-        [
-            [fit.k, *map(table.interval, (fit.distance["training"], fit.silhouette, *(getattr(fit, s) for s in agreement)))]
-            for fit in fits
-        ],
-        best=ks.index(k) if len(ks) > 1 else None,
-        caption="distance²: mean squared distance of training rows to the nearest centre; silhouette: of validation rows; "
-        f"{'agreement with the classes: of test rows; ' * bool(agreement)}best of {settings.restarts} restarts; "
-        f"{f'± 95% interval over {over}' if over else 'one seed: no interval'}{'; *: greatest mean silhouette' * (len(ks) > 1)}",
+        [[k, *map(table.interval, intervals)] for k, intervals in zip(ks, cells, strict=True)],
+        ks.index(k) if several else None,
+        "distance²: mean squared distance of training rows to the nearest centre; silhouette: of validation rows"
+        + "; agreement with the classes: of test rows" * bool(agreement)
+        + (f"; ± 95% interval over {seeds} seeds" if seeds > 1 else "; one seed: no interval"),
     )
-    columns: dict[str, Sequence[object]] = {"cluster": range(1, k + 1), "test rows": [f"{size:,}" for size in sizes]}
+    clusters = cluster_table(measured)
+    caveats = [
+        f"For each seed and k the k-means++ restart of least inertia on the training rows is kept, of {settings.restarts}.",
+        f"The silhouette is that of {measured.rows_of_silhouette:,} validation rows, each in the cluster of its nearest "
+        f"centre. {'Its mean over seeds chose k, without the classes.' if several else 'There was only one k.'}",
+        "Distances are Euclidean: k-means looks for round clusters of one size, and cuts others where it must.",
+        "Intervals are over random starts on this split, not over other data.",
+    ]
     if agreement:
-        columns |= {f"most frequent {data.target}": majority, "share": [table.share(share, 0) for share in shares]}
-    if any(measured.terms):
-        columns |= {"characteristic words": [", ".join(words) for words in measured.terms]}
-    by_cluster = table.Table(
-        list(columns),
-        list(zip(*columns.values(), strict=True)),
-        caption=f"clusters of the seed with the least inertia, {measured.shown_seed}"
-        + "; words: mean TF-IDF in the cluster's training rows less that in all" * any(measured.terms),
+        caveats += [
+            "V-measure, adjusted Rand index and purity are 1 for full agreement. The adjusted Rand index of random "
+            "clusters is 0; purity and V-measure increase with the number of clusters."
+        ]
+    return Report(
+        title=f"Clusters of {data.name}",
+        question=f"What clusters does {data.name} have"
+        + (f", and do they agree with its {len(data.classes)} classes?" if agreement else "?"),
+        answer=answer,
+        table=result,
+        sections=[
+            Section("How many clusters", [cluster_fits.choice(fits, k, seeds)] if several else []),
+            Section(f"The {k} clusters", [clusters, *drawings(measured)]),
+            Section("How to read it", [Bullets(caveats)]),
+        ],
+        facts={
+            "data set": data.described(),
+            "rows": "{train:,} to fit, {validation:,} to choose k, {test:,} to report".format(**data.rows),
+            "k-means": f"{settings.restarts} restarts for each k and seed; seeds {table.listed(range(seeds))}",
+        },
+        tables=[clusters],
     )
-    drawings: list[Drawing] = []
-    if len(ks) > 1:
-        curves = {part: [fit.distance[part] for fit in fits] for part in DISTANCES}
-        
+
+
+def held(measured: Measurement) -> list[tuple[str, str]]:
+    """Return the most frequent class of each cluster and its share, as text; empty where there is none."""
+    classes = measured.dataset.classes
+    return [
+        (table.legible(classes[row.argmax()]), table.share(row.max() / row.sum(), 0))
+        if classes and row.any()
+        else ("", "")
+        for row in measured.counts
+    ]
+
+
+def cluster_table(measured: Measurement) -> table.Table:
+    """Return a row for each cluster of the chosen k: its size, most frequent class, and characteristic words."""
+    columns = {"cluster": [str(i + 1) for i in range(measured.chosen)]}
+    columns["test rows"] = [f"{cluster.size:,}" for cluster in measured.clusters]
+    if measured.dataset.classes:
+        columns[f"most frequent {measured.dataset.target}"], columns["share"] = zip(*held(measured), strict=True)
+    if any(cluster.terms for cluster in measured.clusters):
+        columns["characteristic words"] = [", ".join(cluster.terms) for cluster in measured.clusters]
+    caption = f"clusters of seed {measured.shown_seed}, which has the least inertia"
+    if "characteristic words" in columns:
+        caption += "; words by their mean TF-IDF in the cluster's training rows less that in all"
+    return table.Table(list(columns), list(zip(*columns.values(), strict=True)), caption=caption)
+
+
+def drawings(measured: Measurement) -> list[Drawing]:
+    """Draw the clusters in the plane, their means as images, and their classes, where the data have such."""
+    data, k, shown, counts = measured.dataset, measured.chosen, measured.shown, measured.counts
+    name, drawn = table.legible(data.name), []
+    if data.shape == (2,):
+        title, (x, y) = f"{name}: test rows in {k} clusters", data.features
+        figure = draw.clusters(measured.points, shown.labels["test"], shown.centres, title=title, x_label=x, y_label=y)
+        caption = "The cells are those of a Voronoi diagram: convex, whatever the shape of the data."
+        drawn.append(Drawing("plane", figure, "Test rows by cluster, with the centres", caption))
+    if len(data.shape) == 3:
+        captions = [f"{i}: {label}, {share}" if label else str(i) for i, (label, share) in enumerate(held(measured), 1)]
+        images = list(shown.centres.reshape(-1, *data.shape))
+        figure = draw.side_by_side(images, captions, title=f"{name}: the mean of each cluster", columns=5)
+        caption = "The mean of each cluster's training rows, and the most frequent class of its test rows."
+        drawn.append(Drawing("centres", figure, "The centre of each cluster as an image", caption))
+    if data.classes:
+        rows = [f"{i}: {cluster.size:,} rows" for i, cluster in enumerate(measured.clusters, 1)]
+        title = f"{name}: {k} clusters and {len(data.classes)} classes"
+        caption = "One dark cell in a row: a cluster of one class. Several in a column: a class in several clusters."
+        figure = draw.contingency(counts, rows, data.classes, title=title)
+        drawn.append(Drawing("classes", figure, "Test rows of each cluster, by class", caption))
+    return drawn
+
+
+main, run = frame.program(Settings, measure, report, all_cores=True)
+
+if __name__ == "__main__":
+    main()
