@@ -281,7 +281,7 @@ def label_ends(axes: Axes, labels: Sequence[Label]) -> None:
         )  # fmt: skip
         axes.add_artist(box)
         boxes.append(box)
-    sheet.draw_without_rendering()  # runs the layout
+    _settle(sheet)
     height = axes.get_window_extent().height
     order = sorted(range(len(labels)), key=lambda index: (ends[index][1], labels[index].text))
     half = LABEL / 2
@@ -289,6 +289,13 @@ def label_ends(axes: Axes, labels: Sequence[Label]) -> None:
     heights = spread([ends[index][1] * height for index in order], gap, half, height - half)
     for index, y in zip(order, heights, strict=True):
         boxes[index].xybox = (1, y / height)
+
+
+def _settle(sheet: Figure) -> None:
+    """Lay a figure out once and for all formats: each has measures of its own, and two layouts are not quite alike."""
+    if engine := sheet.get_layout_engine():
+        engine.execute(sheet)
+        sheet.set_layout_engine("none")
 
 
 def spread(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
@@ -316,9 +323,7 @@ def save(drawn: Figure, path: str | Path) -> Path:
         raise UserError(f"figure {str(path)!r}: the name must end in .svg or .png")
     content = io.BytesIO()
     with look():
-        if drawn.get_layout_engine():
-            drawn.draw_without_rendering()  # one layout for all formats: each has measures of its own
-            drawn.set_layout_engine("none")
+        _settle(drawn)
         if kind == "svg":
             drawn.savefig(content, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
         else:

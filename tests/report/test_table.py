@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mllab.report import table
 from mllab.report.table import BLANK, Table, number
 
 
@@ -116,3 +117,78 @@ def test_a_long_caption_is_as_wide_as_its_table():
 def test_a_short_row_is_refused():
     with pytest.raises(ValueError, match="row 1 has 1 cells for 2 columns"):
         Table(["a", "b"], [[1, 2], [3]])
+
+
+NAN = math.nan
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (table.interval((0.97213, 0.96820, 0.97606, 5)), "0.972 ± 0.004"),
+        (table.interval(np.array([0.97213, NAN, NAN])), "0.972"),
+        (table.interval((0.5, None, None)), "0.5"),
+        (table.interval(None), BLANK),
+        (table.percent((0.97213, 0.96820, 0.97606)), "97.2 ± 0.4%"),
+        (table.percent(np.array([0.97213, NAN, NAN])), "97.21%"),
+        (table.percent((None, None, None)), BLANK),
+        (table.percent_bounds(0.9719, 0.9964), "97.2–99.6%"),
+        (table.points((3.14, 2.84, 3.44, 5)), "+3.1 ± 0.3"),
+        (table.points((-3.14, -3.44, -2.84)), "−3.1 ± 0.3"),
+        (table.points((-3.14, None, None)), "−3.1"),
+        (table.points((0.0, NAN, NAN)), "+0.0"),
+        (table.points((NAN, NAN, NAN)), BLANK),
+        (table.share(0.1234), "12.3%"),
+        (table.share(0.1234, 0), "12%"),
+        (table.share(0.98765, 2), "98.77%"),
+        (table.share(1.0), "100.0%"),
+        (table.share(None), BLANK),
+        (table.fraction(0.005), "0.5%"),
+        (table.fraction(1.0), "100%"),
+        (table.fraction(1 / 3), "33.3%"),
+        (table.probability(0.994), "99%"),
+        (table.probability(0.995), ">99%"),
+        (table.seconds(1.239), "1.24"),
+        (table.significant(14.4123), "14.4"),
+        (table.significant(12345.678, 5), "12346"),
+        (table.significant(0.00012345, 2), "0.00012"),
+        (table.significant(NAN), BLANK),
+        (table.significant(None), BLANK),
+        (table.short(0.000123456), "0.000123"),
+        (table.short(112.3, 2), "110"),
+        (table.short(123456.0), "123,000"),
+        (table.short(2.345e-9, 2), "2.3e-9"),
+        (table.listed([1, 2, 3]), "1, 2, 3"),
+        (table.listed([0.001, 0.1], "g"), "0.001, 0.1"),
+        (table.ranged(range(1, 51)), "1 to 50"),
+        (table.ranged([1, 2]), "1, 2"),
+        (table.ranged([1, 3, 9]), "1, 3, 9"),
+        (table.printable("a\nb\x1b[0m"), "a b [0m"),
+        (table.legible("short\tname"), "short name"),
+    ],
+)
+def test_each_kind_of_number_and_name_has_one_text(shown, expected):
+    assert shown == expected
+
+
+def test_a_long_name_keeps_both_its_ends():
+    name = table.legible("a_very_long_name_of_a_column_2")
+    assert len(name) == 24
+    assert name.startswith("a_very_long_")
+    assert name.endswith("_a_column_2")
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (0.0, "0"),
+        (0.001, "0.001"),
+        (1e-5, "1e-5"),
+        (-1e-5, "−1e-5"),
+        (20_000, "20,000"),
+        (1e6, "1e6"),
+        (2.5e7, "2.5e7"),
+    ],
+)
+def test_ticks_are_plain_numbers(value, written):
+    assert table.plain(value) == written
