@@ -62,7 +62,7 @@ def fit(
     """Yield the best of several restarts for each seed and k, fitted to the training rows, with its scores."""
     points = {part: jnp.asarray(data.inputs[ids]).reshape(len(ids), -1) for part, ids in vars(data.split).items()}
     fit_all = sweep.over_points(
-        partial(kmeans.sweep, counts=tuple(ks), restarts=restarts), mesh, kmeans.SWEEP_POINT_AXES
+        partial(kmeans.sweep, counts=tuple(ks), most=max(ks), restarts=restarts), mesh, kmeans.SWEEP_POINT_AXES
     )
     for seed in seeds:
         fits = fit_all(points["train"], key=jax.random.key(seed))

@@ -75,7 +75,7 @@ def measure(run: frame.Context, image: str, ks: tuple[int, ...] | None, seeds: i
         run.read({path.name: hashlib.sha256(path.read_bytes()).hexdigest()})
     flat, mesh = pixels.reshape(-1, 3), run.mesh()
     sample = min(SAMPLE, len(flat))
-    fit = {k: sweep.over_points(partial(kmeans.fit, count=k, restarts=restarts), mesh, kmeans.POINT_AXES) for k in ks}
+    fit = {k: sweep.over_points(partial(kmeans.fit, count=k, most=k, restarts=restarts), mesh, kmeans.POINT_AXES) for k in ks}
     found: dict[int, list[tuple[float, np.ndarray, np.ndarray]]] = {k: [] for k in ks}
     run.progress.task(path.name, seeds * len(ks))
     with run.timed("colours"):
