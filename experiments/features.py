@@ -28,7 +28,8 @@ from mllab.data.dataset import Dataset
 from mllab.data.split import stratified
 from mllab.errors import UserError
 from mllab.metrics import Interval, interval
-from mllab.models import architecture, convnet, linear, neighbors, softmax
+from mllab.models import convnet, linear, neighbors, softmax
+from mllab.models import table as models
 from mllab.models.base import predict
 from mllab.report import console
 from mllab.report import features as report
@@ -362,7 +363,7 @@ def summarise(
         },
         "net": {
             "params": str(path),
-            "model": architecture.describe(about["plan"]),
+            "model": models.describe(about["plan"]),
             "dataset": about.get("dataset"),
             "at_home": at_home,
             "features": size,

@@ -25,7 +25,7 @@ from mllab import augmentation, devices, losses, racing, sweep, training, weight
 from mllab.data import catalog
 from mllab.data.dataset import Dataset
 from mllab.errors import UserError, unknown
-from mllab.models import architecture
+from mllab.models import table as models
 from mllab.models.base import Model, in_bfloat16
 from mllab.report import classifier, console
 
@@ -133,8 +133,8 @@ def run(
     settings = settings_of(dataset) | dict(settings or {})
     augment = tuple(name for name in settings["augment"] if name != "none")
     data = load(dataset, data_dir=data_dir, split_seed=split_seed, size=size)
-    plan = architecture.plan(model, data.inputs.shape[1:], len(data.classes), **options or {})
-    built = architecture.model(plan)
+    plan = models.plan(model, data.inputs.shape[1:], len(data.classes), **options or {})
+    built = models.build(plan)
     if precision == "bf16":
         built = in_bfloat16(built)
     objective = objective_of(built, augment, settings["label_smoothing"], len(data.classes))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from mllab import devices, validation
+from mllab import devices, sweep, validation
 from mllab.data.dataset import Dataset
 from mllab.errors import UserError
 from mllab.models import svm
@@ -124,7 +124,7 @@ def cross_validated(
         **machines._asdict(),
         tolerance=TOLERANCE,
         steps=STEPS,
-        mesh=devices.mesh(),
+        solve=sweep.over_tasks(svm.solve_tasks, devices.mesh()),
     )
     hits = np.asarray(jnp.argmax(scores, axis=-1)) == targets  # [G, C, K, N]
     hits &= np.asarray(jnp.isfinite(scores).all(axis=-1))  # what is no number is no answer

@@ -29,7 +29,8 @@ from mllab.data import catalog
 from mllab.data.dataset import Dataset
 from mllab.data.split import stratified
 from mllab.errors import UserError, unknown
-from mllab.models import kernels, svm
+from mllab.models import svm
+from mllab.models.svm import kernels
 from mllab.report import console
 from mllab.report import svm as report
 from mllab.report.classifier import per_class

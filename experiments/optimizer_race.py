@@ -18,12 +18,12 @@ from absl import flags
 from experiments import flags as shared
 from experiments import watch
 from experiments.workdir import Lines, Workdir, default_path, finite, flagfile, launch
-from mllab import devices, optimizers, racing, sweep, tasks, weights
+from mllab import devices, optimizers, racing, sweep, weights
 from mllab.data import catalog
 from mllab.data.dataset import Dataset
 from mllab.errors import UserError
-from mllab.metrics import interval
-from mllab.models import architecture
+from mllab.metrics import interval, r_squared
+from mllab.models import table as models
 from mllab.models.base import in_bfloat16
 from mllab.report import console
 from mllab.report import race as race_report
@@ -102,8 +102,8 @@ def run(
     if target_score is not None and not target_score <= 1:
         raise UserError(f"--target_score={target_score}: accuracy and R² are at most 1")
     data = catalog.load(dataset, data_dir=data_dir, split_seed=split_seed, target=target, task=task)
-    plan = architecture.plan(model, data.inputs.shape[1:], len(data.classes), **options or {})
-    built = architecture.model(plan)
+    plan = models.plan(model, data.inputs.shape[1:], len(data.classes), **options or {})
+    built = models.build(plan)
     if precision == "bf16":
         built = in_bfloat16(built)
     mesh = devices.mesh(device_count)
@@ -122,8 +122,7 @@ def run(
             return [watch.observer(name, grid, steps, score, lines, progress)]
 
         def score(held_out: dict[str, np.ndarray]) -> np.ndarray:
-            headline = tasks.named(data.task).headline
-            return headline.value(held_out, data.targets[data.split.validation], data.target_scale)
+            return racing.score(held_out, data.targets[data.split.validation], data.task)
 
         with Lines(workdir.path / "metrics.jsonl") as lines, console.Progress() as progress:
             raced = racing.race(
@@ -153,7 +152,7 @@ def run(
             **({"activation": plan["activation"]} if model == "mlp" else {}),
             **settings,
         }
-        summary = summarise(raced, data, architecture.describe(plan), epochs, batch_size, steps, target_score)
+        summary = summarise(raced, data, models.describe(plan), epochs, batch_size, steps, target_score)
         summary["settings"] = {name: value for name, value in how.items() if value is not None and value is not False}
         write_report(workdir, summary, raced, data, plan, environment)
         summary["seconds"] = {
@@ -177,7 +176,15 @@ def summarise(
     winner = raced.winner
     if target is None and winner:
         target = round(float(winner.score[winner.best].mean()) - 0.02, 2)
-    reported = [{"name": score.name, "label": score.label_in(data.unit)} for score in raced.task.reported]
+    classification = data.task == "classification"
+    reported = (
+        [{"name": "accuracy", "label": "accuracy"}]
+        if classification
+        else [
+            {"name": "rmse", "label": "RMSE" + (f" ({data.unit})" if data.unit else "")},
+            {"name": "r2", "label": "R²"},
+        ]
+    )
     return {
         "experiment": "optimizer_race",
         "dataset": {
@@ -192,8 +199,8 @@ def summarise(
         },
         "model": model,
         "score": {
-            "label": raced.task.headline.label,
-            "loss_unit": raced.task.loss_unit,
+            "label": "accuracy" if classification else "R²",
+            "loss_unit": "nats" if classification else "squared error, standardised target",
             "reported": reported,
         },
         "learning_rates": raced.learning_rates,
@@ -226,8 +233,8 @@ def entry_summary(entry: racing.Entry, raced: racing.Race, data: Dataset, target
         "optimizer": entry.optimizer,
         "learning_rate": None if entry.best is None else raced.learning_rates[entry.best].item(),
         "validation": None if entry.best is None else interval(entry.score[entry.best]),
-        "test": {name: interval(values) for name, values in tested(entry, raced, data).items()},
-        "test_by_seed": tested(entry, raced, data),
+        "test": {name: interval(values) for name, values in tested(entry, data).items()},
+        "test_by_seed": tested(entry, data),
         "steps_to_target": [] if target is None else racing.steps_to(entry, raced.steps, target).tolist(),
         "width": width and width._asdict(),
         "nonfinite": list(lanes(entry.nonfinite_step >= 0)),
@@ -236,21 +243,28 @@ def entry_summary(entry: racing.Entry, raced: racing.Race, data: Dataset, target
     }
 
 
-def tested(entry: racing.Entry, raced: racing.Race, data: Dataset) -> dict[str, np.ndarray]:
-    """Return the reported test scores of each seed [G]."""
-    return raced.task.report(entry.test, data.targets[data.split.test], data.target_scale) if entry.test else {}
+def tested(entry: racing.Entry, data: Dataset) -> dict[str, np.ndarray]:
+    """Return the reported test figures of each seed [G]; RMSE in the target's own unit."""
+    if not entry.test or data.task == "classification":
+        return {name: values for name, values in entry.test.items() if name == "accuracy"}
+    squared = entry.test["loss"]
+    return {
+        "rmse": np.sqrt(squared) * data.target_scale,
+        "r2": r_squared(squared, data.targets[data.split.test]),
+    }
 
 
 def ahead(raced: racing.Race, data: Dataset) -> dict[str, Any] | None:
     """Return by how much the winner's test score leads the next one's, paired by seed."""
     if len(raced.ranked) < 2:
         return None
-    first, second = (tested(entry, raced, data)[raced.task.headline.name] for entry in raced.ranked[:2])
+    name = "accuracy" if data.task == "classification" else "r2"
+    first, second = (tested(entry, data)[name] for entry in raced.ranked[:2])
     points = 100 * (first - second)
     return {
         "of": raced.ranked[1].optimizer,
         "by": interval(points),
-        "unit": raced.task.headline.points,
+        "unit": "points" if name == "accuracy" else "points of R²",
     }
 
 
@@ -296,7 +310,7 @@ def curve(entry: racing.Entry, raced: racing.Race) -> dict[str, Any]:
     return {
         "steps": raced.steps,
         "loss": band(entry.loss[:, best]),
-        "score": np.clip(band(entry.score), raced.task.headline.lowest, 1),  # no score exceeds 1
+        "score": np.clip(band(entry.score), 0 if raced.task == "classification" else None, 1),  # no score exceeds 1
         "diverged": ((entry.nonfinite_step >= 0) | entry.failed).sum(axis=1),
     }
 

@@ -17,8 +17,8 @@ from jax.sharding import Mesh
 
 from mllab import sweep
 from mllab.errors import UserError, unknown
-from mllab.models import linear, neighbors, softmax
 from mllab.models import kmeans as clusters
+from mllab.models import linear, neighbors, softmax
 from mllab.models import mixture as mixtures
 from mllab.models import svm as machines
 from mllab.models.svm import calibration, kernels

@@ -235,9 +235,9 @@ def lanes(
 def batches(run: Run, schedule: np.ndarray, *, mesh: Mesh) -> Run:
     """Return the same three functions over L lanes, one lane after another, each batch split over the devices.
 
-    Use it for few lanes (fewer than devices) or large ones. Arguments and results are those of `lanes`. A sharding
-    constraint on the batch axis is all there is: XLA's partitioner splits what is computed from a batch and sums over the
-    devices, and every random draw and batch statistic remains that of the whole batch.
+    Use it for few lanes (fewer than devices) or large ones. Arguments and results are those of `lanes`. Nothing but a
+    sharding constraint on the batch axis refers to devices: XLA's partitioner splits what is computed from a batch and
+    sums over the devices, and every random draw and batch statistic remains that of the whole batch.
 
     Args:
         run: the run of one lane.

@@ -20,7 +20,7 @@ from experiments.workdir import Workdir
 from mllab import weights
 from mllab.data import catalog
 from mllab.errors import UserError
-from mllab.models import architecture, base
+from mllab.models import base, table
 
 ROOT = Path(__file__).parents[2]
 PRETRAINED = Path(mllab.__file__).parent / "pretrained"
@@ -148,8 +148,8 @@ def test_only_a_picture_on_the_opposite_plain_ground_is_inverted(channels, groun
 
 def published(path, name, shape, classes, **about):
     """Write the params of a model that was never trained."""
-    plan = architecture.plan(name, shape, classes)
-    params, extra = architecture.model(plan).init(jax.random.key(0))
+    plan = table.plan(name, shape, classes)
+    params, extra = table.build(plan).init(jax.random.key(0))
     about = {"plan": plan, "dataset": "x", "classes": [str(each) for each in range(classes)]} | about
     path.write_bytes(weights.encode(params, about, extra))
     return path

@@ -14,10 +14,10 @@ from flax import linen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
-
-from mllab.errors import UserError
 from mllab.models.convolution import average_pool, dropout, group_norm, max_pool
 from mllab.models.convolution import convolution as convolve
+
+from mllab.errors import UserError
 
 FLOAT32 = {"rtol": 1e-4, "atol": 1e-4}
 

@@ -44,10 +44,12 @@ class KMeans:
     steps: Array  # [S] int32, taken by each restart
 
 
-_no_axis: Any = None
-# The axis of each field along which the points lie, as `mllab.sweep.over_points` takes it, of a fit and of a sweep.
-POINT_AXES = KMeans(*[_no_axis] * 7).replace(labels=0)
-SWEEP_POINT_AXES = POINT_AXES.replace(labels=1)
+def _axes(labels: Any, others: Any = None) -> KMeans:
+    return KMeans(others, others, others, labels, others, others, others)
+
+
+# The axis of each field along which the points lie, as `mllab.sweep.over_points` takes it: of a fit, and of a sweep.
+POINT_AXES, SWEEP_POINT_AXES = _axes(0), _axes(1)
 
 
 def fit(
@@ -93,7 +95,8 @@ def fit(
         checks.check_shape(start, expected if start.ndim < 3 else ("S", *expected), "start")
         checks.check_finite(start, "start")
         start = start[None] if start.ndim == 2 else start
-    fits = _run(key, points, jnp.asarray(count)[None], restarts, steps, tolerance, weight, start, most, axis, block_rows)
+    counts = np.asarray(count)[None] if is_concrete(count) else jnp.asarray(count)[None]
+    fits = _run(key, points, counts, restarts, steps, tolerance, weight, start, most, axis, block_rows)
     return jax.tree.map(lambda array: array[0], fits)
 
 
@@ -129,7 +132,8 @@ def sweep(
     Raises:
         UserError: see `fit`.
     """
-    return _run(key, points, jnp.asarray(counts), restarts, steps, tolerance, weight, None, most, axis, block_rows)
+    ks = np.asarray(counts) if is_concrete(counts) else jnp.asarray(counts)
+    return _run(key, points, ks, restarts, steps, tolerance, weight, None, most, axis, block_rows)
 
 
 def assign(params: KMeans, points: Array) -> tuple[Array, Array]:
@@ -174,7 +178,7 @@ def plus_plus(key: Key, points: Array, count: int, weight: Array | np.ndarray | 
 def _run(
     key: Key,
     points: Array,
-    counts: Array,
+    counts: Array | np.ndarray,
     restarts: int,
     steps: int,
     tolerance: Array | float,
@@ -189,21 +193,20 @@ def _run(
     weight = checks.check_weight(weight, len(points), points.dtype)
     checks.check_at_least(1, restarts=restarts)
     checks.check_at_least(0, steps=steps)
-    if is_concrete(counts):
-        ks = np.asarray(counts)
-        if ks.ndim != 1 or ks.size == 0 or not np.issubdtype(ks.dtype, np.integer):
-            raise UserError(f"k = {ks.tolist()}: expected whole numbers")
-        for k in ks if axis is None else ():  # with an axis, N is the number of one device's points
+    if isinstance(counts, np.ndarray):
+        if counts.ndim != 1 or counts.size == 0 or not np.issubdtype(counts.dtype, np.integer):
+            raise UserError(f"k = {counts.tolist()}: expected whole numbers")
+        for k in counts if axis is None else ():  # with an axis, N is the number of one device's points
             checks.check_count("k", k, weight, "points")
-        most = most or int(np.max(ks))
-        if np.max(ks) > most:
-            raise UserError(f"k = {np.max(ks)} is greater than most = {most}: raise most")
+        most = most or int(np.max(counts))
+        if np.max(counts) > most:
+            raise UserError(f"k = {np.max(counts)} is greater than most = {most}: raise most")
     if most is None:
         raise UserError("k is traced: give most, an upper bound of it")
     keys = jax.random.split(key, restarts)
     start = None if start is None else start.astype(points.dtype)
     tolerance = jnp.asarray(tolerance, points.dtype)
-    return _fit(keys, points, weight, counts.astype(jnp.int32), start, tolerance, steps, most, axis, block_rows)
+    return _fit(keys, points, weight, jnp.asarray(counts, jnp.int32), start, tolerance, steps, most, axis, block_rows)
 
 
 @partial(jax.jit, static_argnames=("steps", "most", "axis", "block_rows"))

@@ -1,6 +1,6 @@
-"""The array kernels of EM for Gaussian mixtures: the start, the E step, the M step, and the climb of both in turn.
+"""EM for Gaussian mixtures: the array functions of the start, the E step, the M step and their iteration.
 
-The equations stand in `mllab.models.mixture`.
+The equations are in `mllab.models.mixture.mixture`.
 """
 
 from dataclasses import replace
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 
 from mllab.errors import UserError
-from mllab.models.gaussians import (
+from mllab.models.mixture.gaussians import (
     BLOCK_BYTES,
     Blocks,
     Mixture,
@@ -23,29 +23,29 @@ from mllab.models.gaussians import (
 )
 from mllab.types import Array, Key
 
-LEAST_VARIANCE = 1e-6  # of a start, in units
-LEAST_SHARE = 1e-25  # of all points: a component with less is left where it is
+MIN_VARIANCE = 1e-6  # of a start, of standardised points
+MIN_SHARE = 1e-25  # of all points: a component with less keeps its mean and covariance
 
 
 class Fit(NamedTuple):
-    """The best of some restarts."""
+    """The best of the restarts."""
 
     params: Mixture
-    log_likelihood: Array  # [] mean of the blurred points' (see above); labelled ones' with their labels
-    history: Array  # [S] the same after each step; that of the last one from there on
+    log_likelihood: Array  # [] mean over the blurred points; of labelled points with their labels
+    history: Array  # [S] the log-likelihood after each step; after the last step its final value
     steps: Array  # [] int32, taken
-    converged: Array  # [] the last step gained less than the tolerance
+    converged: Array  # [] whether the last step gained less than the tolerance
 
 
 class Units(NamedTuple):
-    """Points are centred and scaled for EM: rounding is relative to the spread then, not to an offset."""
+    """Centre and scale that standardise the points, so that rounding is relative to their spread, not to an offset."""
 
     centre: Array  # [D]
     scale: Array  # [D] standard deviations; spherical: that of all columns together
 
 
 class Moments(NamedTuple):
-    """What the E step knows of the points, as means over all of them; z is the point as its component sees it."""
+    """Result of the E step: weighted means over all points; z is a point whitened by its component."""
 
     share: Array  # [K] of r
     first: Array  # [K, D] of r z
@@ -56,7 +56,7 @@ class Moments(NamedTuple):
 def climb(
     start: Mixture, data: Blocks, tolerance: Array | float, floor: Array | float, classes: int | None, steps: int
 ) -> Fit:
-    """Return where EM comes to from this start, in units."""
+    """Return the result of EM from this start, for standardised points."""
 
     class State(NamedTuple):
         params: Mixture
@@ -69,7 +69,7 @@ def climb(
         return (state.step < steps) & (state.gain >= tolerance)
 
     def forward(state: State) -> State:
-        # The first turn takes the E step alone, so that the program holds one of each; what it writes is written over.
+        # The first iteration is an E step alone, so that the program has one of each; its history entry is overwritten.
         moved = _maximised(state.params, state.moments, floor)
         params = jax.tree.map(lambda new, old: jnp.where(state.step < 0, old, new), moved, state.params)
         moments = _expected(params, data, floor, classes)
@@ -85,7 +85,7 @@ def climb(
 
 
 def _expected(params: Mixture, data: Blocks, floor: Array | float, classes: int | None) -> Moments:
-    """Return the moments of the points under these params: the E step, block after block."""
+    """Return the moments of the points under these params, block by block: the E step."""
     count = len(params.log_weights)
     inverse = inverse_factor(params)
     constant = params.log_weights + log_normaliser(params) - floor * precision_trace(params, inverse) / 2
@@ -95,8 +95,8 @@ def _expected(params: Mixture, data: Blocks, floor: Array | float, classes: int 
         z = whitened(params, inverse, block.points)
         joint = constant[:, None] - half_squares(z)
         if block.labels is not None:
-            own = (block.labels[None] < 0) | (block.labels[None] == owner[:, None])
-            joint = jnp.where(own, joint, -jnp.inf)
+            allowed = (block.labels[None] < 0) | (block.labels[None] == owner[:, None])
+            joint = jnp.where(allowed, joint, -jnp.inf)
         likelihood = logsumexp(joint, axis=0)
         share = block.weight[None] * jnp.exp(joint - likelihood[None])
         part = share[:, None] * z
@@ -106,8 +106,8 @@ def _expected(params: Mixture, data: Blocks, floor: Array | float, classes: int 
             "diagonal": lambda: jnp.sum(part * z, axis=2),
             "spherical": lambda: jnp.sum(part * z, axis=(1, 2)),
         }[params.covariance]()
-        found = Moments(jnp.sum(share, 1), jnp.sum(part, 2), second, jnp.vdot(block.weight, likelihood))
-        return jax.tree.map(jnp.add, total, found), None
+        moments = Moments(jnp.sum(share, 1), jnp.sum(part, 2), second, jnp.vdot(block.weight, likelihood))
+        return jax.tree.map(jnp.add, total, moments), None
 
     return jax.lax.scan(add, _no_moments(params), data)[0]
 
@@ -118,12 +118,12 @@ def _no_moments(params: Mixture) -> Moments:
 
 
 def _maximised(params: Mixture, moments: Moments, floor: Array | float) -> Mixture:
-    """Return the params that these moments make likeliest: the M step."""
+    """Return the params that maximise the expected likelihood for these moments: the M step."""
     features = params.means.shape[1]
     inverse = inverse_factor(params)
-    alive = moments.share > LEAST_SHARE
+    alive = moments.share > MIN_SHARE
     share = jnp.where(alive, moments.share, 1)
-    shift = jnp.where(alive[:, None], moments.first / share[:, None], 0)  # [K, D] of the mean, as z
+    shift = jnp.where(alive[:, None], moments.first / share[:, None], 0)  # [K, D] of the mean, in units of z
     if params.covariance == "full":
         moved = shift[:, :, None] * shift[:, None]
         spread = moments.second / share[:, None, None] - moved + floor * inverse @ jnp.swapaxes(inverse, 1, 2)
@@ -134,7 +134,7 @@ def _maximised(params: Mixture, moments: Moments, floor: Array | float) -> Mixtu
         moved = (moments.share[:, None] * shift).T @ shift
         factor = params.cholesky @ _cholesky(moments.second - moved + floor * inverse @ inverse.T)
         move = shift @ params.cholesky.T
-    else:  # rounding may leave less than 0 of a variance that is 0
+    else:  # rounding may make a variance of 0 negative
         if params.covariance == "diagonal":
             spread = jnp.maximum(moments.second / share[:, None] - shift**2, 0) + floor * inverse**2
             alone, each = alive[:, None], params.cholesky
@@ -143,20 +143,20 @@ def _maximised(params: Mixture, moments: Moments, floor: Array | float) -> Mixtu
             alone, each = alive, params.cholesky[:, None]
         factor = params.cholesky * jnp.sqrt(jnp.where(alone, spread, 1))
         move = each * shift
-    log_share = jnp.log(jnp.maximum(moments.share, LEAST_SHARE))
+    log_share = jnp.log(jnp.maximum(moments.share, MIN_SHARE))
     log_weights = jnp.where(jnp.isfinite(params.log_weights), log_share, -jnp.inf)
     return replace(params, log_weights=log_weights, means=params.means + move, cholesky=factor)
 
 
 def _cholesky(matrices: Array) -> Array:
-    """Return lower factors; of matrices that rounding has robbed of definiteness, with more on the diagonal."""
+    """Return lower factors, with a larger diagonal for matrices that rounding has made indefinite."""
     identity = jnp.broadcast_to(jnp.eye(matrices.shape[-1], dtype=matrices.dtype), matrices.shape)
     size = jnp.trace(matrices, axis1=-2, axis2=-1)[..., None, None]
-    more = 10 * matrices.shape[-1] * jnp.finfo(matrices.dtype).eps * size
-    mended = jnp.linalg.cholesky(matrices + more * identity)
+    jitter = 10 * matrices.shape[-1] * jnp.finfo(matrices.dtype).eps * size
+    jittered = jnp.linalg.cholesky(matrices + jitter * identity)
     factor = jnp.linalg.cholesky(matrices)
     definite = jnp.all(jnp.isfinite(factor), axis=(-2, -1), keepdims=True)
-    return jnp.where(definite, factor, mended)
+    return jnp.where(definite, factor, jittered)
 
 
 def drawn_start(
@@ -169,7 +169,7 @@ def drawn_start(
     most: int,
     classes: int | None,
 ) -> Mixture:
-    """Return the start of `init` from rows in units; of `most` components the first `count` are present."""
+    """Return the start of `init` from standardised rows; of `most` components the first `count` are present."""
     features, each = rows.shape[1], most // (classes or most)
     owner = owners(most, classes or most)
 
@@ -179,10 +179,10 @@ def drawn_start(
         away, candidates = nearest, weight
         if labels is not None:
             of_class = jnp.where(component % each == 0, jnp.inf, of_class)
-            own, free = weight * (labels == owner), weight * (labels < 0)
-            told = jnp.any(own > 0)
-            away = jnp.where(told, of_class, nearest)
-            candidates = jnp.where(told, own, jnp.where(jnp.any(free > 0), free, weight))
+            labelled, unlabelled = weight * (labels == owner), weight * (labels < 0)
+            has_labels = jnp.any(labelled > 0)
+            away = jnp.where(has_labels, of_class, nearest)
+            candidates = jnp.where(has_labels, labelled, jnp.where(jnp.any(unlabelled > 0), unlabelled, weight))
         chances = candidates * jnp.where(jnp.isfinite(away), away, 1)
         chances = jnp.where(jnp.any(chances > 0), chances, candidates)  # all candidates are means already
         mean = rows[jax.random.choice(key, len(rows), p=chances)]
@@ -190,11 +190,11 @@ def drawn_start(
         nearest = jnp.where(component < count, jnp.minimum(nearest, distance), nearest)
         return (nearest, jnp.minimum(of_class, distance)), mean
 
-    unknown_yet = jnp.full(len(rows), jnp.inf, rows.dtype)
+    infinite = jnp.full(len(rows), jnp.inf, rows.dtype)
     places = jnp.arange(most), owner, jax.random.split(key, most)
-    (nearest, _), means = jax.lax.scan(draw, (unknown_yet, unknown_yet), places)
-    # As round and wide as the points around the means; points that are all means would leave nothing to begin with.
-    width = jnp.sqrt(jnp.maximum(jnp.vdot(weight, nearest) / (features * jnp.sum(weight)), LEAST_VARIANCE))
+    (nearest, _), means = jax.lax.scan(draw, (infinite, infinite), places)
+    # The mean squared distance to the nearest mean; bounded below, in case every point is a mean.
+    width = jnp.sqrt(jnp.maximum(jnp.vdot(weight, nearest) / (features * jnp.sum(weight)), MIN_VARIANCE))
     shapes = {"full": (most, features, features), "tied": (features,) * 2, "diagonal": (most, features)}
     round_one = jnp.eye(features, dtype=rows.dtype) if covariance in ("full", "tied") else jnp.ones((), rows.dtype)
     factor = jnp.broadcast_to(width * round_one, shapes.get(covariance, (most,)))
@@ -203,17 +203,21 @@ def drawn_start(
 
 
 def owners(count: int, classes: int) -> Array:
-    """Return the class of each component, [K]; raise where classes do not have as many each."""
+    """Return the class of each component, [K].
+
+    Raises:
+        UserError: the components cannot be divided evenly among the classes.
+    """
     if classes < 1 or count % classes:
-        raise UserError(f"{count} components for {classes} classes: give each class as many")
+        raise UserError(f"{count} components for {classes} classes: expected a multiple of the classes")
     return jnp.arange(count) // (count // classes)
 
 
 def together(lanes: int, lane_bytes: int) -> int:
-    """Return how many starts climb at once: what fits the cache, and divides them all.
+    """Return how many restarts run at once: a divisor of their number that fits the cache.
 
-    Small ones together, since an operation costs more than its numbers do; large ones in turn, since each uses all
-    cores and stops by itself.
+    Small problems are batched, since the overhead of an operation outweighs its arithmetic; large ones run one by one,
+    since each uses all cores and stops when it has converged.
     """
     return max(
         size for size in range(1, lanes + 1) if lanes % size == 0 and (size == 1 or size * lane_bytes <= BLOCK_BYTES)
@@ -221,10 +225,10 @@ def together(lanes: int, lane_bytes: int) -> int:
 
 
 def standardised(points: Array, weight: Array, covariance: str) -> tuple[Array, Units]:
-    """Return rows of mean 0 and variance 1, [N, D], and the units; a column that does not vary keeps its own."""
+    """Return rows of mean 0 and variance 1, [N, D], and their units; constant columns are only centred."""
     share = weight / jnp.maximum(jnp.sum(weight), jnp.finfo(weight.dtype).tiny)
     rough = share @ points
-    centre = rough + share @ (points - rough[None])  # the first mean is rounded to an offset's digits
+    centre = rough + share @ (points - rough[None])  # the first mean has the rounding error of an offset
     variance = share @ (points - centre[None]) ** 2
     if covariance == "spherical":
         variance = jnp.full_like(variance, jnp.mean(variance))
@@ -234,19 +238,19 @@ def standardised(points: Array, weight: Array, covariance: str) -> tuple[Array, 
 
 
 def in_units(params: Mixture, units: Units) -> Mixture:
-    """Return params of points as those of their rows in units."""
+    """Return params for the points as params for the standardised rows."""
     means = (params.means - units.centre[None]) / units.scale[None]
     return replace(params, means=means, cholesky=params.cholesky / _rows_of_factor(params, units.scale))
 
 
 def in_points(params: Mixture, units: Units) -> Mixture:
-    """Return params of rows in units as those of the points."""
+    """Return params for the standardised rows as params for the points."""
     means = params.means * units.scale[None] + units.centre[None]
     return replace(params, means=means, cholesky=params.cholesky * _rows_of_factor(params, units.scale))
 
 
 def fit_in_points(fit: Fit, units: Units) -> Fit:
-    """Return a fit of rows in units as that of the points; densities shrink as units grow."""
+    """Return a fit of the standardised rows as a fit of the points; log densities lose the log of the scale."""
     shift = jnp.sum(jnp.log(units.scale))
     return fit._replace(
         params=in_points(fit.params, units), log_likelihood=fit.log_likelihood - shift, history=fit.history - shift
@@ -254,7 +258,7 @@ def fit_in_points(fit: Fit, units: Units) -> Fit:
 
 
 def _rows_of_factor(params: Mixture, scale: Array) -> Array:
-    """Return the scale [D] as it multiplies the rows of the Cholesky factors."""
+    """Return the scale [D] broadcast to the rows of the Cholesky factors."""
     return {
         "full": scale[None, :, None], "tied": scale[:, None], "diagonal": scale[None], "spherical": scale[:1],
     }[params.covariance]  # fmt: skip

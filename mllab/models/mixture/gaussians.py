@@ -1,4 +1,4 @@
-r"""Gaussians side by side, each covariance held as its Cholesky factor: the params of a mixture, and their densities.
+r"""Gaussians with Cholesky factors for covariances: the params of a mixture, and their densities.
 
     $$ \ln \mathcal{N}(x; \mu, L L^\top) = -\tfrac{D}{2} \ln 2 \pi - \sum_d \ln L_{dd}
        - \tfrac{1}{2} \lVert z \rVert^2, \quad z = L^{-1} (x - \mu) $$
@@ -8,6 +8,7 @@ Source: Bishop, *Pattern Recognition and Machine Learning* (2006), section 2.3.
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -15,16 +16,17 @@ import jax.numpy as jnp
 from flax import struct
 from jax.scipy.linalg import solve_triangular
 
+from mllab.blocks import even_size, split_rows
 from mllab.types import Array
 
 COVARIANCES = ("full", "tied", "diagonal", "spherical")
 BLOCK_BYTES = 2**20  # of z that is held at once: in cache it is read several times faster
-BLOCK_ROWS = 256  # or so many rows, where that is more
+MIN_BLOCK_ROWS = 256  # points of a block, even where they take more
 
 
 @struct.dataclass
 class Mixture:
-    """Gaussians and their shares. A component of log-weight -inf is as if absent."""
+    """Gaussians and their mixing weights. A component of log-weight -inf is absent."""
 
     log_weights: Array  # [K]
     means: Array  # [K, D]
@@ -44,21 +46,27 @@ def covariances(params: Mixture) -> Array:
 
 
 def free_parameters(params: Mixture) -> Array:
-    """Return how many numbers are free, []: shares, means and covariances of the components that are present."""
+    """Return the number of free parameters, []: weights, means and covariances of the components that are present."""
     features = params.means.shape[1]
     count = jnp.sum(jnp.isfinite(params.log_weights))
     matrix = features * (features + 1) // 2
-    own = {"full": matrix, "tied": 0, "diagonal": features, "spherical": 1}[params.covariance]
-    return count * (1 + features + own) - 1 + (matrix if params.covariance == "tied" else 0)
+    each = {"full": matrix, "tied": 0, "diagonal": features, "spherical": 1}[params.covariance]
+    return count * (1 + features + each) - 1 + (matrix if params.covariance == "tied" else 0)
 
 
-@jax.jit
-def log_density(params: Mixture, points: Array) -> Array:
-    """Return the log of each component's density at each point, [N, K], shares left out; block after block."""
+@partial(jax.jit, static_argnames="block_rows")
+def log_density(params: Mixture, points: Array, block_rows: int | None = None) -> Array:
+    """Return the log density of each component at each point, [N, K], without mixing weights.
+
+    Args:
+        params: the mixture.
+        points: [N, D].
+        block_rows: points that are processed at once (default: what fits the cache).
+    """
     share = jnp.exp(params.log_weights)
-    centre = share @ params.means / jnp.sum(share)  # an offset common to all would cost digits
+    centre = share @ params.means / jnp.sum(share)  # a common offset would cost digits
     params = replace(params, means=params.means - centre[None])
-    data = in_blocks(points - centre[None], None, jnp.ones(len(points), points.dtype), len(share))
+    data = in_blocks(points - centre[None], None, jnp.ones(len(points), points.dtype), len(share), block_rows)
     inverse, constant = inverse_factor(params), log_normaliser(params)
 
     def block(columns: Array) -> Array:
@@ -68,26 +76,25 @@ def log_density(params: Mixture, points: Array) -> Array:
 
 
 class Blocks(NamedTuple):
-    """Points in blocks, columns first, so that sums over rows and components run along the rows."""
+    """Points in blocks, features first, so that sums over points run along contiguous memory."""
 
-    points: Array  # [blocks, D, B] in units
+    points: Array  # [blocks, D, B], standardised
     labels: Array | None  # [blocks, B]
     weight: Array  # [blocks, B] sums to 1; padding has 0
 
 
-def in_blocks(rows: Array, labels: Array | None, weight: Array, count: int) -> Blocks:
-    """Return rows [N, D] in blocks that fit the cache with z of `count` components."""
+def in_blocks(rows: Array, labels: Array | None, weight: Array, count: int, block_rows: int | None = None) -> Blocks:
+    """Return rows [N, D] in blocks; by default as large as fit the cache with z of `count` components."""
     n, features = rows.shape
-    most = max(BLOCK_ROWS, BLOCK_BYTES // (rows.dtype.itemsize * count * features))
-    blocks = -(-n // most)
-    size = -(-n // blocks)
-
-    def split(array: Array) -> Array:
-        padding = ((0, blocks * size - n), *((0, 0) for _ in array.shape[1:]))
-        return jnp.pad(array, padding).reshape(blocks, size, *array.shape[1:])
-
+    if block_rows is None:
+        block_rows = max(MIN_BLOCK_ROWS, BLOCK_BYTES // (rows.dtype.itemsize * count * features))
+    size = even_size(n, block_rows)
     share = weight / jnp.maximum(jnp.sum(weight), jnp.finfo(weight.dtype).tiny)
-    return Blocks(jnp.swapaxes(split(rows), 1, 2), None if labels is None else split(labels), split(share))
+    return Blocks(
+        jnp.swapaxes(split_rows(rows, size), 1, 2),
+        None if labels is None else split_rows(labels, size),
+        split_rows(share, size),
+    )
 
 
 def inverse_factor(params: Mixture) -> Array:
@@ -109,15 +116,15 @@ def whitened(params: Mixture, inverse: Array, points: Array) -> Array:
     """Return z = L⁻¹ (x - μ), [K, D, B], of points [D, B]."""
     count, features = params.means.shape
     if params.covariance == "full":
-        seen = (inverse.reshape(-1, features) @ points).reshape(count, features, -1)
-        return seen - jnp.einsum("kde,ke->kd", inverse, params.means)[:, :, None]
+        projected = (inverse.reshape(-1, features) @ points).reshape(count, features, -1)
+        return projected - jnp.einsum("kde,ke->kd", inverse, params.means)[:, :, None]
     if params.covariance == "tied":
         return (inverse @ points)[None] - (params.means @ inverse.T)[:, :, None]
     return inverse.reshape(count, -1, 1) * (points[None] - params.means[:, :, None])
 
 
 def half_squares(z: Array) -> Array:
-    """Return half of the squared distance from the mean, [K, B]; of points too far to square it, a great number."""
+    """Return half of the squared distance from the mean, [K, B], clipped below overflow."""
     return jnp.minimum(jnp.sum(z**2, axis=1) / 2, jnp.finfo(z.dtype).max / 8)
 
 

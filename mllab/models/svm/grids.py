@@ -133,7 +133,9 @@ def grid(
     count, dtype = len(gamma), inputs.dtype
     c = jnp.broadcast_to(jnp.asarray(c, dtype).reshape(-1, jnp.shape(c)[-1]), (count, jnp.shape(c)[-1]))
     numbers = {"gamma": gamma, "degree": degree, "coef0": coef0}
-    hyper = {name: jnp.broadcast_to(jnp.asarray(numbers[name], dtype), (count,)) for name in kernels.parts(kernel).reads}
+    hyper = {
+        name: jnp.broadcast_to(jnp.asarray(numbers[name], dtype), (count,)) for name in kernels.parts(kernel).reads
+    }
     return _grid(
         inputs, targets, c, hyper, jnp.asarray(train_weight, dtype), jnp.asarray(tolerance, dtype), jnp.asarray(steps),
         kernel, classes, scheme, problem_rows(targets, classes, scheme, pair_rows), batch_rows, fold_rows, solve,

@@ -129,10 +129,11 @@ def gamma_scale(inputs: Array, weight: Array | None = None) -> Array:
 
 def check_memory(rows: int, itemsize: int = 4) -> None:
     """Raise UserError if the kernel matrix of `rows` rows takes more than `MAX_BYTES`."""
-    if rows * rows * itemsize > MAX_BYTES:
+    size, limit = rows * rows * itemsize, int((MAX_BYTES / itemsize) ** 0.5)
+    if size > MAX_BYTES:
         raise UserError(
-            f"the kernel matrix of {rows} rows takes {rows * rows * itemsize / 2**30:.1f} GiB of {MAX_BYTES / 2**30:.1f}: "
-            f"give {int((MAX_BYTES / itemsize) ** 0.5)} rows or fewer, or fit a linear model to kernels.nystroem's features"
+            f"the kernel matrix of {rows} rows takes {size / 2**30:.1f} GiB of {MAX_BYTES / 2**30:.1f}: give {limit} "
+            "rows or fewer, or fit a linear model to the features of kernels.nystroem"
         )
 
 

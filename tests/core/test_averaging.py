@@ -1,4 +1,4 @@
-"""The moving average of params: against its recurrence in NumPy and optax's step; the trained params feel nothing."""
+"""The moving average of params against its recurrence in NumPy and optax's step; trained params are unaffected."""
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +6,10 @@ import numpy as np
 import optax
 import pytest
 
-from mllab import devices, losses, metrics, optimizers, sweep, training
+from mllab import devices, losses, metrics, sweep, training
+from mllab.averaging import AverageState, evaluation_params
 from mllab.errors import UserError
-from mllab.optimizers import OPTIMIZERS, AverageState, build, evaluation_params
+from mllab.optimizers import OPTIMIZERS, build
 from support import problems
 
 STEPS = 40
@@ -55,7 +56,7 @@ def test_the_average_follows_its_recurrence(decay):
         np.testing.assert_allclose(averaged[name], recurrence(START[name], trained[name], decay), rtol=1e-5, atol=1e-6)
 
 
-def test_past_its_warm_up_a_step_is_optaxs():
+def test_after_the_warm_up_a_step_equals_optaxs():
     optimizer = build("sgd", 0.01, average=0.8)
     state = optimizer.init(START)._replace(steps=jnp.int32(35), average=TARGET)
     updates, state = optimizer.update(jax.grad(loss)(START), state, START)
@@ -65,7 +66,7 @@ def test_past_its_warm_up_a_step_is_optaxs():
 
 
 @pytest.mark.parametrize("name", [name for name in OPTIMIZERS if not name.startswith("schedule_free")])
-def test_the_trained_params_are_those_of_no_average_to_the_bit(name):
+def test_averaging_does_not_change_the_trained_params(name):
     with_average, averaged = jax.jit(lambda: train(build(name, 0.02, average=0.9, **EVERYTHING)))()
     without, evaluated = jax.jit(lambda: train(build(name, 0.02, **EVERYTHING)))()
     assert problems.equal(with_average, without)
@@ -73,7 +74,7 @@ def test_the_trained_params_are_those_of_no_average_to_the_bit(name):
     assert not np.allclose(averaged["w"], with_average["w"])
 
 
-def test_lanes_with_decays_of_their_own_and_a_lost_neighbour():
+def test_lanes_with_different_decays_and_a_diverged_neighbour():
     decays, rates = np.array([0.5, 0.9, 0.9], np.float32), np.array([0.02, 0.02, np.nan], np.float32)
     lanes = jax.jit(jax.vmap(lambda rate, decay: train(build("adam", rate, average=decay, **EVERYTHING))[1]))
     averaged = lanes(rates, decays)["w"]
@@ -83,8 +84,8 @@ def test_lanes_with_decays_of_their_own_and_a_lost_neighbour():
     assert np.isnan(averaged[2]).all()
 
 
-def test_a_short_run_does_not_drag_its_start_along():
-    """A long way in one step, then 29 at rest: the average has forgotten the start, for all its decay of 0.9999."""
+def test_a_short_run_forgets_its_initial_params():
+    """One large step, then 29 without movement: the average is near the end in spite of a decay of 0.9999."""
     optimizer = build("sgd", 1.0, average=0.9999)
     params, state = {"w": jnp.array([1e3])}, optimizer.init({"w": jnp.array([1e3])})
     for t in range(30):
@@ -104,7 +105,7 @@ def test_the_average_keeps_the_params_dtype(dtype):
         assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {np.dtype(dtype)}
 
 
-def test_the_average_is_found_deep_in_a_state():
+def test_the_average_is_found_in_a_nested_state():
     optimizer = optax.MultiSteps(build("sgd", 0.02, average=0.5, clip_norm=1.0), every_k_schedule=1)
     trained, averaged = jax.jit(lambda: train(optimizer, 5))()
     np.testing.assert_allclose(averaged["b"], recurrence(START["b"], trained["b"], 0.5), rtol=1e-5)
@@ -130,7 +131,7 @@ def test_a_drive_scores_the_average_and_resumes_it_to_the_bit(tmp_path, lanes):
         schedule = jax.tree.map(lambda array: array[0], schedule)
         hyper, key = {"learning_rate": np.float32(0.1)}, jax.random.key(0)
     rest = (problems.examples(), schedule)
-    given = {"held_out": held_out, "segment": 5, "checkpoint_seconds": 0.0, "workdir": tmp_path}
+    options = {"held_out": held_out, "segment": 5, "checkpoint_seconds": 0.0, "workdir": tmp_path}
 
     class Killed(Exception):
         pass
@@ -140,14 +141,14 @@ def test_a_drive_scores_the_average_and_resumes_it_to_the_bit(tmp_path, lanes):
             raise Killed
 
     with pytest.raises(Killed):
-        training.drive(run, hyper, key, *rest, **given, observe=[kill])
-    resumed = training.drive(run, hyper, key, *rest, **given)
-    whole = training.drive(run, hyper, key, *rest, **{**given, "workdir": None})
+        training.drive(run, hyper, key, *rest, **options, observe=[kill])
+    resumed = training.drive(run, hyper, key, *rest, **options)
+    whole = training.drive(run, hyper, key, *rest, **{**options, "workdir": None})
     assert problems.equal(resumed.state, whole.state)
     assert isinstance(whole.state.optimizer, AverageState)
     assert problems.equal(resumed.history.held_out, whole.history.held_out)
 
-    bare = problems.run()  # scores the params themselves
+    bare = problems.run()  # scores the trained params
     bare = sweep.lanes(bare, grid.schedule, mesh=devices.mesh(2)) if lanes else bare
     average = whole.state.optimizer.average
     expected = jax.jit(bare.score)(hyper, whole.state._replace(params=average), rest[0], held_out)
@@ -162,22 +163,22 @@ def test_lowers_to_every_platform():
 
 
 MISTAKES = [
-    ("adam", 0.0, "average = 0.0: params are averaged with a decay between 0 and 1, or not"),
-    ("adam", 1, "average = 1: params are averaged"),
-    ("adam", -0.5, "average = -0.5: params are averaged"),
-    ("adam", float("nan"), "average = nan: params are averaged"),
+    ("adam", 0.0, "average = 0.0: give a decay between 0 and 1, or None"),
+    ("adam", 1, "average = 1: give a decay"),
+    ("adam", -0.5, "average = -0.5: give a decay"),
+    ("adam", float("nan"), "average = nan: give a decay"),
     ("schedule_free_adam", 0.9, "schedule_free_adam averages its params already: leave average = 0.9 out"),
     ("schedule_free_sgd", 0.9, "schedule_free_sgd averages its params already"),
 ]
 
 
 @pytest.mark.parametrize(("name", "average", "message"), MISTAKES)
-def test_mistakes_are_told_in_one_line(name, average, message):
+def test_errors_are_one_line(name, average, message):
     with pytest.raises(UserError, match=message) as raised:
         build(name, 0.1, average=average)
     assert "\n" not in str(raised.value)
 
 
-def test_no_average_asked_for_keeps_none():
-    state = optimizers.build("adam", 0.1).init(START)
+def test_without_average_the_trained_params_are_evaluated():
+    state = build("adam", 0.1).init(START)
     assert evaluation_params(state, START) is START
