@@ -1,282 +1,224 @@
-r"""The image classifier: a net trained on pictures, and looked into.
+r"""Train an image classifier, score it on test rows, and inspect it.
 
   python -m experiments.image_classifier --dataset=mnist --model=convnet
   python -m experiments.image_classifier --dataset=photos/ --model=residual --augment=flip,crop --seeds=3
 
-Digits, clothes, or your own: a folder of images with one subfolder a class, or an NPZ or IDX file. The page that it
-writes shows what the net confuses, its most confident mistakes, and what it looks at; `python -m experiments.predict`
-applies the published params. Everything is written to --workdir; the same workdir again resumes.
-
-Optimizer, learning rate, schedule, batch size, epochs, augmentation, label smoothing and average are as tuned for the
-data set where no flag says otherwise; the page and summary.json tell what they were.
+The images are digits, clothes, or your own: a folder with one subfolder per class, or an NPZ or IDX file. The report
+shows the confusion matrix, the most confident errors, filters, feature maps and saliency maps; `experiments.predict`
+applies the published params. Optimizer, learning rate, schedule, batch size, epochs, augmentation and label smoothing
+are tuned for the data set where no flag sets them; the report lists them.
 """
 
-import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from absl import flags
+import jax
+import numpy as np
 
-from experiments import flags as shared
-from experiments import looking, watch
-from experiments.workdir import Lines, Workdir, default_path, finite, flagfile, launch, process_seconds
-from mllab import augmentation, devices, losses, racing, sweep, training, weights
-from mllab.data import catalog
-from mllab.data.dataset import Dataset
-from mllab.errors import UserError, unknown
-from mllab.models import table as models
-from mllab.models.base import Model, in_bfloat16
-from mllab.report import classifier, console
+from experiments import frame, inspection
+from experiments.frame import observers, publish
+from experiments.image_training import AUGMENTATIONS, Diverged, Recipe, Scores, train
+from mllab import optimizers, racing
+from mllab.data.picture import border_means
+from mllab.metrics import Interval, interval
+from mllab.models import architecture
+from mllab.report import learning, table
+from mllab.report.confusion import ClassRow
+from mllab.report.report import Bullets, Report, Section
 
-for name in (
-    *("dataset", "model", "hidden", "activation", "channels", "dropout", "schedule", "clip_norm", "weight_decay"),
-    *("average", "batch_size", "epochs", "seeds", "split_seed", "workdir", "data_dir", "precision", "devices"),
-    "checkpoint_seconds",
-):
-    flags.declare_key_flag(name)
-OPTIMIZER = flags.DEFINE_string(
-    "optimizer", None, "The optimizer by name. Default: as tuned for the data set, or adam."
-)
-LEARNING_RATE = flags.DEFINE_float(
-    "learning_rate", None, "What the learning rate peaks at. Default: as tuned.", lower_bound=0
-)
-AUGMENT = flags.DEFINE_list(
-    "augment",
-    None,
-    f"What is done to training images at random: {', '.join(augmentation.AUGMENTATIONS)}, mixup or none.",
-)
-LABEL_SMOOTHING = flags.DEFINE_float(
-    "label_smoothing", None, "Share of each label that is spread over all classes.", lower_bound=0, upper_bound=0.9
-)
-SIZE = flags.DEFINE_string("size", None, "Size of your own images, HEIGHTxWIDTH. Default: theirs, 64x64 at most.")
-FIRST_SEED = flags.DEFINE_integer("first_seed", 0, "Seeds count up from here.", lower_bound=0)
-
-# What a data set's own settings stand in for where a flag says nothing.
-SETTINGS = (
-    *("optimizer", "learning_rate", "schedule", "batch_size", "epochs", "augment", "label_smoothing", "average"),
-    *("clip_norm", "weight_decay"),
-)
-MIXUP_ALPHA = 0.2  # Zhang et al. 2018, section 3: 0.1 to 0.4 do well
+TUNED: Mapping[str, Mapping[str, Any]] = {  # on validation rows; see BUILD_NOTES.md
+    "digits": {"batch_size": 32, "epochs": 40},
+    "mnist": {"epochs": 3},
+    "fashion_mnist": {"epochs": 5, "learning_rate": 0.005, "augment": ("flip",)},
+}
+TRAIN_SAMPLE = 5000  # training rows to score, for the gap to the test rows
 
 
-def settings_of(dataset: str) -> dict[str, Any]:
-    """Return what the flags leave open, chosen on validation rows (see BUILD_NOTES.md), by data set."""
-    usual = {
-        "optimizer": "adam",
-        "learning_rate": 0.003,
-        "schedule": "one_cycle",
-        "batch_size": 64,
-        "epochs": 20,
-        "augment": (),
-        "label_smoothing": 0.0,
-        "average": None,
-    }
-    tuned: Mapping[str, dict[str, Any]] = {
-        "digits": {"batch_size": 32, "epochs": 40},
-        "mnist": {"epochs": 3},
-        "fashion_mnist": {"epochs": 5, "learning_rate": 0.005, "augment": ("flip",)},
-    }
-    return usual | tuned.get(dataset, {})
+def _tuned(name: str) -> Any:
+    """Return a field of `frame.Training` whose default is that of the recipe."""
+    about = frame.Training.table()[name].help
+    return frame.Training.with_default(name, None, help=f"{about} Default: as tuned for the data set.")
 
 
-def main(argv: Sequence[str]) -> None:
-    """Read the flags and run."""
-    devices.use_cores(shared.DEVICES.value)
-    devices.cache_compilations()
-    path = Path(shared.WORKDIR.value) if shared.WORKDIR.value else default_path("image_classifier")
-    settings = {name: flags.FLAGS[name].value for name in SETTINGS}
-    run(
-        Workdir(path, "image_classifier", flagfile("__main__")),
-        dataset=shared.DATASET.value or "mnist",
-        data_dir=shared.DATA_DIR.value,
-        split_seed=shared.SPLIT_SEED.value,
-        size=image_size(SIZE.value),
-        model=shared.MODEL.value or "convnet",
-        options=shared.model_options(),
-        settings={name: value for name, value in settings.items() if value is not None},
-        seeds=range(FIRST_SEED.value, FIRST_SEED.value + shared.SEEDS.value),
-        precision=shared.PRECISION.value,
-        device_count=shared.DEVICES.value,
-        checkpoint_seconds=shared.CHECKPOINT_SECONDS.value,
+@dataclass(frozen=True, kw_only=True)
+class Settings(frame.Data, frame.Network, frame.Training):
+    """The data set, the net, and how it is trained."""
+
+    dataset: str = frame.Data.with_default("dataset", "mnist")
+    size: tuple[int, int] | None = frame.size(
+        None, help="Size of your own images, HEIGHTxWIDTH. Default: theirs, at most 64x64."
+    )
+    model: str = frame.Network.with_default("model", "convnet")
+    optimizer: str | None = frame.choice(
+        optimizers.OPTIMIZERS, None, help="Optimizer. Default: as tuned for the data set, or adam.", kind="optimizer"
+    )
+    learning_rate: float | None = frame.number(None, help="Peak learning rate. Default: as tuned.", low=0)
+    schedule: str | None = _tuned("schedule")
+    batch_size: int | None = _tuned("batch_size")
+    epochs: int | None = _tuned("epochs")
+    augment: tuple[str, ...] | None = frame.choices(
+        (*AUGMENTATIONS, "none"),
+        help=f"Random augmentations of training images: {', '.join(AUGMENTATIONS)}, or none. Default: as tuned.",
+        kind="augmentation",
+        optional=True,
+    )
+    label_smoothing: float | None = frame.number(
+        None, help="Share of each label that is spread over all classes. Default: as tuned.", low=0, high=0.9
+    )
+    seeds: int = frame.Training.with_default("seeds", 1)
+    first_seed: int = frame.whole(0, help="The first seed.", low=0)
+
+    def recipe(self) -> Recipe:
+        """Return how to train: as the flags say, else as tuned for the data set."""
+        flags = {field.name: getattr(self, field.name) for field in dataclasses.fields(Recipe)}
+        chosen = {**TUNED.get(self.dataset, {}), **{name: value for name, value in flags.items() if value is not None}}
+        return Recipe(**chosen | {"augment": tuple(name for name in chosen.get("augment", ()) if name != "none")})
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Scores over all seeds, and the errors of the seed with the best validation accuracy."""
+
+    dataset: frame.DatasetFacts
+    model: str
+    settings: Mapping[str, Any]
+    epochs: int
+    batch_size: int
+    steps: int
+    seeds: list[int]
+    chance_loss: float
+    nonfinite: list[Diverged]
+    failed: list[Diverged]
+    validation: Scores
+    test: Scores
+    test_by_seed: Mapping[str, np.ndarray]
+    images_per_second: float | None
+    curves: learning.LearningCurves = frame.unsaved()
+    # Empty if a seed went non-finite:
+    train: Scores | None = None
+    gap: Interval | None = None  # accuracy on training rows less that on test rows, in points
+    parameters: int = 0
+    confusion: np.ndarray | None = None
+    per_class: tuple[ClassRow, ...] = ()
+    inspected: inspection.Inspection | None = frame.unsaved(default=None)
+
+
+def measure(run: frame.Context, settings: Settings) -> Measurement:
+    """Train every seed, score it, inspect the best one and publish its params."""
+    recipe, seeds = settings.recipe(), range(settings.first_seed, settings.first_seed + settings.seeds)
+    with run.timed("data"):
+        data = run.load(images=True, size=settings.size)
+    facts, train_rows = frame.DatasetFacts.of(data), data.split.train
+    plan = architecture.plan(settings.model, facts.shape, len(facts.classes), **settings.options())
+    trained = train(run, data, plan, recipe, seeds, settings.checkpoint_seconds)
+    validation, test = trained.scores(facts.rows)
+    nonfinite, failed = trained.diverged()
+    augment = ", ".join(recipe.augment) or None
+    measured = Measurement(
+        dataset=facts,
+        model=architecture.describe(plan),
+        settings=dataclasses.asdict(recipe) | {"augment": augment, "split_seed": settings.split_seed},
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        steps=recipe.steps(len(train_rows)),
+        seeds=list(seeds),
+        chance_loss=trained.race.chance_loss,
+        nonfinite=nonfinite,
+        failed=failed,
+        validation=validation,
+        test=test,
+        test_by_seed={"accuracy": trained.test["accuracy"]},
+        images_per_second=trained.images_per_second,
+        curves=trained.curves(),
+    )
+    if trained.entry.best is None:
+        return measured
+    with run.timed("inspection"):
+        sample = np.random.default_rng(0).permutation(train_rows)[:TRAIN_SAMPLE]
+        accuracy, loss = trained.scores_on(data.inputs[sample], data.targets[sample])
+        params, extra = racing.published(trained.entry)
+        inspected = inspection.inspect(trained.model, params, extra, data)
+    with run.timed("events and params"):
+        observers.write_events(trained.race, run.path / "events")
+        flags = [flag for flag in settings.result_flags() if not flag.startswith("--dataset=")]  # which may be a path
+        border = float(border_means(data.inputs[sample]).mean())
+        header = {"border": border, "settings": measured.settings, "flags": flags, "test_accuracy": test.accuracy}
+        publish.winner(run, trained.race, plan, data, **header, licence=data.licence, citation=data.citation)
+    return dataclasses.replace(
+        measured,
+        train=Scores(interval(accuracy), interval(loss), len(sample)),
+        gap=interval(100 * (accuracy - trained.test["accuracy"])),
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
+        confusion=inspected.confusion,
+        per_class=inspected.per_class,
+        inspected=inspected,
     )
 
 
-def image_size(text: str | None) -> tuple[int, int] | None:
-    """Return (height, width) of HEIGHTxWIDTH."""
-    if text is None:
-        return None
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise UserError(f"--size={text}: give HEIGHTxWIDTH in pixels, such as 32x32")
-    return int(parts[0]), int(parts[1])
-
-
-def run(
-    workdir: Workdir,
-    *,
-    dataset: str = "mnist",
-    data_dir: str | None = None,
-    split_seed: int = 0,
-    size: tuple[int, int] | None = None,
-    model: str = "convnet",
-    options: Mapping[str, Any] | None = None,
-    settings: Mapping[str, Any] | None = None,
-    seeds: Sequence[int] = (0,),
-    precision: str = "float32",
-    device_count: int | None = None,
-    checkpoint_seconds: float = 10.0,
-) -> dict[str, Any]:
-    """Train, look into what was trained, write the workdir; return the summary that summary.json holds."""
-    seconds = {"start and imports": process_seconds()}
-    began = time.perf_counter()
-    settings = settings_of(dataset) | dict(settings or {})
-    augment = tuple(name for name in settings["augment"] if name != "none")
-    data = load(dataset, data_dir=data_dir, split_seed=split_seed, size=size)
-    plan = models.plan(model, data.inputs.shape[1:], len(data.classes), **options or {})
-    built = models.build(plan)
-    if precision == "bf16":
-        built = in_bfloat16(built)
-    objective = objective_of(built, augment, settings["label_smoothing"], len(data.classes))
-    mesh = devices.mesh(device_count)
-    epochs, batch_size, rate = settings["epochs"], settings["batch_size"], settings["learning_rate"]
-    steps = epochs * -(-len(data.split.train) // batch_size)
-    of_optimizer = {name: settings.get(name) for name in ("schedule", "average", "clip_norm", "weight_decay")}
-
-    # Before anything is written: what the race itself would refuse.
-    racing.check([rate], [settings["optimizer"]], batch_size, len(data.split.train), of_optimizer)
-    racing.check_examples(built, data.examples, data.split, data.task)
-    seconds["data"] = time.perf_counter() - began
-
-    with workdir.opened():
-        environment = workdir.write_environment(data.sha256, mesh.size)
-        began = time.perf_counter()
-        with Lines(workdir.path / "metrics.jsonl") as lines, console.Progress() as progress:
-            took: list[float] = []  # seconds of each epoch that this process ran, not one that it goes on from
-
-            def timed(event: training.Segment | training.Notice) -> None:
-                if isinstance(event, training.Segment) and not event.restored:
-                    took.append(event.seconds)
-
-            def observe(name: str, grid: sweep.Grid):
-                title = f"{model}, {name}"
-                accuracy = lambda held_out: held_out["accuracy"]  # noqa: E731
-                return [timed, watch.observer(name, grid, steps, accuracy, lines, progress, title=title)]
-
-            raced = racing.race(
-                built,
-                data.examples,
-                data.split,
-                names=[settings["optimizer"]],
-                learning_rates=[rate],
-                seeds=seeds,
-                epochs=epochs,
-                batch_size=batch_size,
-                settings=of_optimizer,
-                objective=objective,
-                mesh=mesh,
-                group=1,  # what a step makes of a batch of images, not a lane's state, is what fills the cache
-                split_batches=len(seeds) % mesh.size != 0,
-                observe=observe,
-                workdir=workdir.path,
-                checkpoint_seconds=checkpoint_seconds,
-            )
-        trained = sum(took)
-        seconds |= {"compiling and test scores": time.perf_counter() - began - trained, "training": trained}
-        began = time.perf_counter()
-        summary, arrays = looking.inspect(raced, built, plan, data)
-        seconds["looking into the net"] = time.perf_counter() - began
-        summary |= {
-            "settings": settings
-            | {"augment": ", ".join(augment) or None, "precision": precision, "split_seed": split_seed},
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "steps": steps,
-            "images_per_second": len(seeds) * len(data.split.train) * len(took) / trained if took else None,
-        }
-        began = time.perf_counter()
-        drawn = classifier.figures(summary, arrays, workdir.path / "figures")
-        watch.write_events(raced, workdir.path / "events")
-        publish(workdir, raced, plan, data, summary)
-        seconds["figures and events"] = time.perf_counter() - began
-        write_page(workdir, summary | {"seconds": seconds | {"total": process_seconds()}}, arrays, drawn, environment)
-        summary["seconds"] = seconds | {"total": process_seconds()}
-        workdir.write_json("summary.json", summary)
-    console.show(classifier.classifier_table(summary))
-    print()
-    console.show(classifier.seconds_table(summary))
-    print(f"\n{classifier.answer(summary)}\nReport: {workdir.path / 'report.html'}")
-    return summary
-
-
-def load(dataset: str, **options: Any) -> Dataset:
-    """Return a data set of pictures; options as `catalog.load` takes them.
-
-    Raises:
-        UserError: a data set of something else, or one that cannot be read.
-    """
-    table = dataset.lower().endswith(catalog.TABLE_ENDINGS)
-    data = None if table else catalog.load(dataset, **options)
-    if data is None or data.task != "classification" or data.inputs.ndim != 4:
-        raise UserError(f"{dataset} holds no pictures with classes: try digits, mnist, fashion_mnist or a folder")
-    return data
-
-
-def objective_of(model: Model, augment: Sequence[str], smoothing: float, classes: int) -> training.Objective:
-    """Return what is trained on: the loss with smoothed labels, of augmented images."""
-    for name in augment:
-        if name not in (*augmentation.AUGMENTATIONS, "mixup"):
-            raise unknown("augmentation", name, [*augmentation.AUGMENTATIONS, "mixup", "none"])
-    if len(set(augment)) != len(augment):
-        raise UserError(f"--augment={','.join(augment)}: name each once")
-    objective = training.objective(model, losses.smoothed(smoothing) if smoothing else losses.cross_entropy)
-    if "mixup" in augment:
-        objective = augmentation.mixed(objective, MIXUP_ALPHA, classes)
-    keep = [name for name in augment if name != "mixup"]
-    return augmentation.augmented(objective, augmentation.compose(keep)) if keep else objective
-
-
-def publish(
-    workdir: Workdir, raced: racing.Race, plan: Mapping[str, Any], data: Dataset, summary: Mapping[str, Any]
-) -> None:
-    """Write params.safetensors: the best seed's params, with all that `experiments.predict` needs to apply them."""
-    if not raced.winner:
-        return
-    params, extra = racing.published(raced.winner)
-    untold = shared.ELSEWHERE | {"dataset"}  # which may be a path of the user's: its name is told
-    about = {
-        "plan": plan,
-        "dataset": data.name,
-        "classes": list(data.classes),
-        "border": float(looking.borders(data.inputs[looking.sampled(data.split.train)]).mean()),
-        "settings": summary["settings"],
-        "flags": [line for line in workdir.settings.splitlines() if line.strip("-").partition("=")[0] not in untold],
-        "test_accuracy": summary["test"]["accuracy"],
-        "licence": data.licence,
-        "citation": data.citation,
-    }
-    workdir.write("params.safetensors", weights.encode(params, finite(about), extra))
-
-
-def write_page(
-    workdir: Workdir,
-    summary: Mapping[str, Any],
-    arrays: Mapping[str, Any],
-    drawn: Mapping[str, Path],
-    environment: Mapping[str, Any],
-) -> None:
-    """Write report.html."""
-    from mllab.report import page
-
-    page.write(
-        workdir.path / "report.html", classifier.page(finite(summary), arrays, drawn, environment, workdir.command)
+def report(run: frame.Context, settings: Settings, measured: Measurement) -> Report:
+    """Report scores, learning curves, errors, and what the net responds to."""
+    del run, settings
+    data, seeds, name = measured.dataset, len(measured.seeds), measured.model.partition(":")[0]
+    over = f"± 95% interval over {seeds} seeds, one split" if seeds > 1 else "one seed: no interval"
+    rows = [
+        [part, f"{scores.rows:,}", table.percent(scores.accuracy), table.interval(scores.loss)]
+        for part, scores in (("test", measured.test), ("validation", measured.validation), ("train", measured.train))
+        if scores
+    ]
+    caption = f"{over}; of the params with the least validation loss{' of each seed' if seeds > 1 else ''}"
+    diverged = [f"seed {one.seed}: non-finite from step {one.step:,}" for one in measured.nonfinite]
+    diverged += [
+        f"seed {one.seed}: failed, its validation loss of {one.kept_loss:.3g} no better than chance "
+        f"({measured.chance_loss:.3g})"
+        for one in measured.failed
+    ]
+    speed = measured.images_per_second
+    return Report(
+        title=f"Image classifier: {name} on {data.name}",
+        question=f"How well does {name} distinguish the {len(data.classes)} classes of {data.name}, and which pixels do "
+        "its predictions depend on?",
+        answer=answer(measured),
+        table=table.Table(["rows", "number", "accuracy", "loss (nats)"], rows, caption=caption),
+        sections=[
+            Section("Training", learning.drawings(measured.curves)),
+            *(inspection.sections(measured.inspected, seeds) if measured.inspected else ()),
+            Section("Diverged seeds", [Bullets(diverged)] if diverged else []),
+        ],
+        facts={
+            "data set": data.described(),
+            "rows": "{train:,} to train, {validation:,} to choose, {test:,} to report".format(**data.rows),
+            "model": f"{measured.model}; {measured.parameters:,} parameters",
+            "training": f"{measured.epochs} epochs, batch {measured.batch_size}: {measured.steps:,} steps a seed",
+            "speed": f"{speed:,.0f} images a second in training, without compilation" if speed else "",
+            "seeds": table.listed(measured.seeds),
+            "test accuracy by seed": table.listed(measured.test_by_seed["accuracy"], ".2%"),
+            "settings": [f"{name} = {value}" for name, value in measured.settings.items() if value is not None],
+            "kept params": "those of each seed's least validation loss",
+            "chance": f"a validation loss of {measured.chance_loss:.3g}: a seed that keeps no better has failed",
+        },
     )
 
+
+def answer(measured: Measurement) -> str:
+    """Return the test accuracy in a sentence, and the gap to the training rows in another."""
+    seeds, test, name = len(measured.seeds), measured.test, measured.dataset.name
+    if measured.train is None or measured.gap is None:
+        lost = f"{len(measured.nonfinite)} of {seeds} seeds" if seeds > 1 else "The run"
+        return f"{lost} went non-finite, so nothing is reported or published: try a smaller learning rate."
+    over = f"mean of {seeds} seeds, 95% interval" if seeds > 1 else "one seed: no interval"
+    text = f"{table.percent(test.accuracy)} of the {test.rows:,} test rows of {name} are classified correctly ({over})."
+    if measured.failed:
+        text += f" {len(measured.failed)} of {seeds} seeds failed: no better than chance."
+    size, half = abs(measured.gap.mean), measured.gap.high - measured.gap.mean
+    return (
+        f"{text} Accuracy on training rows is {table.percent(measured.train.accuracy)}: "
+        f"{table.number(size, size - half, size + half)} points {'higher' if measured.gap.mean >= 0 else 'lower'}."
+    )
+
+
+main, run = frame.program(Settings, measure, report, all_cores=True, show_seconds=True)
 
 if __name__ == "__main__":
-    flags.set_default(shared.DATASET, "mnist")  # here: importing an experiment changes nothing for another
-    flags.set_default(shared.MODEL, "convnet")
-    flags.set_default(shared.SEEDS, 1)
-    for setting in SETTINGS:
-        flags.FLAGS.set_default(setting, None)
-    launch(main)
+    main()

@@ -1,102 +1,125 @@
-r"""Predict: what a published classifier says of pictures.
+r"""Classify pictures with a published image classifier.
 
   python -m experiments.predict [--params=FILE] PICTURE ...
 
   python -m experiments.predict mllab/pretrained/seven.png
   python -m experiments.predict --params=runs/image_classifier/TIME/params.safetensors photo.png other.jpg
 
-Pictures are resized to what the net was trained on. Where that was grey and on a plain ground, black or white, a
-picture on the opposite ground is inverted: ink on paper, for a net trained on light strokes in the dark.
+Pictures are resized to the size of the training images. Where these are grey and have a plain background, black or
+white, a picture with the opposite background is inverted: ink on paper, for a net trained on light strokes on black.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
-from absl import flags
 
-from experiments import flags as shared
-from experiments.looking import borders
-from experiments.workdir import launch
-from mllab import devices, weights
+from experiments import frame
+from mllab import weights
+from mllab.data import picture
 from mllab.errors import UserError
-from mllab.models.base import predict
-from mllab.report import console
-from mllab.report.table import Table
+from mllab.models import base
+from mllab.report.report import Report
+from mllab.report.table import Table, share
 
-del shared  # its flags are known, so that one given here is named as meaningless
-PARAMS = flags.DEFINE_string(
-    "params", None, "params.safetensors that an image classifier published. Default: a small net trained on MNIST."
-)
-TOP = flags.DEFINE_integer("top", 3, "How many classes to tell of each picture.", lower_bound=1)
-
-PLAIN = 0.25  # a ground is plain whose mean is this near to black or white
+MAX_PLAIN = 0.25  # a background is plain if its mean is at most this far from black or white
 
 
-def main(argv: Sequence[str]) -> None:
-    """Read the flags and predict."""
-    devices.cache_compilations()
-    if len(argv) < 2:
-        raise UserError("name one picture or more: python -m experiments.predict [--params=FILE] PICTURE ...")
-    run(argv[1:], params=PARAMS.value, top=TOP.value)
+@dataclass(frozen=True, kw_only=True)
+class Settings(frame.settings.Base):
+    """Pictures and the net that classifies them."""
+
+    params: str | None = frame.text(
+        None,
+        help="params.safetensors that experiments.image_classifier or optimizer_race published. Default: a small net "
+        "trained on MNIST.",
+    )
+    pictures: tuple[str, ...] = frame.paths(help="Image files; also written without a flag.")
+    top: int = frame.whole(3, help="Classes to show for each picture, the most probable first.", low=1)
 
 
-def run(pictures: Sequence[str | Path], *, params: str | Path | None = None, top: int = 3) -> list[dict[str, Any]]:
-    """Show and return each picture's classes, the most probable first.
+@dataclass(frozen=True)
+class Prediction:
+    """The prediction for one picture."""
 
-    Args:
-        pictures: paths of images.
-        params: what an image classifier published (default: the small net that comes with mllab).
-        top: classes to tell.
+    picture: str
+    classes: list[tuple[str, float]]  # the most probable classes with their probabilities, in descending order
+    inverted: bool
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The predictions, and the net that made them."""
+
+    model: str
+    dataset: str
+    predictions: list[Prediction]
+
+
+def measure(run: frame.Context, settings: Settings) -> Measurement:
+    """Predict the classes of each picture.
 
     Raises:
-        UserError: a file that is no picture, or no params of an image classifier.
+        UserError: a file that is not an image, or params of something other than an image classifier.
     """
-    from mllab.data import picture
-
-    params = params or pretrained()
-    published = weights.load_model(params)
-    about, shape = published.about, published.about["plan"].get("shape", ())
-    if len(shape) != 3 or not about.get("classes"):
+    params_file = settings.params or pretrained()
+    published = weights.load_model(params_file)
+    header, shape = published.about, published.about["plan"].get("shape", ())
+    if len(shape) != 3 or not header.get("classes"):
         raise UserError(
-            f"{params} is of a model that takes no pictures or knows no classes: give params of an image classifier"
+            f"{params_file} holds a model that takes no images or names no classes: give params of an image classifier"
         )
     height, width, channels = shape
-    images = np.stack([picture.read(path, (height, width), channels) for path in pictures])
-    opposite = on_the_opposite_ground(images, about.get("border"))
-    images = np.where(opposite[:, None, None, None], 1 - images, images)
-    logits = predict(published.model, published.params, published.extra, images)
-    told: list[dict[str, Any]] = [
-        {
-            "picture": str(path),
-            "classes": [(about["classes"][index], float(row[index])) for index in np.argsort(-row)[:top]],
-            "inverted": bool(inverted),
-        }
-        for path, row, inverted in zip(pictures, np.asarray(jax.nn.softmax(logits)), opposite, strict=True)
-    ]
+    images = np.stack([picture.read(path, (height, width), channels) for path in settings.pictures])
+    inverted = has_opposite_background(images, header.get("border"))
+    images = np.where(inverted[:, None, None, None], 1 - images, images)
+    with run.timed("prediction"):
+        logits = base.predict(published.model, published.params, published.extra, images)
+    probabilities = np.asarray(jax.nn.softmax(logits))
+    ranked = np.argsort(-probabilities, axis=1)[:, : settings.top]
+    return Measurement(
+        header["plan"]["model"],
+        header["dataset"],
+        [
+            Prediction(path, [(header["classes"][index], float(row[index])) for index in top], bool(opposite))
+            for path, row, top, opposite in zip(settings.pictures, probabilities, ranked, inverted, strict=True)
+        ],
+    )
+
+
+def report(run: frame.Context, settings: Settings, measured: Measurement) -> Report:
+    """Report a row a picture."""
+    del run, settings
     rows = [
-        [one["picture"], *(f"{name} {share:.1%}" for name, share in one["classes"]), "yes" if one["inverted"] else "no"]
-        for one in told
+        [
+            each.picture,
+            *(f"{name} {share(probability)}" for name, probability in each.classes),
+            "yes" if each.inverted else "no",
+        ]
+        for each in measured.predictions
     ]
-    ranks = ["prediction", *(f"no. {rank}" for rank in range(2, len(told[0]["classes"]) + 1))]
-    net = f"net: {about['plan']['model']}, trained on {about['dataset']}"
-    console.show(Table(["picture", *ranks, "inverted"], rows, caption=net))
-    return told
+    ranks = [f"no. {rank}" for rank in range(2, len(measured.predictions[0].classes) + 1)]
+    caption = f"net: {measured.model}, trained on {measured.dataset}"
+    return Report(
+        title="Predictions",
+        question="Which class is each picture of?",
+        answer="",
+        table=Table(["picture", "prediction", *ranks, "inverted"], rows, caption=caption),
+    )
 
 
-def on_the_opposite_ground(images: np.ndarray, ground: float | None) -> np.ndarray:
-    """Return which images [N, H, W, C] are to be inverted, [N].
+def has_opposite_background(images: np.ndarray, training_border: float | None) -> np.ndarray:
+    """Return which images are to be inverted, [N].
 
     Args:
-        images: in [0, 1].
-        ground: mean border of the images that the net was trained on; None where that is not told.
+        images: [N, H, W, C] in [0, 1].
+        training_border: mean of the outermost pixels of the training images; None if not recorded.
     """
-    if ground is None or images.shape[-1] != 1 or PLAIN < ground < 1 - PLAIN:
+    if training_border is None or images.shape[-1] != 1 or MAX_PLAIN < training_border < 1 - MAX_PLAIN:
         return np.zeros(len(images), bool)
-    return (borders(images) > 0.5) != (ground > 0.5)
+    return (picture.border_means(images) > 0.5) != (training_border > 0.5)
 
 
 def pretrained() -> Path:
@@ -104,5 +127,7 @@ def pretrained() -> Path:
     return Path(str(resources.files("mllab") / "pretrained" / "mnist.safetensors"))
 
 
+main, run = frame.program(Settings, measure, report, words="pictures")
+
 if __name__ == "__main__":
-    launch(main, arguments=True)
+    main()

@@ -199,7 +199,7 @@ class Optimizers(settings.Base):
 
 
 SHARED = {
-    name: setting
+    name: default
     for group in (Table, Rows, Folds, Restarts, Training, Network, Optimizers)
-    for name, setting in group.table().items()
+    for name, default in group.defaults().items()
 }

@@ -46,14 +46,18 @@ class DatasetFacts:
 
     def described(self) -> list[str]:
         """Return the data set in a line, and what was done to it, for the facts of a report."""
-        columns = " × ".join(f"{length:,}" for length in self.shape)
+        columns = " × ".join(f"{length:,}" for length in self.shape) + " columns"
+        if len(self.shape) == 3:
+            height, width, channels = self.shape
+            colours = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
+            columns = f"{height} × {width} pixels, {colours}"
         kind = f"{len(self.classes)} classes" if self.classes else f"{self.task} of {self.target}"
         drawn = ""
         if self.rows.get("choosing", 0) < self.rows.get("available", 0):
             drawn = (
                 f"; {self.rows['choosing']:,} of {self.rows['available']:,} rows, drawn stratified by class (--rows)"
             )
-        return [f"{self.name}: {kind}, {columns} columns{drawn}", *self.notes]
+        return [f"{self.name}: {kind}, {columns}{drawn}", *self.notes]
 
 
 def to_json(value: Any) -> Any:

@@ -23,6 +23,7 @@ from mllab.data.dataset import Dataset
 from mllab.errors import UserError
 from mllab.report import console
 from mllab.report.report import Environment, Provenance, Report
+from mllab.report.table import Table
 
 _STARTED = time.perf_counter()
 
@@ -71,8 +72,9 @@ class Context:
         names = ("data_dir", "split_seed", "target", "task")
         given = {name: getattr(self._settings, name) for name in names if hasattr(self._settings, name)}
         name = options.pop("dataset", None) or getattr(self._settings, "dataset")  # noqa: B009
-        data = catalog.load(name, **given, **options)
-        if images and (data.task != "classification" or data.inputs.ndim != 4):
+        is_table = images and name.lower().endswith(catalog.TABLE_ENDINGS)
+        data = None if is_table else catalog.load(name, **given, **options)
+        if data is None or (images and (data.task != "classification" or data.inputs.ndim != 4)):
             raise UserError(
                 f"{name} has no images with classes: try digits, mnist, fashion_mnist or a folder of images"
             )
@@ -180,6 +182,7 @@ def program(
     report: Callable[[Context, S, F], Report],
     *,
     all_cores: bool = False,
+    show_seconds: bool = False,
     words: str = "",
 ) -> tuple[Callable[..., None], Callable[..., F]]:
     """Return an experiment's `main`, for the command line, and `run`, for Python.
@@ -191,13 +194,14 @@ def program(
         measure: makes the measurement, a dataclass; see `measurement`.
         report: makes the report from it.
         all_cores: ask JAX for one CPU device a core (or as many as the setting `devices` says), to spread runs over.
+        show_seconds: end with the table of where the time went, as the page has it.
         words: the setting that takes the command line's words that are no flags; none where empty.
     """
     module = sys.modules[measure.__module__]
     name = _name(module)
 
     def run(**overrides: Any) -> F:
-        return _execute(name, settings_class.make(overrides), measure, report, began=time.perf_counter())
+        return _execute(name, settings_class.make(overrides), measure, report, time.perf_counter(), show_seconds)
 
     def main(argv: Sequence[str] | None = None) -> None:
         """Read the flags and run; a mistake ends the program with one line and exit code 1."""
@@ -208,13 +212,15 @@ def program(
                 print(settings.help_text(settings_class, f"experiments.{name}", module.__doc__ or "", usage), end="")
                 return
             values, rest = settings.parse(settings_class, argv[1:], groups.SHARED)
+            if words and not rest and words not in values:
+                raise UserError(f"name one or more {words}: python -m experiments.{name} {words.upper()} ...")
             if rest and not words:
                 raise UserError(f"unexpected argument {rest[0]!r}: flags are written --name=value")
-            chosen = settings_class.make(values | ({words: tuple(rest)} if words else {}))
+            chosen = settings_class.make(values | ({words: tuple(rest)} if rest else {}))
             if all_cores:
                 devices.use_cores(getattr(chosen, "devices", None))
             devices.cache_compilations()
-            _execute(name, chosen, measure, report, began=time.perf_counter() - process_seconds())
+            _execute(name, chosen, measure, report, time.perf_counter() - process_seconds(), show_seconds)
             sys.stdout.flush()
 
     run.__doc__ = f"{(module.__doc__ or name).strip().splitlines()[0]}\n\nSettings, as keywords:\n" + "\n".join(
@@ -229,6 +235,7 @@ def _execute(
     measure: Callable[[Context, Any], Any],
     report: Callable[[Context, Any, Any], Report],
     began: float,
+    show_seconds: bool,
 ) -> Any:
     """Measure, report, write and show; return the measurement."""
     with ExitStack() as stack:
@@ -243,7 +250,7 @@ def _execute(
     console.show(made.table)
     for line in made.remarks:
         print(f"  {line}")
-    for table in made.tables:
+    for table in [*made.tables, *_seconds(context, show_seconds)]:
         print()
         console.show(table)
     if made.answer:
@@ -251,6 +258,13 @@ def _execute(
     if page:
         print(f"Report: {page}")
     return found
+
+
+def _seconds(context: Context, show: bool) -> list[Table]:
+    """Return the table of where the time went, if it is to be shown."""
+    from mllab.report import page  # brings jinja2
+
+    return [page.seconds_table(context.seconds)] if show else []
 
 
 @contextmanager

@@ -156,6 +156,13 @@ def _deep_pixels(image: Image.Image, size: Size, transparent: bool) -> np.ndarra
     return resize(pixels, size)
 
 
+def border_means(images: np.ndarray) -> np.ndarray:
+    """Return the mean of the outermost pixels of each image [N, H, W, C], [N]: its background, if that is plain."""
+    edge = np.ones(images.shape[1:3], bool)
+    edge[1:-1, 1:-1] = False
+    return images[:, edge].mean(axis=(1, 2))
+
+
 def on_white(pixels: np.ndarray) -> np.ndarray:
     """Lay [..., C + 1], colours and their opacity in [0, 1], on white: [..., C]."""
     colours, opacity = pixels[..., :-1], pixels[..., -1:]

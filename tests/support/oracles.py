@@ -211,3 +211,26 @@ def bfgs_direction(thetas, gradients, memory_size):
         v = identity - rho * np.outer(y, s)
         inverse_hessian = v.T @ inverse_hessian @ v + rho * np.outer(s, s)
     return -inverse_hessian @ gradient
+
+
+# ── Nets ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def convnet_logits(arrays, images):
+    """Logits of a published conv net: 3 × 3 convolutions, pooling by 2, biases and ReLU, then dense layers."""
+    x, layers = np.asarray(images, np.float64), {}
+    for name, array in arrays.items():
+        _, number, *field = name.split(".")
+        layers.setdefault(int(number), {})[field[0] if field else "bias"] = array.astype(np.float64)
+    *hidden, last = (layers[number] for number in sorted(layers))
+    for layer in hidden:
+        if "bias" in layer:  # after the pooling
+            x = np.maximum(x + layer["bias"], 0)
+        elif layer["w"].ndim == 4:
+            height, width = x.shape[1:3]
+            padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+            x = sum(padded[:, i : i + height, j : j + width] @ layer["w"][i, j] for i in range(3) for j in range(3))
+            x = x.reshape(len(x), height // 2, 2, width // 2, 2, -1).max(axis=(2, 4))
+        else:
+            x = np.maximum(x.reshape(len(x), -1) @ layer["w"] + layer["b"], 0)
+    return x.reshape(len(x), -1) @ last["w"] + last["b"]

@@ -6,10 +6,10 @@ The modules are `classifier` and `grids`, on `multiclass` (problems of two class
 
 from mllab.models.svm.classifier import SVM, apply, decision, fit, support
 from mllab.models.svm.grids import grid, solve_tasks
-from mllab.models.svm.multiclass import SCHEMES, class_scores, pairs
+from mllab.models.svm.multiclass import SCHEMES, class_margins, class_scores, pairs
 from mllab.models.svm.smo import Dual, solve
 
 __all__ = [
-    "SCHEMES", "SVM", "Dual", "apply", "class_scores", "decision", "fit", "grid", "pairs", "solve", "solve_tasks",
+    "SCHEMES", "SVM", "Dual", "apply", "class_margins", "class_scores", "decision", "fit", "grid", "pairs", "solve", "solve_tasks",
     "support",
 ]  # fmt: skip

@@ -99,3 +99,16 @@ def _signs(targets: Array, classes: int, scheme: str) -> Array:
     is_positive = targets[None] == positive[:, None]
     is_negative = jnp.where(negative[:, None] < 0, ~is_positive, targets[None] == negative[:, None])
     return is_positive.astype(jnp.int32) - is_negative.astype(jnp.int32)
+
+
+def class_margins(decisions: Array, classes: int, scheme: str) -> Array:
+    """Return the least decision value by which each class wins its problems [..., C], from decision values [..., P].
+
+    Above 0 where a class wins all of them; 1 on the margin that is nearest to being lost.
+    """
+    sides: list[list[Array]] = [[] for _ in range(classes)]  # the signed decision values of each class
+    for problem, (positive, negative) in enumerate(pairs(classes, scheme)):
+        sides[positive].append(decisions[..., problem])
+        if negative >= 0:
+            sides[negative].append(-decisions[..., problem])
+    return jnp.stack([jnp.min(jnp.stack(values), axis=0) for values in sides], axis=-1)

@@ -1,0 +1,297 @@
+r"""Paths of optimizers over the loss of a line: full-batch steps on two parameters, from one start.
+
+$$ L(a, b) = \frac{1}{N} \sum_i (a x_i + b - y_i)^2 $$
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from mllab import losses
+from mllab.averaging import evaluation_params
+from mllab.data import synthetic
+from mllab.models import linear
+from mllab.optimizers import OPTIMIZERS, build
+from mllab.report.table import short
+from mllab.types import Array
+
+START = (8.0, 75.0)  # a and b
+NEAR = 0.01  # a loss or a line is near the closed form's within 1%
+WINDOW_SIDE = 97  # points on a side of `window`
+MIN_SHOWN = 1e-6  # gradients and velocities below this share of the first are rounding error
+MAX_SHOWN = 1000.0  # losses above this many times the first are left out of curves
+LEFT_OUT = (
+    "Gradients and velocities below a millionth of the first are left out, as rounding error, and so are steps whose "
+    "loss exceeds 1,000 times the first."
+)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Names of a problem's quantities, with units."""
+
+    x: str
+    y: str
+    a: str
+    b: str
+    loss: str
+
+
+class Problem(NamedTuple):
+    """Data to fit a line to, and a learning rate for each optimizer."""
+
+    x: np.ndarray  # [N]
+    y: np.ndarray  # [N]
+    labels: Labels
+    rates: Mapping[str, float]
+
+
+def line(noise_seed: int) -> Problem:
+    """Return y = 2x + 25 with normal noise of sigma 0.5."""
+    return Problem(
+        *synthetic.line(np.random.default_rng(noise_seed)),
+        Labels("x", "y", "slope a", "intercept b", "mean squared error"),
+        {name: entry.line_rate for name, entry in OPTIMIZERS.items()},
+    )
+
+
+def houses(noise_seed: int) -> Problem:
+    """Return the price of six houses by their area."""
+    del noise_seed
+    return Problem(
+        *synthetic.houses(),
+        Labels(
+            "area (square feet)", "price (k$)", "slope a (k$ per square foot)", "intercept b (k$)",
+            "mean squared error (k$²)",
+        ),
+        {name: entry.houses_rate for name, entry in OPTIMIZERS.items()},
+    )  # fmt: skip
+
+
+PROBLEMS: Mapping[str, Callable[[int], Problem]] = {"line": line, "houses": houses}
+
+
+class Path(NamedTuple):
+    """The path of one optimizer: entry s is the state before step s, and the change that step s makes."""
+
+    a: Array  # [S + 1]
+    b: Array  # [S + 1]
+    loss: Array  # [S + 1]
+    gradient_a: Array  # [S + 1]
+    gradient_b: Array  # [S + 1]
+    velocity_a: Array  # [S + 1]
+    velocity_b: Array  # [S + 1]
+
+
+def mean_squared_error(params: linear.Linear, x: Array, y: Array) -> Array:
+    """Return the loss of a line on data [N, 1] and [N]."""
+    return jnp.mean(losses.squared_error(linear.values(params, x), y))
+
+
+@partial(jax.jit, static_argnames=("optimizer", "steps"))
+def path(x: Array, y: Array, rate: Array, start: Array, *, optimizer: str, steps: int) -> Path:
+    """Return the path of one optimizer; every step uses the full batch.
+
+    The path of a schedule-free optimizer is that of its averaged params; its gradients are taken at other params.
+
+    Args:
+        x: inputs [N].
+        y: targets [N].
+        rate: learning rate.
+        start: a and b before the first step, [2].
+        optimizer: a key of `OPTIMIZERS`.
+        steps: number of steps S.
+    """
+    loss_of = partial(mean_squared_error, x=x[:, None], y=y)
+    update = optax.with_extra_args_support(build(optimizer, rate))
+
+    def step(carry: tuple[linear.Linear, optax.OptState], _: None) -> tuple[Any, Path]:
+        params, state = carry
+        loss, gradient = jax.value_and_grad(loss_of)(params)
+        changes, new_state = update.update(gradient, state, params, value=loss, grad=gradient, value_fn=loss_of)
+        new_params = optax.apply_updates(params, changes)
+        here, there = evaluation_params(state, params), evaluation_params(new_state, new_params)
+        velocity = jax.tree.map(jnp.subtract, there, here)
+        a, b, loss = here.w[0, 0], here.b[0], loss_of(here)
+        at_step = Path(a, b, loss, gradient.w[0, 0], gradient.b[0], velocity.w[0, 0], velocity.b[0])
+        return (new_params, new_state), at_step
+
+    params = linear.Linear(w=start[:1, None], b=start[1:])
+    return jax.lax.scan(step, (params, update.init(params)), length=steps + 1)[1]
+
+
+def paths(
+    problem: Problem,
+    rates: Mapping[str, float],
+    *,
+    steps: int,
+    observe: Callable[[int], None] = lambda steps: None,
+) -> dict[str, Path]:
+    """Return the path of each optimizer of `rates`, from START; `observe` is called with its steps."""
+    data = jnp.asarray(problem.x, float), jnp.asarray(problem.y, float)
+    made = {}
+    for optimizer, rate in rates.items():
+        followed = path(*data, jnp.asarray(rate, float), jnp.asarray(START), optimizer=optimizer, steps=steps)
+        made[optimizer] = jax.device_get(followed)
+        observe(steps)
+    return made
+
+
+def loss_grid(problem: Problem, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the loss [B, A] at every pair of slopes [A] and intercepts [B]."""
+    residual = problem.y[None, None] - b[:, None, None] - a[None, :, None] * problem.x[None, None]
+    return np.mean(residual**2, axis=-1)
+
+
+def hessian_eigenvalues(x: np.ndarray) -> np.ndarray:
+    """Return the smallest and the largest eigenvalue of the loss's Hessian, [2]; it is the same everywhere."""
+    columns = np.stack([x, np.ones_like(x)], axis=1)
+    return np.linalg.eigvalsh(2 * columns.T @ columns / len(x))
+
+
+def conditioning(condition: float, stable_rate: float) -> str:
+    """Return what the curvature of the loss means for gradient descent."""
+    return (
+        f"The loss curves {short(condition)} times more along its steepest direction than along its flattest (the "
+        f"condition number of its Hessian). Gradient descent is stable below a learning rate of {short(stable_rate)}, "
+        f"2 / λ_max; near that rate it still needs in the order of {short(condition, 2)} steps to shrink the error "
+        "along the flattest direction by a constant factor. L-BFGS estimates the curvature as it goes; the closed form "
+        "needs no steps, and centring or standardising x brings the condition number near 1."
+    )
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A line in closed form."""
+
+    method: str
+    a: float
+    b: float
+    loss: float
+    distance: float  # to (a, b) of the first method, in raw units
+
+
+@dataclass(frozen=True)
+class Descent:
+    """The result of one optimizer."""
+
+    optimizer: str
+    rate: float
+    a: float
+    b: float
+    loss: float
+    distance: float  # to the closed form's (a, b), in raw units
+    steps: int | None  # after which the loss stays within 1% of the closed form's; None if it does not
+    nonfinite_step: int | None  # the first; None if all numbers are finite
+    failed: bool  # finite, but no better than predicting the mean
+
+    @property
+    def diverged(self) -> str | None:
+        """How the optimizer diverged; None if it did not."""
+        if self.nonfinite_step is not None:
+            return f"non-finite from step {self.nonfinite_step:,}"
+        return "failed: no better than the mean" if self.failed else None
+
+
+def closed_forms(lines: Mapping[str, linear.Linear], problem: Problem) -> list[Fit]:
+    """Return the closed-form lines, by method, with their losses and their distances to the first."""
+    x, y = jnp.asarray(problem.x, float)[:, None], jnp.asarray(problem.y, float)
+    fits: list[Fit] = []
+    for method, params in lines.items():
+        a, b = float(params.w[0, 0]), float(params.b[0])
+        distance = np.hypot(a - fits[0].a, b - fits[0].b) if fits else 0.0
+        fits.append(Fit(method, a, b, float(mean_squared_error(params, x, y)), float(distance)))
+    return fits
+
+
+def result(optimizer: str, rate: float, followed: Path, closed: Fit, variance: float) -> Descent:
+    """Return where a path ends, how soon it is near the closed form, and whether it diverged.
+
+    Args:
+        optimizer: its name.
+        rate: its learning rate.
+        followed: its path.
+        closed: the line of least loss.
+        variance: of the targets, which is the loss of predicting their mean.
+    """
+    nonfinite = ~np.isfinite(np.stack(followed)).all(axis=0)
+    far = np.flatnonzero(~(followed.loss <= (1 + NEAR) * closed.loss))
+    arrival = int(far[-1]) + 1 if far.size else 0
+    return Descent(
+        optimizer,
+        rate,
+        a=float(followed.a[-1]),
+        b=float(followed.b[-1]),
+        loss=float(followed.loss[-1]),
+        distance=float(np.hypot(followed.a[-1] - closed.a, followed.b[-1] - closed.b)),
+        steps=arrival if arrival < len(followed.loss) else None,
+        nonfinite_step=int(nonfinite.argmax()) if nonfinite.any() else None,
+        failed=bool(not nonfinite.any() and followed.loss[-1] >= variance),
+    )
+
+
+def soonest_first(results: Iterable[Descent]) -> list[Descent]:
+    """Return the results that end near the closed form, sorted by the steps that this takes."""
+    return sorted((each for each in results if each.steps is not None), key=lambda each: each.steps or 0)
+
+
+def window(followed: Iterable[Path], minimum: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return slopes and intercepts [WINDOW_SIDE] each, around the paths where these stay near START and the minimum."""
+    followed, sides = list(followed), []
+    for name, start, least in zip(("a", "b"), START, minimum, strict=True):
+        reach = 2 * abs(start - least) or 1.0
+        visited = np.concatenate([[start, least], *(getattr(each, name) for each in followed)])
+        visited = np.clip(visited[np.isfinite(visited)], min(start, least) - reach, max(start, least) + reach)
+        margin = 0.08 * np.ptp(visited)
+        sides.append(np.linspace(visited.min() - margin, visited.max() + margin, WINDOW_SIDE))
+    return sides[0], sides[1]
+
+
+class Quantity(NamedTuple):
+    """One quantity of several paths, step by step."""
+
+    label: str  # with its unit
+    values: dict[str, np.ndarray]  # by optimizer, [S + 1]; NaN where not to be shown
+    log: bool
+
+
+def quantities(followed: Mapping[str, Path], labels: Labels, closed: Fit) -> list[Quantity]:
+    """Return params, sizes of gradients and velocities, losses and distances to the closed form."""
+
+    def quantity(label: str, of: Callable[[Path], Any], *, log: bool = True, floor: float = 0.0) -> Quantity:
+        least = floor * max(of(each)[0] for each in followed.values()) if floor else -np.inf
+        values = {}
+        for name, each in followed.items():
+            shown = (each.loss <= MAX_SHOWN * each.loss[0]) & (of(each) >= least)
+            values[name] = np.where(shown, of(each), np.nan)
+        return Quantity(f"{label}, log scale" if log else label, values, log)
+
+    return [
+        quantity(labels.a, lambda each: each.a, log=False),
+        quantity(labels.b, lambda each: each.b, log=False),
+        quantity("gradient |∂L/∂a|", lambda each: np.abs(each.gradient_a), floor=MIN_SHOWN),
+        quantity("gradient |∂L/∂b|", lambda each: np.abs(each.gradient_b), floor=MIN_SHOWN),
+        quantity("velocity |Δa| of a step", lambda each: np.abs(each.velocity_a), floor=MIN_SHOWN),
+        quantity("velocity |Δb| of a step", lambda each: np.abs(each.velocity_b), floor=MIN_SHOWN),
+        quantity(labels.loss, lambda each: each.loss),
+        quantity("distance to the closed form", lambda each: np.hypot(each.a - closed.a, each.b - closed.b)),
+    ]
+
+
+def farthest_first(results: Iterable[Descent], closed: Fit, problem: Problem) -> list[Descent]:
+    """Return the results whose line is not within 1% of the closed form's, the farthest first.
+
+    The distance is the largest vertical one over the data, as a share of the range of y.
+    """
+    ends = np.array([problem.x.min(), problem.x.max()])
+
+    def distance(each: Descent) -> float:
+        return float(np.abs((each.a - closed.a) * ends + each.b - closed.b).max() / np.ptp(problem.y))
+
+    return sorted((each for each in results if distance(each) >= NEAR), key=distance, reverse=True)

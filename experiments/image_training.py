@@ -1,0 +1,178 @@
+"""Train an image classifier with several seeds, and score it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import frame
+from experiments.frame import observers
+from mllab import augmentation, losses, metrics, racing, sweep, training
+from mllab.data.dataset import Dataset
+from mllab.metrics import Interval, interval
+from mllab.models import architecture
+from mllab.models.base import Model, in_bfloat16, predict
+from mllab.report.learning import LearningCurves
+
+AUGMENTATIONS = (*augmentation.AUGMENTATIONS, "mixup")
+MIXUP_ALPHA = 0.2  # Zhang et al. 2018, section 3: 0.1 to 0.4 do well
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a net is trained."""
+
+    optimizer: str = "adam"
+    learning_rate: float = 0.003
+    schedule: str = "one_cycle"
+    batch_size: int = 64
+    epochs: int = 20
+    augment: tuple[str, ...] = ()
+    label_smoothing: float = 0.0
+    average: float | None = None
+    clip_norm: float | None = None
+    weight_decay: float | None = None
+    precision: str = "float32"
+
+    def steps(self, rows: int) -> int:
+        """Return the number of steps of a run over so many training rows."""
+        return self.epochs * -(-rows // self.batch_size)
+
+    @property
+    def optimizer_settings(self) -> dict[str, Any]:
+        """The settings that `optimizers.build` takes."""
+        return {name: getattr(self, name) for name in ("schedule", "average", "clip_norm", "weight_decay")}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores on some rows, over seeds."""
+
+    accuracy: Interval
+    loss: Interval  # nats
+    rows: int
+
+
+@dataclass(frozen=True)
+class Diverged:
+    """A seed that went non-finite at a step, or that failed: its kept validation loss is no better than chance."""
+
+    seed: int
+    step: int | None = None
+    kept_loss: float | None = None
+
+
+class Trained(NamedTuple):
+    """A classifier trained with several seeds."""
+
+    model: Model
+    race: racing.Race  # of one optimizer at one learning rate
+    images_per_second: float | None  # in training; None if all epochs were restored from a checkpoint
+
+    @property
+    def entry(self) -> racing.Entry:
+        """The only entry of the race."""
+        return self.race.entries[0]
+
+    @property
+    def test(self) -> dict[str, np.ndarray]:
+        """Accuracy and loss of each seed on the test rows, [G]; NaN where a seed went non-finite."""
+        return self.entry.test or dict.fromkeys(("accuracy", "loss"), np.full(self.race.seeds.size, np.nan))
+
+    def scores(self, rows: Mapping[str, int]) -> tuple[Scores, Scores]:
+        """Return the scores on the validation and the test rows, whose numbers are given."""
+        kept_loss = np.where(np.isfinite(self.entry.kept_loss[0]), self.entry.kept_loss[0], np.nan)
+        validation = Scores(interval(self.entry.score[0]), interval(kept_loss), rows["validation"])
+        return validation, Scores(interval(self.test["accuracy"]), interval(self.test["loss"]), rows["test"])
+
+    def diverged(self) -> tuple[list[Diverged], list[Diverged]]:
+        """Return the seeds that went non-finite, and those that failed."""
+        seeds, steps, losses = (
+            each.tolist() for each in (self.race.seeds, self.entry.nonfinite_step[0], self.entry.kept_loss[0])
+        )
+        nonfinite = [Diverged(seed, step=step) for seed, step in zip(seeds, steps, strict=True) if step >= 0]
+        failed = zip(seeds, losses, self.entry.failed[0], strict=True)
+        return nonfinite, [Diverged(seed, kept_loss=loss) for seed, loss, has_failed in failed if has_failed]
+
+    def curves(self) -> LearningCurves:
+        """Return the curves over epochs."""
+
+        def band(values: np.ndarray) -> np.ndarray:  # [E, G] -> [E, 3]
+            return np.stack([interval(row)[:3] for row in values])
+
+        train, validation, accuracy = (
+            band(values[:, 0]) for values in (self.entry.train_loss, self.entry.loss, self.entry.curve)
+        )
+        return LearningCurves(np.arange(1, len(train) + 1), train, validation, accuracy, self.race.seeds.size)
+
+    def scores_on(self, inputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return accuracy and loss of each seed's kept params on further rows, [G] and [G]."""
+        scores = []
+        for seed in range(self.race.seeds.size):
+            logits = predict(self.model, *racing.published(self.entry, seed), inputs)
+            values = metrics.classification(jnp.asarray(logits), jnp.asarray(targets))
+            scores.append((float(values["accuracy"].mean()), float(values["loss"].mean())))
+        accuracy, loss = np.transpose(scores)
+        return accuracy, loss
+
+
+def train(
+    run: frame.Context, data: Dataset, plan: Mapping[str, Any], recipe: Recipe, seeds: range, checkpoint_seconds: float
+) -> Trained:
+    """Train the net of a plan with each seed.
+
+    Raises:
+        UserError: a recipe or examples that cannot be trained on, before anything is written.
+    """
+    model = architecture.model(plan)
+    model = in_bfloat16(model) if recipe.precision == "bf16" else model
+    train_rows, mesh = len(data.split.train), run.mesh()
+    rates, optimizers = [recipe.learning_rate], [recipe.optimizer]
+    racing.check(rates, optimizers, recipe.batch_size, train_rows, recipe.optimizer_settings)
+    racing.check_examples(model, data.examples, data.split, data.task)
+    epoch_seconds: list[float] = []
+
+    def time_epoch(event: training.Segment | training.Notice) -> None:
+        if isinstance(event, training.Segment) and not event.restored:
+            epoch_seconds.append(event.seconds)
+
+    def observe(name: str, grid: sweep.Grid) -> list:
+        title = f"{plan['model']}, {name}"
+        shown = observers.observer(run, name, grid, recipe.steps(train_rows), lambda held: held["accuracy"], title)
+        return [time_epoch, shown]
+
+    with run.timed("compiling and test scores"):
+        race = racing.race(
+            model,
+            data.examples,
+            data.split,
+            names=optimizers,
+            learning_rates=rates,
+            seeds=seeds,
+            epochs=recipe.epochs,
+            batch_size=recipe.batch_size,
+            settings=recipe.optimizer_settings,
+            objective=objective(model, recipe.augment, recipe.label_smoothing, len(data.classes)),
+            mesh=mesh,
+            group=1,  # the activations of a batch of images, not a lane's state, fill the cache
+            split_batches=len(seeds) % mesh.size != 0,
+            observe=observe,
+            workdir=run.path,
+            checkpoint_seconds=checkpoint_seconds,
+        )
+    seconds = sum(epoch_seconds)
+    run.seconds["compiling and test scores"] -= seconds
+    run.seconds["training"] = seconds
+    images = len(seeds) * train_rows * len(epoch_seconds)
+    return Trained(model, race, images / seconds if seconds else None)
+
+
+def objective(model: Model, augment: tuple[str, ...], smoothing: float, classes: int) -> training.Objective:
+    """Return the loss with smoothed labels on augmented images; `augment` names some of AUGMENTATIONS, each once."""
+    loss = training.objective(model, losses.smoothed(smoothing) if smoothing else losses.cross_entropy)
+    if "mixup" in augment:
+        loss = augmentation.mixed(loss, MIXUP_ALPHA, classes)
+    of_images = [name for name in augment if name != "mixup"]
+    return augmentation.augmented(loss, augmentation.compose(of_images)) if of_images else loss
