@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.frame.program import Context
-from mllab import racing, sweep, tasks, training
+from mllab import racing, sweep, training
 
 EVENT_LANES = 32  # TensorBoard shows no more at once; all lanes are in metrics.jsonl
 
@@ -69,7 +69,7 @@ def write_events(raced: racing.Race, folder: Path) -> None:
     """Write TensorBoard events of every seed at each optimizer's best rate, the best optimizers first."""
     from mllab.report import events
 
-    metric = tasks.TASKS[raced.task].headline
+    metric = raced.task.headline.name
     lanes = [(entry, position) for entry in raced.ranked for position in range(raced.seeds.size)]
     for entry, position in lanes[:EVENT_LANES]:
         done = np.isfinite(entry.result.history.seconds)
