@@ -4,9 +4,9 @@
     choice = choose(learners.svm(2), {"c": [1.0, 10.0], "gamma": [0.1, 1.0]}, key, examples, folds, accuracy)
     choice.setting, choice.interval  # {"c": 10.0, "gamma": 1.0} and its mean score with a 95% interval
 
-A score is greater where the learner is better: negate a loss. Every rule is deterministic: means are compared after
-rounding to `DIGITS`, and of equal ones the first in the order of the axes is chosen. List an axis from simple to
-complex, the axis that matters most first.
+A greater score is better: negate a loss. Rules are deterministic: means are compared to `DIGITS` digits, and of equal
+ones the first in the order of the axes is chosen. So list the values of an axis from simple to complex, and first the
+axis that is to be kept simple first.
 """
 
 import itertools
@@ -24,7 +24,7 @@ from mllab.rows import gather
 from mllab.types import Examples, Hyper, Inputs, Key, Outputs, Params, Rows
 from mllab.validation import Axes, Folds, Learner, Score, checked_axes, cross_validate, interval
 
-DIGITS = 9  # of a mean score: sums of the same numbers in another order differ by rounding
+DIGITS = 9  # significant digits of a mean: sums of the same scores in another order differ by rounding
 
 Select = Callable[[np.ndarray], tuple[int, ...]]  # scores [*axes, K] -> the index of a setting
 
@@ -41,7 +41,7 @@ def best(scores: np.ndarray) -> tuple[int, ...]:
         UserError: no setting has finite scores.
     """
     means = _means(scores)
-    return _index(means.round(DIGITS).argmax(), means.shape)
+    return _index(_near_best(means).argmax(), means.shape)
 
 
 def simplest(complexity: np.ndarray, error: Callable[[np.ndarray], float] | None = None) -> Select:
@@ -63,7 +63,7 @@ def simplest(complexity: np.ndarray, error: Callable[[np.ndarray], float] | None
         if complexity.shape != means.shape or np.isnan(complexity).any():
             raise UserError(f"complexity of shape {complexity.shape} for settings {means.shape}: give each a number")
         top = scores[np.unravel_index(means.argmax(), means.shape)]
-        near = np.flatnonzero(means >= means.max() - (error or _fold_error)(top) - 10.0**-DIGITS)
+        near = np.flatnonzero(_near_best(means, (error or _fold_error)(top)))
         return _index(near[complexity.ravel()[near].argmin()], means.shape)
 
     return select
@@ -95,6 +95,11 @@ def _means(scores: np.ndarray) -> np.ndarray:
     if not finite.any():
         raise UserError("every setting has scores that are not finite: give other settings")
     return np.where(finite, np.where(finite[..., None], scores, 0).mean(axis=-1), -np.inf)
+
+
+def _near_best(means: np.ndarray, error: float = 0.0) -> np.ndarray:
+    """Return which means are within `error`, or equal up to rounding, of the greatest."""
+    return means >= means.max() - error - 10.0**-DIGITS * abs(means.max())
 
 
 # ── One learner ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -181,17 +186,17 @@ def choose(
         UserError: see `validation.cross_validate` and the rule.
     """
     if observe is None:
-        return choice(axes, cross_validate(learner, axes, key, examples, folds, score), folds, select)
+        return choose_by(cross_validate(learner, axes, key, examples, folds, score), axes, folds, select)
     by_fold = []
     for fold in range(len(folds.train.ids)):
         one = jax.tree.map(lambda array, fold=fold: array[fold : fold + 1], folds)
         by_fold.append(cross_validate(learner, axes, key, examples, one, score)[..., 0])
         observe(fold, by_fold[-1])
-    return choice(axes, np.stack(by_fold, axis=-1), folds, select)
+    return choose_by(np.stack(by_fold, axis=-1), axes, folds, select)
 
 
-def choice(axes: Axes, scores: np.ndarray, folds: Folds, select: Select = best) -> Choice:
-    """Return the choice by scores [*axes, K] that were computed elsewhere; the rest as for `choose`."""
+def choose_by(scores: np.ndarray, axes: Axes, folds: Folds, select: Select = best) -> Choice:
+    """Return the choice by scores [*axes, K] that were computed elsewhere; see `choose` for the other arguments."""
     return Choice(checked_axes(axes), scores, select(scores), folds.per_round)
 
 
@@ -284,7 +289,11 @@ class Comparison:
     @property
     def ranking(self) -> list[str]:
         """The names by mean score, the best first; of equal ones the first in the pool."""
-        return sorted(self.choices, key=lambda name: -self.choices[name].by_fold.mean().round(DIGITS))
+        ranking, names = [], list(self.choices)
+        while names:
+            (place,) = best(np.stack([self.choices[name].by_fold for name in names]))
+            ranking.append(names.pop(place))
+        return ranking
 
     def difference(self, first: str, second: str) -> Interval:
         """Return the mean of the paired differences, first less second, and its 95% interval; see `interval`.
