@@ -184,7 +184,9 @@ def _fit(inputs: Array, labels: Array, weight: Array, l2: Array, tolerance: Arra
         return jax.lax.while_loop(lambda s: going(s) & (s.step < until), lambda s: descend(s, precondition), state)
 
     params = jnp.zeros((design.shape[1], classes), design.dtype)
-    logits = design @ params  # not a constant, which XLA would reckon with while it compiles
+    # Zeros, but no constant: XLA would evaluate what follows from one while it compiles. Nor `design @ params`: jaxlib
+    # 0.10.2 on CPUs makes NaN of softmax(matrix @ zeros) where it fuses them, as it does under vmap.
+    logits = 0 * weight[:, None] + params[:1]
     pairs = jnp.zeros((MEMORY, *params.shape), design.dtype)
     start = _State(
         params, logits, slopes(params, logits), pairs, pairs, pairs[:, 0, 0], jnp.zeros((), jnp.int32), jnp.array(False)
