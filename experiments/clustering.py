@@ -1,351 +1,190 @@
-r"""Clusters by k-means: of points, of the colours of a picture, of news stories.
+r"""K-means clustering of points, of news stories, or of the colours of an image.
 
   python -m experiments.clustering
   python -m experiments.clustering --dataset=newsgroups20
   python -m experiments.clustering --image=china
 
-For each seed and each k the best of many starts is fitted to the training rows. The silhouette of the validation rows
-chooses k; classes, where there are any, have no say, and are looked at afterwards, on test rows.
+For each seed and number of clusters k, the best of several restarts is fitted to the training rows. The mean silhouette
+of the validation rows chooses k. The classes of a data set are not used for that: at the end they are compared with the
+clusters of the test rows.
 """
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from absl import flags
-from jax.sharding import Mesh
 
-from experiments import colours
-from experiments import flags as shared
-from experiments.workdir import Lines, Workdir, default_path, finite, flagfile, launch, process_seconds
-from mllab import devices
-from mllab.data import catalog
-from mllab.data.dataset import Dataset
+from experiments import cluster_fits, color_quantization, frame
+from experiments.cluster_fits import AGREEMENT, Cluster, Clusters, Fit
 from mllab.errors import UserError
-from mllab.metrics import Interval, interval
-from mllab.metrics import clustering as cluster_metrics
-from mllab.models import kmeans
-from mllab.report import clustering as report
-from mllab.report import console
-from mllab.types import Array
+from mllab.report import draw, table
+from mllab.report.report import Bullets, Drawing, Report, Section
 
-for name in ("dataset", "target", "task", "restarts", "seeds", "split_seed", "workdir", "data_dir", "devices"):
-    flags.declare_key_flag(name)
-CLUSTERS = flags.DEFINE_string(
-    "clusters",
-    None,
-    "Numbers of clusters to try: LOW:HIGH for all from LOW to HIGH, or numbers separated by commas; of several the "
-    "silhouette chooses. Default: 2:10; of newsgroups20 20; of a picture 2,4,8,16,32,64.",
-)
-IMAGE = flags.DEFINE_string(
-    "image", None, "A picture whose colours are clustered: its path, or china or flower, which scikit-learn carries."
-)
-
-POINTS = tuple(range(2, 11))  # numbers of clusters by default
-ASKED: Mapping[str, Sequence[int]] = {"newsgroups20": (20,)}  # where they are others
-AGREEMENT: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "v_measure": cluster_metrics.v_measure,
-    "adjusted_rand": cluster_metrics.adjusted_rand,
-    "purity": cluster_metrics.purity,
-}
-PARTS = ("train", "validation", "test")
-MOST_ROWS = 4000  # validation rows whose silhouette is taken: it wants the distance of each to each
-TERMS = 5  # words of a cluster
+CLUSTERS: Mapping[str, Sequence[int]] = {"newsgroups20": (20,)}  # default numbers of clusters, where not 2 to 10
 
 
-class Found(NamedTuple):
-    """The clusters of one seed and k."""
+@dataclass(frozen=True, kw_only=True)
+class Settings(frame.Table, frame.Restarts, frame.Seeds, frame.Devices):
+    """What can be set."""
 
-    seed: int
-    k: int
-    inertia: float  # of the training rows
-    steps: list[int]  # Lloyd's steps of each start
-    centres: np.ndarray  # [k, D]
-    labels: dict[str, np.ndarray]  # cluster of each row, by part of the split
-    scores: dict[str, float]  # by the names that the report has for them
-
-
-def parse_clusters(text: str) -> list[int]:
-    """Return the numbers of LOW:HIGH (all between them, too) or `A,B,C`, ascending.
-
-    Raises:
-        UserError: it is neither, a number is below 2, or one stands twice.
-    """
-    parts = text.split(":") if ":" in text else text.split(",")
-    if not all(part.strip().isdecimal() for part in parts) or (":" in text and len(parts) != 2):
-        raise UserError(f"--clusters={text}: give LOW:HIGH, such as 2:10, or whole numbers, such as 5,10,20")
-    numbers = [int(part) for part in parts]
-    if min(numbers) < 2:
-        raise UserError(f"--clusters={text}: give 2 clusters or more")
-    if ":" in text and numbers[0] > numbers[1]:
-        raise UserError(f"--clusters={text}: LOW must not exceed HIGH")
-    if ":" in text:
-        return list(range(numbers[0], numbers[1] + 1))
-    if len(set(numbers)) < len(numbers):
-        raise UserError(f"--clusters={text}: give each number once")
-    return sorted(numbers)
-
-
-def find(
-    data: Dataset,
-    ks: Sequence[int],
-    seeds: Sequence[int],
-    restarts: int,
-    mesh: Mesh | None = None,
-    observe: Callable[[Found], None] = lambda found: None,
-) -> list[Found]:
-    """Fit each k to the training rows from each seed's starts, and score it on all parts of the rows.
-
-    Args:
-        data: whose inputs are the points.
-        ks: numbers of clusters.
-        seeds: of the starts.
-        restarts: starts of each seed and k, of which the best stays.
-        mesh: devices to spread the training rows over.
-        observe: told what was found, k by k, as each seed arrives.
-    """
-    points = data.inputs.reshape(len(data.inputs), -1)
-    parts = {part: jnp.asarray(points[getattr(data.split, part)]) for part in PARTS}
-    every = []
-    for seed in seeds:
-        swept = kmeans.sweep(jax.random.key(seed), parts["train"], ks, restarts=restarts, mesh=mesh)
-        nearest = {part: jax.device_get(kmeans.assign(swept, rows)) for part, rows in parts.items()}
-        fits = jax.device_get(swept)
-        for place, k in enumerate(ks):
-            labels = {part: label[place] for part, (label, _) in nearest.items()}
-            scores = {
-                "training": float(nearest["train"][1][place].mean()),
-                "validation": float(nearest["validation"][1][place].mean()),
-                **scored(data, parts["validation"], labels),
-            }
-            centres = fits.centres[place, :k]
-            found = Found(seed, k, float(fits.inertia[place]), fits.steps[place].tolist(), centres, labels, scores)
-            every.append(found)
-            observe(found)
-    return every
-
-
-def scored(data: Dataset, validation: Array, labels: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Return the silhouette of validation rows, and how test rows agree with their classes, if they have any."""
-    some = few(len(validation))
-    told_apart = len(np.unique(labels["validation"][some])) > 1  # or one cluster has all of them
-    silhouette = cluster_metrics.silhouette(validation, labels["validation"], rows=some) if told_apart else 0.0
-    scores = {"silhouette": silhouette}
-    if data.task == "classification":
-        classes = data.targets[data.split.test]
-        scores |= {name: score(classes, labels["test"]) for name, score in AGREEMENT.items()}
-    return scores
-
-
-def few(count: int) -> np.ndarray:
-    """Return the places of at most MOST_ROWS of so many rows, evenly spaced."""
-    return np.unique(np.linspace(0, count - 1, min(count, MOST_ROWS)).round().astype(int))
-
-
-def main(argv: Sequence[str]) -> None:
-    """Read the flags and run."""
-    devices.use_cores(shared.DEVICES.value)
-    devices.cache_compilations()
-    path = Path(shared.WORKDIR.value) if shared.WORKDIR.value else default_path("clustering")
-    workdir = Workdir(path, "clustering", flagfile("__main__"))
-    clusters = None if CLUSTERS.value is None else parse_clusters(CLUSTERS.value)
-    fitting: dict[str, Any] = {"restarts": shared.RESTARTS.value, "seeds": range(shared.SEEDS.value)}
-    if IMAGE.value is None:
-        run(
-            workdir,
-            dataset=shared.DATASET.value or "blobs",
-            clusters=clusters,
-            data_dir=shared.DATA_DIR.value,
-            split_seed=shared.SPLIT_SEED.value,
-            target=shared.TARGET.value,
-            task=shared.TASK.value,
-            device_count=shared.DEVICES.value,
-            **fitting,
-        )
-    elif shared.DATASET.value is None:
-        colours.run(workdir, IMAGE.value, clusters, device_count=shared.DEVICES.value, **fitting)
-    else:
-        raise UserError(f"--image={IMAGE.value} --dataset={shared.DATASET.value}: give one of them")
-
-
-def run(
-    workdir: Workdir,
-    *,
-    dataset: str = "blobs",
-    clusters: Sequence[int] | None = None,
-    data_dir: str | None = None,
-    split_seed: int = 0,
-    target: str | None = None,
-    task: str | None = None,
-    restarts: int = 10,
-    seeds: Sequence[int] = (0, 1, 2),
-    device_count: int | None = None,
-) -> dict[str, Any]:
-    """Find clusters, write the workdir, show the tables; return the summary that summary.json holds.
-
-    There is nothing to resume: the same workdir again repeats the run, to the same bits.
-
-    Args:
-        workdir: where to write.
-        dataset: whose inputs are clustered, whatever its task.
-        clusters: numbers of them, ascending; by default those that --clusters tells.
-        data_dir: where to look for data first.
-        split_seed: of the split, where the set brings none.
-        target: column of a table of your own that is left out of the points; its classes are compared with.
-        task: what that column is.
-        restarts: starts of each seed and k.
-        seeds: of the starts.
-        device_count: devices to spread the training rows over (default: all).
-    """
-    seconds = {"start and imports": process_seconds()}
-    began = time.perf_counter()
-    clusters = list(clusters or ASKED.get(dataset, POINTS))
-    data = catalog.load(dataset, data_dir=data_dir, split_seed=split_seed, target=target, task=task)
-    fewest = min(len(getattr(data.split, part)) for part in PARTS)
-    if clusters[-1] >= fewest:
-        raise UserError(f"--clusters: {clusters[-1]} clusters of {fewest} rows: give fewer, or more rows")
-    mesh = devices.mesh(device_count)
-    seconds["data"] = time.perf_counter() - began
-    with workdir.opened():
-        environment = workdir.write_environment(data.sha256, count=mesh.size)
-        began = time.perf_counter()
-        with Lines(workdir.path / "metrics.jsonl") as lines, console.Progress() as progress:
-            told = f"{clusters[0]} to {clusters[-1]} clusters" if len(clusters) > 1 else f"{clusters[0]} clusters"
-            progress.task(f"{data.name}, {told}", total=len(seeds) * len(clusters))
-
-            def observe(found: Found) -> None:
-                record = {"seed": found.seed, "k": found.k, "inertia": found.inertia, "steps": found.steps}
-                lines.add([record | found.scores])
-                progress.advance()
-
-            every = find(data, clusters, seeds, restarts, mesh, observe)
-        seconds["clusters and scores"] = time.perf_counter() - began
-        summary, shown = summarise(data, every, split_seed, restarts)
-        write_report(workdir, data, summary, shown, environment, seconds)
-    console.show(report.fit_table(summary))
-    print()
-    console.show(report.cluster_table(summary))
-    print(f"\n{report.answer(summary)}\nReport: {workdir.path / 'report.html'}")
-    return summary
-
-
-def summarise(data: Dataset, every: Sequence[Found], split_seed: int, restarts: int) -> tuple[dict[str, Any], Found]:
-    """Return the final figures as plain values, ready for JSON, and the clusters that are shown."""
-    ks = list(dict.fromkeys(found.k for found in every))
-
-    def over_seeds(k: int, score: str) -> Interval:
-        return interval(np.array([found.scores[score] for found in every if found.k == k]))
-
-    chosen = max(ks, key=lambda k: over_seeds(k, "silhouette").mean)  # of equal ones the fewest clusters
-    shown = largest_first(min((found for found in every if found.k == chosen), key=lambda found: found.inertia))
-    has_classes = data.task == "classification"
-    summary = {
-        "experiment": "clustering",
-        "dataset": {
-            "name": data.name,
-            "rows": {part: len(getattr(data.split, part)) for part in ("train", "validation", "test")},
-            "dimensions": int(np.prod(data.inputs.shape[1:])),
-            "task": data.task,
-            "classes": list(data.classes),
-            "target": data.target,
-            "licence": data.licence,
-            "citation": data.citation,
-            "notes": list(data.notes),
-        },
-        "split_seed": split_seed,
-        "seeds": list(dict.fromkeys(found.seed for found in every)),
-        "restarts": restarts,
-        "fits": [
-            {
-                "k": k,
-                "distance": {part: over_seeds(k, part) for part in ("training", "validation")},
-                **{score: over_seeds(k, score) for score in ("silhouette", *(AGREEMENT if has_classes else ()))},
-            }
-            for k in ks
-        ],
-        "chosen": chosen,
-        "given": len(ks) == 1,
-        "rows_of_silhouette": len(few(len(data.split.validation))),
-        "shown_seed": shown.seed,
-        "clusters": described(data, shown),
-    }
-    return summary, shown
-
-
-def largest_first(found: Found) -> Found:
-    """Return the same clusters, that of most test rows first."""
-    order = np.argsort(-np.bincount(found.labels["test"], minlength=found.k), kind="stable")
-    rank = np.argsort(order)
-    return found._replace(
-        centres=found.centres[order], labels={part: rank[labels] for part, labels in found.labels.items()}
+    clusters: tuple[int, ...] | None = frame.wholes(
+        None,
+        help="Numbers of clusters to try, LOW:HIGH or A,B,C; of several the silhouette chooses. Default: 2:10; for "
+        "newsgroups20 20; for an image 2,4,8,16,32,64.",
+        low=2,
+    )
+    image: str | None = frame.text(
+        None, help="Image to cluster the colours of: its path, or china or flower, which scikit-learn brings."
     )
 
 
-def described(data: Dataset, found: Found) -> list[dict[str, Any]]:
-    """Return size, class most held and top words of each cluster."""
-    terms: list[list[str]] = [[] for _ in range(found.k)]
-    if hasattr(data, "tfidf"):
-        from mllab.data import text  # brings scikit-learn, which has been loaded for such data alone
+@dataclass(frozen=True)
+class Measurement:
+    """The scores of every k, and the clusters of the chosen one, the largest first."""
 
-        assert isinstance(data, text.Documents)
-        terms = text.top_terms(data, data.split.train, found.labels["train"], found.k, TERMS)
-    sizes = np.bincount(found.labels["test"], minlength=found.k)
-    counts = held_counts(data, found)
+    dataset: frame.DatasetFacts
+    fits: list[Fit]
+    chosen: int  # k
+    rows_of_silhouette: int
+    shown_seed: int  # of the least inertia; its clusters follow
+    clusters: list[Cluster]
+    shown: Clusters = frame.unsaved()
+    counts: np.ndarray = frame.unsaved()  # their test rows by class, [k, C]
+    points: np.ndarray = frame.unsaved()  # the test rows, [M, ...]
+
+
+def measure(run: frame.Context, settings: Settings) -> Measurement | color_quantization.Measurement:
+    """Cluster the training rows, choose k on the validation rows, and score the test rows."""
+    if settings.image is not None:
+        if settings.dataset is not None:
+            raise UserError(f"--image={settings.image} --dataset={settings.dataset}: give one of them")
+        return color_quantization.measure(run, settings.image, settings.clusters, settings.seeds, settings.restarts)
+    with run.timed("data"):
+        data = run.load(dataset=settings.dataset or "blobs")
+        ks = settings.clusters or CLUSTERS.get(data.name, range(2, 11))
+        if ks[-1] >= (fewest := min(map(len, vars(data.split).values()))):
+            raise UserError(f"--clusters: {ks[-1]} clusters of {fewest} rows: give fewer, or more rows")
+    run.progress.task(f"{data.name}, {table.ranged(ks)} clusters", settings.seeds * len(ks))
+    found = []
+    with run.timed("clusters and scores"):
+        for one in cluster_fits.fit(data, ks, range(settings.seeds), settings.restarts, run.mesh()):
+            run.record([{"seed": one.seed, "k": one.k, "inertia": one.inertia, "steps": one.steps, **one.scores}])
+            run.progress.advance()
+            found.append(one)
+    fits = [cluster_fits.over_seeds(found, k) for k in ks]
+    chosen = max(fits, key=lambda fit: fit.silhouette.mean).k  # ties: the fewest clusters
+    shown = cluster_fits.largest_first(min((one for one in found if one.k == chosen), key=lambda one: one.inertia))
+    clusters, counts = cluster_fits.describe(data, shown)
+    sample = min(len(data.split.validation), cluster_fits.MAX_SILHOUETTE_ROWS)
+    facts, points = frame.DatasetFacts.of(data), data.inputs[data.split.test]
+    return Measurement(facts, fits, chosen, sample, shown.seed, clusters, shown, counts, points)
+
+
+def report(run: frame.Context, settings: Settings, measured: Measurement | color_quantization.Measurement) -> Report:
+    """Report the scores of every k, and the clusters of the chosen one."""
+    del run
+    if isinstance(measured, color_quantization.Measurement):
+        return color_quantization.report(measured, settings.seeds, settings.restarts)
+    data, fits, k, seeds = measured.dataset, measured.fits, measured.chosen, settings.seeds
+    ks, agreement = [fit.k for fit in fits], AGREEMENT if data.classes else {}
+    best, several = fits[ks.index(k)], len(ks) > 1
+    answer = f"Of {table.ranged(ks)} clusters, {k} have the greatest" if several else f"{k} clusters have a"
+    answer += f" mean silhouette: {table.interval(best.silhouette)} on validation rows."
+    if agreement:
+        scores = ", ".join(f"{title} {table.interval(getattr(best, score))}" for score, title in agreement.items())
+        answer += f" Against the {len(data.classes)} classes, which were not used, test rows score {scores}."
+    cells = [[fit.distance["training"], fit.silhouette, *(getattr(fit, score) for score in agreement)] for fit in fits]
+    result = table.Table(
+        ["clusters", "distance²", "silhouette", *agreement.values()],
+        [[k, *map(table.interval, intervals)] for k, intervals in zip(ks, cells, strict=True)],
+        ks.index(k) if several else None,
+        "distance²: mean squared distance of training rows to the nearest centre; silhouette: of validation rows"
+        + "; agreement with the classes: of test rows" * bool(agreement)
+        + (f"; ± 95% interval over {seeds} seeds" if seeds > 1 else "; one seed: no interval"),
+    )
+    clusters = cluster_table(measured)
+    caveats = [
+        f"For each seed and k the k-means++ restart of least inertia on the training rows is kept, of {settings.restarts}.",
+        f"The silhouette is that of {measured.rows_of_silhouette:,} validation rows, each in the cluster of its nearest "
+        f"centre. {'Its mean over seeds chose k, without the classes.' if several else 'There was only one k.'}",
+        "Distances are Euclidean: k-means looks for round clusters of one size, and cuts others where it must.",
+        "Intervals are over random starts on this split, not over other data.",
+    ]
+    if agreement:
+        caveats += [
+            "V-measure, adjusted Rand index and purity are 1 for full agreement. The adjusted Rand index of random "
+            "clusters is 0; purity and V-measure increase with the number of clusters."
+        ]
+    return Report(
+        title=f"Clusters of {data.name}",
+        question=f"What clusters does {data.name} have"
+        + (f", and do they agree with its {len(data.classes)} classes?" if agreement else "?"),
+        answer=answer,
+        table=result,
+        sections=[
+            Section("How many clusters", [cluster_fits.choice(fits, k, seeds)] if several else []),
+            Section(f"The {k} clusters", [clusters, *drawings(measured)]),
+            Section("How to read it", [Bullets(caveats)]),
+        ],
+        facts={
+            "data set": data.described(),
+            "rows": "{train:,} to fit, {validation:,} to choose k, {test:,} to report".format(**data.rows),
+            "k-means": f"{settings.restarts} restarts for each k and seed; seeds {table.listed(range(seeds))}",
+        },
+        tables=[clusters],
+    )
+
+
+def held(measured: Measurement) -> list[tuple[str, str]]:
+    """Return the most frequent class of each cluster and its share, as text; empty where there is none."""
+    classes = measured.dataset.classes
     return [
-        {
-            "size": int(size),
-            "holds": None
-            if counts is None or not size
-            else {
-                "class": data.classes[counts[cluster].argmax()],
-                "share": float(counts[cluster].max() / size),
-            },
-            "terms": terms[cluster],
-        }
-        for cluster, size in enumerate(sizes)
+        (table.legible(classes[row.argmax()]), table.share(row.max() / row.sum(), 0))
+        if classes and row.any()
+        else ("", "")
+        for row in measured.counts
     ]
 
 
-def held_counts(data: Dataset, found: Found) -> np.ndarray | None:
-    """Return the test rows of each cluster and class, [K, C]; None where rows have no classes."""
-    if data.task != "classification":
-        return None
-    counts = np.zeros((found.k, len(data.classes)), int)
-    np.add.at(counts, (found.labels["test"], data.targets[data.split.test]), 1)
-    return counts
+def cluster_table(measured: Measurement) -> table.Table:
+    """Return a row for each cluster of the chosen k: its size, most frequent class, and characteristic words."""
+    columns = {"cluster": [str(i + 1) for i in range(measured.chosen)]}
+    columns["test rows"] = [f"{cluster.size:,}" for cluster in measured.clusters]
+    if measured.dataset.classes:
+        columns[f"most frequent {measured.dataset.target}"], columns["share"] = zip(*held(measured), strict=True)
+    if any(cluster.terms for cluster in measured.clusters):
+        columns["characteristic words"] = [", ".join(cluster.terms) for cluster in measured.clusters]
+    caption = f"clusters of seed {measured.shown_seed}, which has the least inertia"
+    if "characteristic words" in columns:
+        caption += "; words by their mean TF-IDF in the cluster's training rows less that in all"
+    return table.Table(list(columns), list(zip(*columns.values(), strict=True)), caption=caption)
 
 
-def write_report(
-    workdir: Workdir,
-    data: Dataset,
-    summary: dict[str, Any],
-    shown: Found,
-    environment: Mapping[str, Any],
-    seconds: dict[str, float],
-) -> None:
-    """Write the figures, the page and summary.json."""
-    from mllab.report import page
-    from mllab.report.cluster_panels import Plane
+def drawings(measured: Measurement) -> list[Drawing]:
+    """Draw the clusters in the plane, their means as images, and their classes, where the data have such."""
+    data, k, shown, counts = measured.dataset, measured.chosen, measured.shown, measured.counts
+    name, drawn = table.legible(data.name), []
+    if data.shape == (2,):
+        title, (x, y) = f"{name}: test rows in {k} clusters", data.features
+        figure = draw.clusters(measured.points, shown.labels["test"], shown.centres, title=title, x_label=x, y_label=y)
+        caption = "The cells are those of a Voronoi diagram: convex, whatever the shape of the data."
+        drawn.append(Drawing("plane", figure, "Test rows by cluster, with the centres", caption))
+    if len(data.shape) == 3:
+        captions = [f"{i}: {label}, {share}" if label else str(i) for i, (label, share) in enumerate(held(measured), 1)]
+        images = list(shown.centres.reshape(-1, *data.shape))
+        figure = draw.side_by_side(images, captions, title=f"{name}: the mean of each cluster", columns=5)
+        caption = "The mean of each cluster's training rows, and the most frequent class of its test rows."
+        drawn.append(Drawing("centres", figure, "The centre of each cluster as an image", caption))
+    if data.classes:
+        rows = [f"{i}: {cluster.size:,} rows" for i, cluster in enumerate(measured.clusters, 1)]
+        title = f"{name}: {k} clusters and {len(data.classes)} classes"
+        caption = "One dark cell in a row: a cluster of one class. Several in a column: a class in several clusters."
+        figure = draw.contingency(counts, rows, data.classes, title=title)
+        drawn.append(Drawing("classes", figure, "Test rows of each cluster, by class", caption))
+    return drawn
 
-    began = time.perf_counter()
-    shape, plane, centres = data.inputs.shape[1:], None, None
-    if shape == (2,):
-        axes = data.features[0], data.features[1]
-        plane = Plane(data.inputs[data.split.test], shown.labels["test"], shown.centres, axes)
-    if len(shape) == 3:
-        centres = shown.centres.reshape(-1, *shape)
-    figures = report.figures(
-        finite(summary), workdir.path / "figures", plane=plane, counts=held_counts(data, shown), centres=centres
-    )
-    seconds["figures"] = time.perf_counter() - began
-    summary["seconds"] = seconds | {"total": process_seconds()}
-    page.write(workdir.path / "report.html", report.page(finite(summary), figures, environment, workdir.command))
-    workdir.write_json("summary.json", summary)
 
+main, run = frame.program(Settings, measure, report, all_cores=True)
 
 if __name__ == "__main__":
-    launch(main)
+    main()

@@ -14,14 +14,22 @@ import numpy as np
 import optax
 
 from mllab import losses
+from mllab.averaging import evaluation_params
 from mllab.data import synthetic
 from mllab.models import linear
-from mllab.optimizers import OPTIMIZERS, build, evaluation_params
+from mllab.optimizers import OPTIMIZERS, build
+from mllab.report.table import short
 from mllab.types import Array
 
 START = (8.0, 75.0)  # a and b
-NEAR = 1.01  # a loss is near the least one within 1%
+NEAR = 0.01  # a loss or a line is near the closed form's within 1%
 WINDOW_SIDE = 97  # points on a side of `window`
+MIN_SHOWN = 1e-6  # gradients and velocities below this share of the first are rounding error
+MAX_SHOWN = 1000.0  # losses above this many times the first are left out of curves
+LEFT_OUT = (
+    "Gradients and velocities below a millionth of the first are left out, as rounding error, and so are steps whose "
+    "loss exceeds 1,000 times the first."
+)
 
 
 @dataclass(frozen=True)
@@ -123,15 +131,15 @@ def paths(
     rates: Mapping[str, float],
     *,
     steps: int,
-    observe: Callable[[str], None] = lambda optimizer: None,
+    observe: Callable[[int], None] = lambda steps: None,
 ) -> dict[str, Path]:
-    """Return the path of each optimizer of `rates`, from START; `observe` is called after each."""
+    """Return the path of each optimizer of `rates`, from START; `observe` is called with its steps."""
     data = jnp.asarray(problem.x, float), jnp.asarray(problem.y, float)
     made = {}
     for optimizer, rate in rates.items():
         followed = path(*data, jnp.asarray(rate, float), jnp.asarray(START), optimizer=optimizer, steps=steps)
         made[optimizer] = jax.device_get(followed)
-        observe(optimizer)
+        observe(steps)
     return made
 
 
@@ -147,17 +155,90 @@ def hessian_eigenvalues(x: np.ndarray) -> np.ndarray:
     return np.linalg.eigvalsh(2 * columns.T @ columns / len(x))
 
 
-def steps_to_near(loss: np.ndarray, least: float) -> int | None:
-    """Return the steps after which a loss [S + 1] stays within 1% of the least one; None if it does not."""
-    far = np.flatnonzero(~(loss <= NEAR * least))
-    arrival = int(far[-1]) + 1 if far.size else 0
-    return arrival if arrival < len(loss) else None
+def conditioning(condition: float, stable_rate: float) -> str:
+    """Return what the curvature of the loss means for gradient descent."""
+    return (
+        f"The loss curves {short(condition)} times more along its steepest direction than along its flattest (the "
+        f"condition number of its Hessian). Gradient descent is stable below a learning rate of {short(stable_rate)}, "
+        f"2 / λ_max; near that rate it still needs in the order of {short(condition, 2)} steps to shrink the error "
+        "along the flattest direction by a constant factor. L-BFGS estimates the curvature as it goes; the closed form "
+        "needs no steps, and centring or standardising x brings the condition number near 1."
+    )
 
 
-def first_nonfinite_step(followed: Path) -> int | None:
-    """Return the first step whose numbers are not all finite; None if all are."""
+@dataclass(frozen=True)
+class Fit:
+    """A line in closed form."""
+
+    method: str
+    a: float
+    b: float
+    loss: float
+    distance: float  # to (a, b) of the first method, in raw units
+
+
+@dataclass(frozen=True)
+class Descent:
+    """The result of one optimizer."""
+
+    optimizer: str
+    rate: float
+    a: float
+    b: float
+    loss: float
+    distance: float  # to the closed form's (a, b), in raw units
+    steps: int | None  # after which the loss stays within 1% of the closed form's; None if it does not
+    nonfinite_step: int | None  # the first; None if all numbers are finite
+    failed: bool  # finite, but no better than predicting the mean
+
+    @property
+    def diverged(self) -> str | None:
+        """How the optimizer diverged; None if it did not."""
+        if self.nonfinite_step is not None:
+            return f"non-finite from step {self.nonfinite_step:,}"
+        return "failed: no better than the mean" if self.failed else None
+
+
+def closed_forms(lines: Mapping[str, linear.Linear], problem: Problem) -> list[Fit]:
+    """Return the closed-form lines, by method, with their losses and their distances to the first."""
+    x, y = jnp.asarray(problem.x, float)[:, None], jnp.asarray(problem.y, float)
+    fits: list[Fit] = []
+    for method, params in lines.items():
+        a, b = float(params.w[0, 0]), float(params.b[0])
+        distance = np.hypot(a - fits[0].a, b - fits[0].b) if fits else 0.0
+        fits.append(Fit(method, a, b, float(mean_squared_error(params, x, y)), float(distance)))
+    return fits
+
+
+def result(optimizer: str, rate: float, followed: Path, closed: Fit, variance: float) -> Descent:
+    """Return where a path ends, how soon it is near the closed form, and whether it diverged.
+
+    Args:
+        optimizer: its name.
+        rate: its learning rate.
+        followed: its path.
+        closed: the line of least loss.
+        variance: of the targets, which is the loss of predicting their mean.
+    """
     nonfinite = ~np.isfinite(np.stack(followed)).all(axis=0)
-    return int(nonfinite.argmax()) if nonfinite.any() else None
+    far = np.flatnonzero(~(followed.loss <= (1 + NEAR) * closed.loss))
+    arrival = int(far[-1]) + 1 if far.size else 0
+    return Descent(
+        optimizer,
+        rate,
+        a=float(followed.a[-1]),
+        b=float(followed.b[-1]),
+        loss=float(followed.loss[-1]),
+        distance=float(np.hypot(followed.a[-1] - closed.a, followed.b[-1] - closed.b)),
+        steps=arrival if arrival < len(followed.loss) else None,
+        nonfinite_step=int(nonfinite.argmax()) if nonfinite.any() else None,
+        failed=bool(not nonfinite.any() and followed.loss[-1] >= variance),
+    )
+
+
+def soonest_first(results: Iterable[Descent]) -> list[Descent]:
+    """Return the results that end near the closed form, sorted by the steps that this takes."""
+    return sorted((each for each in results if each.steps is not None), key=lambda each: each.steps or 0)
 
 
 def window(followed: Iterable[Path], minimum: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
@@ -170,3 +251,47 @@ def window(followed: Iterable[Path], minimum: tuple[float, float]) -> tuple[np.n
         margin = 0.08 * np.ptp(visited)
         sides.append(np.linspace(visited.min() - margin, visited.max() + margin, WINDOW_SIDE))
     return sides[0], sides[1]
+
+
+class Quantity(NamedTuple):
+    """One quantity of several paths, step by step."""
+
+    label: str  # with its unit
+    values: dict[str, np.ndarray]  # by optimizer, [S + 1]; NaN where not to be shown
+    log: bool
+
+
+def quantities(followed: Mapping[str, Path], labels: Labels, closed: Fit) -> list[Quantity]:
+    """Return params, sizes of gradients and velocities, losses and distances to the closed form."""
+
+    def quantity(label: str, of: Callable[[Path], Any], *, log: bool = True, floor: float = 0.0) -> Quantity:
+        least = floor * max(of(each)[0] for each in followed.values()) if floor else -np.inf
+        values = {}
+        for name, each in followed.items():
+            shown = (each.loss <= MAX_SHOWN * each.loss[0]) & (of(each) >= least)
+            values[name] = np.where(shown, of(each), np.nan)
+        return Quantity(f"{label}, log scale" if log else label, values, log)
+
+    return [
+        quantity(labels.a, lambda each: each.a, log=False),
+        quantity(labels.b, lambda each: each.b, log=False),
+        quantity("gradient |∂L/∂a|", lambda each: np.abs(each.gradient_a), floor=MIN_SHOWN),
+        quantity("gradient |∂L/∂b|", lambda each: np.abs(each.gradient_b), floor=MIN_SHOWN),
+        quantity("velocity |Δa| of a step", lambda each: np.abs(each.velocity_a), floor=MIN_SHOWN),
+        quantity("velocity |Δb| of a step", lambda each: np.abs(each.velocity_b), floor=MIN_SHOWN),
+        quantity(labels.loss, lambda each: each.loss),
+        quantity("distance to the closed form", lambda each: np.hypot(each.a - closed.a, each.b - closed.b)),
+    ]
+
+
+def farthest_first(results: Iterable[Descent], closed: Fit, problem: Problem) -> list[Descent]:
+    """Return the results whose line is not within 1% of the closed form's, the farthest first.
+
+    The distance is the largest vertical one over the data, as a share of the range of y.
+    """
+    ends = np.array([problem.x.min(), problem.x.max()])
+
+    def distance(each: Descent) -> float:
+        return float(np.abs((each.a - closed.a) * ends + each.b - closed.b).max() / np.ptp(problem.y))
+
+    return sorted((each for each in results if distance(each) >= NEAR), key=distance, reverse=True)

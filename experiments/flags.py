@@ -119,6 +119,6 @@ def whole_numbers(texts: Sequence[str], flag: str) -> tuple[int, ...]:
 
 
 def model_options() -> dict[str, Any]:
-    """Return what the flags say of the model, as `architecture.plan` takes it; None where they say nothing."""
+    """Return what the flags say of the model, as `mllab.models.table.plan` takes it; None where they say nothing."""
     sizes = {flag.name: flag.value and whole_numbers(flag.value, flag.name) for flag in (HIDDEN, CHANNELS)}
     return {**sizes, "activation": ACTIVATION.value, "dropout": DROPOUT.value}

@@ -1,339 +1,200 @@
-r"""Linear regression: the lecture's line, or its houses, fitted in closed form and by every optimizer.
+r"""Linear regression: a line fitted in closed form and by every optimizer, to synthetic data or to prices of houses.
 
   python -m experiments.linear_regression
   python -m experiments.linear_regression --dataset=houses --optimizers=sgd,adam,lbfgs --rates=adam=0.5,sgd=3e-7
 
-Data keep their raw units, and the whole of them is one batch: every optimizer walks down
+Data keep their raw units, and every step uses the full batch. Each optimizer minimises
 
     $$ L(a, b) = \frac{1}{N} \sum_i (a x_i + b - y_i)^2 $$
 
-from (a, b) = (8, 75), a path of two numbers that one can look at. How fast gradient descent may go is bounded by the
-largest eigenvalue of the Hessian (its rate must stay below 2 / λ_max), how far it gets by the smallest: the condition
-number is 133 on the line, where x is centred, and 3e7 on the houses, whose areas are far from 0.
+from (a, b) = (8, 75). Gradient descent is stable below a learning rate of 2 / λ_max, the largest eigenvalue of the
+Hessian. The condition number is 133 for the line, where x is centred, and 3e7 for the houses, whose areas are not.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from absl import flags
 
-from experiments import flags as shared
-from experiments.workdir import Lines, Workdir, default_path, flagfile, launch
-from mllab import devices, losses, weights
-from mllab.averaging import evaluation_params
-from mllab.data import synthetic
-from mllab.errors import UserError, unknown
+from experiments import descent_paths as descent
+from experiments import frame
+from mllab import weights
+from mllab.errors import UserError
 from mllab.models import linear
 from mllab.optimizers import OPTIMIZERS
-from mllab.report import console
-from mllab.report import regression as report
-from mllab.types import Array
+from mllab.report import draw, events
+from mllab.report.report import Drawing, Report, Section
+from mllab.report.table import Table, significant
 
-flags.declare_key_flag("dataset")
-flags.declare_key_flag("optimizers")
-flags.declare_key_flag("workdir")
-RATES = flags.DEFINE_list(
-    "rates",
-    [],
-    "Learning rates that differ from the data set's own: NAME=RATE, separated by commas (adam=0.5,sgd=1e-3).",
-)
-STEPS = flags.DEFINE_integer("steps", 500, "Steps that every optimizer takes.", lower_bound=1)
-NOISE_SEED = flags.DEFINE_integer("noise_seed", 0, "Seed of the line's noise.", lower_bound=0)
-
-START = (8.0, 75.0)  # the lecture's a and b
+FAMILIES = {
+    "plain": "Gradient descent, its momenta, and L-BFGS",
+    "adaptive": "A learning rate for each parameter",
+    "later": "Successors of Adam, and sign descent",
+}
+MAX_LINES = 4  # fitted lines drawn beside the closed form's
 
 
-class Problem(NamedTuple):
-    """Data to fit, what they are, and a learning rate for each optimizer."""
+@dataclass(frozen=True, kw_only=True)
+class Settings(frame.Output, frame.Optimizers):
+    """The problem, the optimizers and their learning rates."""
 
-    name: str
-    x: np.ndarray  # [N]
-    y: np.ndarray  # [N]
-    labels: Mapping[str, str]  # of x, y, a, b and the loss, with their units
-    rates: Mapping[str, float]  # found by trial: a small loss at the end, and a path that stays in sight
-
-
-def line(noise_seed: int) -> Problem:
-    """Return the line y = 2x + 25 with noise of sigma 0.5."""
-    return Problem(
-        "line",
-        *synthetic.line(np.random.default_rng(noise_seed)),
-        labels={"x": "x", "y": "y", "a": "slope a", "b": "intercept b", "loss": "mean squared error"},
-        rates={name: entry.line_rate for name, entry in OPTIMIZERS.items()},
+    dataset: str = frame.choice(descent.PROBLEMS, "line", help="Problem: line or houses.", kind="dataset")
+    optimizers: tuple[str, ...] = frame.Optimizers.with_default("optimizers", tuple(OPTIMIZERS))
+    rates: tuple[tuple[str, float], ...] = frame.rates(
+        OPTIMIZERS, kind="optimizer", help="Learning rates other than the defaults, such as adam=0.5,sgd=1e-3."
     )
+    steps: int = frame.whole(500, help="Steps of every optimizer.", low=1)
+    noise_seed: int = frame.whole(0, help="Seed of the line's noise.", low=0)
 
 
-def houses(noise_seed: int) -> Problem:
-    """Return the price of six houses by their area."""
-    del noise_seed
-    return Problem(
-        "houses",
-        *synthetic.houses(),
-        labels={
-            "x": "area (square feet)",
-            "y": "price (k$)",
-            "a": "slope a (k$ per square foot)",
-            "b": "intercept b (k$)",
-            "loss": "mean squared error (k$²)",
-        },
-        rates={name: entry.houses_rate for name, entry in OPTIMIZERS.items()},
-    )
+@dataclass(frozen=True)
+class Measurement:
+    """Lines in closed form and by descent."""
+
+    dataset: str
+    rows: int
+    labels: descent.Labels
+    start: tuple[float, float]
+    steps: int
+    condition_number: float  # of the Hessian
+    stable_rate: float  # gradient descent is stable below it
+    closed_form: list[descent.Fit]
+    winner: str | None  # the optimizer that is near the closed form soonest
+    optimizers: list[descent.Descent]
+    problem: descent.Problem = frame.unsaved()
+    paths: Mapping[str, descent.Path] = frame.unsaved()
 
 
-PROBLEMS: Mapping[str, Callable[[int], Problem]] = {"line": line, "houses": houses}
-
-
-class Trajectory(NamedTuple):
-    """What one optimizer did: entry s is what held before step s, and the change that step s then made."""
-
-    a: Array  # [S + 1]
-    b: Array  # [S + 1]
-    loss: Array  # [S + 1]
-    gradient_a: Array  # [S + 1]
-    gradient_b: Array  # [S + 1]
-    velocity_a: Array  # [S + 1] a after the step less a before it
-    velocity_b: Array  # [S + 1]
-
-
-def mean_squared_error(params: linear.Linear, x: Array, y: Array) -> Array:
-    """Return the loss of a line on data [N, 1] and [N]."""
-    return jnp.mean(losses.squared_error(linear.values(params, x), y))
-
-
-@partial(jax.jit, static_argnames=("optimizer", "steps"))
-def trajectory(x: Array, y: Array, rate: Array, start: Array, *, optimizer: str, steps: int) -> Trajectory:
-    """Follow one optimizer, every step on the full batch.
-
-    Schedule-free's path is that of its averaged params, which are what it proposes; its gradients are taken elsewhere.
-
-    Args:
-        x: inputs [N].
-        y: targets [N].
-        rate: learning rate.
-        start: first a and b, [2].
-        optimizer: a key of `OPTIMIZERS`.
-        steps: how many.
-    """
-    loss_of = partial(mean_squared_error, x=x[:, None], y=y)
-    update = optax.with_extra_args_support(OPTIMIZERS[optimizer].make(rate))
-
-    def step(carry: tuple[linear.Linear, optax.OptState], _: None) -> tuple[Any, Trajectory]:
-        params, state = carry
-        loss, gradient = jax.value_and_grad(loss_of)(params)
-        changes, new_state = update.update(gradient, state, params, value=loss, grad=gradient, value_fn=loss_of)
-        new_params = optax.apply_updates(params, changes)
-        here, there = evaluation_params(state, params), evaluation_params(new_state, new_params)
-        velocity = jax.tree.map(jnp.subtract, there, here)
-        a, b, loss = here.w[0, 0], here.b[0], loss_of(here)
-        seen = Trajectory(a, b, loss, gradient.w[0, 0], gradient.b[0], velocity.w[0, 0], velocity.b[0])
-        return (new_params, new_state), seen
-
-    params = linear.Linear(w=start[:1, None], b=start[1:])
-    return jax.lax.scan(step, (params, update.init(params)), length=steps + 1)[1]
-
-
-def trajectories(
-    x: np.ndarray,
-    y: np.ndarray,
-    rates: Mapping[str, float],
-    *,
-    steps: int,
-    start: tuple[float, float] = START,
-    observe: Callable[[str], None] = lambda optimizer: None,
-) -> dict[str, Trajectory]:
-    """Follow each optimizer of `rates` at its rate; tell `observe` as each arrives."""
-    data = jnp.asarray(x, float), jnp.asarray(y, float)
-    paths = {}
-    for optimizer, rate in rates.items():
-        followed = trajectory(*data, jnp.asarray(rate, float), jnp.asarray(start), optimizer=optimizer, steps=steps)
-        paths[optimizer] = jax.device_get(followed)
-        observe(optimizer)
-    return paths
-
-
-def loss_grid(problem: Problem, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the loss [B, A] at every pair of slopes [A] and intercepts [B]."""
-    residual = problem.y[None, None] - b[:, None, None] - a[None, :, None] * problem.x[None, None]
-    return np.mean(residual**2, axis=-1)
-
-
-def hessian_eigenvalues(x: np.ndarray) -> np.ndarray:
-    """Return the smallest and the largest curvature of the loss, [2]: it is a paraboloid, the same everywhere."""
-    columns = np.stack([x, np.ones_like(x)], axis=1)
-    return np.linalg.eigvalsh(2 * columns.T @ columns / len(x))
-
-
-def main(argv: Sequence[str]) -> None:
-    """Read the flags and run."""
-    devices.cache_compilations()
-    path = Path(shared.WORKDIR.value) if shared.WORKDIR.value else default_path("linear_regression")
-    names = shared.OPTIMIZERS.value
-    run(
-        Workdir(path, "linear_regression", flagfile("__main__")),
-        dataset=shared.DATASET.value or "line",
-        optimizers=list(OPTIMIZERS) if names == ["all"] else names,
-        rates=parse_rates(RATES.value),
-        steps=STEPS.value,
-        noise_seed=NOISE_SEED.value,
-    )
-
-
-def parse_rates(texts: Sequence[str]) -> dict[str, float]:
-    """Return rates by optimizer from NAME=RATE.
-
-    Raises:
-        UserError: another form, or no number.
-    """
-    rates = {}
-    for text in texts:
-        name, _, number = text.partition("=")
-        try:
-            rates[name] = float(number)
-        except ValueError:
-            raise UserError(f"--rates={text}: give NAME=RATE, such as adam=0.5") from None
-    return rates
-
-
-def choose_rates(problem: Problem, optimizers: Sequence[str], rates: Mapping[str, float]) -> dict[str, float]:
-    """Return the rate of each optimizer: the user's, or else the problem's own.
-
-    Raises:
-        UserError: an optimizer that is unknown, named twice, or given a rate and not run; a rate that is not positive.
-    """
-    for name in (*optimizers, *rates):
-        if name not in OPTIMIZERS:
-            raise unknown("optimizer", name, OPTIMIZERS)
-    if len(set(optimizers)) != len(optimizers):
-        raise UserError(f"--optimizers={','.join(optimizers)}: name each once")
-    for name, rate in rates.items():
-        if name not in optimizers:
+def measure(run: frame.Context, settings: Settings) -> Measurement:
+    """Fit the line in closed form and by every optimizer; write the paths and the line of least squares."""
+    problem = descent.PROBLEMS[settings.dataset](settings.noise_seed)
+    for name, rate in settings.rates:
+        if name not in settings.optimizers:
             raise UserError(f"--rates={name}={rate:g}: {name} does not run; add it to --optimizers")
-        if not (np.isfinite(rate) and rate > 0):
-            raise UserError(f"--rates={name}={rate:g}: a learning rate is a positive number")
-    return {name: rates.get(name, problem.rates[name]) for name in optimizers}
+    rates = {name: dict(settings.rates).get(name, problem.rates[name]) for name in settings.optimizers}
+    run.read({settings.dataset: hashlib.sha256(problem.x.tobytes() + problem.y.tobytes()).hexdigest()})
+    run.progress.task(f"{len(rates)} optimizers", settings.steps * len(rates))
+    with run.timed("closed form"):
+        lines = {method: linear.fit(problem.x[:, None], problem.y, method=method) for method in linear.METHODS}
+        fits = descent.closed_forms(lines, problem)
+    with run.timed("descent"):
+        paths = descent.paths(problem, rates, steps=settings.steps, observe=run.progress.advance)
+    results = [descent.result(name, rates[name], path, fits[0], problem.y.var()) for name, path in paths.items()]
+    smallest, largest = descent.hessian_eigenvalues(problem.x)
+    with run.timed("records and events"):
+        steps = np.arange(settings.steps + 1)
+        for name, path in paths.items():
+            values = path._asdict()
+            run.record({"optimizer": name, "step": step} | {key: values[key][step] for key in values} for step in steps)
+            events.write(run.path / "events" / name, {key.replace("_", "/"): (steps, values[key]) for key in values})
+        header = {"model": "linear 1-1", "dataset": settings.dataset, "features": [problem.labels.x]}
+        run.write("params.safetensors", weights.encode(lines["qr"], header))
+    return Measurement(
+        dataset=settings.dataset, rows=len(problem.x), labels=problem.labels, start=descent.START, steps=settings.steps,
+        condition_number=float(largest / smallest), stable_rate=float(2 / largest), closed_form=fits,
+        winner=next((each.optimizer for each in descent.soonest_first(results)), None), optimizers=results,
+        problem=problem, paths=paths,
+    )  # fmt: skip
 
 
-def run(
-    workdir: Workdir,
-    *,
-    dataset: str = "line",
-    optimizers: Sequence[str] = tuple(OPTIMIZERS),
-    rates: Mapping[str, float] | None = None,
-    steps: int = 500,
-    noise_seed: int = 0,
-) -> dict[str, Any]:
-    """Fit, write the workdir, show the table; return the summary that summary.json holds.
-
-    There is nothing to resume: the same workdir again repeats the few seconds, to the same bits.
-    """
-    if dataset not in PROBLEMS:
-        raise unknown("dataset", dataset, PROBLEMS)
-    problem = PROBLEMS[dataset](noise_seed)
-    chosen = choose_rates(problem, optimizers, rates or {})
-    with workdir.opened(), console.Progress() as progress:
-        digest = hashlib.sha256(problem.x.tobytes() + problem.y.tobytes()).hexdigest()
-        environment = workdir.write_environment({dataset: digest}, count=1)
-        progress.task(f"{len(chosen)} optimizers", total=steps * len(chosen))
-        fits = {method: linear.fit(problem.x[:, None], problem.y, method=method) for method in linear.METHODS}
-        paths = trajectories(
-            problem.x, problem.y, chosen, steps=steps, observe=lambda optimizer: progress.advance(steps)
-        )
-        summary = summarise(problem, fits, paths, chosen, steps)
-        write_report(workdir, problem, summary, fits["qr"], paths, environment)
-        workdir.write_json("summary.json", summary)
-    console.show(report.regression_table(summary))
-    print(f"\n{report.answer(summary)}\nReport: {workdir.path / 'report.html'}")
-    return summary
-
-
-def summarise(
-    problem: Problem,
-    fits: Mapping[str, linear.Linear],
-    paths: Mapping[str, Trajectory],
-    rates: Mapping[str, float],
-    steps: int,
-) -> dict[str, Any]:
-    """Return the final figures as plain values, ready for JSON."""
-    x, y = jnp.asarray(problem.x, float)[:, None], jnp.asarray(problem.y, float)
-    closed = [
-        {"method": method, "a": float(fit.w[0, 0]), "b": float(fit.b[0]), "loss": float(mean_squared_error(fit, x, y))}
-        for method, fit in fits.items()
-    ]
-    smallest, largest = hessian_eigenvalues(problem.x)
-    entries: list[dict[str, Any]] = [
-        {"optimizer": name, "rate": rates[name]} | verdict(path, closed[0], float(problem.y.var()))
-        for name, path in paths.items()
-    ]
-    arrived = sorted((e for e in entries if e["steps"] is not None), key=lambda e: e["steps"])
-    return {
-        "experiment": "linear_regression",
-        "dataset": problem.name,
-        "rows": len(problem.x),
-        "labels": problem.labels,
-        "start": START,
-        "steps": steps,
-        "condition_number": float(largest / smallest),
-        "stable_rate": float(2 / largest),
-        "closed_form": closed,
-        "winner": arrived[0]["optimizer"] if arrived else None,
-        "optimizers": entries,
-    }
-
-
-def verdict(path: Trajectory, closed: Mapping[str, Any], variance: float) -> dict[str, Any]:
-    """Return where a path ends, how soon it stays within 1% of the least loss, and whether it diverged."""
-    numbers = np.stack(path)
-    lost = ~np.isfinite(numbers).all(axis=0)
-    far = np.flatnonzero(~(path.loss <= 1.01 * closed["loss"]))
-    arrival = int(far[-1]) + 1 if far.size else 0
-    return {
-        "a": float(path.a[-1]),
-        "b": float(path.b[-1]),
-        "loss": float(path.loss[-1]),
-        "distance": float(np.hypot(path.a[-1] - closed["a"], path.b[-1] - closed["b"])),
-        "steps": arrival if arrival < len(path.loss) else None,
-        "nonfinite_step": int(lost.argmax()) if lost.any() else None,
-        "failed": bool(not lost.any() and path.loss[-1] >= variance),  # no better than predicting the mean
-    }
-
-
-def write_report(
-    workdir: Workdir,
-    problem: Problem,
-    summary: dict[str, Any],
-    fit: linear.Linear,
-    paths: Mapping[str, Trajectory],
-    environment: dict[str, Any],
-) -> None:
-    """Write every step, the figures, TensorBoard events, the closed form's params and the page."""
-    from mllab.report import events, page
-
-    by_name = {name: path._asdict() for name, path in paths.items()}
-    steps = np.arange(summary["steps"] + 1)
-    with Lines(workdir.path / "metrics.jsonl") as lines:
-        for name, path in by_name.items():
-            lines.add(
-                {"optimizer": name, "step": step} | {quantity: values[step] for quantity, values in path.items()}
-                for step in steps
-            )
-            tags = {quantity.replace("_", "/"): (steps, values) for quantity, values in path.items()}
-            events.write(workdir.path / "events" / name, tags)
-    a, b = report.frame(by_name, summary)
-    figures = report.figures(
-        summary, by_name, (problem.x, problem.y), (a, b, loss_grid(problem, a, b)), workdir.path / "figures"
+def report(run: frame.Context, settings: Settings, measured: Measurement) -> Report:
+    """Report the lines, the conditioning of the problem, and the path of every optimizer."""
+    del run, settings
+    labels, least = measured.labels, measured.closed_form[0]
+    a, b = descent.window(measured.paths.values(), (least.a, least.b))
+    loss = descent.loss_grid(measured.problem, a, b)
+    landscape = draw.Landscape(a, b, loss, labels.a, labels.b, labels.loss, (least.a, least.b))
+    return Report(
+        title=f"Linear regression on {measured.dataset}",
+        question="Which line fits best, and along which path does each optimizer approach it?",
+        answer=answer(measured),
+        table=result_table(measured),
+        sections=[
+            Section("Data and lines", [fitted_lines(measured)]),
+            Section("Conditioning", [descent.conditioning(measured.condition_number, measured.stable_rate)]),
+            *(Section(title, drawings(measured, family, landscape)) for family, title in FAMILIES.items()),
+        ],
+        facts={
+            "data set": f"{measured.dataset}: {measured.rows:,} examples, in raw units",
+            "loss": f"{labels.loss}; every step uses all examples",
+            "learning rates": ", ".join(f"{each.optimizer} {each.rate:g}" for each in measured.optimizers),
+        },
     )
-    about = {"model": "linear 1-1", "dataset": problem.name, "features": [problem.labels["x"]]}
-    workdir.write("params.safetensors", weights.encode(fit, about))
-    page.write(workdir.path / "report.html", report.page(summary, figures, environment, workdir.command))
 
+
+def answer(measured: Measurement) -> str:
+    """Return the line of least squares, and which optimizers are near it soonest."""
+    least, count, steps = measured.closed_form[0], len(measured.optimizers), f"{measured.steps:,}"
+    near = descent.soonest_first(measured.optimizers)
+    line = f"The least-squares line, in closed form, is y = {least.a:.4g} x + {least.b:.4g}."
+    if not near:
+        return f"{line} None of {count} optimizers stays within 1% of its loss after {steps} steps."
+    second = f", {near[1].optimizer} next after {near[1].steps:,}" if len(near) > 1 else ""
+    return (
+        f"{line} {near[0].optimizer} stays within 1% of its loss after {near[0].steps:,} steps{second}; "
+        f"{count - len(near)} of {count} optimizers do not within {steps}."
+    )
+
+
+def result_table(measured: Measurement) -> Table:
+    """Return a row a closed form, then a row an optimizer."""
+
+    def cells(fit: descent.Fit | descent.Descent) -> list[str]:
+        return [*(significant(value, 5) for value in (fit.a, fit.b, fit.loss)), significant(fit.distance, 2)]
+
+    rows: list[Sequence[object]] = [
+        *([f"closed form ({fit.method})", None, *cells(fit), None, None] for fit in measured.closed_form),
+        *([each.optimizer, each.rate, *cells(each), each.steps, each.diverged] for each in measured.optimizers),
+    ]
+    start = f"a = {measured.start[0]:g}, b = {measured.start[1]:g}"
+    caption = (
+        f"{'* soonest; ' if measured.winner else ''}steps to 1%: after which the loss stays within 1% of the closed "
+        f"form's; distance: to the closed form's (a, b), in raw units; all from {start}, {measured.steps:,} steps"
+    )
+    columns = ["fitted by", "rate", "a", "b", "loss", "distance", "steps to 1%", "diverged"]
+    best = [row[0] for row in rows].index(measured.winner) if measured.winner else None
+    return Table(columns, rows, best, caption)
+
+
+def fitted_lines(measured: Measurement) -> Drawing:
+    """Draw the data, the line of the closed form, and the optimizers' lines that can be told from it."""
+    problem, least = measured.problem, measured.closed_form[0]
+    finite = [each for each in measured.optimizers if np.isfinite([each.a, each.b]).all()]
+    apart = descent.farthest_first(finite, least, problem)
+    near, closer, lost = len(finite) - len(apart), len(apart[MAX_LINES:]), len(measured.optimizers) - len(finite)
+    note = f"Not drawn: lines within 1% of it ({near}), closer than those drawn ({closer}), not finite ({lost})."
+    ends = np.array([problem.x.min(), problem.x.max()])
+    series = [draw.Series("closed form", ends, least.a * ends + least.b, name="closed_form")]
+    series += [draw.Series(each.optimizer, ends, each.a * ends + each.b) for each in apart[:MAX_LINES]]
+    title = f"y = {least.a:.4g} x + {least.b:.4g}: the line of least squares"
+    axes = {"x_label": problem.labels.x, "y_label": problem.labels.y}
+    figure = draw.fitted_line(problem.x, problem.y, series, title=title, note=note, **axes)
+    return Drawing("line", figure, "Data and fitted lines")
+
+
+def drawings(measured: Measurement, family: str, landscape: draw.Landscape) -> list[Drawing]:
+    """Draw the paths of one family of optimizers over the loss, and their quantities step by step."""
+    paths = {name: path for name, path in measured.paths.items() if OPTIMIZERS[name].family == family}
+    if not paths:
+        return []
+    steps, title = np.arange(measured.steps + 1.0), f"{FAMILIES[family]}: {measured.steps:,} steps"
+    ways = [draw.Path(name, path.a, path.b) for name, path in paths.items()]
+    panels = [
+        draw.Panel(label, [draw.Series(name, steps, curve) for name, curve in values.items()], log)
+        for label, values, log in descent.quantities(paths, measured.labels, measured.closed_form[0])
+    ]
+    contours = draw.loss_contours(landscape, ways, title=title)
+    height = draw.loss_surface(landscape, ways, title=title, log_loss=True, note="Height on a log scale.")
+    by_step = draw.panels(panels, title=f"{FAMILIES[family]}, step by step", note=descent.LEFT_OUT)
+    return [
+        Drawing(f"contours_{family}", contours, "Contours of the loss over slope and intercept, with every path"),
+        Drawing(f"surface_{family}", height, "The loss as a surface over slope and intercept, with every path"),
+        Drawing(f"steps_{family}", by_step, "Parameters, gradients, velocities and loss against the step"),
+    ]
+
+
+main, run = frame.program(Settings, measure, report)
 
 if __name__ == "__main__":
-    flags.set_default(shared.OPTIMIZERS, ["all"])  # here, and not where another program imports this one
-    launch(main)
+    main()

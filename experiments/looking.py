@@ -13,7 +13,8 @@ import numpy as np
 from mllab import metrics, racing
 from mllab.data.dataset import Dataset
 from mllab.metrics import interval
-from mllab.models import architecture, convnet, layers
+from mllab.models import convnet, layers
+from mllab.models import table as models
 from mllab.models.base import Model, predict, saliency
 from mllab.report import classifier
 
@@ -38,7 +39,7 @@ def inspect(
             "citation": data.citation,
             "notes": list(data.notes),
         },
-        "model": architecture.describe(plan),
+        "model": models.describe(plan),
         "seeds": raced.seeds.tolist(),
         "chance_loss": raced.chance_loss,
         "nonfinite": [

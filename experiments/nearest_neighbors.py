@@ -1,358 +1,199 @@
-r"""Nearest neighbours: how many should vote is chosen on folds, and the choice is reported on untouched rows.
+r"""k nearest neighbours: k is chosen by cross-validation, and its accuracy reported on held-out test rows.
 
   python -m experiments.nearest_neighbors
   python -m experiments.nearest_neighbors --dataset=mnist --rows=10000 --k=1:20
 
-Training and validation rows together are dealt into folds; every number of neighbours k votes on every fold, all from
-one computation of the distances. The k of the best mean accuracy then votes on the test rows, with all those rows to
-ask. Beside it: the most frequent class. Then the lecture's demonstration of what loops cost (experiments/loops.py).
+All k are scored on every fold of the training and validation rows from one computation of the distances. The k of the
+best mean accuracy then classifies the test rows by all of those rows, beside the baseline of the most frequent class.
+Last, the lecture's demonstration of vectorization: the cost of loops in a search for neighbours.
 """
 
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 
-from experiments import flags as shared
-from experiments import loops
-from experiments.workdir import Lines, Workdir, default_path, finite, flagfile, launch, process_seconds
-from mllab import devices, learners, metrics, validation
-from mllab.data import catalog
-from mllab.data.dataset import Dataset
-from mllab.data.split import stratified
+from experiments import distance_demo, frame
+from mllab import learners, metrics, selection, validation
 from mllab.errors import UserError
+from mllab.metrics import Interval
 from mllab.models import neighbors
-from mllab.report import console
-from mllab.report import neighbors as report
-from mllab.types import Array, Outputs
+from mllab.report import draw
+from mllab.report.report import Bullets, Drawing, Report, Section
+from mllab.report.table import Table, legible, percent, percent_bounds, ranged, share
 
-for name in ("dataset", "target", "task", "rows", "folds", "rounds", "split_seed", "workdir", "data_dir"):
-    flags.declare_key_flag(name)
-K = flags.DEFINE_string(
-    "k",
-    None,
-    "Numbers of neighbours to choose among: LOW:HIGH or A,B,C. Default: 1:50, or up to a fold's training rows.",
+MAX_K = 50  # by default
+SHOWN, EXAMPLES, LISTED = 7, 6, 12  # on the page: neighbours of an image, images of each kind, k in the table (about)
+TITLES = {
+    "mistakes": "Nearest neighbours of misclassified images",
+    "hits": "Nearest neighbours of correctly classified images",
+}
+CAVEATS = (
+    "Ties between classes go to the first class, ties between distances to the first row.",
+    "Distances are Euclidean: over pixels in [0, 1], or over columns standardised by the training rows of the split.",
 )
-LOOPS = flags.DEFINE_integer(
-    "loops", 5000, "Training rows of the demonstration of what loops cost; 0 leaves it out.", lower_bound=0
-)
-
-MOST = 50  # neighbours, by default
-SHOWN = 7  # neighbours of a test image, on the page
-EXAMPLES = 6  # test images of each kind whose neighbours are shown
 
 
-class Choice(NamedTuple):
-    """How every k did on every fold."""
+@dataclass(frozen=True, kw_only=True)
+class Settings(frame.Table, frame.Rows, frame.Folds):
+    """What can be set."""
 
-    ks: tuple[int, ...]  # ascending
-    accuracy: np.ndarray  # [L, rounds * K], on held-out rows
-    baseline: np.ndarray  # [rounds * K], of the most frequent class among a fold's training rows
-
-    @property
-    def best(self) -> int:
-        """The place of the k of best mean accuracy, of equal ones the least."""
-        return int(self.accuracy.mean(axis=1).argmax())
+    dataset: str = frame.Data.with_default("dataset", "digits")
+    k: tuple[int, ...] | None = frame.wholes(
+        None, help="Numbers of neighbours: LOW:HIGH or A,B,C. Default: 1:50, or up to a fold's training rows."
+    )
+    loops: int = frame.whole(5000, help="Training rows of the demonstration of loops; 0 leaves it out.", low=0)
 
 
-class Verdict(NamedTuple):
-    """What the test rows said, looked at once."""
+@dataclass(frozen=True)
+class Score:
+    """The accuracy of one k over folds."""
 
-    predicted: np.ndarray  # [M] classes
-    probability: np.ndarray  # [M] of those classes
-    ids: np.ndarray  # [M, >= 1] the nearest of the rows learned from, nearest first
-
-
-def hit(outputs: Outputs, targets: Array) -> Array:
-    """Return 1 where the most probable class is the right one, [M]."""
-    return metrics.classification(outputs, targets)["accuracy"]
+    k: int
+    accuracy: Interval
+    by_fold: list[float]
 
 
-def choose(
-    inputs: np.ndarray,
-    targets: np.ndarray,
-    classes: int,
-    made: validation.Folds,
-    ks: Sequence[int],
-    observe: Callable[[int, np.ndarray], None] = lambda fold, accuracy: None,
-) -> Choice:
-    """Let every k vote on every fold; one compiled program, fold after fold.
+@dataclass(frozen=True)
+class Measurement:
+    """The accuracy of every k over folds, and of the chosen one on the test rows."""
 
-    Args:
-        inputs: rows to learn from, [N, ...].
-        targets: their classes, [N].
-        classes: C.
-        made: folds of them.
-        ks: numbers of neighbours.
-        observe: told each fold and the accuracy of each k on it, [L].
-    """
-    learner = learners.nearest_neighbors(classes, max(ks))
-    examples = {"inputs": jnp.asarray(inputs), "targets": jnp.asarray(targets)}
-    accuracy, baseline = [], []
-    for fold in range(len(made.train.ids)):
-        this = jax.tree.map(lambda array, at=fold: array[at : at + 1], made)
-        scores = validation.cross_validate(learner, {"k": jnp.asarray(ks)}, jax.random.key(0), examples, this, hit)
-        accuracy.append(np.asarray(scores, np.float64)[:, 0])
-        train, held_out = (targets[rows.ids[0][rows.weight[0] > 0]] for rows in this)
-        baseline.append(np.mean(held_out == metrics.most_frequent(train)))
-        observe(fold, accuracy[-1])
-    return Choice(tuple(ks), np.stack(accuracy, axis=1), np.array(baseline))
+    dataset: frame.DatasetFacts
+    scarce: list[str]  # classes with fewer rows than folds
+    k: list[Score]
+    chosen: int
+    held_out: Interval
+    test: Interval
+    baseline: tuple[str, Interval, Interval]  # the most frequent class, and its accuracy, held out and on test rows
+    loops: distance_demo.Demonstration | None
+    images: Mapping[str, tuple[np.ndarray, ...]] = frame.unsaved()  # by kind, for `draw.neighbours`
 
 
-def judge(data: Dataset, pool: np.ndarray, k: int) -> Verdict:
-    """Let the k nearest of the pool's rows vote on each test row."""
-    learned, asked = (jnp.asarray(data.inputs[rows]).reshape(len(rows), -1) for rows in (pool, data.split.test))
-    ids = neighbors.nearest(learned, asked, min(max(k, SHOWN), len(pool))).ids
-    labels = jnp.asarray(data.targets[pool])[ids]
-    outputs = np.asarray(neighbors.log_probabilities(labels, jnp.ones(labels.shape), k, len(data.classes)))
-    return Verdict(outputs.argmax(axis=1), np.exp(outputs.max(axis=1)), pool[np.asarray(ids)])
+def measure(run: frame.Context, settings: Settings) -> Measurement:
+    """Choose k by cross-validation, test it, and run the demonstration."""
+    distance_demo.check(settings.loops)
+    with run.timed("data"):
+        data = run.load(classes=1)
+        ids, test = settings.draw(data), data.split.test
+        folds = settings.split(data.targets[ids])
+        fewest = int(folds.train.weight.sum(axis=1).min())
+        ks = settings.k or tuple(range(1, min(MAX_K, fewest) + 1))
+        if ks[-1] > fewest:
+            raise UserError(f"--k: {ks[-1]} neighbours, and a fold trains on {fewest} rows: give {fewest} or fewer")
+    with run.timed("choosing k"):
+        run.progress.task(f"{len(ks)} k on folds", total=len(folds.train.ids))
 
+        def observe(fold: int, accuracy: np.ndarray) -> None:
+            run.progress.advance(best=float(accuracy.max()))
+            place = {"round": fold // settings.folds, "fold": fold % settings.folds}
+            run.record(place | {"k": k, "accuracy": float(value)} for k, value in zip(ks, accuracy, strict=True))
 
-def main(argv: Sequence[str]) -> None:
-    """Read the flags and run."""
-    devices.cache_compilations()
-    path = Path(shared.WORKDIR.value) if shared.WORKDIR.value else default_path("nearest_neighbors")
-    run(
-        Workdir(path, "nearest_neighbors", flagfile("__main__")),
-        dataset=shared.DATASET.value or "digits",
-        target=shared.TARGET.value,
-        task=shared.TASK.value,
-        data_dir=shared.DATA_DIR.value,
-        split_seed=shared.SPLIT_SEED.value,
-        ks=None if K.value is None else parse_ks(K.value),
-        folds=shared.FOLDS.value,
-        rounds=shared.ROUNDS.value,
-        rows=shared.ROWS.value,
-        loop_rows=LOOPS.value,
+        inputs, queries = (jnp.asarray(data.inputs[rows]).reshape(len(rows), -1) for rows in (ids, test))
+        examples = {"inputs": inputs, "targets": jnp.asarray(data.targets[ids])}
+        arguments = (jax.random.key(0), examples, folds, validation.accuracy)
+        learner = learners.nearest_neighbors(len(data.classes), max(ks))
+        choice = selection.choose(learner, {"k": ks}, *arguments, observe=observe)
+        baseline = validation.cross_validate(learners.most_frequent(len(data.classes)), {}, *arguments)
+    with run.timed("test rows"):
+        k, truth, frequent = int(choice.setting["k"]), data.targets[test], metrics.most_frequent(data.targets[ids])
+        fitted = neighbors.fit(inputs, examples["targets"], k)
+        outputs = np.asarray(neighbors.apply(fitted, queries, len(data.classes), k))
+        predicted = outputs.argmax(axis=1)
+        run.record([{"k": k, "test_accuracy": float(np.mean(predicted == truth))}])
+        images = {}
+        for kind, rows in metrics.example_rows(truth, predicted, outputs.max(axis=1)).items():
+            if data.inputs.ndim == 4 and len(rows := rows[:EXAMPLES]):
+                near = ids[np.asarray(neighbors.nearest(inputs, queries[rows], min(SHOWN, len(ids))).ids)]
+                shown = [array[rows] for array in (data.inputs[test], truth, predicted)]
+                images[kind] = (*shown, data.inputs[near], data.targets[near])
+    with run.timed("loops"):
+        loops = distance_demo.demonstrate(settings.loops, run.progress) if settings.loops else None
+    over_folds = lambda scores: validation.interval(scores, settings.folds)  # noqa: E731
+    return Measurement(
+        dataset=frame.DatasetFacts.of(data, settings.counts(data, ids)),
+        scarce=[data.classes[c] for c, n in enumerate(np.bincount(data.targets[ids])) if 0 < n < settings.folds],
+        k=[Score(k, over_folds(row), row.tolist()) for k, row in zip(ks, choice.scores, strict=True)],
+        chosen=k,
+        held_out=choice.interval,
+        test=metrics.proportion(predicted == truth),
+        baseline=(data.classes[frequent], over_folds(baseline), metrics.proportion(truth == frequent)),
+        loops=loops,
+        images=images,
     )
 
 
-def parse_ks(text: str) -> list[int]:
-    """Return the numbers of `LOW:HIGH` or `A,B,C`.
-
-    Raises:
-        UserError: it is neither, or LOW exceeds HIGH.
-    """
-    low, colon, high = text.partition(":")
-    try:
-        numbers = list(range(int(low), int(high) + 1)) if colon else [int(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers:
-        raise UserError(f"--k={text}: give LOW:HIGH, such as 1:50, or numbers, such as 1,3,5")
-    return numbers
-
-
-def run(
-    workdir: Workdir,
-    *,
-    dataset: str = "digits",
-    target: str | None = None,
-    task: str | None = None,
-    data_dir: str | None = None,
-    split_seed: int = 0,
-    ks: Sequence[int] | None = None,
-    folds: int = 5,
-    rounds: int = 1,
-    rows: int | None = None,
-    loop_rows: int = 5000,
-) -> dict[str, Any]:
-    """Choose k, test it, write the workdir, show the tables; return the summary that summary.json holds.
-
-    There is nothing to resume: the same workdir again repeats the seconds or minutes, to the same bits but for times.
-
-    Args:
-        workdir: where to write.
-        dataset: classes to tell apart.
-        target: the column to predict, of a table of your own.
-        task: "classification", where such a column looks like a quantity.
-        data_dir: where to look for the data first.
-        split_seed: of the split, of the rows drawn, and of the folds.
-        ks: numbers of neighbours to choose among.
-        folds: K.
-        rounds: how often the rows are dealt into folds anew.
-        rows: use at most so many to learn from.
-        loop_rows: training rows of the demonstration of what loops cost; 0 leaves it out.
-    """
-    seconds = {"start and imports": process_seconds()}
-    began = time.perf_counter()
-
-    def took(part: str) -> None:
-        nonlocal began
-        now = time.perf_counter()
-        seconds[part], began = now - began, now
-
-    loops.check(loop_rows)
-    data = load_data(dataset, data_dir, split_seed, target, task)
-    pool = drawn(data, rows, split_seed)
-    inputs, targets = data.inputs[pool], data.targets[pool]
-    made = validation.folds(np.arange(len(pool)), folds, split_seed, targets, rounds=rounds)
-    ks = checked_ks(ks, int(made.train.weight.sum(axis=1).min()))
-    took("data")
-    with workdir.opened():
-        environment = workdir.write_environment(data.sha256, count=1)
-        with Lines(workdir.path / "metrics.jsonl") as lines, console.Progress() as progress:
-            progress.task(f"{len(ks)} k on folds", total=folds * rounds)
-
-            def seen(fold: int, accuracy: np.ndarray) -> None:
-                progress.advance(best=float(accuracy.max()))
-                lines.add(
-                    {"round": fold // folds, "fold": fold % folds, "k": k, "accuracy": float(value)}
-                    for k, value in zip(ks, accuracy, strict=True)
-                )
-
-            choice = choose(inputs, targets, len(data.classes), made, ks, seen)
-            took("choosing k")
-            verdict = judge(data, pool, ks[choice.best])
-            right = verdict.predicted == data.targets[data.split.test]
-            lines.add([{"k": ks[choice.best], "test_accuracy": float(np.mean(right))}])
-            took("test rows")
-            shown = None
-            if loop_rows:
-                progress.task("loops", total=len(loops.WAYS))
-                shown = loops.demonstrate(loop_rows, lambda way: progress.advance())
-                took("loops")
-        summary = summarise(data, pool, choice, verdict, split_seed, folds, rounds) | {"loops": shown}
-        drawings = report.figures(summary, pictures(data, verdict), workdir.path / "figures")
-        took("figures")
-        write_report(workdir, summary, drawings, environment, seconds)
-    console.show(report.accuracy_table(summary))
-    if shown:
-        print()
-        console.show(report.loops_table(summary))
-    print(f"\n{report.answer(summary)}\nReport: {workdir.path / 'report.html'}")
-    return summary
-
-
-def load_data(
-    dataset: str, data_dir: str | None, split_seed: int, target: str | None = None, task: str | None = None
-) -> Dataset:
-    """Return the data set.
-
-    Raises:
-        UserError: see `catalog.load`; or it has no classes.
-    """
-    data = catalog.load(dataset, data_dir=data_dir, split_seed=split_seed, target=target, task=task)
-    if data.task != "classification":
-        mend = "name another --target, or give --task=classification" if target else "try digits, moons or mnist"
-        raise UserError(f"{data.target} of {data.name} is a quantity, and neighbours vote for classes: {mend}")
-    return data
-
-
-def drawn(data: Dataset, rows: int | None, seed: int) -> np.ndarray:
-    """Return the ids of training and validation rows, or of so many of them, each class in proportion."""
-    pool = np.sort(np.concatenate([data.split.train, data.split.validation]))
-    if rows is None or rows >= len(pool):
-        return pool
-    part = (0.0, rows / len(pool), 0.0)
-    return pool[stratified(data.targets[pool], seed, part, data.classes).validation]
-
-
-def checked_ks(ks: Sequence[int] | None, most: int) -> tuple[int, ...]:
-    """Return numbers of neighbours, ascending; by default all up to MOST or what every fold can train on.
-
-    Raises:
-        UserError: none, one below 1 or beyond `most`, or one given twice.
-    """
-    if ks is None:
-        return tuple(range(1, min(MOST, most) + 1))
-    told = ",".join(map(str, ks)) if len(ks) < 5 else f"{ks[0]},...,{ks[-1]}"
-    if not ks or min(ks) < 1 or len(set(ks)) < len(ks):
-        raise UserError(f"--k={told}: give numbers from 1, each once, such as 1:50 or 1,3,5")
-    if max(ks) > most:
-        raise UserError(
-            f"--k={told}: {max(ks)} neighbours, and a fold trains on {most} rows: ask for no more than that"
-        )
-    return tuple(sorted(ks))
-
-
-def summarise(
-    data: Dataset, pool: np.ndarray, choice: Choice, verdict: Verdict, split_seed: int, folds: int, rounds: int
-) -> dict[str, Any]:
-    """Return the final figures as plain values, ready for JSON; see `mllab.report.neighbors`."""
-    targets, truth = data.targets[pool], data.targets[data.split.test]
-    guess = metrics.most_frequent(targets)
-    return {
-        "experiment": "nearest_neighbors",
-        "dataset": {
-            "name": data.name,
-            "rows": {
-                "learned from": len(pool),
-                "available": len(data.split.train) + len(data.split.validation),
-                "test": len(truth),
-            },
-            "classes": list(data.classes),
-            "shape": list(data.inputs.shape[1:]),
-            "licence": data.licence,
-            "citation": data.citation,
-            "notes": list(data.notes),
-        },
-        "split_seed": split_seed,
-        "folds": folds,
-        "rounds": rounds,
-        "scarce": [data.classes[c] for c, rows in enumerate(np.bincount(targets)) if 0 < rows < folds],
-        "k": [
-            {"k": k, "accuracy": validation.interval(scores, folds), "by_fold": scores}
-            for k, scores in zip(choice.ks, choice.accuracy, strict=True)
+def report(run: frame.Context, settings: Settings, measured: Measurement) -> Report:
+    """Report accuracy by k, the nearest neighbours of some test images, and the cost of loops."""
+    data, test, loops = measured.dataset, measured.test, measured.loops
+    tables = [distance_demo.table(loops)] if loops else []
+    rows, ks, over = data.rows, [score.k for score in measured.k], settings.described()
+    frequent, held_out, baseline = measured.baseline
+    mean = f"mean over {over} ± corrected 95% interval"
+    result = [
+        ["nearest neighbours", measured.chosen, measured.held_out, test],
+        [f"always '{legible(frequent)}', the most frequent", None, held_out, baseline],
+    ]
+    table = Table(
+        ["prediction", "k", "held-out accuracy", "test accuracy", "95% interval"],
+        [
+            [*row, percent(folds), share(each.mean, 2), percent_bounds(each.low, each.high)]
+            for *row, folds, each in result
         ],
-        "chosen": choice.ks[choice.best],
-        "held_out": validation.interval(choice.accuracy[choice.best], folds),
-        "test": metrics.proportion(verdict.predicted == truth),
-        "baseline": {
-            "class": data.classes[guess],
-            "held_out": validation.interval(choice.baseline, folds),
-            "test": metrics.proportion(truth == guess),
+        best=0,
+        caption=f"held out: {mean}; test: {rows['test']:,} rows, interval over the sampling of rows",
+    )
+    chosen, accuracy = ks.index(measured.chosen), [score.accuracy for score in measured.k]
+    listed = sorted({*(np.geomspace(1, len(ks), LISTED).round().astype(int) - 1).tolist(), chosen})
+    by_k = Table(
+        ["k", "held-out accuracy"],
+        [[ks[place], percent(measured.k[place].accuracy)] for place in listed],
+        listed.index(chosen),
+        f"{mean}; {len(listed)} of {len(ks)} k: all are in summary.json",
+    )
+    curve = draw.curves(
+        [draw.Series.of_intervals("", ks, accuracy, scale=100, limits=(0, 100), name="knn", best=measured.chosen)],
+        title=f"{legible(data.name)}: held-out accuracy {percent(measured.held_out)} at k = {measured.chosen}",
+        x_label="k, the number of neighbours",
+        y_label="held-out accuracy (%)",
+        integer_x=True,
+        markers=False,
+        over=over,
+        note="The interval is corrected for the rows that folds share. Marker: the chosen k.",
+    )
+    neighbours = [
+        Drawing(f"neighbors_of_{kind}", draw.neighbours(*images, data.classes, title=TITLES[kind]), alt=TITLES[kind])
+        for kind, images in measured.images.items()
+    ]
+    scarce = measured.scarce and f"Classes with fewer rows than folds: {', '.join(map(legible, measured.scarce))}."
+    return Report(
+        f"Nearest neighbours on {data.name}",
+        f"How many nearest neighbours should vote on {data.name}, and how accurate is their vote?",
+        f"On {data.name}, k = {measured.chosen} has a test accuracy of {share(test.mean, 2)} on {rows['test']:,} rows "
+        f"(95% interval {percent_bounds(test.low, test.high)}); predicting the most frequent class, "
+        f"{share(baseline.mean, 2)}. k was chosen from {ranged(ks)} on {rows['choosing']:,} training and "
+        f"validation rows, by a held-out accuracy of {percent(measured.held_out)}."
+        f"{distance_demo.answer(loops)}",
+        table,
+        [
+            Section("Accuracy by k", [Drawing("accuracy_by_k", curve, "Held-out accuracy against k"), by_k]),
+            Section("Neighbours", neighbours),
+            Section("The cost of loops", [*tables, distance_demo.note(loops)]),
+            Section("How to read it", [Bullets([*settings.caveats(), *CAVEATS, scarce or ""])]),
+        ],
+        {
+            "data set": data.described(),
+            "rows": f"{rows['choosing']:,} to choose k and to vote, {rows['test']:,} held-out test rows",
+            "k": ranged(ks),
+            "folds": f"{over}, stratified by class, seed {settings.split_seed}",
+            "nearest neighbours": "by brute force, exact, one vote each",
         },
-    }
+        tables=tables,
+    )
 
 
-def pictures(data: Dataset, verdict: Verdict) -> dict[str, dict[str, np.ndarray]]:
-    """Return test images and their neighbours, of `mistakes` (the surest first) and of `hits` (a class each).
-
-    Empty where the data are no images, or where there is no mistake or no hit.
-    """
-    if data.inputs.ndim != 4:
-        return {}
-    truth = data.targets[data.split.test]
-    right = verdict.predicted == truth
-    wrong = np.flatnonzero(~right)
-    hits = np.flatnonzero(right)
-    chosen = {
-        "mistakes": wrong[np.argsort(-verdict.probability[wrong], kind="stable")],
-        "hits": hits[np.sort(np.unique(truth[hits], return_index=True)[1])],
-    }
-    return {
-        kind: {
-            "images": data.inputs[data.split.test[rows]],
-            "true": truth[rows],
-            "predicted": verdict.predicted[rows],
-            "neighbors": data.inputs[verdict.ids[rows, :SHOWN]],
-            "labels": data.targets[verdict.ids[rows, :SHOWN]],
-        }
-        for kind, every in chosen.items()
-        if len(rows := every[:EXAMPLES])
-    }
-
-
-def write_report(
-    workdir: Workdir,
-    summary: dict[str, Any],
-    drawings: dict[str, Path],
-    environment: dict[str, Any],
-    seconds: dict[str, float],
-) -> None:
-    """Write the page and summary.json."""
-    from mllab.report import page
-
-    summary["seconds"] = seconds | {"total": process_seconds()}
-    page.write(workdir.path / "report.html", report.page(finite(summary), drawings, environment, workdir.command))
-    workdir.write_json("summary.json", summary)
-
+main, run = frame.program(Settings, measure, report)
 
 if __name__ == "__main__":
-    launch(main)
+    main()

@@ -13,7 +13,8 @@ from mllab import weights
 from mllab.data import catalog
 from mllab.data.dataset import Dataset
 from mllab.errors import UserError
-from mllab.models import architecture, convnet
+from mllab.models import convnet
+from mllab.models import table as models
 from mllab.models.base import predict
 from mllab.types import Array, Key, Params
 from mllab.weights import Published
@@ -42,7 +43,7 @@ class Net:
             logits = predict(published.model, published.params, published.extra, data.inputs[test])
             accuracy = float(np.mean(logits.argmax(axis=1) == data.targets[test]))
         size = jax.eval_shape(convnet.features, published.params, data.inputs[:1], published.extra).shape[1]
-        return cls(str(path), architecture.describe(published.about["plan"]), home, at_home, size, accuracy)
+        return cls(str(path), models.describe(published.about["plan"]), home, at_home, size, accuracy)
 
 
 def load_net(path: Path) -> Published:

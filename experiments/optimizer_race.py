@@ -1,307 +1,194 @@
-r"""The optimizer race: optimizers × learning rates × seeds of one model on one data set, side by side.
+r"""The optimizer race: optimizers × learning rates × seeds of one model on one data set.
 
   python -m experiments.optimizer_race
   python -m experiments.optimizer_race --dataset=table.csv --target=price --optimizers=adam,adamw,lion --seeds=5
 
-Learning rates are chosen on validation rows; the test figure comes from rows that nothing has looked at. Everything
-is written to --workdir; the same workdir again resumes.
+Learning rates are chosen on validation rows; the reported scores come from held-out test rows.
 """
 
-import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from absl import flags
 
-from experiments import flags as shared
-from experiments import watch
-from experiments.workdir import Lines, Workdir, default_path, finite, flagfile, launch
-from mllab import devices, optimizers, racing, sweep, tasks, weights
-from mllab.data import catalog
-from mllab.data.dataset import Dataset
-from mllab.errors import UserError
-from mllab.metrics import interval
-from mllab.models import architecture
+from experiments import frame
+from experiments.frame import observers, publish
+from experiments.race_results import Measurement, diverged_lanes
+from mllab import racing
+from mllab.models import table as models
 from mllab.models.base import in_bfloat16
-from mllab.report import console
-from mllab.report import race as race_report
-
-flags.adopt_module_key_flags(shared)
-PATIENCE = flags.DEFINE_integer(
-    "patience", None, "Stop when no lane's validation loss improved for so many epochs. Default: never.", lower_bound=1
-)
-TARGET_SCORE = flags.DEFINE_float(
-    "target_score", None, "Validation score to count the steps to. Default: two points below the best reached."
-)
-SHARED_BATCHES = flags.DEFINE_boolean("shared_batches", False, "All seeds see the same minibatches.")
+from mllab.report import draw, table
+from mllab.report.report import Bullets, Drawing, Report, Section
+from mllab.tasks import TASKS
 
 
-def main(argv: Sequence[str]) -> None:
-    """Read the flags and run."""
-    devices.use_cores(shared.DEVICES.value)
-    devices.cache_compilations()
-    path = Path(shared.WORKDIR.value) if shared.WORKDIR.value else default_path("optimizer_race")
-    names = shared.OPTIMIZERS.value
-    model = shared.MODEL.value or "mlp"
-    run(
-        Workdir(path, "optimizer_race", flagfile("__main__")),
-        dataset=shared.DATASET.value or "digits",
-        data_dir=shared.DATA_DIR.value,
-        target=shared.TARGET.value,
-        task=shared.TASK.value,
-        split_seed=shared.SPLIT_SEED.value,
-        model=model,
-        options=shared.model_options(),
-        names=list(optimizers.OPTIMIZERS) if names == ["all"] else names,
-        learning_rates=shared.numbers(shared.LEARNING_RATES.value, "learning_rates"),
-        batch_size=shared.BATCH_SIZE.value,
-        epochs=shared.EPOCHS.value,
-        seeds=range(shared.SEEDS.value),
-        shared_batches=SHARED_BATCHES.value,
-        settings={
-            "schedule": shared.SCHEDULE.value,
-            "clip_norm": shared.CLIP_NORM.value,
-            "weight_decay": shared.WEIGHT_DECAY.value,
-            "average": shared.AVERAGE.value,
+@dataclass(frozen=True, kw_only=True)
+class Settings(frame.Table, frame.Optimizers, frame.Training, frame.Network):
+    """The data, the model, and what is raced."""
+
+    dataset: str = frame.Data.with_default("dataset", "digits")
+    model: str = frame.Network.with_default("model", "mlp")
+    learning_rates: tuple[float, ...] = frame.grid(
+        "1e-4:1:8", help="Learning rates of every optimizer: LOW:HIGH:COUNT, evenly spaced on a log scale, or A,B,C."
+    )
+    patience: int | None = frame.whole(
+        None, help="Epochs without a better validation loss in any lane after which to stop. Default: never.", low=1
+    )
+    target_score: float | None = frame.number(
+        None, help="Validation score to count the steps to. Default: two points below the best reached.", high=1
+    )
+    shared_batches: bool = frame.switch(help="Use the same minibatches for all seeds.")
+    batch_size: int = frame.Training.with_default("batch_size", 32)
+    epochs: int = frame.Training.with_default("epochs", 20)
+
+    def values(self, *names: str) -> dict[str, Any]:
+        """Return settings by name."""
+        return {name: getattr(self, name) for name in names}
+
+
+def measure(run: frame.Context, settings: Settings) -> Measurement:
+    """Race the optimizers; write the winner's params and TensorBoard events."""
+    with run.timed("data"):
+        data = run.load()
+    task, split = TASKS[data.task], data.split
+    plan = models.plan(settings.model, data.inputs.shape[1:], len(data.classes), **settings.options())
+    model = in_bfloat16(models.build(plan)) if settings.precision == "bf16" else models.build(plan)
+    steps, mesh = settings.epochs * -(-len(split.train) // settings.batch_size), run.mesh()
+    of_optimizers = settings.values("schedule", "clip_norm", "weight_decay", "average")
+    rates, names, batch_size = settings.learning_rates, settings.optimizers, settings.batch_size
+    racing.check(rates, names, batch_size, len(split.train), of_optimizers)  # before anything is written
+    racing.check_examples(model, data.examples, split, task)
+
+    def score(held_out: dict[str, np.ndarray]) -> np.ndarray:
+        return task.headline.value(held_out, data.targets[split.validation], 1.0)
+
+    with observers.timed_race(run):
+        raced = racing.race(
+            model, data.examples, split, task=task, names=names, learning_rates=rates, seeds=range(settings.seeds),
+            settings=of_optimizers, mesh=mesh, workdir=run.path,
+            observe=lambda name, grid: [observers.observer(run, name, grid, steps, score)],
+            **settings.values("epochs", "batch_size", "shared_batches", "patience", "checkpoint_seconds"),
+        )  # fmt: skip
+    noted = settings.values("split_seed", "shared_batches", "patience", "precision") | of_optimizers
+    noted |= {"activation": plan.get("activation")}
+    noted = {name: value for name, value in noted.items() if value is not None and value is not False}
+    measured = Measurement.of(
+        raced, data, models.describe(plan), settings.epochs, batch_size, steps, settings.target_score, noted
+    )
+    with run.timed("events and params"):
+        observers.write_events(raced, run.path / "events")
+        if raced.winner:
+            publish.winner(
+                run, raced, plan, data, model=measured.model, settings=noted, features=data.features,
+                target={"name": data.target, "mean": data.target_mean, "scale": data.target_scale},
+                optimizer=measured.winner, learning_rate=raced.learning_rates[raced.winner.best],
+            )  # fmt: skip
+    return measured
+
+
+def report(run: frame.Context, settings: Settings, measured: Measurement) -> Report:
+    """Report who won and by how much, how much the rate matters, the training curves, and diverged lanes."""
+    del run, settings
+    name, rows, rates = measured.dataset.name, measured.dataset.rows, measured.learning_rates
+    diverged = diverged_lanes(measured.optimizers, rates, len(measured.seeds))
+    grid = f"{len(rates)} learning rates ({table.short(rates[0], 2)} to {table.short(rates[-1], 2)})"
+    stopped = [each for each in measured.optimizers if each.steps < measured.steps]
+    return Report(
+        title=f"Optimizer race: {measured.model} on {name}",
+        question=f"Which optimizer, at which learning rate, trains {measured.model} best on {name}, and how much does "
+        "the rate matter?",
+        answer=answer(measured),
+        table=result_table(measured),
+        sections=[
+            Section("Learning rates", [score_by_rate(measured)]),
+            Section("Training", [loss_by_step(measured)]),
+            Section("Diverged lanes", [Bullets(diverged) if diverged else "None: all stayed finite and learned."]),
+        ],
+        facts={
+            "data set": measured.dataset.described(),
+            "rows": f"{rows['train']:,} to train, {rows['validation']:,} to choose, {rows['test']:,} to report",
+            "model": measured.model,
+            "training": f"{measured.epochs} epochs, batch size {measured.batch_size}: {measured.steps:,} steps a lane",
+            "lanes": f"{len(measured.optimizers)} optimizers × {grid} × {len(measured.seeds)} seeds",
+            "settings": [f"{key} = {value}" for key, value in measured.settings.items()],
+            "stopped early": [f"{each.optimizer} after {each.steps:,} steps" for each in stopped],
+            "chosen by": f"mean validation {measured.score.label} over seeds, of rates without a non-finite lane",
+            "kept params": "those of each lane's least validation loss",
+            "chance": f"a validation loss of {table.short(measured.chance_loss)}: a lane that does no better fails",
         },
-        patience=PATIENCE.value,
-        target_score=TARGET_SCORE.value,
-        precision=shared.PRECISION.value,
-        device_count=shared.DEVICES.value,
-        checkpoint_seconds=shared.CHECKPOINT_SECONDS.value,
+        remarks=diverged,
     )
 
 
-def run(
-    workdir: Workdir,
-    *,
-    dataset: str = "digits",
-    data_dir: str | None = None,
-    target: str | None = None,
-    task: str | None = None,
-    split_seed: int = 0,
-    model: str = "mlp",
-    options: Mapping[str, Any] | None = None,
-    names: Sequence[str] = racing.CLASSIC,
-    learning_rates: Sequence[float] = tuple(np.logspace(-4, 0, 8)),
-    batch_size: int = 32,
-    epochs: int = 20,
-    seeds: Sequence[int] = (0, 1, 2),
-    shared_batches: bool = False,
-    settings: dict[str, Any] | None = None,
-    patience: int | None = None,
-    target_score: float | None = None,
-    precision: str = "float32",
-    device_count: int | None = None,
-    checkpoint_seconds: float = 10.0,
-) -> dict[str, Any]:
-    """Race, write the workdir, show the table; return the summary that summary.json holds."""
-    began = time.perf_counter()
-    if target_score is not None and not target_score <= 1:
-        raise UserError(f"--target_score={target_score}: accuracy and R² are at most 1")
-    data = catalog.load(dataset, data_dir=data_dir, split_seed=split_seed, target=target, task=task)
-    plan = architecture.plan(model, data.inputs.shape[1:], len(data.classes), **options or {})
-    built = architecture.model(plan)
-    if precision == "bf16":
-        built = in_bfloat16(built)
-    mesh = devices.mesh(device_count)
-    steps = epochs * -(-len(data.split.train) // batch_size)
-
-    # Before anything is written: what the race itself would refuse.
-    settings = settings or {}
-    racing.check(learning_rates, names, batch_size, len(data.split.train), settings)
-    racing.check_examples(built, data.examples, data.split, data.task)
-
-    with workdir.opened():
-        environment = workdir.write_environment(data.sha256, mesh.size)
-        loaded = time.perf_counter()
-
-        def observe(name: str, grid: sweep.Grid):
-            return [watch.observer(name, grid, steps, score, lines, progress)]
-
-        def score(held_out: dict[str, np.ndarray]) -> np.ndarray:
-            headline = tasks.named(data.task).headline
-            return headline.value(held_out, data.targets[data.split.validation], data.target_scale)
-
-        with Lines(workdir.path / "metrics.jsonl") as lines, console.Progress() as progress:
-            raced = racing.race(
-                built,
-                data.examples,
-                data.split,
-                task=data.task,
-                names=names,
-                learning_rates=learning_rates,
-                seeds=seeds,
-                epochs=epochs,
-                batch_size=batch_size,
-                shared_batches=shared_batches,
-                settings=settings,
-                mesh=mesh,
-                observe=observe,
-                patience=patience,
-                workdir=workdir.path,
-                checkpoint_seconds=checkpoint_seconds,
-            )
-        trained = time.perf_counter()
-        how = {
-            "split_seed": split_seed,
-            "shared_batches": shared_batches,
-            "patience": patience,
-            "precision": precision,
-            **({"activation": plan["activation"]} if model == "mlp" else {}),
-            **settings,
-        }
-        summary = summarise(raced, data, architecture.describe(plan), epochs, batch_size, steps, target_score)
-        summary["settings"] = {name: value for name, value in how.items() if value is not None and value is not False}
-        write_report(workdir, summary, raced, data, plan, environment)
-        summary["seconds"] = {
-            "data": loaded - began,
-            "race": trained - loaded,
-            "segments": float(sum(np.nansum(entry.result.history.seconds) for entry in raced.entries)),
-            "report": time.perf_counter() - trained,
-        }
-        workdir.write_json("summary.json", summary)
-    console.show(race_report.race_table(summary))
-    for line in race_report.lost_lanes(summary):
-        print(f"  {line}")
-    print(f"\n{race_report.answer(summary)}\nReport: {workdir.path / 'report.html'}")
-    return summary
+def result_table(measured: Measurement) -> table.Table:
+    """Return a row an optimizer: chosen rate, test scores, speed, sensitivity to the rate, and diverged lanes."""
+    target, seeds = table.significant(measured.target), len(measured.seeds)
+    reported = measured.score.reported
+    rows = []
+    for each in measured.optimizers:
+        scores = [table.interval(each.test.get(score.name)) for score in reported]
+        lost = [f"{len(lanes)}/{measured.lanes_each}" for lanes in (each.nonfinite, each.failed)]
+        rate = table.significant(each.learning_rate)
+        rows.append([each.optimizer, rate, *scores, each.steps_cell(), each.width_cell(), *lost])
+    caption = [
+        "* best mean validation score" if measured.winner else "every rate of every optimizer has a non-finite lane",
+        f"± 95% interval over {seeds} seeds, one split" if seeds > 1 else "one seed: no interval",
+        f"steps: to a validation {measured.score.label} of {target}, mean over seeds" if measured.target else "",
+        "decades: range of rates within one point of the best, ≥ where it reaches an end of the grid",
+    ]
+    scores = [f"test {score.label}" for score in reported]
+    steps = "steps" if measured.target is None else f"steps to {target}"
+    best = [row[0] for row in rows].index(measured.winner) if measured.winner else None
+    columns = ["optimizer", "best rate", *scores, steps, "decades", "non-finite", "failed"]
+    return table.Table(columns, rows, best, "; ".join(filter(None, caption)))
 
 
-def summarise(
-    raced: racing.Race, data: Dataset, model: str, epochs: int, batch_size: int, steps: int, target: float | None
-) -> dict[str, Any]:
-    """Return the final figures as plain values, ready for JSON."""
-    winner = raced.winner
-    if target is None and winner:
-        target = round(float(winner.score[winner.best].mean()) - 0.02, 2)
-    reported = [{"name": score.name, "label": score.label_in(data.unit)} for score in raced.task.reported]
-    return {
-        "experiment": "optimizer_race",
-        "dataset": {
-            "name": data.name,
-            "task": data.task,
-            "target": data.target,
-            "rows": {part: len(getattr(data.split, part)) for part in ("train", "validation", "test")},
-            "classes": list(data.classes),
-            "licence": data.licence,
-            "citation": data.citation,
-            "notes": list(data.notes),
-        },
-        "model": model,
-        "score": {
-            "label": raced.task.headline.label,
-            "loss_unit": raced.task.loss_unit,
-            "reported": reported,
-        },
-        "learning_rates": raced.learning_rates,
-        "seeds": raced.seeds,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "steps": steps,
-        "lanes_each": raced.learning_rates.size * raced.seeds.size,
-        "chance_loss": raced.chance_loss,
-        "target": target,
-        "winner": winner.optimizer if winner else None,
-        "ahead": ahead(raced, data),
-        "optimizers": [entry_summary(entry, raced, data, target) for entry in raced.entries],
-    }
+def answer(measured: Measurement) -> str:
+    """Return what won, and by how much."""
+    winner = next((each for each in measured.optimizers if each.optimizer == measured.winner), None)
+    if winner is None or winner.learning_rate is None:
+        return "Every learning rate of every optimizer has a non-finite lane: try smaller ones."
+    score, seeds = measured.score.reported[0], len(measured.seeds)
+    text = (
+        f"{winner.optimizer} at learning rate {table.short(winner.learning_rate)}: test {score.label} "
+        f"{table.interval(winner.test[score.name])} ({seeds} seed{'s' * (seeds > 1)})."
+    )
+    if [lane.learning_rate for lane in winner.failed].count(winner.learning_rate) == seeds:
+        text += " Even so it is no better than chance."
+    return f"{text} {measured.ahead.described()}" if measured.ahead else text
 
 
-def entry_summary(entry: racing.Entry, raced: racing.Race, data: Dataset, target: float | None) -> dict[str, Any]:
-    """Return one optimizer's figures."""
-
-    def lanes(where: np.ndarray):
-        for rate, seed in np.argwhere(where):
-            lane = {"learning_rate": raced.learning_rates[rate].item(), "seed": raced.seeds[seed].item()}
-            step = int(entry.nonfinite_step[rate, seed])
-            yield lane | ({"step": step} if step >= 0 else {"kept_loss": float(entry.kept_loss[rate, seed])})
-
-    width = racing.width(entry, raced.learning_rates)
-    ended = np.flatnonzero(np.isfinite(entry.result.history.seconds))
-    return {
-        "steps": int(raced.steps[ended[-1]]),
-        "optimizer": entry.optimizer,
-        "learning_rate": None if entry.best is None else raced.learning_rates[entry.best].item(),
-        "validation": None if entry.best is None else interval(entry.score[entry.best]),
-        "test": {name: interval(values) for name, values in tested(entry, raced, data).items()},
-        "test_by_seed": tested(entry, raced, data),
-        "steps_to_target": [] if target is None else racing.steps_to(entry, raced.steps, target).tolist(),
-        "width": width and width._asdict(),
-        "nonfinite": list(lanes(entry.nonfinite_step >= 0)),
-        "failed": list(lanes(entry.failed)),
-        "validation_by_rate": entry.score,
-    }
+def score_by_rate(measured: Measurement) -> Drawing:
+    """Draw the validation score against the learning rate."""
+    rates, label = measured.learning_rates, f"validation {measured.score.label}"
+    series = [
+        draw.Series.of_intervals(
+            each.optimizer, rates, each.score, limits=measured.score.limits, best=each.learning_rate,
+            diverged=each.diverged(rates),
+        )
+        for each in measured.optimizers
+    ]  # fmt: skip
+    title = f"Which learning rates work? {measured.model} on {measured.dataset.name}"
+    figure = draw.against_rate(series, title=title, y_label=label, over=f"{len(measured.seeds)} seeds")
+    alt = f"{label.capitalize()} against learning rate, one curve an optimizer"
+    return Drawing(
+        "score_by_learning_rate", figure, alt, "A wide plateau tolerates a rate that is off; a peak does not."
+    )
 
 
-def tested(entry: racing.Entry, raced: racing.Race, data: Dataset) -> dict[str, np.ndarray]:
-    """Return the reported test scores of each seed [G]."""
-    return raced.task.report(entry.test, data.targets[data.split.test], data.target_scale) if entry.test else {}
+def loss_by_step(measured: Measurement) -> Drawing:
+    """Draw the validation loss against the step, at each optimizer's chosen rate."""
+    chosen = [each for each in measured.optimizers if each.learning_rate]
+    figure = draw.curves(
+        [draw.Series.of_intervals(each.optimizer, measured.segments, each.loss) for each in chosen],
+        title=f"Validation loss of {measured.model} on {measured.dataset.name}, each at its best learning rate",
+        x_label="step", y_label=f"validation loss ({measured.score.loss_unit}, log scale)", log_y=True,
+        over=f"{len(measured.seeds)} seeds",
+    )  # fmt: skip
+    return Drawing("loss_by_step", figure, "Validation loss against the step, one curve an optimizer at its best rate")
 
 
-def ahead(raced: racing.Race, data: Dataset) -> dict[str, Any] | None:
-    """Return by how much the winner's test score leads the next one's, paired by seed."""
-    if len(raced.ranked) < 2:
-        return None
-    first, second = (tested(entry, raced, data)[raced.task.headline.name] for entry in raced.ranked[:2])
-    points = 100 * (first - second)
-    return {
-        "of": raced.ranked[1].optimizer,
-        "by": interval(points),
-        "unit": raced.task.headline.points,
-    }
-
-
-def write_report(
-    workdir: Workdir,
-    summary: dict[str, Any],
-    raced: racing.Race,
-    data: Dataset,
-    plan: dict[str, Any],
-    environment: dict[str, Any],
-) -> None:
-    """Write figures, TensorBoard events, the winner's params and the page."""
-    from mllab.report import page
-
-    curves = {entry.optimizer: curve(entry, raced) for entry in raced.entries}
-    figures = race_report.figures(summary, curves, workdir.path / "figures")
-    watch.write_events(raced, workdir.path / "events")
-    if raced.winner:
-        about = {
-            "model": summary["model"],
-            "plan": plan,
-            "settings": summary["settings"],
-            "dataset": data.name,
-            "features": list(data.features),
-            "classes": list(data.classes),
-            "target": {"name": data.target, "mean": data.target_mean, "scale": data.target_scale},
-            "optimizer": raced.winner.optimizer,
-            "learning_rate": raced.learning_rates[raced.winner.best],
-        }
-        params, extra = racing.published(raced.winner)
-        encoded = weights.encode(params, finite(about), extra)
-        workdir.write("params.safetensors", encoded)
-    page.write(workdir.path / "report.html", race_report.page(summary, figures, environment, workdir.command))
-
-
-def curve(entry: racing.Entry, raced: racing.Race) -> dict[str, Any]:
-    """Return what the figures draw of one optimizer: means and 95% bounds over seeds."""
-
-    def band(values: np.ndarray) -> np.ndarray:  # [..., G] -> [3, ...]
-        return np.stack([interval(row)[:3] for row in values], axis=-1)
-
-    best = 0 if entry.best is None else entry.best
-    return {
-        "steps": raced.steps,
-        "loss": band(entry.loss[:, best]),
-        "score": np.clip(band(entry.score), raced.task.headline.lowest, 1),  # no score exceeds 1
-        "diverged": ((entry.nonfinite_step >= 0) | entry.failed).sum(axis=1),
-    }
-
+main, run = frame.program(Settings, measure, report, all_cores=True)
 
 if __name__ == "__main__":
-    flags.set_default(shared.DATASET, "digits")  # here: importing an experiment changes nothing for another
-    flags.set_default(shared.MODEL, "mlp")
-    launch(main)
+    main()

@@ -1,449 +1,315 @@
-r"""What points without a label are worth: Gaussian mixtures by EM, from labelled points alone and from all together.
+r"""Gaussian mixtures with few labels: does EM on unlabelled rows as well improve the classifier?
 
   python -m experiments.semi_supervised
   python -m experiments.semi_supervised --dataset=moons --components=1,2,4
   python -m experiments.semi_supervised --dataset=mine.csv --target=species --labels=10,20,50
 
-Of the training rows a few keep their label, drawn by class; the others hide theirs. A mixture with components for each
-class is learned from the labelled rows alone, where every responsibility is known, and from all rows, where EM fills in
-those of the others. Each way to learn, at each number of labels, has the covariance that validation rows prefer;
-test rows are looked at once, with what was chosen. Beside it BIC says, without any label, how many components the
-points fall into: where that is not what the classifiers have, unlabelled points may hurt, and the page says so.
+A few training rows keep their label, drawn stratified by class; the others hide theirs. A mixture with components for
+each class is fitted to the labelled rows alone, and to all rows, where EM estimates the responsibilities of the
+unlabelled. Validation rows choose the covariance for each method and number of labels; the test rows are scored once,
+with the chosen one. BIC, which uses no labels, shows how many components the rows have: where that disagrees with the
+classifiers, unlabelled rows may reduce the accuracy, and the page says so.
 """
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import product
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 
-from experiments import flags as shared
-from experiments.labelling import ALONE, BOTH, EVERY, Measured, Part, Place, Setting, compare, drawn, measure
-from experiments.workdir import Lines, Workdir, default_path, finite, flagfile, launch, process_seconds
-from mllab import devices
-from mllab.data import catalog
+from experiments import frame, mixture_bic
+from experiments import semi_supervised_fit as fitting
+from experiments.mixture_bic import Bic, Setting
+from experiments.semi_supervised_fit import ALONE, BOTH, EVERY, Climb, Columns, Count, Method, Part, Supervised
 from mllab.data.dataset import Dataset
-from mllab.errors import UserError, unknown
-from mllab.metrics import interval
+from mllab.errors import UserError
 from mllab.models import mixture
-from mllab.report import console, figures, mixture_panels
-from mllab.report import semi_supervised as report
+from mllab.report import draw, table
+from mllab.report.report import Bullets, Drawing, Report, Section
+from mllab.report.style import BLACK, DASH_DOT, Style, class_style
 
-for name in ("dataset", "target", "task", "restarts", "split_seed", "workdir", "data_dir", "devices"):
-    flags.declare_key_flag(name)
-LABELS = flags.DEFINE_list(
-    "labels",
-    None,
-    "Numbers of labelled rows, of all classes together. Default: one a class, then twice as many, up to 32 a class.",
-)
-DRAWS = flags.DEFINE_integer(
-    "draws", 20, "How many draws of the labelled rows, by seeds 0, 1, ... Intervals want at least 3.", lower_bound=1
-)
-COVARIANCES = flags.DEFINE_list(
-    "covariances", ["spherical", "tied", "diagonal", "full"], "Covariances that validation rows choose from."
-)
-COMPONENTS = flags.DEFINE_list("components", ["1"], "Numbers of components a class that validation rows choose from.")
-MOST_COMPONENTS = flags.DEFINE_integer(
-    "most_components", None, "BIC is compared up to so many. Default: twice the classes, and at least 8.", lower_bound=1
-)
-DIMENSIONS = flags.DEFINE_integer(
-    "dimensions",
-    None,
-    "Principal components that replace the columns. Default: the columns as they are up to 16, else 16 components.",
-    lower_bound=1,
-)
-
-WHOLE = 16  # columns that a mixture takes as they are; see --dimensions
 DOUBLINGS = 6  # numbers of labels by default
-MESH = 160  # columns of places at which a boundary is looked for
+LABELLED, BOTH_KINDS = "labelled only", "labelled and unlabelled"  # titles of the methods
 
 
-class Columns(NamedTuple):
-    """The inputs of a data set as few columns."""
+@dataclass(frozen=True, kw_only=True)
+class Settings(frame.Table, frame.Restarts, frame.Devices):
+    """What can be set."""
 
-    points: np.ndarray  # [N, D] float32
-    given: int  # columns before
-    variance: float  # the share of theirs, over the training rows, that is kept
-
-
-def principal_axes(inputs: np.ndarray, train: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the mean [D] of the training rows, their first principal axes [D, count], and all variances [D]."""
-    rows = inputs[train].astype(np.float64)
-    mean = rows.mean(axis=0)
-    variances, axes = np.linalg.eigh(np.cov(rows - mean, rowvar=False, bias=True).reshape(len(mean), -1))
-    axes = axes[:, ::-1][:, :count]
-    signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])  # an axis points either way
-    return mean, axes * signs, np.maximum(variances[::-1], 0)
-
-
-def reduced(data: Dataset, dimensions: int | None) -> Columns:
-    """Return the inputs as they are, or as their principal components in units of one deviation for all.
-
-    Raises:
-        UserError: more components than columns.
-    """
-    inputs = data.inputs.reshape(len(data.inputs), -1)
-    given = inputs.shape[1]
-    if dimensions is not None and dimensions > given:
-        raise UserError(f"--dimensions={dimensions}: {data.name} has {given} columns: give {given} or fewer")
-    if dimensions is None and given <= WHOLE:
-        return Columns(inputs, given, 1.0)
-    count = dimensions or WHOLE
-    mean, axes, variances = principal_axes(inputs, data.split.train, count)
-    deviation = np.sqrt(variances[:count].mean()) or 1.0
-    points = ((inputs - mean) @ axes / deviation).astype(np.float32)
-    return Columns(points, given, float(variances[:count].sum() / (variances.sum() or 1.0)))
-
-
-def main(argv: Sequence[str]) -> None:
-    """Read the flags and run."""
-    devices.use_cores(shared.DEVICES.value)
-    devices.cache_compilations()
-    path = Path(shared.WORKDIR.value) if shared.WORKDIR.value else default_path("semi_supervised")
-    run(
-        Workdir(path, "semi_supervised", flagfile("__main__")),
-        dataset=shared.DATASET.value or "stretched",
-        data_dir=shared.DATA_DIR.value,
-        target=shared.TARGET.value,
-        task=shared.TASK.value,
-        split_seed=shared.SPLIT_SEED.value,
-        dimensions=DIMENSIONS.value,
-        labels=None if LABELS.value is None else shared.whole_numbers(LABELS.value, "labels"),
-        seeds=range(DRAWS.value),
-        covariances=COVARIANCES.value,
-        components=shared.whole_numbers(COMPONENTS.value, "components"),
-        most_components=MOST_COMPONENTS.value,
-        restarts=shared.RESTARTS.value,
-        device_count=shared.DEVICES.value,
+    dataset: str = frame.Data.with_default("dataset", "stretched")
+    labels: tuple[int, ...] | None = frame.wholes(
+        None, help="Numbers of labelled rows in all. Default: one per class, then doubled, up to 32 per class."
+    )
+    draws: int = frame.whole(20, help="Draws of the labelled rows, by seeds 0, 1, ...; an interval needs 2.", low=1)
+    covariances: tuple[str, ...] = frame.choices(
+        mixture.COVARIANCES,
+        ("spherical", "tied", "diagonal", "full"),
+        help="Covariances to choose from.",
+        kind="covariance",
+    )
+    components: tuple[int, ...] = frame.wholes((1,), help="Numbers of components per class to choose from.")
+    most_components: int | None = frame.whole(
+        None, help="Greatest number of components for BIC. Default: twice the classes, and at least 8.", low=1
+    )
+    dimensions: int | None = frame.whole(
+        None, help="Principal components to replace the columns by. Default: 16 for more than 16 columns.", low=1
     )
 
-
-def run(
-    workdir: Workdir,
-    *,
-    dataset: str = "stretched",
-    data_dir: str | None = None,
-    target: str | None = None,
-    task: str | None = None,
-    split_seed: int = 0,
-    dimensions: int | None = None,
-    labels: Sequence[int] | None = None,
-    seeds: Sequence[int] = range(20),
-    covariances: Sequence[str] = ("spherical", "tied", "diagonal", "full"),
-    components: Sequence[int] = (1,),
-    most_components: int | None = None,
-    restarts: int = 10,
-    device_count: int | None = None,
-) -> dict[str, Any]:
-    """Measure, write the workdir, show the table; return the summary that summary.json holds.
-
-    There is nothing to resume: the same workdir again repeats the seconds, to the same bits.
-
-    Args:
-        workdir: where to write.
-        dataset: rows with classes.
-        data_dir: where to look for them first.
-        target: column to predict, of a table of your own.
-        task: what a table's target is, where its values should not decide.
-        split_seed: of the split, where the set brings none.
-        dimensions: principal components instead of the columns (default: of more than WHOLE columns so many).
-        labels: numbers of labelled rows, of all classes together.
-        seeds: each draws its own labelled rows.
-        covariances: to choose from.
-        components: numbers of components a class to choose from.
-        most_components: BIC is compared up to so many.
-        restarts: starts of each fit.
-        device_count: devices to spread the fits over (default: all).
-    """
-    seconds = {"start and imports": process_seconds()}
-    began = time.perf_counter()
-    data = load_classes(dataset, data_dir, target, task, split_seed)
-    settings = checked_settings(covariances, components)
-    counts = checked_labels(labels, data)
-    columns = reduced(data, dimensions)
-    train, validation, test = (
-        Part(jnp.asarray(columns.points[rows]), jnp.asarray(data.targets[rows]))
-        for rows in (data.split.train, data.split.validation, data.split.test)
-    )
-    classes = len(data.classes)
-    most = checked_most(most_components, classes, components, len(data.split.train))
-    mesh = devices.mesh(device_count)
-    seconds["data"] = time.perf_counter() - began
-    with workdir.opened():
-        environment = workdir.write_environment(data.sha256, mesh.size)
-        with Lines(workdir.path / "metrics.jsonl") as lines, console.Progress() as progress:
-            began = time.perf_counter()
-            bic = compare(jax.random.key(seeds[0]), train.points, most, covariances, restarts)
-            lines.add(
-                {"components": count, "covariance": covariance, "bic": value}
-                for covariance, values in bic["values"].items()
-                for count, value in zip(bic["components"], values, strict=True)
-            )
-            seconds["BIC"] = time.perf_counter() - began
-            progress.task("mixtures", len(settings), lanes=2 * len(counts) * len(seeds) + 1)
-            measured = measure(
-                train,
-                validation,
-                test,
-                classes,
-                counts=counts,
-                seeds=seeds,
-                bic={each: bic["values"][each.covariance][classes * each.components - 1] for each in settings},
-                restarts=restarts,
-                mesh=mesh,
-                observe=observer(lines, progress, seconds),
-            )
-            lines.add(place._asdict() | {"test_accuracy": accuracy} for place, accuracy in measured.test.items())
-        summary = summarise(data, columns, measured, bic, settings=settings, counts=counts, seeds=seeds)
-        summary |= {"split_seed": split_seed, "restarts": restarts}
-        shown = panels(data, columns, measured, summary["panels"])
-        write_report(workdir, finite(summary), shown, environment, seconds)
-    console.show(report.gain_table(summary))
-    print(f"\n{report.answer(summary)}\nReport: {workdir.path / 'report.html'}")
-    return summary
-
-
-def load_classes(dataset: str, data_dir: str | None, target: str | None, task: str | None, split_seed: int) -> Dataset:
-    """Return the data set.
-
-    Raises:
-        UserError: see `catalog.load`; or values where there should be classes.
-    """
-    data = catalog.load(dataset, data_dir=data_dir, split_seed=split_seed, target=target, task=task)
-    if data.task != "classification":
-        raise UserError(
-            f"{data.name} has values to predict, and here classes are: try stretched, moons or digits, or a table with "
-            "--task=classification"
-        )
-    return data
-
-
-def checked_settings(covariances: Sequence[str], components: Sequence[int]) -> list[Setting]:
-    """Return every pair, in their order.
-
-    Raises:
-        UserError: none, an unknown covariance, or one given twice.
-    """
-    for name in covariances:
-        if name not in mixture.COVARIANCES:
-            raise unknown("covariance", name, mixture.COVARIANCES)
-    for flag, values in (("covariances", covariances), ("components", components)):
-        if not values or len(set(values)) != len(values):
-            raise UserError(f"--{flag}={','.join(map(str, values))}: give one or more, each once")
-    return [Setting(covariance, count) for count in components for covariance in covariances]
-
-
-def checked_most(most: int | None, classes: int, components: Sequence[int], rows: int) -> int:
-    """Return up to how many components BIC is compared.
-
-    Raises:
-        UserError: fewer than the classifiers have, or more than training rows.
-    """
-    needed = classes * max(components)
-    most = min(rows, max(8, 2 * classes, needed)) if most is None else most
-    if not needed <= most <= rows:
-        raise UserError(
-            f"--most_components={most}: the classifiers have up to {needed} components, and there are {rows:,} "
-            f"training rows: give {needed} to {rows:,}"
-        )
-    return most
-
-
-def checked_labels(labels: Sequence[int] | None, data: Dataset) -> list[int]:
-    """Return numbers of labelled rows, ascending.
-
-    Raises:
-        UserError: one given twice, fewer than classes, or so many that no row is left without a label.
-    """
-    rows, classes = len(data.split.train), len(data.classes)
-    if labels is None:
+    def label_counts(self, classes: int, rows: int) -> list[int]:
+        """Return the numbers of labelled rows, ascending, of so many training rows."""
         doubled = [classes * 2**power for power in range(DOUBLINGS)]
-        labels = [count for count in doubled if 2 * count <= rows] or [classes]
-    given = f"--labels={','.join(map(str, labels))}"
-    if not labels or len(set(labels)) != len(labels):
-        raise UserError(f"{given}: give one or more, each once")
-    if min(labels) < classes:
-        raise UserError(f"{given}: {data.name} has {classes} classes, and each needs a label: give {classes} or more")
-    if max(labels) >= rows:
-        raise UserError(f"{given}: {data.name} has {rows:,} training rows, and some must hide their label: give fewer")
-    return sorted(labels)
+        counts = self.labels or [count for count in doubled if 2 * count <= rows] or [classes]
+        if counts[0] < classes:
+            raise UserError(
+                f"--labels: {counts[0]} labels for {classes} classes of {self.dataset}: give {classes} or more"
+            )
+        if counts[-1] >= rows:
+            raise UserError(
+                f"--labels: {counts[-1]} of the {rows:,} training rows of {self.dataset}: some must be unlabelled; give fewer"
+            )
+        return list(counts)
+
+    def components_for_bic(self, classes: int, rows: int) -> int:
+        """Return up to how many components BIC is compared."""
+        needed = classes * max(self.components)
+        most = self.most_components or min(rows, max(8, 2 * classes, needed))
+        if not needed <= most <= rows:
+            raise UserError(
+                f"--most_components={most}: the classifiers have up to {needed} components, and there are {rows:,} training rows: give {needed} to {rows:,}"
+            )
+        return most
 
 
-def observer(
-    lines: Lines, progress: console.Progress, seconds: dict[str, float]
-) -> Callable[[Setting, Sequence[Place], mixture.Fit, np.ndarray], None]:
-    """Return what `measure` tells its settings to: the bar moves, each fit has its record, seconds are told by part."""
-    began, best = time.perf_counter(), 0.0
+@dataclass(frozen=True)
+class Measurement:
+    """Accuracy by number of labels, and BIC by number of components."""
 
-    def seen(setting: Setting, places: Sequence[Place], fits: mixture.Fit, validation: np.ndarray) -> None:
-        nonlocal began, best
-        best = max(best, validation.max())
-        progress.advance(best=best)
-        values = {
-            "validation_accuracy": validation,
-            "log_likelihood": fits.log_likelihood,
-            "steps": fits.steps,
-            "converged": fits.converged,
+    dataset: frame.DatasetFacts
+    columns: Columns
+    counts: list[Count]
+    every: Supervised
+    bic: Bic
+    panels: Mapping[str, int]  # the draw that is shown: labels and seed
+    climbs: list[Climb]
+    fits: Mapping[str, int]  # all of them, and those that ended before EM had converged: short
+    chosen: Mapping[tuple[str, int], Method] = frame.unsaved()
+    data: Dataset = frame.unsaved()
+
+
+def measure(run: frame.Context, settings: Settings) -> Measurement:
+    """Fit every setting to every draw of labels; validation rows choose, and test rows score the choice."""
+    with run.timed("data"):
+        data = run.load(classes=1)
+        split, classes, rows = vars(data.split), len(data.classes), len(data.split.train)
+        counts, most = settings.label_counts(classes, rows), settings.components_for_bic(classes, rows)
+        columns = fitting.reduced(data, settings.dimensions)
+        parts = {
+            name: Part(jnp.asarray(columns.points[ids]), jnp.asarray(data.targets[ids])) for name, ids in split.items()
         }
-        columns = {name: np.asarray(each).tolist() for name, each in values.items()}
-        lines.add(
-            place._asdict() | setting._asdict() | {name: each[lane] for name, each in columns.items()}
-            for lane, place in enumerate(places)
+        mesh = run.mesh()
+    train = parts["train"].points
+    with run.timed("BIC"):
+        bic = mixture_bic.compare(jax.random.key(0), train, most, settings.covariances, settings.restarts)
+    for name, values in bic.values.items():
+        run.record({"components": i, "covariance": name, "bic": value} for i, value in enumerate(values, 1))
+    lanes, arrays = fitting.arrange(data.targets[split["train"]], counts, settings.draws)
+    fits, validation = {}, []
+    run.progress.task("mixtures", len(settings.components) * len(settings.covariances), lanes=len(lanes))
+    for components, covariance in product(settings.components, settings.covariances):
+        setting = Setting(covariance, components)
+        with run.timed(covariance):
+            fits[setting] = found = fitting.fit(arrays, train, setting, classes, settings.restarts, mesh)
+            validation.append(np.asarray(fitting.accuracies(found.params, parts["validation"], classes), float))
+        values = {name: np.asarray(getattr(found, name)) for name in ("log_likelihood", "steps", "converged")}
+        values = {"validation_accuracy": validation[-1]} | values
+        run.record(
+            lane._asdict() | asdict(setting) | {name: value[i] for name, value in values.items()}
+            for i, lane in enumerate(lanes)
         )
-        now = time.perf_counter()
-        seconds[setting.covariance] = seconds.get(setting.covariance, 0.0) + now - began
-        began = now
-
-    return seen
-
-
-def summarise(
-    data: Dataset,
-    columns: Columns,
-    measured: Measured,
-    bic: Mapping[str, Any],
-    *,
-    settings: Sequence[Setting],
-    counts: Sequence[int],
-    seeds: Sequence[int],
-) -> dict[str, Any]:
-    """Return the final figures as plain values, ready for JSON."""
-    chosen, places = measured.chosen, measured.places
-    rows = {part: len(getattr(data.split, part)) for part in ("train", "validation", "test")}
-
-    def tested(method: str, count: int) -> np.ndarray:
-        return np.array([measured.test[Place(method, count, seed)] for seed in seeds])
-
-    def of(method: str, count: int) -> dict[str, Any]:
-        setting = chosen[method, count]
-        own = [(place.method, place.labels) == (method, count) for place in places]
-        return setting._asdict() | {
-            "validation": measured.validation[setting][own].mean(),
-            "test": interval(tested(method, count)),
-            "test_by_draw": tested(method, count).tolist(),
-        }
-
-    every = Place(EVERY, rows["train"], seeds[0])
-    settled = np.concatenate([np.asarray(fits.converged) for fits in measured.fits.values()])
-    return {
-        "experiment": "semi_supervised",
-        "dataset": {
-            "name": data.name,
-            "rows": rows,
-            "classes": list(data.classes),
-            "licence": data.licence,
-            "citation": data.citation,
-            "notes": list(data.notes),
-        },
-        "columns": {"given": columns.given, "kept": columns.points.shape[1], "variance": columns.variance},
-        "draws": list(seeds),
-        "covariances": list(dict.fromkeys(setting.covariance for setting in settings)),
-        "components": list(dict.fromkeys(setting.components for setting in settings)),
-        "counts": [
-            {
-                "labels": count,
-                ALONE: of(ALONE, count),
-                BOTH: of(BOTH, count),
-                "gain": interval(100 * (tested(BOTH, count) - tested(ALONE, count))),
-            }
-            for count in counts
-        ],
-        EVERY: chosen[EVERY, every.labels]._asdict() | {"labels": every.labels, "test": measured.test[every]},
-        "bic": bic,
-        "panels": {
-            "labels": next((each for each in counts if each >= 2 * len(data.classes)), counts[0]),
-            "seed": seeds[0],
-        },
-        "climbs": [{"labels": count, "history": climb(measured, Place(BOTH, count, seeds[0]))} for count in counts],
-        "fits": {"all": settled.size, "short": int(np.sum(~settled))},
-    }
-
-
-def fit_of(measured: Measured, place: Place) -> mixture.Fit:
-    """Return one fit with the setting that was chosen for it."""
-    lane = measured.places.index(place)
-    return jax.tree.map(lambda a: a[lane], measured.fits[measured.chosen[place.method, place.labels]])
-
-
-def climb(measured: Measured, place: Place) -> list[float]:
-    """Return the likelihood after each step of a fit."""
-    fit = fit_of(measured, place)
-    return np.asarray(fit.history)[: int(fit.steps)].tolist()
-
-
-def panels(
-    data: Dataset, columns: Columns, measured: Measured, shown: Mapping[str, int]
-) -> tuple[mixture_panels.Points, mixture_panels.Learned, mixture_panels.Learned]:
-    """Return the points of one draw and what was learned from them, in the plane."""
-    train, width = data.split.train, columns.points.shape[1]
-    if width <= 2:
-        plane = np.eye(width, 2)
-        named = (*data.features, "")[:2] if columns.given == width and data.features else ()
-    else:
-        _, plane, _ = principal_axes(columns.points, train, 2)
-        named = ()
-    points = columns.points[train]
-    told = np.full(len(train), -1)
-    rows = drawn(data.targets[train], shown["labels"], shown["seed"])
-    told[rows] = data.targets[train][rows]
-    places = points @ plane
-    axes = named or ("1st principal component", "2nd principal component")
-
-    def learned_from(method: str, said: str) -> mixture_panels.Learned:
-        place = Place(method, shown["labels"], shown["seed"])
-        params = fit_of(measured, place).params
-        margins = None
-        if width == 2:
-            x, y = mixture_panels.mesh(places, MESH)
-            grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2).astype(np.float32)
-            outputs = np.asarray(mixture.apply(params, jnp.asarray(grid), len(data.classes)), float)
-            margins = leads(outputs).reshape(len(y), len(x), -1)
-        return mixture_panels.Learned(
-            f"{said}: {measured.test[place]:.1%}",
-            np.asarray(params.means) @ plane,
-            plane.T @ np.asarray(mixture.covariances(params)) @ plane,
-            np.asarray(mixture.owners(params, len(data.classes))),
-            margins,
-        )
-
-    return (
-        mixture_panels.Points(places, told, data.classes, axes),
-        learned_from(ALONE, "learned from the labelled"),
-        learned_from(BOTH, "learned from both"),
+        run.progress.advance(best=max(map(max, validation)))
+    criteria = [bic.of(setting, classes) for setting in fits]
+    chosen = fitting.choose(fits, np.stack(validation), lanes, criteria, parts, classes)
+    tested = [accuracy for method in chosen.values() for accuracy in method.test_by_draw]
+    run.record(lane._asdict() | {"test_accuracy": accuracy} for lane, accuracy in zip(lanes, tested, strict=True))
+    every, converged = chosen[EVERY, rows], np.concatenate([each.converged for each in fits.values()])
+    shown = next((count for count in counts if count >= 2 * classes), counts[0])
+    return Measurement(
+        dataset=frame.DatasetFacts.of(data),
+        columns=columns,
+        counts=[fitting.compare(count, chosen) for count in counts],
+        every=Supervised(every.covariance, every.components, rows, every.test.mean),
+        bic=bic,
+        panels={"labels": shown, "seed": 0},
+        climbs=[Climb(count, chosen[BOTH, count].history()) for count in counts],
+        fits={"all": converged.size, "short": int(np.sum(~converged))},
+        chosen=chosen,
+        data=data,
     )
 
 
-def leads(outputs: np.ndarray) -> np.ndarray:
-    """Return by how much each class's log-probability exceeds that of its best rival, [N, C]."""
-    best_two = np.sort(outputs, axis=1)[:, -2:]
-    rival = np.where(outputs == best_two[:, 1:], best_two[:, :1], best_two[:, 1:])
-    return outputs - rival
+def report(run: frame.Context, settings: Settings, measured: Measurement) -> Report:
+    """Report the accuracy with and without unlabelled rows, what was chosen, and what BIC prefers."""
+    del run
+    data, counts, bic, columns, draws = (
+        measured.dataset,
+        measured.counts,
+        measured.bic,
+        measured.columns,
+        settings.draws,
+    )
+    few, many, rows, classes = counts[0], counts[-1], data.rows, len(data.classes)
+    over, conclusion = f"{draws} draws of the labels", bic.conclusion(classes, settings.components)
+    hurt = [count for count in counts if count.effect == "hurt"]
+    harm = f"Unlabelled rows reduce the accuracy with {table.listed(count.labels for count in hurt)} labels."
+    answer = (
+        f"On {data.name} with {few.labels:,} labels, the test accuracy is {table.percent(few.alone.test)} from the "
+        f"labelled rows alone, and {table.percent(few.both.test)} with {rows['train'] - few.labels:,} unlabelled rows as "
+        f"well: {table.points(few.gain)} points."
+    )
+    if many is not few:
+        answer += f" With {many.labels:,} labels: {table.points(many.gain)} points."
+    caveats = [
+        f"Each draw takes the labelled rows stratified by class, with one row of each of the {classes} classes at least. "
+        "Draws of one seed are nested.",
+        "The covariance was chosen for each number of labels and each method, by the labels of "
+        f"{rows['validation']:,} validation rows; within one standard error, by the BIC of the unlabelled rows.",
+        "Test rows were scored once, with the chosen settings.",
+    ]
+    if hurt:
+        caveats.insert(
+            0,
+            f"{harm} The likelihood increases all the same: a mixture may fit the rows better and separate the classes worse. {conclusion}",
+        )
+    if unclear := [count.labels for count in counts if count.effect == "unclear"]:
+        caveats.append(f"With {table.listed(unclear)} labels the interval of the gain contains 0.")
+    if short := measured.fits["short"]:
+        caveats.append(f"{short:,} of {measured.fits['all']:,} fits ended before EM had converged.")
+    reduced = f"the first {columns.kept} principal components of {columns.given:,} columns, by the training rows: {columns.variance:.0%} of the variance"
+    return Report(
+        title=f"Few labels: Gaussian mixtures on {data.name}",
+        question=f"How much do unlabelled rows improve Gaussian mixtures that classify {data.name}, with few labels and with many?",
+        answer=f"{answer} {harm}" if hurt else answer,
+        table=gain_table(measured, over if draws > 1 else ""),
+        sections=[
+            Section(
+                "The fits",
+                [
+                    fitting.in_the_plane(measured.data, columns, measured.chosen, **measured.panels),
+                    *curves(measured, over if draws > 1 else ""),
+                ],
+            ),
+            Section("How to read it", [Bullets(caveats)]),
+            Section("What was chosen", [choice_table(measured, settings)]),
+            Section("How many components", [conclusion, bic.drawing(classes), bic.table(rows["train"])]),
+        ],
+        facts={
+            "data set": data.described(),
+            "columns": reduced if columns.kept < columns.given else f"{columns.given:,}",
+            "rows": "{train:,} to fit, {validation:,} to choose, {test:,} to report".format(**rows),
+            "model": f"a Gaussian mixture, {table.listed(settings.components)} component(s) per class, by EM; a labelled row belongs to the components of its class",
+            "covariances": table.listed(settings.covariances),
+            "restarts": f"{settings.restarts} for each fit",
+            "draws of labels": f"seeds {table.ranged(range(draws))}",
+            "split seed": str(settings.split_seed),
+        },
+    )
 
 
-def write_report(
-    workdir: Workdir,
-    summary: dict[str, Any],
-    shown: tuple[mixture_panels.Points, mixture_panels.Learned, mixture_panels.Learned],
-    environment: Mapping[str, Any],
-    seconds: dict[str, float],
-) -> None:
-    """Write the figures, the page and summary.json."""
-    from mllab.report import page
+def gain_table(measured: Measurement, over: str) -> table.Table:
+    """Return a row for each number of labels: the accuracy of both methods, and the gain."""
+    every = measured.every
+    return table.Table(
+        ["labels in all", LABELLED, BOTH_KINDS, "gain (points)", "unlabelled rows"],
+        [
+            [
+                f"{count.labels:,}",
+                *map(table.percent, (count.alone.test, count.both.test)),
+                table.points(count.gain),
+                count.effect,
+            ]
+            for count in measured.counts
+        ],
+        caption=f"test accuracy; {f'± 95% interval over {over}, one split' if over else 'one draw: no interval'}; gain: draw by draw; "
+        f"all rows labelled: {every.test:.2%} ({every.covariance})",
+    )
 
-    began = time.perf_counter()
-    folder = workdir.path / "figures"
-    drawn = report.figures(summary, folder)
-    title = f"{summary['panels']['labels']:,} labels, and what the other points add to them"
-    four = figures.save(mixture_panels.four_panels(*shown, title=title), folder / "four_panels.svg")
-    seconds["figures"] = time.perf_counter() - began
-    summary["seconds"] = seconds | {"total": process_seconds()}
-    page.write(workdir.path / "report.html", report.page(summary, four, drawn, environment, workdir.command))
-    workdir.write_json("summary.json", summary)
 
+def choice_table(measured: Measurement, settings: Settings) -> table.Table:
+    """Return a row for each number of labels: the chosen setting of both methods, and its validation accuracy."""
+
+    def cells(method: Method) -> tuple[str, str]:
+        per_class = f", {method.components} per class" if len(settings.components) > 1 else ""
+        return method.covariance + per_class, table.share(method.validation)
+
+    options = (
+        f"{table.listed(settings.covariances)} covariance, {table.listed(settings.components)} component(s) per class"
+    )
+    return table.Table(
+        ["labels in all", LABELLED, "accuracy", BOTH_KINDS, "accuracy"],
+        [[f"{count.labels:,}", *cells(count.alone), *cells(count.both)] for count in measured.counts],
+        caption=f"of {options}: the least BIC within one standard error of the best accuracy on validation rows",
+    )
+
+
+def curves(measured: Measurement, over: str) -> list[Drawing]:
+    """Draw the accuracy against the number of labels, and the likelihood against the step of EM."""
+    counts, few = measured.counts, measured.counts[0]
+    labels = [count.labels for count in counts]
+    series = [
+        draw.Series.of_intervals(
+            title,
+            labels,
+            [getattr(count, method).test for count in counts],
+            scale=100,
+            limits=(-np.inf, 100),
+            style=class_style(i),
+        )
+        for i, (method, title) in enumerate(((ALONE, LABELLED), (BOTH, BOTH_KINDS)))
+    ]
+    supervised = draw.Series(
+        "all rows labelled", labels, np.full(len(labels), 100 * measured.every.test), style=Style(BLACK, DASH_DOT, "")
+    )
+    accuracy = draw.curves(
+        [*series, supervised],
+        title=f"With {few.labels:,} labels, unlabelled rows change the accuracy by {table.points(few.gain)} points",
+        x_label="labelled rows in all, log scale",
+        y_label="test accuracy (%)",
+        log_x=True,
+        over=over,
+    )
+    likelihood = draw.curves(
+        [
+            draw.Series(
+                f"{climb.labels:,} labels", np.arange(1, len(climb.history) + 1), climb.history, style=class_style(i)
+            )
+            for i, climb in enumerate(measured.climbs)
+        ],
+        title="EM never decreases the likelihood",
+        x_label="step of EM",
+        y_label="mean log-likelihood of a row (nats)",
+        integer_x=True,
+        markers=False,
+        note="Fitted to all rows: draw 0, the chosen setting.",
+    )
+    return [
+        Drawing(
+            "accuracy_by_labels",
+            accuracy,
+            "Test accuracy against the number of labels",
+            "All rows labelled: one fit, where nothing is left to estimate.",
+        ),
+        Drawing(
+            "likelihood_by_step",
+            likelihood,
+            "Mean log-likelihood of a row after each step of EM",
+            "The more labels, the fewer responsibilities EM estimates; a labelled row's likelihood is that of its class.",
+        ),
+    ]
+
+
+main, run = frame.program(Settings, measure, report, all_cores=True)
 
 if __name__ == "__main__":
-    launch(main)
+    main()

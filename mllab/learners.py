@@ -15,11 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from mllab import sweep
 from mllab.errors import UserError, unknown
-from mllab.models import calibration, kernels, linear, neighbors, softmax
 from mllab.models import kmeans as clusters
+from mllab.models import linear, neighbors, softmax
 from mllab.models import mixture as mixtures
 from mllab.models import svm as machines
+from mllab.models.svm import calibration, kernels
 from mllab.rows import gather
 from mllab.types import Array, Examples, Hyper, Inputs, Key, Outputs, Rows
 from mllab.validation import Axes, Learner
@@ -219,7 +221,7 @@ def svm(
                 tolerance=tolerance,
                 steps=steps,
                 pair_rows=pair_rows,
-                mesh=mesh,
+                solve=machines.solve_tasks if mesh is None else sweep.over_tasks(machines.solve_tasks, mesh),
                 **{**hyper, "gamma": gamma},
             )  # [G, A, k, N, C]
 

@@ -6,6 +6,7 @@ made, with the params that each lane kept: those with its least validation loss.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -292,7 +293,8 @@ def judge(name: str, result: Result, rates: int, chance: float, targets: np.ndar
     return Entry(name, result, train_loss, loss, curve, kept_score, nonfinite, kept_loss, failed, best, {})
 
 
-class Width(NamedTuple):
+@dataclass(frozen=True)
+class Width:
     """How sensitive an optimizer is to its learning rate: the range of rates about as good as the best."""
 
     decades: float  # from the lowest to the highest rate of the range, which has no gaps

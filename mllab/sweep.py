@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from mllab import devices
+from mllab import checks, devices
 from mllab.devices import AXIS
 from mllab.errors import UserError
 from mllab.training import Run, State
-from mllab.types import Examples, Hyper, Key, Rows
+from mllab.types import Array, Examples, Hyper, Key, Rows, is_concrete
 
 MIN_SHARED_LANES = 16  # fewest lanes for which a group shares the gather of a batch; measured, see BUILD_NOTES.md
 
@@ -78,6 +78,83 @@ def spread(function: Callable, mesh: Mesh, in_axes: Any, out_axes: Any = 0) -> C
         )
 
     return jax.shard_map(function, mesh=mesh, in_specs=specs(in_axes), out_specs=specs(out_axes), check_vma=False)
+
+
+def over_points(function: Callable, mesh: Mesh | None, out_axes: Any) -> Callable:
+    """Return `function` of points that are split over the devices of a mesh, compiled once.
+
+    Points are padded to equal parts with weight 0; outputs that lie along the points are cut to their number again.
+
+    Args:
+        function: `(points=[n, D], weight=[n], axis=name, **arguments) -> outputs`, where points and weights are those
+            of one device and collectives name the axis, such as `kmeans.fit` with its static options bound by
+            `functools.partial`.
+        mesh: the devices; None calls the function as it is.
+        out_axes: for each output the axis along which the points lie, None for one that all devices compute alike,
+            such as `kmeans.POINT_AXES`.
+
+    Returns:
+        `(points [N, D], weight [N] = None, **arguments) -> outputs`; arguments are arrays, whole on every device.
+
+    Raises:
+        UserError: points that are not finite or weights that are negative, when the result is called.
+    """
+
+    def local(points: Array, weight: Array, arguments: Mapping[str, Any]) -> Any:
+        return function(points=points, weight=weight, axis=AXIS, **arguments)
+
+    compiled = None if mesh is None else jax.jit(spread(local, mesh, (0, 0, None), out_axes))
+
+    def call(points: Array, weight: Array | np.ndarray | None = None, **arguments: Any) -> Any:
+        if mesh is None or compiled is None:
+            return function(points=points, weight=weight, **arguments)
+        points = checks.check_array(points, ("N", "D"), "points")
+        weight = checks.check_weight(weight, len(points), points.dtype)
+        count = len(points)
+        padding = -count % mesh.size
+        if padding:
+            points, weight = jnp.pad(points, ((0, padding), (0, 0))), jnp.pad(weight, (0, padding))
+        # CPU devices read their parts of a host array in place; parts of another device's array would be copied.
+        host = mesh.devices.flat[0].platform == "cpu" and is_concrete(points)
+        parts = NamedSharding(mesh, PartitionSpec(AXIS))
+        points = jax.device_put(np.asarray(points) if host else points, parts)
+        outputs = compiled(points, jax.device_put(weight, parts), arguments)
+
+        def cut(axis: int | None, output: Any) -> Any:
+            if axis is None or not padding:
+                return output
+            return jax.tree.map(lambda a: jax.lax.slice_in_dim(a, 0, count, axis=axis), output)
+
+        return jax.tree.map(cut, out_axes, outputs, is_leaf=lambda axis: axis is None)
+
+    return call
+
+
+@functools.cache  # one function for the same arguments, so that what is compiled for it is compiled once
+def over_tasks(function: Callable, mesh: Mesh) -> Callable:
+    """Return `function` of independent tasks that are dealt out to the devices of a mesh.
+
+    Consecutive tasks, which tend to cost alike, go to different devices. All devices get equally many, for which some
+    tasks are done twice.
+
+    Args:
+        function: `(tasks [t, ...], *arguments, axis=name) -> outputs [t, ...]`, where the tasks are those of one
+            device and collectives name the axis, such as `svm.solve_tasks`.
+        mesh: the devices.
+
+    Returns:
+        `(tasks [T, ...], *arguments) -> outputs [T, ...]`; arguments are whole on every device.
+    """
+
+    def call(tasks: Array, *arguments: Any) -> Any:
+        count = len(tasks)
+        share = -(-count // mesh.size)
+        dealt = np.arange(mesh.size * share).reshape(share, mesh.size).T.ravel()
+        local = functools.partial(function, axis=AXIS)
+        outputs = spread(local, mesh, (0, *[None] * len(arguments)))(tasks[dealt % count], *arguments)
+        return jax.tree.map(lambda a: a[np.argsort(dealt)[:count]], outputs)
+
+    return call
 
 
 def lanes(
@@ -158,9 +235,9 @@ def lanes(
 def batches(run: Run, schedule: np.ndarray, *, mesh: Mesh) -> Run:
     """Return the same three functions over L lanes, one lane after another, each batch split over the devices.
 
-    Use it for few lanes (fewer than devices) or large ones. Arguments and results are those of `lanes`. A sharding
-    constraint on the batch axis is all there is: XLA's partitioner splits what is computed from a batch and sums over the
-    devices, and every random draw and batch statistic remains that of the whole batch.
+    Use it for few lanes (fewer than devices) or large ones. Arguments and results are those of `lanes`. Nothing but a
+    sharding constraint on the batch axis refers to devices: XLA's partitioner splits what is computed from a batch and
+    sums over the devices, and every random draw and batch statistic remains that of the whole batch.
 
     Args:
         run: the run of one lane.

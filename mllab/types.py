@@ -25,9 +25,6 @@ def is_concrete(value: object) -> bool:
     return not isinstance(value, jax.core.Tracer)
 
 
-known = is_concrete  # the former name, until mllab/models no longer imports it
-
-
 class Rows(NamedTuple):
     """Which examples to use, in what order, and how much each counts.
 

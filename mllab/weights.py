@@ -1,4 +1,4 @@
-"""Params to publish and to load again, as safetensors: named arrays and a header, no pickle."""
+"""Params as safetensors files: named arrays and a JSON header, no pickle."""
 
 import json
 from collections.abc import Mapping
@@ -9,18 +9,18 @@ import jax
 import numpy as np
 
 from mllab.errors import UserError
-from mllab.models import architecture
+from mllab.models import table
 from mllab.models.base import Model
 from mllab.types import Params
 
 
 def encode(params: Params, about: Mapping[str, Any], extra: Any = None) -> bytes:
-    """Return a safetensors file of the params' arrays (`0.w`, `0.b`, ...) with `about` in its header, as JSON.
+    """Return a safetensors file of the params' arrays (`0.w`, `0.b`, ...), with `about` as JSON in its header.
 
     Args:
-        params: what was trained.
-        about: plain values; `load_model` wants the model's plan (`models.architecture`) as `about["plan"]`.
-        extra: what the model keeps beside its params, stored as `extra.…`.
+        params: a pytree of arrays.
+        about: metadata, plain values; `load_model` needs the model's plan (`mllab.models.table`) as `about["plan"]`.
+        extra: the model's extra state, stored as `extra.…`.
     """
     from safetensors.numpy import save
 
@@ -29,10 +29,10 @@ def encode(params: Params, about: Mapping[str, Any], extra: Any = None) -> bytes
 
 
 def load(path: str | Path, like: Params, like_extra: Any = None) -> tuple[Params, Any, dict[str, Any]]:
-    """Return params in the structure of `like` (from `init`, or `jax.eval_shape` of it), extra, and what is told.
+    """Return (params, extra, about) in the structure of `like` and `like_extra`, from `init` or `jax.eval_shape` of it.
 
     Raises:
-        UserError: no such file, not a safetensors file, or arrays that do not fit.
+        UserError: no such file, not a safetensors file, or arrays of other names or shapes.
     """
     stored, about = _read(path)
     expected = _all_named(like, like_extra)
@@ -45,7 +45,7 @@ def load(path: str | Path, like: Params, like_extra: Any = None) -> tuple[Params
 
 
 class Published(NamedTuple):
-    """A model with its params, as it was published."""
+    """A model with the params and metadata of a file."""
 
     model: Model
     params: Params
@@ -54,20 +54,20 @@ class Published(NamedTuple):
 
 
 def load_model(path: str | Path) -> Published:
-    """Return the model that a file holds, built by the plan in its header.
+    """Return the model in a file, built from the plan in its header.
 
     Raises:
-        UserError: no such file, not a safetensors file, no plan in it, or one that does not fit its arrays.
+        UserError: no such file, not a safetensors file, no plan in it, or one that does not match its arrays.
     """
     _, about = _read(path)
     if "plan" not in about:
-        raise UserError(f"{path} does not say what model it is of: give params that mllab's experiments published")
-    model = architecture.model(about["plan"])
+        raise UserError(f"{path} does not say what model it is of: give params that an mllab experiment published")
+    model = table.build(about["plan"])
     return Published(model, *load(path, *jax.eval_shape(model.init, jax.random.key(0))))
 
 
 def _read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return a file's arrays by name, and what its header says."""
+    """Return a file's arrays by name, and the metadata in its header."""
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():

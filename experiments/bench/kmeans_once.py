@@ -6,6 +6,7 @@ The file holds points [N, D] and starts [S, K, D].
 """
 
 import argparse
+import functools
 import json
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mllab import devices
+from mllab import devices, sweep
 from mllab.models import kmeans
 
 
@@ -32,18 +33,12 @@ def main() -> None:
     devices.cache_compilations()
     with np.load(args.data) as file:
         points, starts = jnp.asarray(file["points"]), jnp.asarray(file["starts"])
+    settings = {"count": starts.shape[1], "steps": args.steps, "tolerance": args.tolerance}
+    fit = sweep.over_points(functools.partial(kmeans.fit, **settings), devices.mesh(), kmeans.POINT_AXES)
     times = []
     for _ in range(args.calls + 1):
         began = time.perf_counter()
-        found = kmeans.fit(
-            jax.random.key(0),
-            points,
-            starts.shape[1],
-            start=starts,
-            steps=args.steps,
-            tolerance=args.tolerance,
-            mesh=devices.mesh(),
-        )
+        found = fit(points, key=jax.random.key(0), start=starts)
         jax.block_until_ready(found)
         times.append(time.perf_counter() - began)
     figures = {"inertia": float(found.inertia), "steps": int(found.steps[jnp.argmin(found.inertias)])}

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mllab import devices
+from mllab import devices, sweep
 from mllab.models import svm
 
 
@@ -47,7 +47,8 @@ def solved(data: dict[str, jax.Array]) -> dict[str, jax.Array]:
         return {
             "coefficients": svm.fit(inputs, labels, classes, c=data["c"][0], gamma=data["gamma"][0]).coefficients[0]
         }
-    scores = svm.grid(inputs, labels, classes, ~data["held_out"], c=data["c"], gamma=data["gamma"], mesh=devices.mesh())
+    solve = sweep.over_tasks(svm.solve_tasks, devices.mesh())
+    scores = svm.grid(inputs, labels, classes, ~data["held_out"], c=data["c"], gamma=data["gamma"], solve=solve)
     right = jnp.argmax(scores, axis=-1) == labels[None, None, None]  # [G, A, K, N]
     return {"accuracy": jnp.mean(right, axis=-1, where=data["held_out"][None, None])}
 

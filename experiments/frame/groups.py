@@ -91,11 +91,11 @@ class Folds(Data):
     def caveats(self) -> list[str]:
         """Return how scores over folds are to be read."""
         return [
-            f"Training and validation rows were split into {self.described()}, stratified by class, and settings chosen "
-            "by the mean accuracy over the held-out folds. The test rows played no part in any choice and were evaluated "
-            "once.",
-            "The held-out accuracy of the chosen setting is optimistic, since it is the best of all; the test accuracy is "
-            "not.",
+            f"Training and validation rows were split into {self.described()}, stratified by class, and settings "
+            "chosen by the mean accuracy over the held-out folds. The test rows played no part in any choice and were "
+            "evaluated once.",
+            "The held-out accuracy of the chosen setting is optimistic, since it is the best of all; the test accuracy "
+            "is not.",
             "Folds share most of their training rows: the interval over folds is widened for that (Nadeau and Bengio "
             "2003). The interval of the test accuracy is over the sampling of test rows (Wilson 1927).",
         ]
@@ -199,7 +199,7 @@ class Optimizers(settings.Base):
 
 
 SHARED = {
-    name: setting
+    name: default
     for group in (Table, Rows, Folds, Restarts, Training, Network, Optimizers)
-    for name, setting in group.table().items()
+    for name, default in group.defaults().items()
 }

@@ -1,7 +1,8 @@
-"""Observers of a drive: progress, records in metrics.jsonl, and TensorBoard events of a race."""
+"""Observers of a race: progress, wall time, records in metrics.jsonl, and TensorBoard events."""
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,14 @@ from experiments.frame.program import Context
 from mllab import racing, sweep, training
 
 EVENT_LANES = 32  # TensorBoard shows no more at once; all lanes are in metrics.jsonl
+
+
+@contextmanager
+def timed_race(context: Context) -> Iterator[None]:
+    """Add a race's wall time to two parts: `training`, which its observers measure, and the rest."""
+    with context.timed("compiling and test scores"):
+        yield
+    context.seconds["compiling and test scores"] -= context.seconds.get("training", 0.0)
 
 
 def observer(
@@ -45,6 +54,7 @@ def observer(
         if (restored and not event.restored) or (event.restored and event.step == event.steps):
             progress.resume(event.step if event.restored else done)
         if not event.restored:
+            context.seconds["training"] = context.seconds.get("training", 0.0) + event.seconds
             progress.advance(event.step - done, best=best if math.isfinite(best) else None)
         done, restored = event.step, event.restored
 
@@ -69,7 +79,6 @@ def write_events(raced: racing.Race, folder: Path) -> None:
     """Write TensorBoard events of every seed at each optimizer's best rate, the best optimizers first."""
     from mllab.report import events
 
-    metric = raced.task.headline.name
     lanes = [(entry, position) for entry in raced.ranked for position in range(raced.seeds.size)]
     for entry, position in lanes[:EVENT_LANES]:
         done = np.isfinite(entry.result.history.seconds)
@@ -77,7 +86,7 @@ def write_events(raced: racing.Race, folder: Path) -> None:
         tags = {
             "loss/train": entry.train_loss,
             "loss/validation": entry.loss,
-            f"{metric}/validation": entry.curve,
+            f"{raced.task.headline.name}/validation": entry.curve,
         }
         curves = {tag: (raced.steps[done], values[done, entry.best, position]) for tag, values in tags.items()}
         events.write(folder / lane, curves)

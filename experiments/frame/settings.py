@@ -15,7 +15,7 @@ import dataclasses
 import inspect
 import math
 import textwrap
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 from absl import flags
@@ -87,98 +87,69 @@ def text(default: str | None, *, help: str, affects_result: bool = True) -> Any:
 def switch(default: bool = False, *, help: str) -> Any:
     """Return a field that is on or off: `--name` or `--noname`."""
 
+    def read(value: str) -> bool:
+        return {"true": True, "false": False}[value.lower()]
+
     def check(value: Any) -> bool:
         if not isinstance(value, bool):
             raise Refused("neither true nor false")
         return value
 
-    def read(value: str) -> bool:
-        return {"true": True, "false": False}[value.lower()] if value.lower() in ("true", "false") else _malformed()
-
     return _field(default, Setting(help, read, check, lambda value: str(value).lower(), "give true or false", True))
 
 
 def whole(
-    default: int | None, *, help: str, low: int | None = None, high: int | None = None, affects_result: bool = True
+    default: int | None, *, help: str, low: float = -math.inf, high: float = math.inf, affects_result: bool = True
 ) -> Any:
-    """Return a field of one whole number between `low` and `high`."""
-    between = _between(low, high)
+    """Return a field of one whole number from `low` to `high`."""
 
     def check(value: Any) -> int:
         if isinstance(value, bool) or int(value) != value:
             raise ValueError
-        _check_range(value, low, high)
-        return int(value)
+        return int(_within(value, low, high))
 
-    hint = f"give a whole number{between}"
+    hint = f"give a whole number{_range(low, high)}"
     return _field(default, Setting(help, int, check, str, hint, affects_result=affects_result))
 
 
 def number(
-    default: float | None,
-    *,
-    help: str,
-    low: float | None = None,
-    high: float | None = None,
-    affects_result: bool = True,
+    default: float | None, *, help: str, low: float = -math.inf, high: float = math.inf, affects_result: bool = True
 ) -> Any:
-    """Return a field of one finite number between `low` and `high`."""
+    """Return a field of one finite number from `low` to `high`."""
 
     def check(value: Any) -> float:
         if not math.isfinite(value):
             raise Refused("not a finite number")
-        _check_range(value, low, high)
-        return float(value)
+        return float(_within(value, low, high))
 
-    hint = f"give a number{_between(low, high)}"
-    return _field(default, Setting(help, float, check, _plain, hint, affects_result=affects_result))
+    hint = f"give a number{_range(low, high)}"
+    return _field(default, Setting(help, float, check, _shortest, hint, affects_result=affects_result))
 
 
 def choice(options: Iterable[str], default: str | None, *, help: str, kind: str = "name") -> Any:
-    """Return a field of one name among `options`; `kind` is what an unknown one is called."""
+    """Return a field of one name among `options`; `kind` is what an unknown one is called in the message."""
     names = list(options)
-
-    def check(value: Any) -> str:
-        if value not in names:
-            raise unknown(kind, str(value), names)
-        return str(value)
-
-    return _field(default, Setting(help, str, check, str, f"give one of {', '.join(names)}"))
+    hint = f"give one of {', '.join(names)}"
+    return _field(default, Setting(help, str, lambda value: _named(value, names, kind), str, hint))
 
 
 def choices(
-    options: Iterable[str],
-    default: Sequence[str] | None = None,
-    *,
-    help: str,
-    kind: str = "name",
-    optional: bool = False,
+    options: Iterable[str], default: Sequence[str] | str | None = "all", *, help: str, kind: str = "name"
 ) -> Any:
-    """Return a field of one or more names among `options`, each once; `all` stands for all of them.
-
-    Args:
-        options: the names.
-        default: names (all of them where None, unless optional).
-        help: for `--help`.
-        kind: what an unknown name is called in the message.
-        optional: whether None is the default and means that nothing was chosen.
-    """
+    """Return a field of one or more names among `options`, each once; `all` stands for all of them."""
     names = list(options)
 
     def read(value: str) -> tuple[str, ...]:
         return tuple(names) if value == "all" else tuple(part.strip() for part in value.split(",") if part.strip())
 
     def check(value: Any) -> tuple[str, ...]:
-        chosen = tuple(value)
-        for name in chosen:
-            if name not in names:
-                raise unknown(kind, str(name), names)
+        chosen = tuple(_named(name, names, kind) for name in value)
         if not chosen or len(set(chosen)) < len(chosen):
             raise Refused("none, or one twice")
         return chosen
 
     hint = f"give one or more of {', '.join(names)}, each once, or all"
-    preset = None if optional else tuple(names if default is None else default)
+    preset = tuple(names) if default == "all" else default if default is None else tuple(default)
     return _field(preset, Setting(help, read, check, ",".join, hint))
 
 
@@ -192,23 +163,17 @@ def grid(default: str | None, *, help: str, low: float = 0.0, high: float = math
         values = tuple(sorted(float(each) for each in ([value] if isinstance(value, int | float) else value)))
         if not values or not all(math.isfinite(each) and low < each <= high for each in values):
             raise Refused("empty, or a number out of range")
-        if len(set(values)) < len(values):
-            raise Refused("a number is given twice")
-        return values
+        return _distinct(values)
 
     span = f"above {low:g}" + ("" if math.isinf(high) else f" and up to {high:g}")
     hint = f"give LOW:HIGH:COUNT, such as 0.01:100:5, or numbers {span}, such as 0.1,1, each once"
-    return _field(None if default is None else read_grid(default), Setting(help, read_grid, check, show_grid, hint))
+    return _field(default and read_grid(default), Setting(help, read_grid, check, show_grid, hint))
 
 
 def wholes(default: Sequence[int] | None, *, help: str, low: int = 1, ordered: bool = False) -> Any:
     """Return a field of whole numbers of `low` or more: LOW:HIGH for all from LOW to HIGH, or A,B,C.
 
-    Args:
-        default: the numbers.
-        help: for `--help`.
-        low: the least that is allowed.
-        ordered: whether order and repetition count (sizes of layers); otherwise each is given once and they are sorted.
+    `ordered` numbers keep their order and may repeat (sizes of layers); otherwise they are sorted, each given once.
     """
 
     def read(value: str) -> tuple[int, ...]:
@@ -223,17 +188,14 @@ def wholes(default: Sequence[int] | None, *, help: str, low: int = 1, ordered: b
         values = tuple(value) if isinstance(value, Iterable) else (value,)
         if not values or not all(int(each) == each and each >= low for each in values):
             raise Refused(f"empty, or a number below {low}")
-        if not ordered and len(set(values)) < len(values):
-            raise Refused("a number is given twice")
-        return tuple(int(each) for each in (values if ordered else sorted(values)))
+        return tuple(int(each) for each in (values if ordered else sorted(_distinct(values))))
 
-    def show(value: Any) -> str:
-        values = tuple(value)
-        consecutive = len(values) > 2 and values == tuple(range(values[0], values[-1] + 1))
-        return f"{values[0]}:{values[-1]}" if consecutive else ",".join(map(str, values))
+    def show(value: Sequence[int]) -> str:
+        consecutive = len(value) > 2 and tuple(value) == tuple(range(value[0], value[-1] + 1))
+        return f"{value[0]}:{value[-1]}" if consecutive else ",".join(map(str, value))
 
     hint = f"give LOW:HIGH, such as {low}:10, or whole numbers of {low} or more, such as {low},{low + 2}"
-    return _field(None if default is None else check(default), Setting(help, read, check, show, hint))
+    return _field(default and check(default), Setting(help, read, check, show, hint))
 
 
 def size(default: tuple[int, int] | None, *, help: str) -> Any:
@@ -245,31 +207,31 @@ def size(default: tuple[int, int] | None, *, help: str) -> Any:
 
     def check(value: Any) -> tuple[int, int]:
         height, width = value
-        if min(height, width) < 1:
-            raise ValueError
-        return int(height), int(width)
+        return int(_within(height, 1)), int(_within(width, 1))
 
     hint = "give HEIGHTxWIDTH in pixels, such as 32x32"
     return _field(default, Setting(help, read, check, lambda value: f"{value[0]}x{value[1]}", hint))
 
 
-def rates(*, help: str) -> Any:
+def rates(options: Iterable[str], *, help: str, kind: str = "name") -> Any:
     """Return a field of positive numbers by name: NAME=NUMBER, separated by commas; empty by default."""
+    names = list(options)
 
-    def read(value: str) -> dict[str, float]:
+    def read(value: str) -> tuple[tuple[str, float], ...]:
         pairs = [part.partition("=") for part in value.split(",") if part]
-        if len({name for name, _, _ in pairs}) < len(pairs):
-            raise Refused("a name is given twice")
-        return {name.strip(): float(rate) for name, _, rate in pairs}
+        return tuple((name.strip(), float(rate)) for name, _, rate in pairs)
 
     def check(value: Any) -> tuple[tuple[str, float], ...]:
-        pairs = tuple((str(name), float(rate)) for name, rate in dict(value).items())
-        if not all(math.isfinite(rate) and rate > 0 for _, rate in pairs):
+        pairs = value.items() if isinstance(value, Mapping) else value
+        checked = tuple((_named(name, names, kind), float(rate)) for name, rate in pairs)
+        if not all(math.isfinite(rate) and rate > 0 for _, rate in checked):
             raise Refused("a rate is a positive number")
-        return pairs
+        if len({name for name, _ in checked}) < len(checked):
+            raise Refused("a name is given twice")
+        return checked
 
     def show(value: Any) -> str:
-        return ",".join(f"{name}={_plain(rate)}" for name, rate in dict(value).items())
+        return ",".join(f"{name}={_shortest(rate)}" for name, rate in value)
 
     return _field((), Setting(help, read, check, show, "give NAME=RATE, such as adam=0.5, separated by commas"))
 
@@ -278,7 +240,7 @@ def paths(*, help: str) -> Any:
     """Return a field of one or more paths: the words of the command line that are no flags."""
 
     def check(value: Any) -> tuple[str, ...]:
-        chosen = (value,) if isinstance(value, str) else tuple(str(path) for path in value)
+        chosen = tuple(str(path) for path in value)
         if not chosen or not all(chosen):
             raise Refused("none")
         return chosen
@@ -304,31 +266,40 @@ def show_grid(values: Any) -> str:
     """Return the text that `read_grid` takes, in its short form where the numbers are evenly spaced on a log scale."""
     values = tuple(values)
     if len(values) > 2:
-        short = f"{_plain(values[0])}:{_plain(values[-1])}:{len(values)}"
+        short = f"{_shortest(values[0])}:{_shortest(values[-1])}:{len(values)}"
         if 0 < values[0] < values[-1] and read_grid(short) == values:
             return short
-    return ",".join(map(_plain, values))
+    return ",".join(map(_shortest, values))
 
 
-def _plain(value: float) -> str:
+def _shortest(value: float) -> str:
     """Return the shortest text that reads back as the same number."""
     short = f"{value:g}"
     return short if float(short) == value else repr(float(value))
 
 
-def _malformed() -> Any:
-    raise ValueError
+def _named(name: Any, names: Sequence[str], kind: str) -> str:
+    if name not in names:
+        raise unknown(kind, str(name), names)
+    return str(name)
 
 
-def _check_range(value: float, low: float | None, high: float | None) -> None:
-    if (low is not None and value < low) or (high is not None and value > high):
+def _distinct(values: tuple) -> tuple:
+    if len(set(values)) < len(values):
+        raise Refused("a number is given twice")
+    return values
+
+
+def _within(value: float, low: float, high: float = math.inf) -> float:
+    if not low <= value <= high:
         raise Refused("out of range")
+    return value
 
 
-def _between(low: float | None, high: float | None) -> str:
-    if low is not None and high is not None:
-        return f" from {low:g} to {high:g}"
-    return "" if low is None and high is None else f" of {low:g} or more" if high is None else f" up to {high:g}"
+def _range(low: float, high: float) -> str:
+    if math.isinf(high):
+        return "" if math.isinf(low) else f" of {low:g} or more"
+    return f" up to {high:g}" if math.isinf(low) else f" from {low:g} to {high:g}"
 
 
 # ── Settings as a whole ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -393,13 +364,14 @@ class Base:
         return [line for line in lines if known[line.removeprefix("--").partition("=")[0]].affects_result]
 
 
-def parse(cls: type[Base], words: Sequence[str], others: Collection[str] = ()) -> tuple[dict[str, Any], list[str]]:
+def parse(cls: type[Base], words: Sequence[str], others: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return what command-line words set, by name, and the words that are no flags.
 
     Args:
         cls: the class of settings.
         words: the command line, without the program's name.
-        others: names of flags that other experiments have.
+        others: flags that other experiments have, with their defaults. A flagfile may hold them at their defaults, as
+            flags.cfg of earlier versions does.
 
     Raises:
         UserError: an unknown flag, one without a value, or a flagfile that cannot be read.
@@ -408,15 +380,19 @@ def parse(cls: type[Base], words: Sequence[str], others: Collection[str] = ()) -
     for name, setting in cls.table().items():
         define = flags.DEFINE_boolean if setting.switch else flags.DEFINE_string
         define(name, None, setting.help, flag_values=values)
+    foreign = {name: str(default) for name, default in others.items() if name not in cls.table()}
+    for name in foreign:
+        flags.DEFINE_string(name, None, "", flag_values=values)
     try:
         rest = values(["", *words])[1:]
     except flags.UnrecognizedFlagError as error:
-        name = error.flagname
-        if name in others:
-            raise UserError(f"--{name} means nothing to this experiment: see --help for its flags") from None
-        raise unknown("flag", f"--{name}", [f"--{known}" for known in cls.table()]) from None
+        raise unknown("flag", f"--{error.flagname}", [f"--{known}" for known in cls.table()]) from None
     except flags.Error as error:
         raise UserError(str(error).removeprefix("ERROR:: ").replace("\n", " ")) from None
+    direct = {word.lstrip("-").partition("=")[0] for word in words if word.startswith("-")}
+    for name, default in foreign.items():
+        if name in direct or values[name].value not in (None, default):
+            raise UserError(f"--{name} means nothing to this experiment: see --help for its flags")
     return {name: values[name].value for name in cls.table() if values[name].value is not None}, rest
 
 

@@ -179,3 +179,19 @@ def resize(pixels: np.ndarray, size: Size) -> np.ndarray:
         for c in range(pixels.shape[-1])
     ]
     return np.clip(np.stack([np.asarray(channel) for channel in channels], axis=-1), 0, 1)
+
+
+def to_png(colours: np.ndarray, labels: np.ndarray) -> bytes:
+    """Return the image whose pixels [height, width] index colours [K, 3] in [0, 1], as a PNG file.
+
+    Up to 256 colours make a palette, which takes less space.
+    """
+    palette = np.round(255 * colours).astype(np.uint8)
+    if len(palette) > 256:
+        image = Image.fromarray(palette[labels])
+    else:
+        image = Image.fromarray(labels.astype(np.uint8))
+        image.putpalette(palette.tobytes())
+    content = io.BytesIO()
+    image.save(content, format="PNG")
+    return content.getvalue()

@@ -69,6 +69,23 @@ def sample(ids: np.ndarray, targets: np.ndarray, share: float, seed: int, classe
     return ids[stratified(targets[ids], seed, (0.0, share, 0.0), classes).validation]
 
 
+def stratified_order(targets: np.ndarray, seed: int) -> np.ndarray:
+    """Return rows [N] in a random order of which every beginning is stratified: nested samples of every size.
+
+    The first C rows are one of each of the C classes; each further row is of the class that is furthest behind.
+
+    Args:
+        targets: class of each row, [N].
+        seed: the same seed gives the same order.
+    """
+    order = np.random.default_rng(seed).permutation(len(targets))
+    _, labels, counts = np.unique(targets[order], return_inverse=True, return_counts=True)
+    position = np.empty(len(order))  # of a row inside its class
+    position[np.argsort(labels, kind="stable")] = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    turn = np.where(position == 0, 0, (position + 0.5) / counts[labels])
+    return order[np.argsort(turn, kind="stable")]
+
+
 def _split(labels: np.ndarray, counts: np.ndarray, seed: int, fractions: Fractions) -> Split:
     """Split rows with labels [N] in 0 to C - 1, `counts` [C] of each."""
     order = np.random.default_rng(seed).permutation(len(labels))

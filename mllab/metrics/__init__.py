@@ -3,7 +3,7 @@
 `metrics.clustering` is a module of its own, imported where it is used.
 """
 
-from mllab.metrics.confusion import ClassScores, confusion_matrix, per_class
+from mllab.metrics.confusion import ClassScores, confusion_matrix, example_rows, per_class
 from mllab.metrics.examples import classification, most_frequent, r_squared, regression
 from mllab.metrics.intervals import Interval, interval, proportion
 
@@ -12,6 +12,7 @@ __all__ = [
     "Interval",
     "classification",
     "confusion_matrix",
+    "example_rows",
     "interval",
     "most_frequent",
     "per_class",

@@ -58,3 +58,18 @@ def per_class(matrix: np.ndarray) -> ClassScores:
         confused_with=np.where(confusions > 0, errors.argmax(axis=1), -1),
         confusions=confusions,
     )
+
+
+def example_rows(targets: np.ndarray, predicted: np.ndarray, probability: np.ndarray) -> dict[str, np.ndarray]:
+    """Return which rows to look at: `mistakes`, the most confident first, and `hits`, the first correct one of a class.
+
+    Args:
+        targets: true classes, [M].
+        predicted: predicted classes, [M].
+        probability: of the predicted classes, or its logarithm, [M].
+    """
+    wrong, right = np.flatnonzero(predicted != targets), np.flatnonzero(predicted == targets)
+    return {
+        "mistakes": wrong[np.argsort(-probability[wrong], kind="stable")],
+        "hits": right[np.sort(np.unique(targets[right], return_index=True)[1])],
+    }

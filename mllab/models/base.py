@@ -1,4 +1,4 @@
-"""What a model is to the rest of the house: two pure functions."""
+"""The model interface: two pure functions. Also prediction in blocks, saliency and bfloat16."""
 
 import functools
 from collections.abc import Callable
@@ -13,19 +13,20 @@ from mllab.types import Array, Inputs, Key, Outputs, Params
 
 
 class Model(NamedTuple):
-    """A model that may keep something beside its params; `plain` makes one of an `init`/`apply` pair."""
+    """A model with params and extra state, such as batch statistics; `plain` makes one without extra state."""
 
     init: Callable[[Key], tuple[Params, Any]]  # key -> (params, extra)
-    apply: Callable[[Params, Any, Inputs, Key | None], tuple[Outputs, Any]]  # a key when training; None: as published
+    # (params, extra, inputs, key) -> (outputs, extra); training mode with a key, evaluation mode with None
+    apply: Callable[[Params, Any, Inputs, Key | None], tuple[Outputs, Any]]
 
 
 def plain(init: Callable[[Key], Params], apply: Callable[[Params, Inputs], Outputs]) -> Model:
-    """Return the model of a pure pair, with nothing beside its params and nothing random."""
+    """Return the model of an `init`/`apply` pair without extra state or randomness."""
     return Model(lambda key: (init(key), None), lambda params, extra, inputs, key: (apply(params, inputs), extra))
 
 
 def predict(model: Model, params: Params, extra: Any, inputs: Inputs, block: int = 1024) -> np.ndarray:
-    """Return the published model's outputs [N, ...] on the host, computed a block of rows at a time.
+    """Return the model's outputs [N, ...] in evaluation mode, on the host, computed `block` rows at a time.
 
     Raises:
         UserError: no rows, or inputs that the model does not take.
@@ -34,21 +35,21 @@ def predict(model: Model, params: Params, extra: Any, inputs: Inputs, block: int
     if count == 0:
         raise UserError("no inputs to predict from: give one row or more")
     block = min(block, count)
-    made: list[np.ndarray] = []
+    outputs: list[np.ndarray] = []
     for end in [*range(block, count, block), count]:  # the last block overlaps the one before: one shape, one program
         part = jax.tree.map(lambda a, end=end: a[end - block : end], inputs)
-        made.append(np.asarray(_scored(model.apply, params, extra, part))[len(made) * block - end :])
-    return np.concatenate(made)
+        outputs.append(np.asarray(_evaluated(model.apply, params, extra, part))[len(outputs) * block - end :])
+    return np.concatenate(outputs)
 
 
 def saliency(model: Model, params: Params, extra: Any, inputs: Inputs, labels: Array) -> Array:
-    """Return each row's gradient of its label's [N] logit by its inputs, [N, ...] (Simonyan et al. 2014, eq. 4)."""
+    """Return the gradient of the logit of each row's label [N] by its inputs [N, ...] (Simonyan et al. 2014, eq. 4)."""
     return _gradient(model.apply, params, extra, inputs, labels)
 
 
-# Under `jit` by themselves, so that asking again compiles nothing, and params are no constants of the program.
+# Compiled once for each model, with params as arguments rather than constants of the program.
 @functools.partial(jax.jit, static_argnums=0)
-def _scored(apply: Callable, params: Params, extra: Any, inputs: Inputs) -> Outputs:
+def _evaluated(apply: Callable, params: Params, extra: Any, inputs: Inputs) -> Outputs:
     return apply(params, extra, inputs, None)[0]
 
 
@@ -62,14 +63,16 @@ def _gradient(apply: Callable, params: Params, extra: Any, inputs: Inputs, label
 
 
 def in_bfloat16(model: Model) -> Model:
-    """Return the model computing in bfloat16; params, outputs and whatever it keeps beside stay in float32."""
+    """Return the model with bfloat16 arithmetic; params, outputs and extra state stay in float32."""
 
     def lower(tree: Any) -> Any:
         return jax.tree.map(lambda a: a.astype(jnp.bfloat16) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
 
     def apply(params, extra, inputs, key):
-        outputs, kept = model.apply(lower(params), extra, lower(inputs), key)
-        kept = jax.tree.map(lambda new, old: new if new.dtype == old.dtype else new.astype(old.dtype), kept, extra)
-        return outputs.astype(jnp.float32), kept
+        outputs, updated = model.apply(lower(params), extra, lower(inputs), key)
+        updated = jax.tree.map(
+            lambda new, old: new if new.dtype == old.dtype else new.astype(old.dtype), updated, extra
+        )
+        return outputs.astype(jnp.float32), updated
 
     return Model(model.init, apply)

@@ -1,18 +1,18 @@
-"""Convolutional nets (LeCun et al. 1998; Goodfellow et al. 2016, chapter 9): layers one after another.
+"""Convolutional nets (LeCun et al. 1998; Goodfellow et al. 2016, chapter 9) as sequences of layers.
 
 An architecture is a plain value, a tuple of layers:
 
     layers = (Conv(16), MaxPool(2), Activation("relu"), Dense(10))
 
-`init` draws its params, which carry it along (as static data, so `jit` compiles for it), and `apply` takes images
-[B, height, width, C_in] to logits [B, C]. What a layer keeps beside its params, batch statistics, is `extra`.
-`lenet`, `convnet` and `residual` make the architectures that the experiments know by name. The layers stand in
-`mllab.models.layers`, and what they compute in `mllab.models.convolution`.
+`init` draws its params, which hold it as static data, and `apply` maps images [B, height, width, C_in] to logits
+[B, C]. The batch statistics of layers that have any are `extra`. `convnet`, `lenet` and `residual` return the
+architectures that are known by name (`mllab.models.table`). The layers are in `mllab.models.layers`, their operations
+in `mllab.models.ops`.
 """
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ from mllab.types import Array, Key
 
 @struct.dataclass
 class Params:
-    """The params of every layer, None where it has none, and the architecture that they are of."""
+    """The params of every layer, None where it has none, and their architecture."""
 
     layers: tuple[Any, ...]
     architecture: tuple[Layer, ...] = struct.field(pytree_node=False)
@@ -59,50 +59,50 @@ def init(key: Key, architecture: Sequence[Layer], shape: Shape) -> tuple[Params,
         shape: (height, width, C_in) of an image.
 
     Raises:
-        UserError: a layer that the image has become too small or otherwise unfit for, by its number.
+        UserError: a layer that does not take the output of the one before, by its number.
     """
     layers = tuple(architecture)
-    asked: list[tuple[Shape, float]] = []  # shape and deviation of each layer's weights
+    requests: list[tuple[Shape, float]] = []  # shape and deviation of each layer's weights
 
-    def ask(shape: Shape, rule: Deviation) -> Array:
-        asked.append((shape, rule(shape)))
+    def request(shape: Shape, rule: Deviation) -> Array:
+        requests.append((shape, rule(shape)))
         return jnp.zeros(shape)
 
-    # Twice: what is asked for is drawn at once, for XLA's CPU backend compiles each draw anew, and slowly.
-    init_all(layers, ask, shape)
-    drawn = iter(initializers.normal(key, *zip(*asked, strict=True)) if asked else ())
+    # Two passes, to draw all weights at once: XLA's CPU backend compiles every draw separately, and slowly.
+    init_all(layers, request, shape)
+    drawn = iter(initializers.normal(key, *zip(*requests, strict=True)) if requests else ())
     params, extra, _ = init_all(layers, lambda shape, rule: next(drawn), shape)
     return Params(params, layers), extra
 
 
 def forward(params: Params, extra: tuple[Any, ...], images: Array, key: Key | None) -> tuple[Array, tuple[Any, ...]]:
-    """Return logits [B, C] of images [B, height, width, C_in], and what is kept; a key in training, None in scoring."""
-    seen, kept = apply_all(params.architecture, params.layers, extra, images, key)
-    return seen[-1], kept
+    """Return logits [B, C] of images [B, height, width, C_in], and extra; training mode with a key, else evaluation."""
+    outputs, extra = apply_all(params.architecture, params.layers, extra, images, key)
+    return outputs[-1], extra
 
 
 def apply(params: Params, images: Array, extra: tuple[Any, ...] | None = None) -> Array:
-    """Return logits [B, C] of images [B, height, width, C_in], as published.
+    """Return logits [B, C] of images [B, height, width, C_in], in evaluation mode.
 
     Args:
         params: of `init` or of a training run.
-        images: as large as those that the params were made for, and with as many channels.
+        images: of the size and channels that the params were made for.
         extra: the batch statistics, of nets that have any.
 
     Raises:
-        UserError: images that do not fit, or batch statistics missing.
+        UserError: images of another size, or missing batch statistics.
     """
     return activations(params, images, extra)[-1]
 
 
 def features(params: Params, images: Array, extra: tuple[Any, ...] | None = None) -> Array:
-    """Return what the last layer sees of each image, [B, D]; arguments and errors as in `apply`."""
-    seen = activations(params, images, extra)[-2]
-    return seen.reshape(seen.shape[0], -1)
+    """Return the inputs of the last layer, [B, D]; arguments and errors as in `apply`."""
+    inputs = activations(params, images, extra)[-2]
+    return inputs.reshape(inputs.shape[0], -1)
 
 
 def activations(params: Params, images: Array, extra: tuple[Any, ...] | None = None) -> list[Array]:
-    """Return the images, then what comes out of each layer of the architecture; arguments and errors as in `apply`."""
+    """Return the images and the output of each layer of the architecture; arguments and errors as in `apply`."""
     return apply_all(params.architecture, params.layers, extra, images, None)[0]
 
 
@@ -111,8 +111,18 @@ def model(architecture: Sequence[Layer], shape: Shape) -> Model:
     return Model(functools.partial(init, architecture=architecture, shape=shape), forward)
 
 
+def named(architecture: Callable[..., tuple[Layer, ...]]) -> Callable[..., Model]:
+    """Return `(shape, outputs, **options) -> Model` for a function `(classes, **options) -> architecture`."""
+
+    @functools.wraps(architecture)
+    def make(shape: Shape, outputs: int, **options: Any) -> Model:
+        return model(architecture(outputs, **options), tuple(shape))
+
+    return make
+
+
 def describe(architecture: Sequence[Layer]) -> list[dict[str, Any]]:
-    """Return the architecture as JSON has it: a list of {"layer": its name, and its fields}."""
+    """Return the architecture as plain values for JSON: a list of {"layer": name, **fields}."""
 
     def plain(layer: Layer) -> dict[str, Any]:
         fields = {field.name: getattr(layer, field.name) for field in dataclasses.fields(layer)}
@@ -124,10 +134,10 @@ def describe(architecture: Sequence[Layer]) -> list[dict[str, Any]]:
 
 
 def build(described: Sequence[dict[str, Any]]) -> tuple[Layer, ...]:
-    """Return the architecture that `describe` made plain.
+    """Return the architecture from the plain values of `describe`.
 
     Raises:
-        UserError: no such layer, or fields that are not its own.
+        UserError: an unknown layer, or fields that it does not have.
     """
 
     def layer(fields: dict[str, Any]) -> Layer:
@@ -147,7 +157,7 @@ def build(described: Sequence[dict[str, Any]]) -> tuple[Layer, ...]:
 def convnet(
     classes: int, *, channels: Sequence[int] = (16, 32), hidden: Sequence[int] = (128,), dropout: float = 0.0
 ) -> tuple[Layer, ...]:
-    """Return blocks of a 3 x 3 convolution, pooling by 2 and ReLU, then hidden layers: the course's conv net."""
+    """Return blocks of a 3 x 3 convolution, 2 x 2 max pooling and ReLU, then dense hidden layers."""
     blocks = [layer for c in channels for layer in (Conv(c, bias=False), MaxPool(), Bias(), Activation("relu"))]
     drop = (Dropout(dropout),) if dropout else ()
     dense = [layer for units in hidden for layer in (Dense(units), Activation("relu"), *drop)]
@@ -155,10 +165,10 @@ def convnet(
 
 
 def lenet(classes: int) -> tuple[Layer, ...]:
-    """Return LeNet-5 (LeCun et al. 1998, section II.B), with every map connected to every other.
+    """Return LeNet-5 (LeCun et al. 1998, section II.B), with all maps of a layer connected to all of the next.
 
-    The paper's images have a margin of 2 pixels, which "SAME" adds to MNIST's here; at the second convolution, where
-    the paper adds none, it keeps small images from vanishing. Units are tanh, and the last layer gives plain logits.
+    Padding "SAME" stands in for the margin of 2 pixels that the paper's images have. The second convolution has it
+    too, unlike the paper's, so that small images do not vanish. Activations are tanh; the last layer returns logits.
     """
     tanh = Activation("tanh")
     return (
@@ -168,9 +178,9 @@ def lenet(classes: int) -> tuple[Layer, ...]:
 
 
 def residual(classes: int, *, channels: Sequence[int] = (16, 32, 64), blocks: int = 1) -> tuple[Layer, ...]:
-    """Return a small residual net: stages of so many channels, pooled by 2 between, with `blocks` blocks each.
+    """Return a small residual net: a stage of `blocks` blocks for each of `channels`, with 2 x 2 max pooling between.
 
-    Blocks are of the full pre-activation kind (He et al. 2016b, figure 4e), batch-normalised.
+    Blocks have full pre-activation (He et al. 2016b, figure 4e) and batch normalisation.
     """
     relu = Activation("relu")
     layers: list[Layer] = [Conv(channels[0], bias=False)]

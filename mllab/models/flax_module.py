@@ -1,7 +1,7 @@
-"""Any Flax module, linen or NNX, as the same model that the rest of mllab trains.
+"""Flax modules, linen or NNX, as models.
 
-What a module keeps beside its params (batch statistics) is the model's `extra`; its random draws (dropout) come from
-the step's key.
+Other collections than params, such as batch statistics, are the model's `extra`; random draws, such as dropout's, use
+the key of the step.
 """
 
 import inspect
@@ -21,14 +21,14 @@ def linen(module: Any, sample: Inputs) -> Model:
 
     Args:
         module: its `__call__(inputs)` may take one of `train`, `training`, `deterministic`, `use_running_average`.
-        sample: inputs of one batch or one row, [1, ...], which give the shapes.
+        sample: inputs [B, ...] of the right shape, such as one row.
     """
     accepted = inspect.signature(type(module).__call__).parameters
     switches = {name: value for name, value in TRAINING.items() if name in accepted}
 
     def init(key):
         variables = module.init(key, sample, **{name: not value for name, value in switches.items()})
-        return variables["params"], {name: kept for name, kept in variables.items() if name != "params"}
+        return variables["params"], {name: values for name, values in variables.items() if name != "params"}
 
     def apply(params, extra, inputs, key):
         variables = {"params": params, **extra}
@@ -43,10 +43,10 @@ def nnx(make: Callable[[Any], Any]) -> Model:
     """Return the model of a `flax.nnx.Module` called on inputs [B, ...].
 
     Args:
-        make: `nnx.Rngs -> module`, so that every lane draws its own params. Dropout's stream is `default` or
-            `dropout`.
+        make: `nnx.Rngs -> module`, called for each `init`, so that every lane draws its own params. Dropout uses the
+            stream `default` or `dropout`.
     """
-    from flax import nnx as flax_nnx  # here: it takes longer to import than all of mllab
+    from flax import nnx as flax_nnx  # deferred: it takes longer to import than all of mllab
 
     graph = flax_nnx.graphdef(flax_nnx.eval_shape(lambda: make(flax_nnx.Rngs(0))))
 
@@ -57,7 +57,7 @@ def nnx(make: Callable[[Any], Any]) -> Model:
         return parts(make(flax_nnx.Rngs(key)))
 
     def apply(params, extra, inputs, key):
-        module = flax_nnx.merge(graph, params, extra, copy=True)  # NNX writes in place: into its own copy
+        module = flax_nnx.merge(graph, params, extra, copy=True)  # NNX writes in place
         if key is None:
             module.eval()
             return module(inputs), extra

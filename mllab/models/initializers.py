@@ -1,10 +1,12 @@
-r"""Random starting weights: one draw for all the layers of a model, scaled to each.
+r"""Initial weights: normal, with a standard deviation for the activation that follows.
 
-The standard deviation for weights [..., D_in, D_out] by the units that they feed:
-He (He et al. 2015, eq. 10), for the ReLU family: $\sigma = \sqrt{2 / D_{in}}$.
-Glorot (Glorot & Bengio 2010, eq. 12 as a normal), for tanh and sigmoid: $\sigma = \sqrt{2 / (D_{in} + D_{out})}$.
-LeCun (LeCun et al. 1998, eq. 16), for linear and self-normalising units: $\sigma = \sqrt{1 / D_{in}}$.
-Leading axes (a convolution's window) multiply both.
+For weights [..., D_in, D_out]:
+
+- He (He et al. 2015, eq. 10), for the ReLU family: $\sigma = \sqrt{2 / D_{in}}$.
+- Glorot (Glorot & Bengio 2010, eq. 12 as a normal), for tanh and sigmoid: $\sigma = \sqrt{2 / (D_{in} + D_{out})}$.
+- LeCun (LeCun et al. 1998, eq. 16), for linear and self-normalising units: $\sigma = \sqrt{1 / D_{in}}$.
+
+Leading axes (a convolution's window) multiply both D_in and D_out.
 """
 
 import math
@@ -14,7 +16,7 @@ import jax
 
 from mllab.types import Array, Key
 
-Deviation = Callable[[Sequence[int]], float]  # of weights of this shape
+Deviation = Callable[[Sequence[int]], float]  # shape of weights -> their standard deviation
 
 
 def he(shape: Sequence[int]) -> float:
@@ -33,8 +35,8 @@ def lecun(shape: Sequence[int]) -> float:
 
 
 def normal(key: Key, shapes: Sequence[Sequence[int]], deviations: Sequence[float]) -> list[Array]:
-    """Return normal weights of these shapes, each with its standard deviation."""
-    # One flat draw, cut up: XLA's CPU backend compiles each draw anew, and shaped ones slowest.
+    """Return normal weights of these shapes with these standard deviations."""
+    # One flat draw that is split: XLA's CPU backend compiles every draw separately, shaped ones the slowest.
     sizes = [math.prod(shape) for shape in shapes]
     flat = jax.random.normal(key, (sum(sizes),))
     ends = [sum(sizes[: position + 1]) for position in range(len(sizes))]

@@ -1,6 +1,6 @@
-"""The layers of a net as plain values, each with two pure functions: `init` and `apply`.
+"""Layers of a net as plain values, each with two pure functions `init` and `apply`.
 
-What they compute stands in `mllab.models.convolution`. Images are [B, height, width, C]; a shape is that of one image,
+The operations are in `mllab.models.ops`. Images are [B, height, width, C]; a shape is that of one image,
 (height, width, C), or of one row of units, (D,).
 """
 
@@ -16,18 +16,19 @@ import jax.numpy as jnp
 from flax import struct
 
 from mllab.errors import UserError, unknown
-from mllab.models import convolution, initializers
+from mllab.models import initializers
 from mllab.models.initializers import Deviation
 from mllab.models.mlp import ACTIVATIONS, DEVIATIONS
+from mllab.models.ops import convolution, dropout, normalisation
 from mllab.types import Array, Key
 
 Shape = tuple[int, ...]
-Draw: TypeAlias = Callable[[Shape, Deviation], Array]  # weights of this shape, by this rule
+Draw: TypeAlias = Callable[[Shape, Deviation], Array]  # (shape, rule of the deviation) -> weights
 
 
 @struct.dataclass
 class Affine:
-    """Weights and, unless what follows brings its own, biases."""
+    """Weights and, optionally, biases."""
 
     w: Array  # [window height, window width, C_in / groups, C_out], or [D_in, D_out]
     b: Array | None  # [C_out] or [D_out]
@@ -35,7 +36,7 @@ class Affine:
 
 @struct.dataclass
 class Scale:
-    """What a normalised value is multiplied by, and what is added."""
+    """Scale and bias of normalised values."""
 
     scale: Array  # [C]
     b: Array  # [C]
@@ -51,32 +52,34 @@ class Statistics:
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A layer as a plain value. This one, and every layer that says nothing else, has no params and keeps nothing."""
+    """A layer as a plain value, by default without params and extra state."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.type is int and not (isinstance(value, int) and value > 0):
-                raise UserError(f"{type(self).__name__}: {field.name} = {value!r} is no whole number of 1 or more")
+                raise UserError(
+                    f"{type(self).__name__}: {field.name} = {value!r}, expected a whole number of 1 or more"
+                )
 
     def __str__(self) -> str:
-        """Name the layer with the fields that are not as usual: Conv(channels=16, stride=2)."""
+        """Return the name with the fields that differ from their default: Conv(channels=16, stride=2)."""
         fields = [(field, getattr(self, field.name)) for field in dataclasses.fields(self)]
-        unusual = [f"{field.name}={value}" for field, value in fields if value != field.default]
-        return f"{type(self).__name__}({', '.join(unusual)})"
+        changed = [f"{field.name}={value}" for field, value in fields if value != field.default]
+        return f"{type(self).__name__}({', '.join(changed)})"
 
     def init(self, draw: Draw, rule: Deviation, shape: Shape) -> tuple[Any, Any]:
-        """Return the params and what is kept beside them, for inputs of this shape; `rule` suits what follows."""
+        """Return (params, extra) for inputs of this shape; `rule` is the deviation for the activation that follows."""
         return None, None
 
     def apply(self, params: Any, extra: Any, x: Array, key: Key | None) -> tuple[Array, Any]:
-        """Return outputs and what is kept; a key when training, None when scoring."""
+        """Return (outputs, extra), in training mode with a key, in evaluation mode with None."""
         raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)
 class Conv(Layer):
-    """A convolution to so many channels; see `convolution.convolution`."""
+    """A convolution with `channels` outputs; see `ops.convolution.convolution`."""
 
     channels: int
     window: int = 3
@@ -84,7 +87,7 @@ class Conv(Layer):
     padding: str = "SAME"
     dilation: int = 1
     groups: int = 1
-    bias: bool = True  # what a normalisation or a `Bias` follows needs none
+    bias: bool = True  # unnecessary before a normalisation or a `Bias`
 
     def init(self, draw, rule, shape):
         w = draw((self.window, self.window, shape[-1] // self.groups, self.channels), rule)
@@ -99,7 +102,7 @@ class Conv(Layer):
 
 @dataclasses.dataclass(frozen=True)
 class Bias(Layer):
-    """Biases alone: after a maximum as good as before it, at a quarter of the cost, for max(x) + b = max(x + b)."""
+    """Biases alone, for use after max pooling: max(x) + b = max(x + b), at a quarter of the cost."""
 
     def init(self, draw, rule, shape):
         return jnp.zeros(shape[-1]), None
@@ -110,7 +113,7 @@ class Bias(Layer):
 
 @dataclasses.dataclass(frozen=True)
 class Dense(Layer):
-    """An affine map of all that there is, flattened, to so many units."""
+    """An affine map of the flattened inputs to `units` outputs."""
 
     units: int
 
@@ -120,13 +123,13 @@ class Dense(Layer):
     def apply(self, params, extra, x, key):
         x = x.reshape(x.shape[0], -1)
         if x.shape[1] != params.w.shape[0]:
-            raise UserError(f"it takes {params.w.shape[0]} values an image, not {x.shape[1]}")
+            raise UserError(f"takes {params.w.shape[0]} values per image, not {x.shape[1]}")
         return x @ params.w + params.b[None], extra
 
 
 @dataclasses.dataclass(frozen=True)
 class Activation(Layer):
-    """An activation of `mlp.ACTIVATIONS`, by name."""
+    """An activation, by its name in `mlp.ACTIVATIONS`."""
 
     name: str = "relu"
 
@@ -140,7 +143,7 @@ class Activation(Layer):
 
 @dataclasses.dataclass(frozen=True)
 class MaxPool(Layer):
-    """The greatest of each window; see `convolution.max_pool`."""
+    """The maximum of each window; see `ops.convolution.max_pool`."""
 
     window: int = 2
     stride: int | None = None
@@ -151,7 +154,7 @@ class MaxPool(Layer):
 
 @dataclasses.dataclass(frozen=True)
 class AveragePool(Layer):
-    """The mean of each window; see `convolution.average_pool`."""
+    """The mean of each window; see `ops.convolution.average_pool`."""
 
     window: int = 2
     stride: int | None = None
@@ -162,33 +165,33 @@ class AveragePool(Layer):
 
 @dataclasses.dataclass(frozen=True)
 class GlobalAverage(Layer):
-    """The mean of each channel over all places (Lin et al. 2014, section 3.2)."""
+    """The mean of each channel over the image (Lin et al. 2014, section 3.2)."""
 
     def apply(self, params, extra, x, key):
         if x.ndim != 4:
-            raise UserError(f"it averages images [B, height, width, C], not {list(x.shape)}")
+            raise UserError(f"takes images [B, height, width, C], not {list(x.shape)}")
         return x.mean((1, 2)), extra
 
 
 @dataclasses.dataclass(frozen=True)
 class Dropout(Layer):
-    """In training, each value is 0 with this probability; see `convolution.dropout`."""
+    """Each value is 0 with probability `rate` in training; see `ops.dropout.dropout`."""
 
     rate: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0 <= self.rate < 1:
-            raise UserError(f"dropout = {self.rate}: give a probability from 0 up to, not including, 1")
+            raise UserError(f"dropout = {self.rate}: expected a probability of at least 0 and less than 1")
 
     def apply(self, params, extra, x, key):
-        return (x if key is None else convolution.dropout(key, x, self.rate)), extra
+        return (x if key is None else dropout.dropout(key, x, self.rate)), extra
 
 
 @dataclasses.dataclass(frozen=True)
 class BatchNorm(Layer):
-    """Channels normalised over the batch in training, by running statistics in scoring (Ioffe & Szegedy 2015).
+    """Channels normalised over the batch in training, by running statistics in evaluation (Ioffe & Szegedy 2015).
 
-    The running statistics move by `1 - momentum` a step; the variance is the biased one throughout, as in Flax.
+    Each step moves the running statistics by `1 - momentum`; the variance is always the biased one, as in Flax.
     """
 
     momentum: float = 0.9
@@ -200,8 +203,8 @@ class BatchNorm(Layer):
 
     def apply(self, params, extra, x, key):
         if extra is None:
-            raise UserError("a batch normalisation has running statistics beside its params: give extra, too")
-        used, values = extra, convolution.widened(x)
+            raise UserError("needs its running statistics beside the params: give extra, too")
+        used, values = extra, normalisation.widened(x)
         if key is not None:
             mean = values.mean(range(x.ndim - 1))
             variance = jnp.square(values - _channels(mean, x)).mean(range(x.ndim - 1))
@@ -209,48 +212,48 @@ class BatchNorm(Layer):
             move = lambda old, new: self.momentum * old + (1 - self.momentum) * new.astype(old.dtype)  # noqa: E731
             extra = jax.tree.map(move, extra, used)
         mean, variance = (_channels(each, x) for each in (used.mean, used.variance))
-        y = convolution.normalise(values, mean, variance, self.epsilon)
+        y = normalisation.normalise(values, mean, variance, self.epsilon)
         return (y * _channels(params.scale, y) + _channels(params.b, y)).astype(x.dtype), extra
 
 
 @dataclasses.dataclass(frozen=True)
 class GroupNorm(Layer):
-    """Each image's channels normalised in so many groups: no batch, and nothing kept; see `convolution.group_norm`."""
+    """Channels normalised in groups within each image; see `ops.normalisation.group_norm`."""
 
     groups: int = 8
     epsilon: float = 1e-5
 
     def init(self, draw, rule, shape):
         if shape[-1] % self.groups:
-            raise UserError(f"{shape[-1]} channels do not part into {self.groups} groups")
+            raise UserError(f"{shape[-1]} channels cannot be divided into {self.groups} groups")
         return Scale(jnp.ones(shape[-1]), jnp.zeros(shape[-1])), None
 
     def apply(self, params, extra, x, key):
-        y = convolution.group_norm(x, self.groups, self.epsilon)
+        y = normalisation.group_norm(x, self.groups, self.epsilon)
         return y * _channels(params.scale, y) + _channels(params.b, y), extra
 
 
 @dataclasses.dataclass(frozen=True)
 class Residual(Layer):
-    """x + f(x) of the layers f (He et al. 2016a, eq. 1-2); f may change the channels, and x is then convolved 1 x 1."""
+    """x + f(x) for layers f (He et al. 2016a, eq. 1-2); where f changes the channels, x has a 1 x 1 convolution."""
 
     layers: tuple[Layer, ...]
 
     def __str__(self) -> str:
-        """Name the block with the layers in it."""
+        """Return the name with the layers of the block."""
         return f"Residual({', '.join(map(str, self.layers))})"
 
     def init(self, draw, rule, shape):
         params, extra, after = init_all(self.layers, draw, shape)
         if after[:-1] != shape[:-1]:
-            raise UserError(f"a residual block keeps the image's size, and this one makes {after} of {shape}")
+            raise UserError(f"a residual block must keep the size of images, and this one returns {after} for {shape}")
         skip = draw((1, 1, shape[-1], after[-1]), initializers.glorot) if after != shape else None
         return (params, skip), extra
 
     def apply(self, params, extra, x, key):
         inner, skip = params
-        seen, extra = apply_all(self.layers, inner, extra, x, key)
-        return seen[-1] + (x if skip is None else convolution.convolution(x, skip)), extra
+        outputs, extra = apply_all(self.layers, inner, extra, x, key)
+        return outputs[-1] + (x if skip is None else convolution.convolution(x, skip)), extra
 
 
 LAYERS = {
@@ -262,22 +265,22 @@ LAYERS = {
 
 
 def init_all(layers: Sequence[Layer], draw: Draw, shape: Shape) -> tuple[tuple, tuple, Shape]:
-    """Return the params of layers one after another, what they keep, and the shape that comes out.
+    """Return the params and extra state of layers in sequence, and the shape of their output.
 
     Raises:
-        UserError: a layer that the image has become too small or is otherwise unfit for, by its number.
+        UserError: a layer that does not take the output of the one before, by its number.
     """
     params, extra = [], []
     for number, layer in enumerate(layers):
         activation = next((each.name for each in layers[number:] if isinstance(each, Activation)), None)
-        # Weights that feed no activation, the last ones, are Glorot's; so it is in `mlp`.
+        # Weights with no activation after them, the last ones, use Glorot's rule, as in `mlp`.
         rule = initializers.glorot if activation is None else DEVIATIONS.get(activation, initializers.he)
         with naming(number, layer, shape):
-            own, kept = layer.init(draw, rule, shape)
-            through = functools.partial(layer.apply, own, kept, key=None)
-            after = jax.eval_shape(through, jax.ShapeDtypeStruct((1, *shape), jnp.result_type(float)))[0].shape[1:]
-        params.append(own)
-        extra.append(kept)
+            layer_params, layer_extra = layer.init(draw, rule, shape)
+            evaluate = functools.partial(layer.apply, layer_params, layer_extra, key=None)
+            after = jax.eval_shape(evaluate, jax.ShapeDtypeStruct((1, *shape), jnp.result_type(float)))[0].shape[1:]
+        params.append(layer_params)
+        extra.append(layer_extra)
         shape = after
     return tuple(params), tuple(extra), shape
 
@@ -285,24 +288,25 @@ def init_all(layers: Sequence[Layer], draw: Draw, shape: Shape) -> tuple[tuple, 
 def apply_all(
     layers: Sequence[Layer], params: tuple, extra: tuple | None, x: Array, key: Key | None
 ) -> tuple[list[Array], tuple]:
-    """Return the images, then what comes out of each layer, one after another; and what they keep.
+    """Return the images and the output of each layer in sequence, and their new extra state.
 
     Raises:
-        UserError: images that a layer is unfit for, or batch statistics missing, by the layer's number.
+        UserError: images that a layer does not take, or missing batch statistics, by the number of the layer.
     """
     x = jnp.asarray(x)
-    seen, kept = [x], []
-    for number, (layer, own, before) in enumerate(zip(layers, params, extra or (None,) * len(layers), strict=True)):
+    outputs, updated = [x], []
+    states = extra or (None,) * len(layers)
+    for number, (layer, layer_params, state) in enumerate(zip(layers, params, states, strict=True)):
         with naming(number, layer, x.shape[1:]):
-            x, after = layer.apply(own, before, x, None if key is None else jax.random.fold_in(key, number))
-        seen.append(x)
-        kept.append(after)
-    return seen, tuple(kept)
+            x, after = layer.apply(layer_params, state, x, None if key is None else jax.random.fold_in(key, number))
+        outputs.append(x)
+        updated.append(after)
+    return outputs, tuple(updated)
 
 
 @contextlib.contextmanager
 def naming(number: int, layer: Layer, shape: Shape) -> Iterator[None]:
-    """Say of a mistake which layer met it, and what of."""
+    """Prefix a UserError with the layer and the shape of its inputs."""
     try:
         yield
     except UserError as error:
@@ -310,5 +314,5 @@ def naming(number: int, layer: Layer, shape: Shape) -> Iterator[None]:
 
 
 def _channels(values: Array, like: Array) -> Array:
-    """Return values [C] with as many axes as `like`, for sums and products with it."""
+    """Return values [C] with as many axes as `like`, to broadcast against it."""
     return values.reshape((1,) * (like.ndim - 1) + (-1,))

@@ -4,15 +4,18 @@ $h_0 = x, \quad h_l = \sigma(h_{l-1} W_l + b_l), \quad \hat y = h_{L-1} W_L + b_
 (Rumelhart, Hinton & Williams 1986; Goodfellow et al. 2016, chapter 6).
 """
 
+import functools
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from mllab.errors import UserError
+from mllab.errors import UserError, unknown
 from mllab.models import initializers
+from mllab.models.base import Model, plain
 from mllab.models.initializers import Deviation
 from mllab.types import Array, Key
 
@@ -30,7 +33,7 @@ ACTIVATIONS: Mapping[str, Activation] = {
     "mish": jax.nn.mish,  # Misra 2019
 }
 
-DEVIATIONS: Mapping[str, Deviation] = {  # by activation; all others are of the ReLU family: He
+DEVIATIONS: Mapping[str, Deviation] = {  # by activation; the others are of the ReLU family and use He's
     "sigmoid": initializers.glorot,
     "tanh": initializers.glorot,
     "selu": initializers.lecun,
@@ -46,15 +49,14 @@ class Dense:
 
 
 def init(key: Key, sizes: Sequence[int], activation: str = "relu") -> tuple[Dense, ...]:
-    """Return params of layers `sizes[0] -> sizes[1] -> ...`: weights drawn for the activation, biases zero.
+    """Return params of the layers `sizes[0] -> sizes[1] -> ...`: weights drawn for the activation, biases zero.
 
-    The last layer feeds no activation and is drawn by Glorot's rule.
+    The last layer has no activation after it and is drawn by Glorot's rule.
 
     Raises:
         UserError: fewer than two sizes, or a size that is not positive.
     """
-    if len(sizes) < 2 or min(sizes) < 1:
-        raise UserError(f"MLP sizes {tuple(sizes)}: give at least input and output, each 1 or more")
+    _check_sizes(sizes)
     shapes = list(itertools.pairwise(sizes))
     hidden = DEVIATIONS.get(activation, initializers.he)
     deviations = [*map(hidden, shapes[:-1]), initializers.glorot(shapes[-1])]
@@ -63,14 +65,41 @@ def init(key: Key, sizes: Sequence[int], activation: str = "relu") -> tuple[Dens
 
 
 def apply(params: tuple[Dense, ...], x: Array, activation: Activation = jax.nn.relu) -> Array:
-    """Return logits or values [B, C] of inputs [B, ...], which are flattened to [B, D].
+    """Return logits or values [B, C] of inputs [B, ...], flattened to [B, D].
 
     Raises:
-        UserError: the inputs do not have the D features that the params were made for.
+        UserError: inputs with another number of features than the params.
     """
     h = x.reshape(x.shape[0], -1)
     if h.shape[1] != params[0].w.shape[0]:
-        raise UserError(f"this MLP takes {params[0].w.shape[0]} features an example, not {h.shape[1]}")
+        raise UserError(f"this MLP takes {params[0].w.shape[0]} features per example, not {h.shape[1]}")
     for layer in params[:-1]:
         h = activation(h @ layer.w + layer.b[None])
     return h @ params[-1].w + params[-1].b[None]
+
+
+def model(shape: Sequence[int], outputs: int, *, hidden: Sequence[int] = (128, 128), activation: str = "relu") -> Model:
+    """Return the model of inputs [B, *shape].
+
+    Args:
+        shape: of one input row, flattened.
+        outputs: C.
+        hidden: units of each hidden layer.
+        activation: a name in `ACTIVATIONS`.
+
+    Raises:
+        UserError: an unknown activation, or a size that is not positive.
+    """
+    if activation not in ACTIVATIONS:
+        raise unknown("activation", activation, ACTIVATIONS)
+    sizes = math.prod(shape), *hidden, outputs
+    _check_sizes(sizes)
+    return plain(
+        functools.partial(init, sizes=sizes, activation=activation),
+        functools.partial(apply, activation=ACTIVATIONS[activation]),
+    )
+
+
+def _check_sizes(sizes: Sequence[int]) -> None:
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise UserError(f"MLP sizes {tuple(sizes)}: give at least input and output, each 1 or more")

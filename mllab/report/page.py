@@ -14,7 +14,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from mllab.report.atomic import write_bytes
-from mllab.report.report import Block, Code, Definitions, Drawing, Provenance, Report, Section
+from mllab.report.report import Block, Bullets, Code, Definitions, Drawing, Provenance, Report, Section
 from mllab.report.table import BEST, Table
 
 
@@ -53,7 +53,12 @@ def standard(report: Report, provenance: Provenance) -> Page:
             ],
         ),
     ]
-    return Page(report.title, report.question, report.answer, [section for section in sections if section.blocks])
+    filled = [Section(each.heading, [block for block in each.blocks if not _is_empty(block)]) for each in sections]
+    return Page(report.title, report.question, report.answer, [section for section in filled if section.blocks])
+
+
+def _is_empty(block: Block | None) -> bool:
+    return block is None or block == "" or (isinstance(block, Bullets) and not any(block.items))
 
 
 def seconds_table(seconds: Mapping[str, float]) -> Table:

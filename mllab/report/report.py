@@ -29,7 +29,7 @@ class Definitions:
 
 @dataclass(frozen=True)
 class Bullets:
-    """Short statements, one a line."""
+    """Short statements, one a line; empty ones are left out."""
 
     items: Sequence[str]
 
@@ -46,10 +46,10 @@ Block = str | Table | Drawing | Definitions | Bullets | Code  # text is a paragr
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and the blocks below it, in order."""
+    """A heading and the blocks below it, in order; empty ones (None, "", no bullets) are left out."""
 
     heading: str
-    blocks: Sequence[Block]
+    blocks: Sequence[Block | None]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Augmentation against every picture it could have made, by hand; what is promised of draws, keys and images."""
+"""Augmentations against enumerations of all their possible results; properties of draws, keys and images."""
 
 from collections import Counter
 from functools import cache, partial
@@ -28,14 +28,14 @@ EVERY = {
 
 
 def pictures(count, height=HEIGHT, width=WIDTH, channels=2, seed=0):
-    """Images [count, height, width, channels] without a zero, no two pixels alike."""
+    """Images [count, height, width, channels] with distinct non-zero pixels."""
     return np.random.default_rng(seed).uniform(0.5, 1.5, (count, height, width, channels)).astype(np.float32)
 
 
 IMAGES = pictures(16)
 
 
-# --- Every picture that there could be, by hand: draw -> picture -----------------------------------------------------
+# --- All possible results, by hand: draw -> picture ------------------------------------------------------------------
 
 
 def windows(image, pixels, **padding):
@@ -47,20 +47,20 @@ def windows(image, pixels, **padding):
 
 
 def holes(image, size):
-    found = {}
+    results = {}
     for row, column in np.ndindex(image.shape[:2]):
-        found[row, column] = holed = image.copy()
+        results[row, column] = holed = image.copy()
         for i, j in np.ndindex(image.shape[:2]):
             if 0 <= i - (row - size // 2) < size and 0 <= j - (column - size // 2) < size:
                 holed[i, j] = 0
-    return found
+    return results
 
 
 ORACLES = {
     "shift 1": (partial(shift, pixels=1), partial(windows, pixels=1)),
     "shift 2": (partial(shift, pixels=2), partial(windows, pixels=2)),
     "crop 1": (partial(crop, pixels=1), partial(windows, pixels=1, mode="reflect")),
-    "crop 5, the most": (partial(crop, pixels=5), partial(windows, pixels=5, mode="reflect")),
+    "crop 5, the maximum": (partial(crop, pixels=5), partial(windows, pixels=5, mode="reflect")),
     "flip": (flip, lambda image: {False: image, True: np.fliplr(image)}),
     "cutout 1": (partial(cutout, size=1), partial(holes, size=1)),
     "cutout 3": (partial(cutout, size=3), partial(holes, size=3)),
@@ -69,7 +69,7 @@ ORACLES = {
 
 
 @pytest.mark.parametrize("name", ORACLES)
-def test_each_image_becomes_one_of_the_pictures_made_by_hand_as_often_as_it_should(name):
+def test_results_are_distributed_as_the_enumeration(name):
     augment, by_hand = ORACLES[name]
     image = pictures(1)[0]
     expected = Counter(picture.tobytes() for picture in by_hand(image).values())
@@ -81,18 +81,18 @@ def test_each_image_becomes_one_of_the_pictures_made_by_hand_as_often_as_it_shou
     assert scipy.stats.chisquare(pictures_seen, [60 * often for often in expected.values()]).pvalue > 1e-4
 
 
-# --- What holds for all of them --------------------------------------------------------------------------------------
+# --- Properties of all augmentations ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_the_key_alone_decides(name):
+def test_results_depend_on_the_key_alone(name):
     first, again, other = (np.asarray(EVERY[name](jax.random.key(seed), IMAGES)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert np.array_equal(first, other) == (name == "none")
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_no_image_feels_another(name):
+def test_images_are_independent(name):
     made = np.asarray(EVERY[name](jax.random.key(3), IMAGES))
     for changed in (0, 4, 15):
         others = IMAGES.copy()
@@ -109,7 +109,7 @@ def test_draws_within_a_batch_differ(name):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_half_precision_is_neither_widened_nor_rounded(name):
+def test_bfloat16_is_kept_and_not_rounded(name):
     images = jnp.asarray(IMAGES, jnp.bfloat16)
     made = EVERY[name](jax.random.key(0), images)
     assert made.dtype == jnp.bfloat16
@@ -126,7 +126,7 @@ def test_lanes_steps_and_single_calls_agree():
     np.testing.assert_array_equal(steps, alone)
 
 
-def test_a_batch_spread_over_devices_is_augmented_where_it_is():
+def test_augmenting_a_split_batch_needs_no_communication():
     spread = jax.sharding.NamedSharding(devices.mesh(8), jax.sharding.PartitionSpec("lanes"))
     images = jax.device_put(IMAGES, spread)
     compiled = jax.jit(EVERY["all"], out_shardings=spread).lower(jax.random.key(0), images).compile()
@@ -149,7 +149,7 @@ def test_lowers_to_every_platform(function, dtype):
 
 @hypothesis.given(st.integers(0, 2**31), st.sampled_from([(2, 9, 1), (8, 8, 3)]))
 @hypothesis.settings(deadline=None, max_examples=30)
-def test_shapes_stay_and_no_number_is_made_up(seed, shape):
+def test_shapes_and_pixel_values_are_preserved(seed, shape):
     images = pictures(16, *shape, seed=seed)
     made = np.asarray(EVERY["all"](jax.random.key(seed), images))
     assert made.shape == images.shape
@@ -170,18 +170,18 @@ def together(key, images):
 
 @hypothesis.given(st.integers(0, 2**31))
 @hypothesis.settings(deadline=None, max_examples=20)
-def test_what_undoes_itself_and_what_agrees(seed):
+def test_flip_is_an_involution_and_crop_is_a_filled_shift(seed):
     made = together(jax.random.key(seed), IMAGES)
     for name in ("flipped twice", "shifted by 0", "cropped by 0"):
         np.testing.assert_array_equal(made[name], IMAGES)
-    # Of one key, a crop is a shift that fills what came in over the border.
+    # With the same key, a crop equals a shift wherever the shift is not filled.
     shifted, cropped = made["shifted"], made["cropped"]
     np.testing.assert_array_equal(np.where(shifted == 0, cropped, shifted), cropped)
     assert not np.array_equal(shifted, cropped)
 
 
 @pytest.mark.parametrize(("side", "pixels", "padding", "hole"), [(8, 1, 1, 4), (28, 2, 3, 14), (32, 2, 4, 16)])
-def test_sizes_follow_the_image(side, pixels, padding, hole):
+def test_sizes_scale_with_the_image(side, pixels, padding, hole):
     @jax.jit
     def pairs(key, images):
         by_name = [AUGMENTATIONS[name](key, images) for name in ("shift", "crop", "cutout")]
@@ -191,10 +191,10 @@ def test_sizes_follow_the_image(side, pixels, padding, hole):
     jax.tree.map(np.testing.assert_array_equal, by_name, by_size)
 
 
-def test_compose_goes_in_order_and_each_draws_anew():
+def test_compose_applies_in_order_with_independent_draws():
     image = pictures(1, 8, 8)[0]
     made = jax.jit(compose(["shift", "crop"]))(jax.random.key(0), np.broadcast_to(image, (1500, *image.shape)))
-    shifted = windows(image, 1).values()  # at 8 pixels, both move by 1 at most
+    shifted = windows(image, 1).values()  # at 8 pixels, both move by at most 1
     expected = {picture.tobytes() for each in shifted for picture in windows(each, 1, mode="reflect").values()}
     assert {picture.tobytes() for picture in np.asarray(made)} == expected
 
@@ -204,18 +204,19 @@ def test_compose_goes_in_order_and_each_draws_anew():
 
 @cache
 def blending(dtype):
-    """Mixup of images each a class of its own, so that the probabilities tell weights and partners; alpha traced."""
+    """Mixup of images that are each a class, so that probabilities reveal weights and partners; alpha is traced."""
     return jax.jit(lambda key, images, alpha: mixup(key, images.astype(dtype), jnp.arange(len(images)), alpha, 100))
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 4.0])
-def test_mixup_blends_pairs_as_the_paper_has_it(alpha):
+def test_mixup_blends_pairs_as_in_the_paper(alpha):
     images, weights = pictures(100), []
     for seed in range(5):
         blended, probabilities = map(np.asarray, blending("float32")(jax.random.key(seed), images, alpha))
         weight = np.diagonal(probabilities)
         others = np.where(np.eye(100, dtype=bool), 0, probabilities)
-        paired, partner = others.any(axis=1), others.argmax(axis=1)  # the rest are their own, or of weight 1
+        # Unpaired images are their own partner, or have weight 1.
+        paired, partner = others.any(axis=1), others.argmax(axis=1)
         assert len(set(partner[paired])) == paired.sum()
         for i in np.flatnonzero(paired):
             expected = weight[i] * images[i] + (1 - weight[i]) * images[partner[i]]
@@ -239,7 +240,7 @@ def test_mixup_is_convex(seed, alpha, dtype):
     assert np.all(made <= images.max(axis=0) + slack)
 
 
-def test_mixup_of_a_spread_batch_is_the_same():
+def test_mixup_of_a_split_batch_is_the_same():
     spread = jax.sharding.NamedSharding(devices.mesh(8), jax.sharding.PartitionSpec("lanes"))
     made = mixed_up(jax.random.key(0), jax.device_put(IMAGES, spread))
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), made, mixed_up(jax.random.key(0), IMAGES))
@@ -248,12 +249,12 @@ def test_mixup_of_a_spread_batch_is_the_same():
 # --- In an objective -------------------------------------------------------------------------------------------------
 
 
-def told(hyper, params, extra, examples, key):
-    """An objective that hands out what it was given."""
+def echo(hyper, params, extra, examples, key):
+    """An objective that returns its arguments."""
     return {"hyper": hyper, "params": params, "examples": examples, "key": key}, extra
 
 
-def test_augmented_passes_the_rest_through_and_shares_no_key():
+def test_augmented_keeps_the_other_arrays_and_splits_the_key():
     images, seen = pictures(4), []
 
     def augment(key, images):
@@ -261,24 +262,24 @@ def test_augmented_passes_the_rest_through_and_shares_no_key():
         return images + 1
 
     examples = {"inputs": images, "targets": np.arange(4), "mask": np.ones(4)}
-    given, extra = augmented(told, augment)({"rate": 1}, "params", "extra", examples, jax.random.key(7))
-    np.testing.assert_array_equal(given["examples"].pop("inputs"), images + 1)
-    assert given["examples"].keys() == {"targets", "mask"}
-    assert all(given["examples"][name] is examples[name] for name in ("targets", "mask"))
-    assert (given["hyper"], given["params"], extra) == ({"rate": 1}, "params", "extra")
-    keys = [jax.random.key_data(key).tolist() for key in (jax.random.key(7), seen[0], given["key"])]
+    received, extra = augmented(echo, augment)({"rate": 1}, "params", "extra", examples, jax.random.key(7))
+    np.testing.assert_array_equal(received["examples"].pop("inputs"), images + 1)
+    assert received["examples"].keys() == {"targets", "mask"}
+    assert all(received["examples"][name] is examples[name] for name in ("targets", "mask"))
+    assert (received["hyper"], received["params"], extra) == ({"rate": 1}, "params", "extra")
+    keys = [jax.random.key_data(key).tolist() for key in (jax.random.key(7), seen[0], received["key"])]
     assert keys[0] != keys[1] != keys[2] != keys[0]
     assert examples["inputs"] is images
 
 
-def test_mixed_gives_probabilities_to_the_loss():
+def test_mixed_passes_probabilities_to_the_loss():
     examples = {"inputs": IMAGES, "targets": np.arange(16) % 3, "mask": np.ones(16)}
-    given, _ = mixed(told, 1.0, 3)({}, None, None, examples, jax.random.key(0))
-    assert given["examples"]["inputs"].shape == examples["inputs"].shape
-    assert given["examples"]["targets"].shape == (16, 3)
-    assert given["examples"]["mask"] is examples["mask"]
-    assert not np.isin(given["examples"]["targets"], (0, 1)).all()
-    assert not np.array_equal(given["examples"]["inputs"], examples["inputs"])
+    received, _ = mixed(echo, 1.0, 3)({}, None, None, examples, jax.random.key(0))
+    assert received["examples"]["inputs"].shape == examples["inputs"].shape
+    assert received["examples"]["targets"].shape == (16, 3)
+    assert received["examples"]["mask"] is examples["mask"]
+    assert not np.isin(received["examples"]["targets"], (0, 1)).all()
+    assert not np.array_equal(received["examples"]["inputs"], examples["inputs"])
 
 
 def image_run(wrap):
@@ -295,7 +296,7 @@ def image_run(wrap):
     )
 
 
-def test_a_run_with_all_of_it_replays_and_a_lane_equals_the_run_alone():
+def test_an_augmented_run_replays_and_a_lane_equals_the_run_alone():
     targets = np.arange(48, dtype=np.int32) % 3
     images = pictures(48, 4, 4, 1) * 0.3
     images[np.arange(48), targets] += 1.0  # the class is the bright row
@@ -305,7 +306,7 @@ def test_a_run_with_all_of_it_replays_and_a_lane_equals_the_run_alone():
     grid = sweep.grid({"learning_rate": (0.01, 0.03)}, (0,))
 
     def trained(run, hyper, key):
-        """Return the losses [S] and the accuracy of a run, or of its lanes, to the bit the same when trained again."""
+        """Return the losses [S] and the accuracy of a run or its lanes; check that a replay has the same bits."""
 
         @jax.jit
         def whole(hyper, key):
@@ -325,14 +326,17 @@ def test_a_run_with_all_of_it_replays_and_a_lane_equals_the_run_alone():
     assert not np.allclose(bare, losses, rtol=1e-2)
 
 
-# --- Mistakes --------------------------------------------------------------------------------------------------------
+# --- Errors ----------------------------------------------------------------------------------------------------------
 
 MISTAKES = {
     "unknown": (lambda key: compose(["flipp"]), "unknown augmentation 'flipp': did you mean 'flip'"),
     "twice": (lambda key: compose(["flip", "shift", "flip"]), "flip, shift, flip: name each once"),
     "flat": (lambda key: flip(key, np.ones((3, 64))), r"\[B, H, W, C\], not inputs of shape \[3, 64\]"),
     "backwards": (lambda key: shift(key, pictures(2), -1), "shift by -1 pixels: give 0 or more"),
-    "too far": (lambda key: crop(key, pictures(2), 6), "crop by 6 pixels: a side of 6"),
+    "too far": (
+        lambda key: crop(key, pictures(2), 6),
+        "crop by 6 pixels: give 0 up to, not including, the sh",
+    ),
     "no hole": (lambda key: cutout(key, pictures(2), 0), "give a size of 1 or more"),
     "no blend": (lambda key: mixup(key, pictures(2), np.arange(2), 0.0, 2), "alpha = 0.0: give a positive number"),
     "flat mixup": (lambda key: mixup(key, np.ones((3, 64)), np.arange(3), 0.2, 3), r"not inputs of shape \[3, 64\]"),
@@ -340,13 +344,13 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_are_told_in_one_line(name):
+def test_errors_are_one_line(name):
     make, message = MISTAKES[name]
     with pytest.raises(UserError, match=message) as raised:
         make(jax.random.key(0))
     assert "\n" not in str(raised.value)
 
 
-def test_the_table_is_what_the_module_describes():
+def test_the_module_documents_every_augmentation():
     for name in AUGMENTATIONS:
         assert f"**{name}**" in augmentation.__doc__

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or absent; damaged ones passed over, foreign ones refused; resuming ends with the same bits."""
+"""Checkpoints: complete or absent; damaged ones are skipped, foreign ones refused; resuming gives the same bits."""
 
 import contextlib
 import resource
@@ -28,31 +28,31 @@ def tree(seed: int = 0) -> dict:
     }
 
 
-def test_what_was_saved_comes_back_to_the_bit(tmp_path):
-    saved = Checkpoints(tmp_path / "c", of={"rate": np.float32(0.1)})
+def test_a_saved_tree_is_restored_to_the_bit(tmp_path):
+    saved = Checkpoints(tmp_path / "c", inputs={"rate": np.float32(0.1)})
     saved.save(3, tree(1))
-    again = Checkpoints(tmp_path / "c", of={"rate": np.float32(0.1)}).restore(tree(0), pytest.fail)
+    again = Checkpoints(tmp_path / "c", inputs={"rate": np.float32(0.1)}).restore(tree(0), pytest.fail)
     assert problems.equal(again, tree(1))
     assert isinstance(again["host"], np.ndarray)
-    again["host"][0] = 2  # the host's arrays are written in place
+    again["host"][0] = 2  # host arrays must be writable
 
 
-def test_arrays_come_back_to_the_devices_they_were_on(tmp_path):
+def test_arrays_are_restored_with_their_sharding(tmp_path):
     spread = jax.sharding.NamedSharding(devices.mesh(4), jax.sharding.PartitionSpec("lanes"))
     value = {"a": jax.device_put(jnp.arange(8.0), spread)}
-    Checkpoints(tmp_path, of=0).save(1, value)
-    again = Checkpoints(tmp_path, of=0).restore(jax.tree.map(jnp.zeros_like, value), pytest.fail)
+    Checkpoints(tmp_path, inputs=0).save(1, value)
+    again = Checkpoints(tmp_path, inputs=0).restore(jax.tree.map(jnp.zeros_like, value), pytest.fail)
     assert again["a"].sharding.is_equivalent_to(spread, 1)
     np.testing.assert_array_equal(again["a"], value["a"])
 
 
-def test_nothing_there_gives_the_template(tmp_path):
+def test_an_absent_checkpoint_gives_the_template(tmp_path):
     template = tree()
-    assert Checkpoints(tmp_path / "absent", of=0).restore(template, pytest.fail) is template
+    assert Checkpoints(tmp_path / "absent", inputs=0).restore(template, pytest.fail) is template
 
 
-def test_only_the_newest_few_stay(tmp_path):
-    saved = Checkpoints(tmp_path, of=0)
+def test_only_the_newest_two_are_kept(tmp_path):
+    saved = Checkpoints(tmp_path, inputs=0)
     for step in (1, 2, 10):
         saved.save(step, tree(step))
     assert saved.steps() == [2, 10]
@@ -63,10 +63,10 @@ def files(folder):
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "delete", "seal", "empty"])
-def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(tmp_path, damage):
-    """Every single file of the newest checkpoint damaged in turn."""
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_with_a_notice(tmp_path, damage):
+    """Each file of the newest checkpoint is damaged in turn."""
     original = tmp_path / "original"
-    saved = Checkpoints(original, of=0)
+    saved = Checkpoints(original, inputs=0)
     saved.save(1, tree(1))
     saved.save(2, tree(2))
     count = len(files(original / "2"))
@@ -90,26 +90,26 @@ def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(tmp_path, dam
         else:
             shutil.rmtree(copy / "2")
             (copy / "2").mkdir()
-        said = []
-        assert problems.equal(Checkpoints(copy, of=0).restore(tree(0), said.append), tree(1))
-        assert len(said) == 1
-        assert "damaged" in said[0]
+        messages = []
+        assert problems.equal(Checkpoints(copy, inputs=0).restore(tree(0), messages.append), tree(1))
+        assert len(messages) == 1
+        assert "damaged" in messages[0]
 
 
-def test_both_damaged_begins_anew(tmp_path):
-    saved = Checkpoints(tmp_path, of=0)
+def test_with_all_checkpoints_damaged_it_starts_over(tmp_path):
+    saved = Checkpoints(tmp_path, inputs=0)
     for step in (1, 2):
         saved.save(step, tree(step))
         (tmp_path / str(step) / "seal.json").unlink()
-    said, template = [], tree()
-    assert saved.restore(template, said.append) is template
-    assert len(said) == 2
-    assert "trying the one before" in said[0]
-    assert "beginning anew" in said[1]
+    messages, template = [], tree()
+    assert saved.restore(template, messages.append) is template
+    assert len(messages) == 2
+    assert "trying the one before" in messages[0]
+    assert "starting over" in messages[1]
 
 
-def test_damaged_ones_make_room_for_those_of_a_run_that_began_anew(tmp_path):
-    saved = Checkpoints(tmp_path, of=0)
+def test_damaged_checkpoints_are_replaced_after_starting_over(tmp_path):
+    saved = Checkpoints(tmp_path, inputs=0)
     for step in (9, 10):
         saved.save(step, tree(step))
         (tmp_path / str(step) / "seal.json").unlink()
@@ -121,15 +121,15 @@ def test_damaged_ones_make_room_for_those_of_a_run_that_began_anew(tmp_path):
 
 
 def test_checkpoints_of_another_drive_or_other_code_are_refused(tmp_path):
-    Checkpoints(tmp_path, of={"rate": np.float32(0.1)}).save(1, tree())
+    Checkpoints(tmp_path, inputs={"rate": np.float32(0.1)}).save(1, tree())
     with pytest.raises(UserError, match="other settings"):
-        Checkpoints(tmp_path, of={"rate": np.float32(0.2)}).restore(tree(), pytest.fail)
+        Checkpoints(tmp_path, inputs={"rate": np.float32(0.2)}).restore(tree(), pytest.fail)
     with pytest.raises(UserError, match="other code"):
-        Checkpoints(tmp_path, of={"rate": np.float32(0.1)}).restore({"a": jnp.ones(3)}, pytest.fail)
+        Checkpoints(tmp_path, inputs={"rate": np.float32(0.1)}).restore({"a": jnp.ones(3)}, pytest.fail)
 
 
-def test_a_partial_left_by_a_kill_is_no_checkpoint(tmp_path):
-    saved = Checkpoints(tmp_path, of=0)
+def test_a_partial_checkpoint_of_a_killed_process_is_ignored(tmp_path):
+    saved = Checkpoints(tmp_path, inputs=0)
     saved.save(1, tree(1))
     shutil.copytree(tmp_path / "1", tmp_path / "2.partial")
     assert saved.steps() == [1]
@@ -137,9 +137,9 @@ def test_a_partial_left_by_a_kill_is_no_checkpoint(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
 
 
-def test_a_full_disk_is_one_line_and_leaves_what_stood(tmp_path):
-    """A limit on file size stands in for the disk's."""
-    saved = Checkpoints(tmp_path, of=0)
+def test_a_full_disk_is_a_one_line_error_and_keeps_earlier_checkpoints(tmp_path):
+    """A limit on the file size stands in for a full disk."""
+    saved = Checkpoints(tmp_path, inputs=0)
     saved.save(1, tree(1))
     large = {**tree(2), "w": np.random.default_rng(0).normal(size=(400, 500))}
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -156,15 +156,15 @@ def test_a_full_disk_is_one_line_and_leaves_what_stood(tmp_path):
     assert problems.equal(saved.restore(tree(0), pytest.fail), tree(1))
 
 
-def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+def test_an_unwritable_folder_is_a_one_line_error(tmp_path):
     blocked = tmp_path / "file"
-    blocked.write_text("in the way")
+    blocked.write_text("a file, not a folder")
     with pytest.raises(UserError, match="cannot write checkpoint"):
-        Checkpoints(blocked / "c", of=0).save(1, tree())
+        Checkpoints(blocked / "c", inputs=0).save(1, tree())
 
 
 class Stop(Exception):
-    """Stands in for a kill between two segments."""
+    """Simulates a kill between two segments."""
 
 
 def test_a_drive_with_other_data_settings_or_segments_is_refused(tmp_path):
@@ -172,22 +172,22 @@ def test_a_drive_with_other_data_settings_or_segments_is_refused(tmp_path):
     lanes = sweep.grid({"learning_rate": [0.01]}, [0])
     many = sweep.lanes(problems.run(), lanes.schedule)
 
-    def go(seed=0, segment=5, about=""):
+    def go(seed=0, segment=5, fingerprint=""):
         training.drive(
             many, lanes.hyper, lanes.key, problems.examples(seed=seed), schedule, held_out=held_out, segment=segment,
-            about=about, workdir=tmp_path, checkpoint_seconds=0,
+            fingerprint=fingerprint, workdir=tmp_path, checkpoint_seconds=0,
         )  # fmt: skip
 
     go()
     go()
-    for other in ({"seed": 1}, {"segment": 4}, {"about": "weight_decay = 10"}):
+    for other in ({"seed": 1}, {"segment": 4}, {"fingerprint": "weight_decay = 10"}):
         with pytest.raises(UserError, match="other settings, data or rows"):
             go(**other)
 
 
 @pytest.mark.parametrize("patience", [None, 2])
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_resumed_drive_ends_with_the_same_bits_and_tells_all_again(tmp_path, count, patience):
+def test_a_resumed_drive_ends_with_the_same_bits_and_replays_all_events(tmp_path, count, patience):
     lanes, (schedule, held_out) = (
         sweep.grid({"learning_rate": [0.01, 0.1, 1e30, 0.03, 0.3]}, [0]),
         problems.rows(epochs=8),
@@ -210,7 +210,7 @@ def test_a_resumed_drive_ends_with_the_same_bits_and_tells_all_again(tmp_path, c
             )  # fmt: skip
         return result, seen
 
-    straight, told = go(None)
+    straight, events = go(None)
     for stop in (0, 3, 6):
         workdir = tmp_path / str(stop)
         go(workdir, stop)
@@ -219,6 +219,6 @@ def test_a_resumed_drive_ends_with_the_same_bits_and_tells_all_again(tmp_path, c
             resumed._replace(history=resumed.history._replace(seconds=0)),
             straight._replace(history=straight.history._replace(seconds=0)),
         )
-        assert [event.restored for event in again] == [number < stop for number in range(len(told))]
-        for a, b in zip(told, again, strict=True):
+        assert [event.restored for event in again] == [number < stop for number in range(len(events))]
+        for a, b in zip(events, again, strict=True):
             assert problems.equal(a._replace(seconds=0, restored=0), b._replace(seconds=0, restored=0))

@@ -1,6 +1,8 @@
-"""The interfaces hold for what comes next: each case trains through the unchanged Run, drive, lanes and Learner."""
+"""Models of other kinds train through the same Run, drive, lanes and Learner; recurrent ones with a carry."""
 
 import contextlib
+import functools
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +17,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from mllab import devices, losses, metrics, sweep, training, validation
 from mllab.models import linear, mlp
 from mllab.models.base import Model
-from mllab.rows import blocks
+from mllab.rows import blocks, gather, streams, windows
+from mllab.types import Losses
 from support import problems
 
 LANES = 5
@@ -25,7 +28,8 @@ COUNT = 60
 class Case(NamedTuple):
     run: training.Run
     examples: Any
-    least: float  # held-out loss that its best lane must come below
+    least: float  # the best lane must reach a smaller held-out loss
+    rows: Any = None  # (schedule, held out); those of `problems` by default
 
 
 def adam(hyper):
@@ -33,7 +37,7 @@ def adam(hyper):
 
 
 def batch_norm_and_dropout() -> Case:
-    """A net whose batch statistics are extra, and whose dropout draws from the step's key; scored without either."""
+    """A net with batch statistics in `extra` and dropout from the step's key; evaluation uses neither."""
 
     def init(key):
         return mlp.init(key, (6, 16, 3)), {"mean": jnp.zeros(16), "var": jnp.ones(16)}
@@ -42,14 +46,14 @@ def batch_norm_and_dropout() -> Case:
         first, last = params
         h = inputs @ first.w + first.b[None]
         if key is None:
-            mean, var, kept = extra["mean"], extra["var"], extra
+            mean, var, statistics = extra["mean"], extra["var"], extra
         else:
             mean, var = h.mean(axis=0), h.var(axis=0)
-            kept = {"mean": 0.8 * extra["mean"] + 0.2 * mean, "var": 0.8 * extra["var"] + 0.2 * var}
+            statistics = {"mean": 0.8 * extra["mean"] + 0.2 * mean, "var": 0.8 * extra["var"] + 0.2 * var}
         h = jax.nn.relu((h - mean[None]) / jnp.sqrt(var + 1e-5)[None])
         if key is not None:
             h = h * jax.random.bernoulli(key, 0.8, h.shape) / 0.8
-        return h @ last.w + last.b[None], kept
+        return h @ last.w + last.b[None], statistics
 
     model = Model(init, apply)
     run = training.supervised(
@@ -62,12 +66,12 @@ def batch_norm_and_dropout() -> Case:
 
 
 def masked_sequences() -> Case:
-    """Sequences [T] of unequal lengths: predict whether the sum of the valid part is positive. Mask rides along."""
+    """Sequences [T] of unequal lengths, with a mask; the class is whether the sum of the valid part is positive."""
     draw = np.random.default_rng(1)
     values = draw.normal(size=(COUNT, 7, 1)).astype(np.float32)
     mask = np.arange(7) < draw.integers(1, 8, size=(COUNT, 1))
     targets = ((values[..., 0] * mask).sum(axis=1) > 0).astype(np.int32)
-    values[~mask] = 1e3  # padding is garbage, and must not be felt
+    values[~mask] = 1e3  # padding must have no effect
 
     def init(key):
         a, b = jax.random.split(key)
@@ -88,14 +92,15 @@ def masked_sequences() -> Case:
         return losses.cross_entropy(outputs, examples["targets"]), extra
 
     def measure(hyper, params, extra, examples):
-        return metrics.classification(logits(params, examples["inputs"], examples["mask"]), examples["targets"])
+        outputs = logits(params, examples["inputs"], examples["mask"])
+        return metrics.classification(outputs, examples["targets"]), extra
 
     run = training.supervised(init, objective, adam, measure)
     return Case(run, {"inputs": values, "mask": mask, "targets": targets}, least=0.6)
 
 
 def averaged_weights() -> Case:
-    """An exponential average of the params is kept in extra, and is what is scored."""
+    """An exponential average of the params is kept in `extra` and scored."""
     base = problems.model()
 
     def init(key):
@@ -112,16 +117,70 @@ def averaged_weights() -> Case:
     return Case(run, problems.examples(COUNT), least=0.5)
 
 
-CASES = [batch_norm_and_dropout, masked_sequences, averaged_weights]
+BATCH, WINDOW, HIDDEN, VOCABULARY = 3, 5, 4, 6
+
+
+def recurrent_init(key):
+    """A tanh cell over tokens; `extra` is the carry [B, H] from window to window."""
+    shapes = {"embed": (VOCABULARY, HIDDEN), "cell": (HIDDEN, HIDDEN), "out": (HIDDEN, VOCABULARY)}
+    keys = jax.random.split(key, len(shapes))
+    params = {name: jax.random.normal(k, shape) for k, (name, shape) in zip(keys, shapes.items(), strict=True)}
+    return params, jnp.zeros((BATCH, HIDDEN))
+
+
+def token_losses(params, carry, batch):
+    """Cross entropy of each next token, [B, T]; the carry is reset where a stream begins."""
+
+    def step(h, token):
+        h = jnp.tanh(params["embed"][token] + h @ params["cell"])
+        return h, h @ params["out"]
+
+    carry = jnp.where(batch["first"][:, :1], 0, carry)
+    carry, logits = jax.lax.scan(step, carry, batch["token"].T)
+    values = optax.softmax_cross_entropy_with_integer_labels(logits.swapaxes(0, 1), batch["next"])
+    return Losses(values, batch["weight"].astype(values.dtype)), carry
+
+
+def recurrent_run(optimizer=adam, **options):
+    def objective(hyper, params, extra, batch, key):
+        return token_losses(params, extra, batch)
+
+    def measure(hyper, params, extra, batch):
+        losses, extra = token_losses(params, extra, batch)
+        return {"loss": losses}, extra
+
+    return training.supervised(recurrent_init, objective, optimizer, measure, **options)
+
+
+def text(length, rows):
+    """A periodic text with noise as examples for `windows`: tokens, next tokens, weights, and where streams begin."""
+    draw = np.random.default_rng(0)
+    tokens = np.where(
+        draw.random(length + 1) < 0.1, draw.integers(VOCABULARY, size=length + 1), np.arange(length + 1) % 4
+    )
+    first = np.zeros(length, bool)
+    first[rows.ids[0]] = True
+    return {"token": tokens[:-1], "next": tokens[1:], "weight": np.ones(length, np.float32), "first": first}
+
+
+def next_tokens() -> Case:
+    """Next-token prediction by truncated backpropagation: windows of one text, the carry in `extra`."""
+    rows = streams(COUNT - 7, BATCH, WINDOW)
+    run = recurrent_run(gather=functools.partial(windows, size=WINDOW))
+    epochs = jax.tree.map(lambda a: np.tile(a, (15, 1)), rows)
+    return Case(run, text(COUNT - 7, rows), least=1.3, rows=(epochs, rows))
+
+
+CASES = [batch_norm_and_dropout, masked_sequences, averaged_weights, next_tokens]
 
 
 class Stop(Exception):
-    """Stands in for a kill between two segments."""
+    """Simulates a kill between two segments."""
 
 
 def drive(case, count, **options):
     lanes = sweep.grid({"learning_rate": np.logspace(-3, -1, LANES)}, [0])
-    schedule, held_out = problems.rows(COUNT, epochs=12)
+    schedule, held_out = case.rows or problems.rows(COUNT, epochs=12)
     run = sweep.lanes(case.run, lanes.schedule, mesh=devices.mesh(count))
     return training.drive(
         run, lanes.hyper, lanes.key, case.examples, schedule, held_out=held_out, segment=15, **options
@@ -156,6 +215,96 @@ def test_batch_statistics_are_those_of_the_lane_and_evaluation_does_not_depend_o
     ids = np.arange(COUNT)
     scores = [case.run.score({}, state, case.examples, blocks(ids, size)) for size in (60, 7)]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), *scores)
+
+
+# ── Sequences: masked losses, a carry through windows, windows of one array ─────────────────────────────────────────
+
+
+def unrolled(params, tokens, following):
+    """The losses [T] of one sequence and its final state, by a loop in float64."""
+    embed, cell, out = (np.asarray(params[name], np.float64) for name in ("embed", "cell", "out"))
+    h, losses = np.zeros(HIDDEN), []
+    for token, label in zip(tokens, following, strict=True):
+        h = np.tanh(embed[token] + h @ cell)
+        logits = h @ out
+        losses.append(np.log(np.exp(logits).sum()) - logits[label])
+    return np.array(losses), h
+
+
+def sgd(hyper):
+    return optax.sgd(hyper["learning_rate"])
+
+
+def test_a_masked_loss_and_its_gradients_equal_those_of_unpadded_sequences():
+    """Every token counts once: a mean over tokens, not a mean over sequences of their means."""
+    draw, lengths = np.random.default_rng(0), np.array([7, 1, 4])
+    tokens, following = draw.integers(VOCABULARY, size=(2, BATCH, 7)).astype(np.int32)
+    weight = (np.arange(7) < lengths[:, None]).astype(np.float32)
+    examples = {"token": tokens, "next": following, "weight": weight, "first": np.ones((BATCH, 7), bool)}
+    run, rows = recurrent_run(sgd), blocks(np.arange(BATCH), BATCH)
+    state = run.start({"learning_rate": 0.0}, jax.random.key(1))
+
+    def unpadded(params):
+        total = 0.0
+        for row, length in enumerate(lengths):
+            batch = {name: values[row : row + 1, :length] for name, values in examples.items()}
+            total += token_losses(params, jnp.zeros((1, HIDDEN)), batch)[0].values.sum()
+        return total / lengths.sum()
+
+    expected = [unrolled(state.params, tokens[i, :n], following[i, :n])[0] for i, n in enumerate(lengths)]
+    loss, gradients = jax.value_and_grad(unpadded)(state.params)
+    np.testing.assert_allclose(loss, np.concatenate(expected).mean(), rtol=1e-5)
+    after, step_losses = run.advance({"learning_rate": 1.0}, state, examples, rows)
+    np.testing.assert_allclose(step_losses, loss[None], rtol=1e-5)
+    changes = jax.tree.map(jnp.subtract, state.params, after.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6), changes, gradients)
+    np.testing.assert_allclose(run.score({}, state, examples, rows)["loss"], loss, rtol=1e-5)
+    # In blocks of fewer tokens the mean is over the same tokens.
+    one_by_one = run.score({}, state._replace(extra=jnp.zeros((1, HIDDEN))), examples, blocks(np.arange(BATCH), 1))
+    np.testing.assert_allclose(one_by_one["loss"], loss, rtol=1e-5)
+
+
+@pytest.mark.parametrize("length", [45, 47, 53])  # 9, 10 and 11 windows of 5 in 3 rows
+def test_the_carry_through_windows_equals_the_whole_sequence(length):
+    rows = streams(length, BATCH, WINDOW)
+    examples = text(length, rows)
+    run = recurrent_run(sgd, gather=functools.partial(windows, size=WINDOW))
+    state = run.start({"learning_rate": 0.0}, jax.random.key(1))
+    bounds = [*rows.ids[0], length]
+    whole = [
+        unrolled(state.params, examples["token"][low:high], examples["next"][low:high])
+        for low, high in itertools.pairwise(bounds)
+    ]
+    # A carry left over from elsewhere is reset; every token of the text counts once.
+    state = state._replace(extra=jnp.full((BATCH, HIDDEN), 0.5))
+    scores = jax.jit(run.score)({}, state, examples, rows)
+    np.testing.assert_allclose(scores["loss"], np.concatenate([losses for losses, _ in whole]).mean(), rtol=1e-5)
+
+    after, step_losses = jax.jit(run.advance)({"learning_rate": 0.0}, state, examples, rows)
+    for step, loss in enumerate(step_losses):
+        window = [losses[step * WINDOW : (step + 1) * WINDOW] for losses, _ in whole]
+        np.testing.assert_allclose(loss, np.concatenate(window).mean(), rtol=1e-5)
+    full = rows.weight[-1] == 1  # rows without a padding window; the last one may end inside its window
+    full[-1] &= length % WINDOW == 0
+    np.testing.assert_allclose(after.extra[full], np.stack([h for _, h in whole])[full], rtol=1e-4, atol=1e-6)
+
+
+def test_windows_of_one_array_equal_stored_windows_to_the_bit():
+    case, (schedule, held_out) = next_tokens(), next_tokens().rows
+    starts = np.unique(schedule.ids)
+    stored = windows(case.examples, starts, WINDOW)
+    by_index = [rows._replace(ids=np.searchsorted(starts, rows.ids)) for rows in (schedule, held_out)]
+    hyper, results = {"learning_rate": 0.05}, []
+    for run, examples, (train, held) in (
+        (case.run, case.examples, (schedule, held_out)),
+        (recurrent_run(gather=gather), stored, by_index),
+    ):
+        state, step_losses = jax.jit(run.advance)(hyper, run.start(hyper, jax.random.key(0)), examples, train)
+        results.append((state, step_losses, jax.jit(run.score)(hyper, state, examples, held)))
+    assert problems.equal(*results)
+
+
+# ── Learners ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def nearest_neighbour() -> validation.Learner:

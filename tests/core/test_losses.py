@@ -1,4 +1,4 @@
-"""Losses against formulas written out in NumPy, scikit-learn and optax."""
+"""Losses against formulas in NumPy, scikit-learn and optax."""
 
 import hypothesis
 import hypothesis.extra.numpy as hnp
@@ -12,7 +12,8 @@ from scipy.special import softmax
 from sklearn.metrics import log_loss
 
 from mllab.errors import UserError
-from mllab.losses import cross_entropy, smoothed, squared_error
+from mllab.losses import cross_entropy, per_example, smoothed, squared_error
+from mllab.types import Losses
 
 B, C = 12, 5
 DRAW = np.random.default_rng(0)
@@ -20,11 +21,12 @@ LOGITS = (3 * DRAW.normal(size=(B, C))).astype(np.float32)
 LABELS = (np.arange(B) % C).astype(np.int32)
 ONE_HOT = np.eye(C, dtype=np.float32)[LABELS]
 PROBABILITIES = softmax(DRAW.normal(size=(B, C)), axis=1).astype(np.float32)
-TARGETS = {"labels": (LABELS, ONE_HOT), "probabilities": (PROBABILITIES, PROBABILITIES)}  # as given, as distributions
+# Targets, and the same as distributions.
+TARGETS = {"labels": (LABELS, ONE_HOT), "probabilities": (PROBABILITIES, PROBABILITIES)}
 EPSILONS = np.array([0.0, 0.1, 0.5], np.float32)
 
 
-def test_cross_entropy_of_labels_is_scikit_learns():
+def test_cross_entropy_of_labels_equals_scikit_learns():
     assert float(cross_entropy(LOGITS, LABELS).mean()) == pytest.approx(
         log_loss(LABELS, softmax(LOGITS.astype(np.float64), axis=1)), rel=1e-5
     )
@@ -44,7 +46,7 @@ def test_cross_entropy_and_its_gradient_by_hand(kind):
 @pytest.mark.parametrize("kind", TARGETS)
 def test_smoothed_is_the_cross_entropy_of_smoothed_targets(kind):
     targets, distribution = TARGETS[kind]
-    ours = jax.jit(jax.vmap(lambda epsilon: smoothed(epsilon)(LOGITS, targets)))(EPSILONS)  # a lane each, traced
+    ours = jax.jit(jax.vmap(lambda epsilon: smoothed(epsilon)(LOGITS, targets)))(EPSILONS)  # traced
     for epsilon, losses in zip(EPSILONS, ours, strict=True):
         theirs = optax.softmax_cross_entropy(LOGITS, optax.smooth_labels(distribution, epsilon))
         np.testing.assert_allclose(losses, theirs, rtol=1e-5, atol=1e-6)
@@ -80,3 +82,18 @@ def test_smoothing_out_of_range_is_refused(smoothing):
 def test_squared_error_of_a_column_is_that_of_its_values():
     values, targets = np.array([[1.0], [2.0], [4.0]]), np.array([1.0, 0.0, 1.0])
     np.testing.assert_array_equal(squared_error(values, targets), [0.0, 4.0, 9.0])
+
+
+def test_losses_of_one_number_per_example_count_once_and_broadcasting_mistakes_are_refused():
+    values = jnp.arange(3.0)
+    np.testing.assert_array_equal(per_example(values).weights, np.ones(3))
+    weighted = Losses(jnp.ones((3, 4)), jnp.zeros((3, 4)))
+    assert per_example(weighted) is weighted
+    for shape in ((3, 1), (3, 3), ()):
+        with pytest.raises(UserError, match="return one number per example"):
+            per_example(jnp.zeros(shape))
+
+
+def test_cross_entropy_allows_logits_of_minus_infinity():
+    logits = jnp.array([[0.0, 1.0, -jnp.inf]])
+    np.testing.assert_allclose(cross_entropy(logits, jnp.array([1])), np.log1p(np.exp(-1)), rtol=1e-6)

@@ -1,4 +1,4 @@
-"""Every optimizer against its paper, step for step; schedules, clipping and weight decay against hand formulas."""
+"""Every optimizer against its paper, step by step; schedules, clipping and weight decay against formulas."""
 
 import math
 from functools import cache, partial
@@ -14,8 +14,9 @@ import pytest
 import scipy.optimize
 from flax import struct
 
+from mllab.averaging import evaluation_params
 from mllab.errors import UserError
-from mllab.optimizers import OPTIMIZERS, SCHEDULES, build, evaluation_params
+from mllab.optimizers import OPTIMIZERS, SCHEDULES, build
 from support import oracles
 
 STEPS = 30
@@ -27,7 +28,7 @@ ADAM = {
     "b2": [0.999, 0.9, 0.99],
     "eps": [1e-8, 1e-4, 1e-2],
 }
-# Name: (oracle, options: its value in each of three lanes, the first being the library's default).
+# Name: (oracle, options: values in three lanes, the first of them the library's default).
 ORACLES = {
     "sgd": (oracles.GradientDescent, {"learning_rate": [0.3, 0.1, 1.0]}),
     "momentum": (oracles.Momentum, {"learning_rate": [0.1, 0.03, 0.3], "momentum": [0.9, 0.5, 0.99]}),
@@ -153,7 +154,7 @@ def train(optimizer, params, loss, steps=STEPS):
 
 
 def by_the_paper(make, options):
-    """Return what `train` should, for the softmax regression, from one oracle an array: two lists of w and b."""
+    """Return the expected result of `train` for the softmax regression, one oracle per array: two lists of w and b."""
     theta = list(PROBLEM.start)
     oracle = [make(**options) for _ in theta]
     params, evaluated = [], []
@@ -180,7 +181,7 @@ def test_every_optimizer_has_an_oracle():
 def test_defaults_follow_the_paper(name):
     oracle, lanes = ORACLES[name]
     rate = lanes["learning_rate"][0]
-    trajectory = jax.jit(lambda params: train(OPTIMIZERS[name](rate), params, PROBLEM.loss))(PROBLEM.params())
+    trajectory = jax.jit(lambda params: train(OPTIMIZERS[name].make(rate), params, PROBLEM.loss))(PROBLEM.params())
     assert_follows(trajectory, by_the_paper(oracle, {"learning_rate": rate}))
 
 
@@ -189,7 +190,7 @@ def test_defaults_follow_the_paper(name):
 def test_traced_options_follow_the_paper(name):
     oracle, lanes = ORACLES[name]
     hyper = {option: jnp.asarray(values) for option, values in lanes.items()}
-    run = jax.jit(jax.vmap(lambda options: train(OPTIMIZERS[name](**options), PROBLEM.params(), PROBLEM.loss)))
+    run = jax.jit(jax.vmap(lambda options: train(OPTIMIZERS[name].make(**options), PROBLEM.params(), PROBLEM.loss)))
     trajectories = run(hyper)
     for lane in range(3):
         trajectory = jax.tree.map(lambda leaf, lane=lane: leaf[lane], trajectories)
@@ -226,7 +227,7 @@ def lbfgs_path():
         params = PROBLEM.params()
 
         def run(rate):
-            return train(OPTIMIZERS["lbfgs"](rate, memory_size=5), params, PROBLEM.loss, 12)[0]
+            return train(OPTIMIZERS["lbfgs"].make(rate, memory_size=5), params, PROBLEM.loss, 12)[0]
 
         (dense,) = jax.jit(jax.vmap(run))(jnp.asarray(rates))
         thetas = np.concatenate([np.reshape(dense.w, (2, 12, -1)), dense.b], axis=-1)
@@ -253,7 +254,7 @@ def test_lbfgs_steps_along_the_dense_bfgs_direction_by_the_wolfe_conditions(lbfg
         assert abs(gradients[t + 1] @ direction) <= 0.9 * abs(slope) + 1e-12
         whole_loss, whole_gradient = flat_softmax_regression(thetas[t] + direction)
         if whole_loss <= losses[t] + 1e-4 * slope and abs(whole_gradient @ direction) <= 0.9 * abs(slope):
-            assert alpha == pytest.approx(1.0)  # the first trial is taken if it will do
+            assert alpha == pytest.approx(1.0)  # the first trial is taken if it satisfies the conditions
 
 
 def rosenbrock(x):
@@ -263,7 +264,7 @@ def rosenbrock(x):
 @pytest.mark.usefixtures("x64")
 def test_lbfgs_finds_rosenbrocks_minimum_as_scipy_does():
     start = jnp.array([-1.2, 1.0, -0.5, 2.0])
-    path, _ = jax.jit(lambda x: train(OPTIMIZERS["lbfgs"](1.0), x, rosenbrock, 60))(start)
+    path, _ = jax.jit(lambda x: train(OPTIMIZERS["lbfgs"].make(1.0), x, rosenbrock, 60))(start)
     reference = scipy.optimize.minimize(
         scipy.optimize.rosen, np.asarray(start), jac=scipy.optimize.rosen_der, method="L-BFGS-B", options={"ftol": 0}
     )
@@ -301,11 +302,11 @@ def test_shortest_schedules_are_rates(name, steps):
     assert all(0.0 < rate <= 2.0 for rate in rates)
 
 
-# --- build: schedule, clipping, weight decay, mistakes ---------------------------------------------------------------
+# --- build: schedule, clipping, weight decay, errors -----------------------------------------------------------------
 
 
 def first_update(optimizer, params, gradient):
-    """Return the optimizer's first update, for a loss whose gradient is given."""
+    """Return the optimizer's first update for a loss with this gradient."""
 
     def loss(params):
         return sum(jnp.sum(p * g) for p, g in zip(jax.tree.leaves(params), jax.tree.leaves(gradient), strict=True))
@@ -341,28 +342,28 @@ def test_clipping_bounds_the_norm_and_keeps_the_direction(w, other, clip_norm):
     flat = np.concatenate([w.ravel(), other[0]]).astype(np.float64)
     norm = np.linalg.norm(flat)
     expected = -flat * min(1.0, clip_norm / norm) if norm > 0 else -flat
-    got = np.concatenate([np.ravel(clipped["w"]), clipped["b"]])
-    assert np.linalg.norm(got) <= clip_norm * (1 + 1e-5)
-    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6 * clip_norm)
+    flat_clipped = np.concatenate([np.ravel(clipped["w"]), clipped["b"]])
+    assert np.linalg.norm(flat_clipped) <= clip_norm * (1 + 1e-5)
+    np.testing.assert_allclose(flat_clipped, expected, rtol=1e-4, atol=1e-6 * clip_norm)
 
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "lbfgs"])
-def test_weight_decay_of_those_without_their_own_is_a_penalty_in_the_loss(name):
+def test_weight_decay_of_optimizers_without_the_option_is_a_penalty_in_the_loss(name):
     def penalised(params):
         return PROBLEM.loss(params) + 0.05 * sum(jnp.sum(p**2) for p in jax.tree.leaves(params))
 
     @jax.jit
     def run(params):
         decayed = train(build(name, 0.3, weight_decay=0.1), params, PROBLEM.loss, 8)
-        return decayed, train(OPTIMIZERS[name](0.3), params, penalised, 8)
+        return decayed, train(OPTIMIZERS[name].make(0.3), params, penalised, 8)
 
     decayed, expected = run(PROBLEM.params())
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), decayed, expected)
 
 
 @pytest.mark.parametrize("name", ["adamw", "lion", "muon", "schedule_free_adam"])
-def test_own_weight_decay_is_decoupled_and_comes_after_clipping(name):
+def test_decoupled_weight_decay_is_applied_after_clipping(name):
     params, zero = {"w": jnp.full((2, 3), 4.0)}, {"w": jnp.zeros((2, 3))}
     update = first_update(build(name, 0.1, weight_decay=0.5, clip_norm=1e-3), params, zero)
     np.testing.assert_allclose(update["w"], -0.1 * 0.5 * 4.0, rtol=1e-5)
@@ -381,16 +382,16 @@ def test_own_weight_decay_is_decoupled_and_comes_after_clipping(name):
         ("adam", {"schedule": "cosine", "steps": 9, "learning_rate": optax.constant_schedule(1.0)}, "already"),
     ],
 )
-def test_mistakes_are_told_in_one_line(name, options, message):
+def test_errors_are_one_line(name, options, message):
     with pytest.raises(UserError, match=message) as raised:
         build(name, options.pop("learning_rate", 0.1), **options)
     assert "\n" not in str(raised.value)
 
 
-# --- What holds for all of them --------------------------------------------------------------------------------------
+# --- Properties of all optimizers ------------------------------------------------------------------------------------
 
 
-RATES = {  # that reach the minimum of the bowl below in 300 steps under a cosine
+RATES = {  # reach the minimum of the bowl below in 300 steps under a cosine schedule
     "sgd": 0.1,
     "momentum": 0.03,
     "nesterov": 0.03,
@@ -417,7 +418,7 @@ def bowl(params):
 
 @cache
 def lanes_on_the_bowl(name):
-    """Return a compiled race of three rates, with a schedule and clipping, to the evaluation params [3, ...]."""
+    """Return the compiled training with three rates, a schedule and clipping, to the evaluation params [3, ...]."""
 
     def run(rate, params):
         optimizer = build(name, rate, schedule="cosine", steps=300, clip_norm=10.0)
@@ -427,7 +428,7 @@ def lanes_on_the_bowl(name):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_finds_a_minimum_and_is_not_disturbed_by_neighbours(name):
+def test_finds_a_minimum_independently_of_other_lanes(name):
     rate = RATES[name]
     final = lanes_on_the_bowl(name)(jnp.array([0.0, rate, jnp.nan]), BOWL)
     still, trained, diverged = (jax.tree.map(lambda leaf, lane=lane: leaf[lane], final) for lane in range(3))
@@ -450,7 +451,7 @@ def test_muon_orthogonalises_matrices_inside_a_stack_of_layers():
         Dense(jax.random.normal(key, (5, 8)), jnp.ones(8)),
         Dense(jax.random.normal(key, (8, 3)), jnp.ones(3)),
     )
-    first, second = first_update(OPTIMIZERS["muon"](1.0), gradient, gradient)
+    first, second = first_update(OPTIMIZERS["muon"].make(1.0), gradient, gradient)
     for update, fan_in, fan_out in ((first.w, 5, 8), (second.w, 8, 3)):
         singular = np.linalg.svd(update, compute_uv=False) / math.sqrt(max(1, fan_out / fan_in))
         assert np.all((singular > 0.5) & (singular < 1.3))
@@ -458,7 +459,7 @@ def test_muon_orthogonalises_matrices_inside_a_stack_of_layers():
 
 
 @pytest.mark.parametrize("name", ["schedule_free_sgd", "adam"])
-def test_evaluation_params_are_found_deep_in_a_state_and_leave_others_alone(name):
+def test_evaluation_params_of_a_nested_state(name):
     params = PROBLEM.params(jnp.float32)
     optimizer = optax.MultiSteps(build(name, 0.1, clip_norm=1.0), every_k_schedule=1)
     (dense,), (evaluated,) = jax.jit(lambda params: train(optimizer, params, PROBLEM.loss, 3))(params)
@@ -490,6 +491,7 @@ def test_follows_pytorch(name):
         for tensor, g in zip(tensors, gradient, strict=True):
             tensor.grad = torch.tensor(g)
         optimizer.step()
-    (dense,), _ = jax.jit(lambda params: train(OPTIMIZERS[name](rate, **ours), params, PROBLEM.loss))(PROBLEM.params())
+    make = OPTIMIZERS[name].make
+    (dense,), _ = jax.jit(lambda params: train(make(rate, **ours), params, PROBLEM.loss))(PROBLEM.params())
     np.testing.assert_allclose(dense.w[-1], tensors[0].detach().numpy(), rtol=1e-9)
     np.testing.assert_allclose(dense.b[-1], tensors[1].detach().numpy(), rtol=1e-9)

@@ -1,4 +1,4 @@
-"""One lane after another, each batch split over the devices: the same runs as lanes, to rounding, whatever is drawn."""
+"""Lane after lane with each batch split over the devices: equal to `lanes` to rounding, random draws included."""
 
 import contextlib
 import functools
@@ -28,7 +28,7 @@ GRID = sweep.grid({"learning_rate": [0.05, 0.1]}, [0, 1])
 
 
 def examples():
-    """Three pictures, each many times, under noise."""
+    """Noisy copies of three pictures."""
     draw = np.random.default_rng(0)
     targets = np.arange(COUNT, dtype=np.int32) % 3
     inputs = draw.normal(size=(3, *SHAPE))[targets] + draw.normal(size=(COUNT, *SHAPE))
@@ -65,21 +65,21 @@ def split(kind, count):
 
 
 def same(result):
-    """All that two drives must share: everything but wall times."""
+    """Return a result without its wall times, which replays do not share."""
     return result._replace(history=result.history._replace(seconds=0))
 
 
 @functools.cache
 def begun(kind):
-    """The state that all begin with, one run after another: starting is compiled once."""
+    """The initial state of all lanes, compiled once."""
     return jax.jit(lambda *lanes: jax.lax.map(lambda lane: run(kind).start(*lane), lanes))(GRID.hyper, GRID.key)
 
 
 def trained(many, kind, batch):
-    """(losses of each step, metrics of held-out rows, params and batch statistics at the end)"""
+    """(losses of each step, metrics on held-out rows, final params and batch statistics)"""
     schedule, held_out = rows(batch)
-    state, found = jax.jit(many.advance)(GRID.hyper, begun(kind), examples(), schedule)
-    return found, jax.jit(many.score)(GRID.hyper, state, examples(), held_out), state.params, state.extra
+    state, step_losses = jax.jit(many.advance)(GRID.hyper, begun(kind), examples(), schedule)
+    return step_losses, jax.jit(many.score)(GRID.hyper, state, examples(), held_out), state.params, state.extra
 
 
 @pytest.mark.parametrize(
@@ -89,12 +89,12 @@ def test_split_batches_train_as_lanes_do(kind, batch, counts):
     expected = trained(sweep.lanes(run(kind), GRID.schedule), kind, batch)
     assert np.isfinite(expected[0]).all()
     for count in counts:
-        found = trained(split(kind, count), kind, batch)
-        for mine, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-            np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5)
+        split_batches = trained(split(kind, count), kind, batch)
+        for ours, theirs in zip(jax.tree.leaves(split_batches), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
 
 
-def test_lanes_begin_as_they_do_alone():
+def test_lanes_start_as_they_do_alone():
     start = jax.jit(split("all", 2).start)(GRID.hyper, GRID.key)
     assert problems.equal(start, begun("all"))
 
@@ -104,9 +104,9 @@ def test_each_lane_equals_the_run_alone():
     schedule, held_out = rows(12)
     for lane in (1, 2):
         hyper, state = jax.tree.map(lambda a, lane=lane: a[lane], (GRID.hyper, begun("all")))
-        own = jax.tree.map(lambda a, lane=lane: a[GRID.schedule[lane]], schedule)
-        state, found = jax.jit(run("all").advance)(hyper, state, examples(), own)
-        np.testing.assert_allclose(together[0][lane], found, rtol=1e-4)
+        lane_rows = jax.tree.map(lambda a, lane=lane: a[GRID.schedule[lane]], schedule)
+        state, step_losses = jax.jit(run("all").advance)(hyper, state, examples(), lane_rows)
+        np.testing.assert_allclose(together[0][lane], step_losses, rtol=1e-4)
         scores = jax.jit(run("all").score)(hyper, state, examples(), held_out)
         np.testing.assert_allclose(together[1]["loss"][lane], scores["loss"], rtol=1e-4)
 
@@ -115,23 +115,23 @@ def test_lanes_may_share_one_schedule():
     schedule, _ = rows(12)
     shared = jax.tree.map(lambda a: a[0], schedule)
     many = sweep.batches(run("plain"), np.zeros(4, np.int32), mesh=devices.mesh(2))
-    found = [
-        jax.jit(many.advance)(GRID.hyper, begun("plain"), examples(), given)[1] for given in (shared, schedule)
+    step_losses = [
+        jax.jit(many.advance)(GRID.hyper, begun("plain"), examples(), rows)[1] for rows in (shared, schedule)
     ]  # fmt: skip
-    assert found[0].shape == (4, len(shared.ids))
-    np.testing.assert_allclose(*found, rtol=1e-6)
+    assert step_losses[0].shape == (4, len(shared.ids))
+    np.testing.assert_allclose(*step_losses, rtol=1e-6)
 
 
 class Stop(Exception):
-    """Stands in for a kill between two segments."""
+    """Simulates a kill between two segments."""
 
 
 @pytest.mark.parametrize(
     "many", [lambda: split("all", 3), lambda: sweep.lanes(run("all"), GRID.schedule, mesh=devices.mesh(2))],
     ids=["batches", "lanes"],
 )  # fmt: skip
-def test_a_replay_and_a_resumed_drive_end_with_the_same_bits_though_all_is_drawn_anew(tmp_path, many):
-    """Augmentation, dropout and batch statistics on."""
+def test_a_replay_and_a_resumed_drive_with_random_draws_end_with_the_same_bits(tmp_path, many):
+    """With augmentation, dropout and batch statistics."""
     many = many()
     straight = drive(many, batch=7)
     assert problems.equal(same(drive(many, batch=7)), same(straight))
@@ -143,31 +143,31 @@ def test_a_replay_and_a_resumed_drive_end_with_the_same_bits_though_all_is_drawn
     with contextlib.suppress(Stop):
         drive(many, batch=7, workdir=tmp_path, checkpoint_seconds=0, observe=[stop])
     assert list(tmp_path.rglob("seal.json"))
-    told = []
-    resumed = drive(many, batch=7, workdir=tmp_path, checkpoint_seconds=0, observe=[told.append])
-    assert [event.restored for event in told[:2]] == [True, False]
+    events = []
+    resumed = drive(many, batch=7, workdir=tmp_path, checkpoint_seconds=0, observe=[events.append])
+    assert [event.restored for event in events[:2]] == [True, False]
     assert problems.equal(same(resumed), same(straight))
 
 
 @pytest.mark.parametrize("batch", [12, 7])
-def test_devices_compute_their_part_and_exchange_sums_alone(batch):
+def test_devices_exchange_nothing_but_sums(batch):
     count, kind = 3, "batch norm"
     many, (schedule, _) = split(kind, count), rows(batch)
     text = jax.jit(many.advance).lower(GRID.hyper, begun(kind), examples(), schedule).compile().as_text()
     assert "all-reduce" in text
     for exchange in ("all-gather", "all-to-all", "collective-permute"):
         assert exchange not in text
-    images = re.findall(r"f32\[(\d+),8,8,4\]\S* convolution\(", text)  # what the first layer makes
+    images = re.findall(r"f32\[(\d+),8,8,4\]\S* convolution\(", text)  # outputs of the first layer
     assert set(map(int, images)) == {-(-batch // count)}
 
 
-def test_the_state_is_whole_on_every_device():
+def test_the_state_is_replicated():
     many = split("batch norm", 2)
     schedule, _ = rows(12)
-    state, found = jax.jit(many.advance)(GRID.hyper, begun("batch norm"), examples(), schedule)
-    for leaf in (*jax.tree.leaves(state), found):
+    state, step_losses = jax.jit(many.advance)(GRID.hyper, begun("batch norm"), examples(), schedule)
+    for leaf in (*jax.tree.leaves(state), step_losses):
         assert leaf.sharding.is_fully_replicated
-    assert found.shape == (4, schedule.ids.shape[1])
+    assert step_losses.shape == (4, schedule.ids.shape[1])
 
 
 def test_hypers_of_another_number_of_lanes_are_refused():

@@ -1,4 +1,4 @@
-"""Run, drive and lanes: what must hold of every training run."""
+"""Run, drive and lanes: properties of every training run."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ def grid(seeds=(0,)):
     return sweep.grid({"learning_rate": RATES}, seeds)
 
 
-def test_a_run_trains_as_a_plain_loop_of_numpy_and_optax_does():
+def test_a_run_equals_a_python_loop_of_numpy_and_optax():
     """The same updates written as a Python loop over batches, without scan, gather or weights."""
     run, examples = problems.run(), problems.examples()
     (schedule, held_out), key = problems.rows(epochs=2), jax.random.key(3)
@@ -55,8 +55,8 @@ def test_a_run_trains_as_a_plain_loop_of_numpy_and_optax_does():
     np.testing.assert_allclose(result.history.train_loss[0], np.mean(losses), rtol=1e-5)
 
 
-def test_padding_counts_for_nothing():
-    """Short batches padded with weight 0, whatever examples the padding names."""
+def test_padding_has_no_effect():
+    """Short batches padded with ids of weight 0."""
     run, hyper, key = problems.run(), {"learning_rate": 0.1}, jax.random.key(0)
     examples = problems.examples()
     ids = np.arange(12, dtype=np.int32).reshape(3, 4)
@@ -72,16 +72,18 @@ def test_padding_counts_for_nothing():
 
 
 @pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize(("group", "worth"), [(None, 99), (1, 99), (2, 99), (None, 1)])
-def test_a_lane_equals_the_same_run_alone(count, group, worth, monkeypatch):
-    monkeypatch.setattr(sweep, "WORTH", worth)  # 1: lanes of one schedule make groups of their own
+@pytest.mark.parametrize(("group", "min_shared_lanes"), [(None, 99), (1, 99), (2, 99), (None, 1)])
+def test_a_lane_equals_the_same_run_alone(count, group, min_shared_lanes):
+    """With `min_shared_lanes` = 1, each group consists of lanes that share a schedule."""
     with jax.enable_x64(True):
         run = problems.run()
         lanes = grid(seeds=(0, 1))
         hyper = {"learning_rate": lanes.hyper["learning_rate"].astype(np.float64)}
         examples = problems.examples(dtype=np.float64)
         schedule, held_out = problems.rows(seeds=(0, 1))
-        many = sweep.lanes(run, lanes.schedule, mesh=devices.mesh(count), group=group)
+        many = sweep.lanes(
+            run, lanes.schedule, mesh=devices.mesh(count), group=group, min_shared_lanes=min_shared_lanes
+        )
         together = training.drive(many, hyper, lanes.key, examples, schedule, held_out=held_out, segment=10)
         for lane in (0, 3, 7, 9):
             alone = training.drive(
@@ -99,7 +101,7 @@ def test_a_lane_equals_the_same_run_alone(count, group, worth, monkeypatch):
                 np.testing.assert_allclose(a[lane], b, rtol=1e-9, atol=1e-12)
 
 
-def test_a_diverging_lane_leaves_its_neighbours_as_they_were_and_is_reported():
+def test_a_diverging_lane_does_not_affect_its_neighbours_and_is_reported():
     run = problems.run(optax.sgd)
     lanes = grid()
     schedule, held_out = problems.rows()
@@ -115,22 +117,25 @@ def test_a_diverging_lane_leaves_its_neighbours_as_they_were_and_is_reported():
         assert np.asarray(a)[others].tobytes() == np.asarray(b)[others].tobytes()
     assert (tame.nonfinite_step == -1).all()
     assert (wild.nonfinite_step[others] == -1).all()
-    # The update of step 0 throws the lane out: step 1 or 2 is the first whose loss is not finite.
+    # The update of step 0 diverges: step 1 or 2 is the first with a non-finite loss.
     assert wild.nonfinite_step[2] in (1, 2)
     assert np.isfinite(wild.kept_loss[others]).all()
 
 
-def test_the_first_nonfinite_step_is_the_one_that_brute_force_finds():
-    """A loss that is inf exactly at a given step: it counts from the drive's start, across segments."""
+def test_the_first_nonfinite_step_is_counted_from_the_start_of_the_drive():
+    """A loss that is inf exactly at one step, in any segment."""
 
     def init(key):
         return jnp.zeros(2), jnp.zeros((), jnp.int32)
 
     def objective(hyper, params, extra, examples, key):
         value = jnp.where(extra == hyper["bad_step"], jnp.inf, 1.0)
-        return jnp.full(8, value) + params.sum() * 0, extra + 1
+        return jnp.full(8, value) + params.sum() * 0, extra + 1  # a bare array [B]
 
-    run = training.supervised(init, objective, lambda hyper: optax.sgd(0.0), lambda *_: {"loss": jnp.ones(10)})
+    def measure(hyper, params, extra, examples):
+        return {"loss": jnp.ones(10)}, extra
+
+    run = training.supervised(init, objective, lambda hyper: optax.sgd(0.0), measure)
     for bad in (0, 4, 5, 13):
         assert drive(run, {"bad_step": bad}, jax.random.key(0)).nonfinite_step == bad
     assert drive(run, {"bad_step": 10**6}, jax.random.key(0)).nonfinite_step == -1
@@ -156,7 +161,7 @@ def test_a_lane_keeps_its_best_params_and_the_drive_stops_when_none_improves():
 
 def test_patience_stops_a_run_that_cannot_improve():
     result = drive(problems.run(optax.sgd), {"learning_rate": 0.0}, jax.random.key(0), segment=2, patience=3)
-    assert np.isfinite(result.history.train_loss).sum() == 4  # the first improves on nothing; then 3 in vain
+    assert np.isfinite(result.history.train_loss).sum() == 4  # the first, then 3 that do not improve
 
 
 def test_a_second_drive_with_other_rates_or_data_compiles_nothing(caplog):
@@ -171,7 +176,7 @@ def test_a_second_drive_with_other_rates_or_data_compiles_nothing(caplog):
     with jax.log_compiles(True), caplog.at_level("WARNING"):
         go(RATES[::-1], 1)
         assert not [record.message for record in caplog.records if "ompil" in record.message]
-        jax.jit(lambda x: x + 12345.678)(1.0)  # and the log would show one
+        jax.jit(lambda x: x + 12345.678)(1.0)  # the log does show a compilation
         assert [record.message for record in caplog.records if "ompil" in record.message]
 
 
@@ -186,7 +191,7 @@ def test_advance_and_score_lower_to_three_platforms(optimizer):
         assert exported.platforms == platforms
 
 
-def test_bfloat16_computes_low_and_keeps_params_high():
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32_params():
     seen = []
     base = problems.model()
 
@@ -206,7 +211,7 @@ def test_bfloat16_computes_low_and_keeps_params_high():
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 3), st.lists(st.integers(0, 99), min_size=1, max_size=3))
-def test_minibatches_show_each_row_once_an_epoch(count, batch, epochs, seeds):
+def test_minibatches_visit_each_row_once_per_epoch(count, batch, epochs, seeds):
     rows = np.arange(100, 100 + count)
     if batch > count:
         with pytest.raises(UserError, match=f"batch_size = {batch} is larger than the {count} training rows"):
@@ -221,7 +226,7 @@ def test_minibatches_show_each_row_once_an_epoch(count, batch, epochs, seeds):
 
 
 @pytest.mark.parametrize(
-    ("hyper", "seeds", "says"),
+    ("hyper", "seeds", "message"),
     [
         ({"learning_rate": [0.1, float("nan")]}, [0], "learning_rate"),
         ({"learning_rate": []}, [0], "learning_rate"),
@@ -229,8 +234,8 @@ def test_minibatches_show_each_row_once_an_epoch(count, batch, epochs, seeds):
         ({"learning_rate": [0.1]}, [1, 1], "each once"),
     ],
 )
-def test_a_grid_that_makes_no_sense_is_refused(hyper, seeds, says):
-    with pytest.raises(UserError, match=says):
+def test_an_invalid_grid_is_refused(hyper, seeds, message):
+    with pytest.raises(UserError, match=message):
         sweep.grid(hyper, seeds)
 
 
@@ -244,19 +249,19 @@ def test_a_grid_holds_every_combination_once():
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.booleans(), st.integers(1, 4), st.integers(1, 60))
-def test_groups_are_equal_hold_all_lanes_and_are_alike_only_where_they_are(lengths, even, count, most):
+def test_groups_have_one_size_hold_all_lanes_and_share_a_schedule_only_if_equal(lengths, even, count, most):
     lengths = [lengths[0]] * len(lengths) if even else lengths
     schedule = np.repeat(np.arange(len(lengths)), lengths)
     made = sweep.arrange(schedule, count, most)
     assert made.size <= most
     assert made.total % (made.size * count) == 0
     assert len(schedule) <= made.total < len(schedule) + made.size * count
-    if made.alike:
+    if made.shared:
         groups = schedule[np.minimum(np.arange(made.total), len(schedule) - 1)].reshape(-1, made.size)
         assert (groups == groups[:, :1]).all()
 
 
-def test_a_state_of_other_lanes_or_hypers_of_the_wrong_length_are_refused():
+def test_hypers_of_the_wrong_length_are_refused():
     lanes = grid()
     many = sweep.lanes(problems.run(), lanes.schedule)
     with pytest.raises(UserError, match="for 5 lanes"):
@@ -264,7 +269,7 @@ def test_a_state_of_other_lanes_or_hypers_of_the_wrong_length_are_refused():
 
 
 def test_a_checkpoint_moves_between_numbers_of_devices(tmp_path):
-    """Five lanes stopped half-way on three devices and ended on one: as on one alone, to rounding."""
+    """Five lanes, interrupted on three devices and finished on one, equal an uninterrupted run to rounding."""
     lanes, (schedule, held_out) = grid(), problems.rows(epochs=8)
 
     def go(count, segments=None, workdir=None):

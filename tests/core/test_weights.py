@@ -1,21 +1,24 @@
-"""Published params: what was written comes back, builds its model again, and is refused where it does not fit."""
+"""Published params: a file restores the arrays and the model, and is refused where they do not match."""
+
+from importlib import resources
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file
 
 from mllab import weights
 from mllab.errors import UserError
-from mllab.models import architecture, mlp
+from mllab.models import convnet, mlp, table
 from mllab.models.base import predict
 from support import problems
 
 IMAGES = np.random.default_rng(0).uniform(size=(5, 12, 12, 1)).astype(np.float32)
 
 
-def test_params_come_back_as_they_were_published_and_others_are_refused(tmp_path):
+def test_params_are_restored_and_others_are_refused(tmp_path):
     params = {"a": mlp.init(jax.random.key(0), (3, 2)), "scale": jnp.ones(())}
     path = tmp_path / "params.safetensors"
     path.write_bytes(weights.encode(params, {"model": "mlp"}))
@@ -35,9 +38,9 @@ def test_params_come_back_as_they_were_published_and_others_are_refused(tmp_path
 
 
 def published(path, name, shape, options):
-    """A model with params and statistics that no `init` gives, and the file that it was published to."""
-    plan = architecture.plan(name, shape, 3, **options)
-    model = architecture.model(plan)
+    """Publish a model with params and statistics that no `init` gives; return it with them."""
+    plan = table.plan(name, shape, 3, **options)
+    model = table.build(plan)
     draw = np.random.default_rng(1)
     trained = jax.tree.map(
         lambda leaf: leaf + draw.uniform(0.1, 0.5, leaf.shape).astype(leaf.dtype), model.init(jax.random.key(0))
@@ -67,6 +70,33 @@ def test_a_published_model_gives_the_same_logits_to_the_bit(tmp_path, name, opti
     np.testing.assert_array_equal(predict(again.model, again.params, again.extra, IMAGES), expected)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "old_plan"),
+    [
+        ("mlp", {"hidden": (6,)}, {"model": "mlp", "sizes": [144, 6, 3], "activation": "relu"}),
+        (
+            "convnet", {"channels": (4,), "hidden": (6,)},
+            {"model": "convnet", "layers": convnet.describe(convnet.convnet(3, channels=(4,), hidden=(6,)))},
+        ),
+    ],
+)  # fmt: skip
+def test_files_of_older_versions_load(tmp_path, name, options, old_plan):
+    path = tmp_path / "params.safetensors"
+    model, params, extra = published(path, name, IMAGES.shape[1:], options)
+    path.write_bytes(weights.encode(params, {"plan": old_plan | {"shape": list(IMAGES.shape[1:])}}, extra))
+    old = weights.load_model(path)
+    expected = predict(model, params, extra, IMAGES)
+    np.testing.assert_array_equal(predict(old.model, old.params, old.extra, IMAGES), expected)
+
+
+def test_the_pretrained_net_classifies_its_picture():
+    net = weights.load_model(resources.files("mllab") / "pretrained" / "mnist.safetensors")
+    with Image.open(resources.files("mllab") / "pretrained" / "seven.png") as picture:
+        pixels = np.asarray(picture.convert("L").resize((28, 28)), np.float32)[None, :, :, None] / 255
+    pixels = 1 - pixels if pixels.mean() > 0.5 else pixels
+    assert predict(net.model, net.params, net.extra, pixels).argmax() == 7
+
+
 def test_batch_statistics_are_published_too(tmp_path):
     path = tmp_path / "params.safetensors"
     _, params, extra = published(path, "residual", IMAGES.shape[1:], {"channels": (4,)})
@@ -80,18 +110,18 @@ def test_batch_statistics_are_published_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("about", "says"),
+    ("about", "message"),
     [
         ({"model": "mlp 3-2"}, "does not say what model it is of"),
         ({"plan": {"model": "convnt"}}, "did you mean 'convnet'"),
-        ({"plan": {"model": "convnet", "shape": [8, 8, 1]}}, "lacks 'layers'"),
+        ({"plan": {"model": "convnet", "shape": [8, 8, 1]}}, "lacks 'outputs'"),
         ({"plan": {"model": "mlp", "sizes": [3, 2]}}, "lacks 'activation'"),
-        ({"plan": architecture.plan("softmax", (4,), 2)}, "does not fit the model"),
+        ({"plan": table.plan("softmax", (4,), 2)}, "does not fit the model"),
     ],
 )
-def test_a_file_that_tells_no_model_or_another_is_refused(tmp_path, about, says):
+def test_a_file_of_no_model_or_of_another_is_refused(tmp_path, about, message):
     path = tmp_path / "params.safetensors"
     path.write_bytes(weights.encode(mlp.init(jax.random.key(0), (3, 2)), about))
-    with pytest.raises(UserError, match=says) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         weights.load_model(path)
     assert "\n" not in str(caught.value)

@@ -19,7 +19,7 @@ from experiments.workdir import Workdir
 from mllab import weights
 from mllab.data import catalog
 from mllab.errors import UserError
-from mllab.models import architecture, convnet
+from mllab.models import convnet, table
 from mllab.report import features as report
 
 ROOT = Path(__file__).parents[2]
@@ -29,8 +29,8 @@ FRACTIONS, SEEDS = (0.1, 1.0), (0, 1, 2)
 
 def publish(path, key, *, model="convnet", shape=(8, 8, 1), dataset="digits", **options):
     """A net as `init` draws it, published as if it had been trained."""
-    plan = architecture.plan(model, shape, 10, **options)
-    params, extra = architecture.model(plan).init(jax.random.key(key))
+    plan = table.plan(model, shape, 10, **options)
+    params, extra = table.build(plan).init(jax.random.key(key))
     about = {"plan": plan, "dataset": dataset, "classes": list(DIGITS.classes)}
     path.write_bytes(weights.encode(params, about, extra))
     return path

@@ -1,11 +1,8 @@
-"""A race of kernels: every accuracy against scikit-learn's SVC on the same rows, and the program end to end."""
+"""Kernel machines: every accuracy against scikit-learn's SVC on the same rows, and whole runs."""
 
 import dataclasses
 import itertools
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,15 +11,13 @@ from hypothesis import strategies as st
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import SVC
 
-from experiments import kernel_race as racing
+from experiments import frame, kernel_tuning
 from experiments import kernel_svm as experiment
-from experiments.workdir import Workdir
-from mllab import validation
+from mllab import devices, selection, validation
 from mllab.data import catalog
 from mllab.errors import UserError
 from mllab.models import svm
 
-ROOT = Path(__file__).parents[2]
 MOONS, DIGITS = catalog.load("moons"), catalog.load("digits")
 KERNELS = ("linear", "polynomial", "rbf")
 C, GAMMA, FOLDS, ROUNDS = (0.1, 10.0), (0.3, 3.0), 3, 2
@@ -32,9 +27,9 @@ FILES = ["environment.json", "figures", "flags.cfg", "metrics.jsonl", "report.ht
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """A whole run on the moons; its folder and summary."""
+    """A whole run on the moons; its folder and measurement."""
     path = tmp_path_factory.mktemp("kernel_svm") / "w"
-    return path, experiment.run(Workdir(path, "kernel_svm", ""), **SMALL)
+    return path, experiment.run(workdir=str(path), **SMALL)
 
 
 def records(path):
@@ -48,20 +43,20 @@ def peer(kernel, c, gamma, scheme="one_vs_one"):
 
 
 def test_a_run_writes_its_whole_workdir_and_summary_and_records_agree(ran):
-    path, summary = ran
+    path, measured = ran
     assert sorted(each.name for each in path.iterdir() if each.name != ".lock") == FILES
     written = json.loads((path / "summary.json").read_text())
-    assert written == summary
-    told = records(path)
-    pairs = [("linear", None), *itertools.product(("polynomial", "rbf"), summary["gamma"])]
+    assert written["kernels"] == frame.to_json(measured.kernels)
+    lines = records(path)
+    pairs = [("linear", None), *itertools.product(("polynomial", "rbf"), measured.gamma)]
     expected = [(kernel, gamma, c) for kernel, gamma in pairs for c in C]
-    assert [(record["kernel"], record["gamma"], record["c"]) for record in told] == expected
+    assert [(record["kernel"], record["gamma"], record["c"]) for record in lines] == expected
     assert [each["kernel"] for each in written["kernels"]] == list(KERNELS)
     for entry in written["kernels"]:
-        own = [record for record in told if record["kernel"] == entry["kernel"]]
-        assert len(own) == len(C) * (1 if entry["kernel"] == "linear" else len(GAMMA))
-        (tested,) = [record for record in own if "test_accuracy" in record]
-        best = max(record["held_out_accuracy"] for record in own)
+        of_kernel = [record for record in lines if record["kernel"] == entry["kernel"]]
+        assert len(of_kernel) == len(C) * (1 if entry["kernel"] == "linear" else len(GAMMA))
+        (tested,) = [record for record in of_kernel if "test_accuracy" in record]
+        best = max(record["held_out_accuracy"] for record in of_kernel)
         assert tested["held_out_accuracy"] == pytest.approx(best)
         assert (tested["c"], tested["gamma"]) == (entry["c"], entry["gamma"])
         assert tested["test_accuracy"] == entry["test"]
@@ -80,8 +75,8 @@ def test_a_run_writes_its_whole_workdir_and_summary_and_records_agree(ran):
 
 
 def test_every_accuracy_is_what_scikit_learn_says_on_the_same_rows(ran):
-    path, summary = ran
-    ids = experiment.drawn(MOONS, SMALL["rows"], 0)
+    path, measured = ran
+    ids = experiment.Settings(**SMALL).draw(MOONS)
     assert len(ids) == SMALL["rows"]
     inputs, targets, test = MOONS.inputs, MOONS.targets, MOONS.split.test
     dealt = validation.folds(np.arange(len(ids)), FOLDS, 0, targets[ids], rounds=ROUNDS)
@@ -90,73 +85,72 @@ def test_every_accuracy_is_what_scikit_learn_says_on_the_same_rows(ran):
         sorted(unit * np.array(GAMMA))
     )
     for record in records(path):
-        for fold, told in enumerate(record["held_out_accuracy_by_fold"]):
+        for fold, accuracy in enumerate(record["held_out_accuracy_by_fold"]):
             train, held_out = (ids[rows.ids[fold][rows.weight[fold] > 0]] for rows in (dealt.train, dealt.held_out))
             fitted = peer(record["kernel"], record["c"], record["gamma"]).fit(inputs[train], targets[train])
-            assert abs(told - fitted.score(inputs[held_out], targets[held_out])) < 1.5 / len(held_out)
-    for entry in summary["kernels"]:
-        fitted = peer(entry["kernel"], entry["c"], entry["gamma"]).fit(inputs[ids], targets[ids])
-        assert abs(entry["test"] - fitted.score(inputs[test], targets[test])) < 1.5 / len(test)
-        assert abs(entry["support_vectors"] - len(fitted.support_)) <= 2
-        assert entry["short"] == 0
-        assert entry["gap"] < 1e-2
+            assert abs(accuracy - fitted.score(inputs[held_out], targets[held_out])) < 1.5 / len(held_out)
+    for entry in measured.kernels:
+        fitted = peer(entry.kernel, entry.c, entry.gamma).fit(inputs[ids], targets[ids])
+        assert abs(entry.test - fitted.score(inputs[test], targets[test])) < 1.5 / len(test)
+        assert abs(entry.support_vectors - len(fitted.support_)) <= 2
+        assert entry.short == 0
+        assert entry.gap < 1e-2
 
 
 def test_the_same_flags_end_with_the_same_bits(ran, tmp_path):
-    path, summary = ran
-    again = experiment.run(Workdir(tmp_path / "w", "kernel_svm", ""), **SMALL)
-    del again["seconds"]
-    assert again == {name: value for name, value in summary.items() if name != "seconds"}
+    path, measured = ran
+    again = experiment.run(workdir=str(tmp_path / "w"), **SMALL)
+    assert frame.to_json(again) == frame.to_json(measured)
     for name in ("metrics.jsonl", "figures/plane.svg", "figures/accuracy.svg"):
         assert (tmp_path / "w" / name).read_bytes() == (path / name).read_bytes()
 
 
-def raced(data, names, scheme="one_vs_one"):
-    """A race with the settings of `ran`."""
-    ids = experiment.drawn(data, SMALL["rows"], 0)
-    dealt = validation.folds(np.arange(len(ids)), FOLDS, 0, data.targets[ids], rounds=ROUNDS)
-    machines = racing.Machines(degree=3, coef0=1.0, scheme=scheme)
-    return ids, racing.race(data, ids, dealt, names, np.array(C), np.array(GAMMA), machines)
+def tuned(data, kernel, scheme="one_vs_one"):
+    """One kernel with the settings of `ran`."""
+    settings = experiment.Settings(**SMALL)
+    ids = settings.draw(data)
+    examples = {"inputs": data.inputs[ids], "targets": data.targets[ids]}
+    machine = kernel_tuning.Machine(len(data.classes), scheme, degree=3, coef0=1.0)
+    test = data.inputs[data.split.test], data.targets[data.split.test]
+    folds = settings.split(data.targets[ids])
+    return ids, kernel_tuning.tune(kernel, machine, C, np.array(GAMMA), examples, folds, test, devices.mesh(2))
 
 
-def test_test_labels_have_no_say_in_what_is_chosen():
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_test_labels_play_no_part_in_the_choice(kernel):
     wrong = MOONS.targets.copy()
     wrong[MOONS.split.test] = 1 - wrong[MOONS.split.test]
-    blind = dataclasses.replace(MOONS, targets=wrong)
-    for seen, unseen in zip(raced(MOONS, KERNELS)[1], raced(blind, KERNELS)[1], strict=True):
-        np.testing.assert_array_equal(seen.held_out, unseen.held_out)
-        assert seen.chosen == unseen.chosen
-        assert racing.test_accuracy(seen, MOONS) == pytest.approx(1 - racing.test_accuracy(unseen, blind))
+    seen, unseen = tuned(MOONS, kernel)[1], tuned(dataclasses.replace(MOONS, targets=wrong), kernel)[1]
+    np.testing.assert_array_equal(seen.choice.scores, unseen.choice.scores)
+    assert (seen.c, seen.gamma) == (unseen.c, unseen.gamma)
+    assert seen.test == pytest.approx(1 - unseen.test)
 
 
 @pytest.mark.parametrize("scheme", ["one_vs_one", "one_vs_rest"])
-def test_more_classes_than_two_are_told_apart_as_scikit_learn_does(scheme):
+def test_more_than_two_classes_are_classified_as_scikit_learn_does(scheme):
     data = catalog.load("stretched")
-    ids, (entry,) = raced(data, ["rbf"], scheme)
-    test, setting = data.split.test, entry.setting(entry.chosen)
-    fitted = peer("rbf", setting["c"], setting["gamma"], scheme).fit(data.inputs[ids], data.targets[ids])
-    assert np.sum(entry.predicted != fitted.predict(data.inputs[test])) <= 1
-    counts = racing.confusion(entry, data)
-    expected = [[np.sum((data.targets[test] == a) & (entry.predicted == b)) for b in range(3)] for a in range(3)]
-    np.testing.assert_array_equal(counts, expected)
-    plane = racing.plane_of(data.inputs[ids], data.targets[ids])
-    machine = racing.machine(entry.params, plane)
-    clear = np.sum(machine.leads > 0, axis=0) == 1  # one class wins all its problems: then it is decided
+    ids, entry = tuned(data, "rbf", scheme)
+    fitted = peer("rbf", entry.c, entry.gamma, scheme).fit(data.inputs[ids], data.targets[ids])
+    assert np.sum(entry.predicted != fitted.predict(data.inputs[data.split.test])) <= 1
+    over = kernel_tuning.draw.mesh(data.inputs[ids])
+    panel = kernel_tuning.panel(entry, over, data.inputs[ids], data.targets[ids])
+    clear = np.sum(panel.fields > 0, axis=0) == 1  # one class wins all its problems: then it is predicted
     assert clear.mean() > 0.5
-    np.testing.assert_array_equal(machine.leads.argmax(axis=0)[clear], machine.decided[clear])
+    np.testing.assert_array_equal(panel.fields.argmax(axis=0)[clear], panel.regions[clear])
 
 
 @pytest.mark.parametrize(
     ("classes", "scheme"), [(2, "one_vs_one"), (2, "one_vs_rest"), (4, "one_vs_one"), (4, "one_vs_rest")]
 )
-def test_leads_are_the_least_value_by_which_a_class_wins(classes, scheme):
+def test_the_margin_of_a_class_is_the_least_value_by_which_it_wins(classes, scheme):
     pairs = svm.pairs(classes, scheme)
-    values = np.random.default_rng(0).normal(size=(5, len(pairs)))
-    for row, leads in zip(values, racing.leads_of(values, pairs, classes), strict=True):
-        for own in range(classes):
-            wins = [f for f, (positive, _) in zip(row, pairs, strict=True) if positive == own]
-            wins += [-f for f, (_, negative) in zip(row, pairs, strict=True) if negative == own]
-            assert leads[own] == min(wins)
+    values = np.random.default_rng(0).normal(size=(5, len(pairs))).astype(np.float32)
+    for row, margins in zip(values, np.asarray(svm.class_margins(values, classes, scheme)), strict=True):
+        for label in range(classes):
+            wins = [f for f, (positive, _) in zip(row, pairs, strict=True) if positive == label]
+            wins += [-f for f, (_, negative) in zip(row, pairs, strict=True) if negative == label]
+            if wins:
+                assert margins[label] == min(wins)
 
 
 @pytest.mark.parametrize(
@@ -169,18 +163,19 @@ def test_leads_are_the_least_value_by_which_a_class_wins(classes, scheme):
     ],
 )
 def test_of_equal_settings_the_smoothest_is_chosen(means, chosen):
-    assert racing.first_best(np.array(means)[..., None]) == chosen
+    row, column = chosen  # of gamma and C; C is the first axis of a choice
+    assert selection.best(np.array(means).T[..., None]) == (column, row)
 
 
 def test_rounding_chooses_nothing():
     equal = np.array([[[0.3, 0.2, 0.1], [0.1, 0.2, 0.3]]])  # sums in another order: 0.6 and 0.6000000000000001
-    assert racing.first_best(equal) == (0, 0)
+    assert selection.best(equal) == (0, 0)
 
 
 @settings(deadline=None)
 @given(most=st.integers(20, 1500), seed=st.integers(0, 99))
-def test_rows_are_drawn_by_class_and_never_from_the_test_rows(most, seed):
-    rows = experiment.drawn(DIGITS, most, seed)
+def test_a_sample_of_rows_is_stratified_and_never_has_test_rows(most, seed):
+    rows = experiment.Settings(rows=most, split_seed=seed).draw(DIGITS)
     whole = np.concatenate([DIGITS.split.train, DIGITS.split.validation])
     assert len(rows) == min(most, len(whole))
     assert len(set(rows)) == len(rows)
@@ -190,51 +185,48 @@ def test_rows_are_drawn_by_class_and_never_from_the_test_rows(most, seed):
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
-        ({"names": ("rbf", "poly")}, "unknown kernel 'poly': did you mean 'polynomial'?"),
-        ({"names": ("rbf", "rbf")}, "--kernels=rbf,rbf: give one or more of linear, polynomial, rbf, each once"),
-        ({"c": ()}, "--c=: give positive numbers"),
-        ({"coef0": float("nan")}, "--coef0=nan: give a finite number"),
-        ({"c": (1.0, -1.0)}, "--c=1,-1: give positive numbers"),
-        ({"gamma": (1.0, float("nan"))}, "--gamma=1,nan: give positive numbers"),
-        ({"gamma": (1.0, float("inf"))}, "--gamma=1,inf: give positive numbers"),
-        ({"gamma": (2.0, 2.0)}, "--gamma=2,2: give each once"),
+        ({"kernels": ("rbf", "poly")}, "unknown kernel 'poly': did you mean 'polynomial'?"),
+        (
+            {"kernels": ("rbf", "rbf")},
+            "--kernels=rbf,rbf: none, or one twice: give one or more of linear, polynomial, rbf",
+        ),
+        ({"c": ()}, "--c=: empty, or a number out of range"),
+        ({"coef0": float("nan")}, "--coef0=nan: not a finite number"),
+        ({"c": (1.0, -1.0)}, "--c=1,-1: empty, or a number out of range"),
+        ({"gamma": (1.0, float("nan"))}, "--gamma=1,nan: empty, or a number out of range"),
+        ({"gamma": (1.0, float("inf"))}, "--gamma=1,inf: empty, or a number out of range"),
+        ({"gamma": (2.0, 2.0)}, "--gamma=2,2: a number is given twice"),
+        ({"gamma": "wide"}, "--gamma=wide: give LOW:HIGH:COUNT, such as 0.01:100:5"),
         ({"dataset": "moon"}, "did you mean 'moons'"),
-        ({"dataset": "line"}, "line has values to predict, not classes"),
-        ({"dataset": "digits", "rows": 12}, "--rows=12: class '0' has 1 of them"),
+        ({"dataset": "line"}, "y of line is a quantity, and this experiment needs classes"),
+        ({"dataset": "digits", "rows": 12}, "--rows=12: class '0' has 1"),
         ({"folds": 500}, "500 folds of 480 rows"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_one_line_and_leaves_nothing(tmp_path, options, says):
+def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, options, message):
     with pytest.raises(UserError) as caught:
-        experiment.run(Workdir(tmp_path / "w", "kernel_svm", ""), **options)
-    assert says in str(caught.value)
+        experiment.run(workdir=str(tmp_path / "w"), **options)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "w").exists()
 
 
 def test_a_kernel_beyond_float32_is_refused_and_never_wins(tmp_path):
-    options = {"names": ("polynomial",), "degree": 60, "c": (1.0,), "gamma": (1000.0,), "folds": 2}
+    options = {"kernels": ("polynomial",), "degree": 60, "c": (1.0,), "gamma": (1000.0,), "folds": 2}
     with pytest.raises(UserError, match="the values of the polynomial kernel are beyond float32"):
-        experiment.run(Workdir(tmp_path / "w", "kernel_svm", ""), **options)
-    records = [json.loads(line) for line in (tmp_path / "w" / "metrics.jsonl").read_text().splitlines()]
-    assert not any(record.get("held_out_accuracy") for record in records)
+        experiment.run(workdir=str(tmp_path / "w"), **options)
+    assert not (tmp_path / "w" / "metrics.jsonl").exists()
 
 
-def test_the_program_ends_a_mistake_without_a_traceback(tmp_path):
-    command = [sys.executable, "-m", "experiments.kernel_svm", "--gamma=wide", f"--workdir={tmp_path / 'w'}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    says = "error: --gamma=wide: give LOW:HIGH:COUNT, such as 1e-4:1:9, or numbers, such as 0.1,0.01"
-    assert done.stderr.strip() == says
-    assert not (tmp_path / "w").exists()
-
-
-def test_a_table_of_ones_own_with_classes_by_name(tmp_path):
+def test_a_table_of_the_users_own_with_named_classes(tmp_path):
     draw = np.random.default_rng(0)
     rows = "".join(f"{x:.3f},{y:.3f},{'in' if x * x + y * y < 1 else 'out'}\n" for x, y in draw.normal(size=(80, 2)))
     (tmp_path / "own.csv").write_text("wide,high,where\n" + rows)
-    data = experiment.load(str(tmp_path / "own.csv"), None, "where", None, 0)
-    assert data.classes == ("in", "out")
-    assert data.inputs.shape == (80, 2)
+    options = {"dataset": str(tmp_path / "own.csv"), "target": "where", "kernels": ("rbf",), "c": (1.0,), "folds": 3}
+    measured = experiment.run(workdir=str(tmp_path / "w"), gamma=(1.0,), **options)
+    assert measured.dataset.classes == ("in", "out")
+    assert measured.kernels[0].test > 0.6
+    drawing = (tmp_path / "w" / "figures" / "plane.svg").read_text()
+    assert all(name in drawing for name in ("wide", "high", "in", "out"))

@@ -19,7 +19,7 @@ from experiments import optimizer_race, predict
 from mllab import weights
 from mllab.data import catalog
 from mllab.errors import UserError
-from mllab.models import architecture, base
+from mllab.models import base, table
 from support.oracles import convnet_logits
 
 ROOT = Path(__file__).parents[2]
@@ -150,8 +150,8 @@ def test_only_a_picture_on_the_opposite_plain_background_is_inverted(channels, t
 
 def published(path, name, shape, classes):
     """Write the params of an untrained model."""
-    plan = architecture.plan(name, shape, classes)
-    params, extra = architecture.model(plan).init(jax.random.key(0))
+    plan = table.plan(name, shape, classes)
+    params, extra = table.build(plan).init(jax.random.key(0))
     header = {"plan": plan, "dataset": "x", "classes": [str(each) for each in range(classes)]}
     path.write_bytes(weights.encode(params, header, extra))
     return path

@@ -29,7 +29,7 @@ class Settings(frame.Table, frame.Folds):
     ks: tuple[int, ...] | None = frame.wholes(None, help="Counts.", low=2)
     hidden: tuple[int, ...] = frame.wholes((8, 8), help="Sizes.", ordered=True)
     size: tuple[int, int] | None = frame.size(None, help="Size.")
-    rates: tuple[tuple[str, float], ...] = frame.rates(help="Rates.")
+    rates: tuple[tuple[str, float], ...] = frame.rates(["adam", "sgd"], help="Rates.")
 
 
 def test_defaults_values_and_text_give_the_same_settings():
@@ -61,6 +61,15 @@ def test_the_flagfile_repeats_the_settings(tmp_path):
     assert parsed(f"--flagfile={path}") == (made, [])
     assert "--c=0.001:7:4\n" in made.flagfile()
     assert "workdir" not in made.flagfile()
+
+
+def test_a_flagfile_of_an_earlier_version_may_hold_flags_of_other_experiments_at_their_defaults(tmp_path):
+    path = tmp_path / "flags.cfg"
+    path.write_text("--count=4\n--epochs=20\n--restarts=10\n")
+    assert parsed(f"--flagfile={path}")[0].count == 4
+    path.write_text("--count=4\n--epochs=21\n")
+    with pytest.raises(UserError, match="--epochs means nothing to this experiment"):
+        parsed(f"--flagfile={path}")
 
 
 @examples(max_examples=60, deadline=None)

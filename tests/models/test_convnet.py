@@ -1,4 +1,4 @@
-"""Conv nets: each layer against its peer, what a net refuses, and architectures as plain values."""
+"""Conv nets: layers against Flax's, errors by layer, and architectures as plain values."""
 
 import json
 
@@ -42,14 +42,14 @@ NETS = {
 
 
 def shaken(tree, seed=0):
-    """The tree with every number moved: biases and scales that no `init` gives."""
+    """Return the tree with every number changed: biases and scales that no `init` gives."""
     draw = np.random.default_rng(seed)
     return jax.tree.map(lambda leaf: leaf + jnp.asarray(draw.uniform(0.1, 0.6, leaf.shape), leaf.dtype), tree)
 
 
 @pytest.fixture(params=NETS)
 def net(request):
-    """(params, extra) of an architecture, as after training."""
+    """Return (params, extra) of an architecture, as after training."""
     return shaken(convnet.init(KEY, NETS[request.param], SHAPE))
 
 
@@ -64,7 +64,7 @@ def test_batch_norm_is_flaxs_in_training_and_in_scoring(shape):
     params = shaken(params)
     variables = {"params": {"scale": params.scale, "bias": params.b}}
     stats = {"mean": jnp.zeros(3), "var": jnp.ones(3)}
-    for _ in range(3):  # the statistics of one step are where the next begins
+    for _ in range(3):  # each step starts from the statistics of the one before
         x = jnp.asarray(2 * draw.normal(size=shape) + 5, jnp.float32)
         y, extra = layer.apply(params, extra, x, KEY)
         expected, kept = peer.apply(
@@ -99,22 +99,22 @@ def test_a_whole_net_is_flaxs():
 
     layers = (Conv(5, stride=2), Activation("relu"), MaxPool(), Dense(7), Activation("tanh"), Dense(4))
     params, _ = shaken(convnet.init(KEY, layers, SHAPE))
-    ours = [own for own in params.layers if own is not None]
+    ours = [layer for layer in params.layers if layer is not None]
     names = ("Conv_0", "Dense_0", "Dense_1")
-    theirs = {name: {"kernel": own.w, "bias": own.b} for name, own in zip(names, ours, strict=True)}
+    theirs = {name: {"kernel": layer.w, "bias": layer.b} for name, layer in zip(names, ours, strict=True)}
     np.testing.assert_allclose(
         convnet.apply(params, IMAGES), Peer().apply({"params": theirs}, IMAGES), rtol=1e-4, atol=1e-4
     )
 
 
-def test_a_bias_after_the_maximum_is_as_good_as_before():
+def test_a_bias_after_the_maximum_equals_one_before():
     before, _ = shaken(convnet.init(KEY, (Conv(5), MaxPool()), SHAPE))
     first = before.layers[0]
     after = convnet.Params((first.replace(b=None), None, first.b), (Conv(5, bias=False), MaxPool(), Bias()))
     np.testing.assert_allclose(convnet.apply(after, IMAGES), convnet.apply(before, IMAGES), rtol=1e-5, atol=1e-6)
 
 
-def test_a_residual_block_adds_what_its_layers_make_and_a_skip_where_channels_change():
+def test_a_residual_block_adds_its_layers_and_a_skip_where_channels_change():
     inner = (Conv(5), Activation("relu"))
     (params, extra) = shaken(convnet.init(KEY, (Residual(inner),), SHAPE))
     made, skip = params.layers[0]
@@ -132,7 +132,7 @@ def test_a_residual_block_adds_what_its_layers_make_and_a_skip_where_channels_ch
     )
 
 
-def test_dropout_is_of_the_key_in_training_and_off_in_scoring():
+def test_dropout_follows_the_key_in_training_and_is_off_in_evaluation():
     params, extra = convnet.init(KEY, (Dropout(0.5),), SHAPE)
     ones = jnp.ones((50, *SHAPE))
     dropped, _ = convnet.forward(params, extra, ones, KEY)
@@ -142,12 +142,12 @@ def test_dropout_is_of_the_key_in_training_and_off_in_scoring():
     np.testing.assert_array_equal(convnet.forward(params, extra, ones, None)[0], ones)
 
 
-def test_two_dropouts_of_a_net_draw_each_its_own():
+def test_dropouts_of_a_net_are_independent():
     layers = (Dropout(0.5), Residual((Dropout(0.5),)), Dropout(0.5))
     params, extra = convnet.init(KEY, layers, (400, 1, 1))
-    seen = np.asarray(convnet.forward(params, extra, jnp.ones((1, 400, 1, 1)), KEY)[0]).ravel()
-    # Kept by the first and the last, doubled each; the middle adds nothing, or twice itself.
-    values, counts = np.unique(seen, return_counts=True)
+    outputs = np.asarray(convnet.forward(params, extra, jnp.ones((1, 400, 1, 1)), KEY)[0]).ravel()
+    # Kept by the first and the last, doubled by each; the middle adds 0 or twice its input.
+    values, counts = np.unique(outputs, return_counts=True)
     np.testing.assert_array_equal(values, [0, 4, 12])
     np.testing.assert_allclose(counts / 400, [3 / 4, 1 / 8, 1 / 8], atol=0.08)
 
@@ -155,7 +155,7 @@ def test_two_dropouts_of_a_net_draw_each_its_own():
 # ── Whole nets ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_numpys_float64_images_are_taken_as_jax_takes_them(net):
+def test_float64_images_of_numpy_are_cast_as_by_jax(net):
     params, extra = net
     np.testing.assert_array_equal(
         convnet.apply(params, IMAGES.astype(np.float64), extra), convnet.apply(params, IMAGES, extra)
@@ -167,22 +167,22 @@ def test_features_times_the_last_layer_are_the_logits(net):
     logits = convnet.apply(params, IMAGES, extra)
     last = params.layers[-1]
     assert logits.shape == (6, 4)
-    seen = convnet.features(params, IMAGES, extra)
-    np.testing.assert_allclose(seen @ last.w + last.b[None], logits, rtol=1e-4, atol=1e-4)
+    outputs = convnet.features(params, IMAGES, extra)
+    np.testing.assert_allclose(outputs @ last.w + last.b[None], logits, rtol=1e-4, atol=1e-4)
 
 
-def test_activations_are_the_images_and_what_each_layer_makes_of_the_one_before(net):
+def test_activations_are_the_images_and_the_output_of_each_layer(net):
     params, extra = net
-    seen = convnet.activations(params, IMAGES, extra)
-    np.testing.assert_array_equal(seen[0], IMAGES)
-    np.testing.assert_array_equal(seen[-1], convnet.apply(params, IMAGES, extra))
-    assert len(seen) == len(params.architecture) + 1
+    outputs = convnet.activations(params, IMAGES, extra)
+    np.testing.assert_array_equal(outputs[0], IMAGES)
+    np.testing.assert_array_equal(outputs[-1], convnet.apply(params, IMAGES, extra))
+    assert len(outputs) == len(params.architecture) + 1
     for number, layer in enumerate(params.architecture):
-        own = convnet.Params((params.layers[number],), (layer,))
-        np.testing.assert_array_equal(convnet.apply(own, seen[number], (extra[number],)), seen[number + 1])
+        single = convnet.Params((params.layers[number],), (layer,))
+        np.testing.assert_array_equal(convnet.apply(single, outputs[number], (extra[number],)), outputs[number + 1])
 
 
-def test_scoring_does_not_depend_on_the_batch_and_keeps_what_was_kept(net):
+def test_evaluation_does_not_depend_on_the_batch_and_keeps_the_statistics(net):
     params, extra = net
     logits, kept = jax.jit(convnet.forward, static_argnums=3)(params, extra, IMAGES, None)
     jax.tree.map(np.testing.assert_array_equal, kept, extra)
@@ -190,7 +190,7 @@ def test_scoring_does_not_depend_on_the_batch_and_keeps_what_was_kept(net):
         np.testing.assert_allclose(convnet.apply(params, IMAGES[rows], extra), logits[rows], rtol=1e-4, atol=1e-4)
 
 
-def test_training_moves_batch_statistics_alone(net):
+def test_training_updates_the_batch_statistics(net):
     params, extra = net
     _, kept = convnet.forward(params, extra, IMAGES, KEY)
     assert jax.tree.structure(kept) == jax.tree.structure(extra)
@@ -212,25 +212,25 @@ def test_bfloat16_keeps_statistics_and_logits_in_float32(net):
         np.testing.assert_allclose(mine, theirs, rtol=0.05, atol=0.05)
 
 
-def test_prediction_in_blocks_is_that_of_all_rows_at_once(net):
+def test_prediction_in_blocks_equals_that_of_all_rows_at_once(net):
     params, extra = net
     model, whole = convnet.model(params.architecture, SHAPE), convnet.apply(params, IMAGES, extra)
     for block in (1, 4, 6, 100):
         np.testing.assert_allclose(predict(model, params, extra, IMAGES, block), whole, rtol=1e-4, atol=1e-4)
 
 
-def test_saliency_is_the_slope_of_the_labels_logit():
+def test_saliency_is_the_gradient_of_the_logit_of_the_label():
     layers = (Conv(5), Activation("tanh"), Conv(5), BatchNorm(), GlobalAverage(), Dense(4))  # smooth
     with jax.enable_x64(True):
         params, extra = jax.tree.map(lambda a: a.astype(np.float64), shaken(convnet.init(KEY, layers, SHAPE)))
         labels, images = np.array([0, 3, 1]), IMAGES[:3].astype(np.float64)
-        found = saliency(convnet.model(layers, SHAPE), params, extra, images, labels)
-        assert found.shape == images.shape
+        gradient = saliency(convnet.model(layers, SHAPE), params, extra, images, labels)
+        assert gradient.shape == images.shape
         for row, i, j, c in ((0, 0, 0, 0), (1, 3, 7, 2), (2, 5, 1, 1)):
             moved = np.repeat(images[row : row + 1], 2, axis=0)
             moved[:, i, j, c] += [-1e-5, 1e-5]
             low, high = np.asarray(convnet.apply(params, moved, extra))[:, labels[row]]
-            np.testing.assert_allclose(found[row, i, j, c], (high - low) / 2e-5, rtol=1e-5)
+            np.testing.assert_allclose(gradient[row, i, j, c], (high - low) / 2e-5, rtol=1e-5)
 
 
 def test_weights_are_drawn_for_the_activation_that_follows():
@@ -256,11 +256,11 @@ def test_the_named_architectures_have_the_sizes_of_their_papers():
     assert count(convnet.residual(10, channels=(4, 6)), (8, 8, 1)) == 36 + (288 + 16) + (216 + 324 + 20 + 24) + 12 + 70
 
 
-# ── What a net refuses ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── Errors ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
-    ("layers", "shape", "says"),
+    ("layers", "shape", "message"),
     [
         (convnet.lenet(10), (3, 3, 1), r"layer 6, AveragePool\(\), of images \(1, 1, 16\): a pooling window of 2 x 2"),
         (convnet.convnet(3, channels=(4, 4, 4)), (6, 6, 1), r"layer 10, MaxPool\(\), of images \(1, 1, 4\)"),
@@ -270,28 +270,28 @@ def test_the_named_architectures_have_the_sizes_of_their_papers():
         ((Dense(3), Conv(2)), SHAPE, r"layer 2, Conv\(channels=2\), of images \(3,\)"),
         ((GlobalAverage(), MaxPool()), SHAPE, r"layer 2, MaxPool\(\), of images \(3,\)"),
         ((GlobalAverage(), GlobalAverage()), SHAPE, "layer 2, GlobalAverage"),
-        ((Conv(4), GroupNorm(3)), SHAPE, "4 channels do not part into 3 groups"),
-        ((Residual((Conv(3), MaxPool())),), SHAPE, r"keeps the image's size, and this one makes \(4, 4, 3\)"),
+        ((Conv(4), GroupNorm(3)), SHAPE, "4 channels cannot be divided into 3 groups"),
+        ((Residual((Conv(3), MaxPool())),), SHAPE, r"must keep the size of images, and this one returns \(4, 4, 3\)"),
         ((Residual((Conv(2, window=9, padding="VALID"),)),), SHAPE, "layer 1, Residual.* layer 1, Conv"),
         ((Conv(2),), (8, 8), r"layer 1, .* images are \[B, height, width, C_in\]"),
     ],
 )
-def test_an_image_that_a_layer_is_unfit_for_is_refused_by_its_number(layers, shape, says):
-    with pytest.raises(UserError, match=says) as caught:
+def test_a_layer_that_does_not_take_its_input_is_named_by_number(layers, shape, message):
+    with pytest.raises(UserError, match=message) as caught:
         convnet.init(KEY, layers, shape)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("images", "says"),
+    ("images", "message"),
     [
-        (np.zeros((2, 10, 10, 3), np.float32), "layer 6, Dense.* it takes 80 values an image, not 125"),
+        (np.zeros((2, 10, 10, 3), np.float32), "layer 6, Dense.* takes 80 values per image, not 125"),
         (np.zeros((2, 8, 8, 1), np.float32), "layer 1, Conv"),
         (IMAGES[0], "layer 1, Conv"),
         (np.zeros((2, *SHAPE), np.uint8), "layer 1, Conv.* images of uint8"),
     ],
 )
-def test_images_of_another_size_are_refused_however_they_come(images, says):
+def test_images_of_another_size_are_refused_by_every_function(images, message):
     layers = convnet.convnet(4, channels=(5,), hidden=(7,))
     layers = (layers[0], Activation("tanh"), *layers[1:])
     params, extra = convnet.init(KEY, layers, SHAPE)
@@ -301,25 +301,25 @@ def test_images_of_another_size_are_refused_however_they_come(images, says):
         lambda: model.apply(params, extra, images, KEY),
         lambda: predict(model, params, extra, images),
     ):
-        with pytest.raises(UserError, match=says):
+        with pytest.raises(UserError, match=message):
             call()
 
 
 @pytest.mark.parametrize("layers", [(BatchNorm(), Dense(2)), convnet.residual(2, channels=(4,))], ids=["flat", "block"])
-def test_missing_batch_statistics_are_asked_for(layers):
+def test_missing_batch_statistics_are_an_error(layers):
     params, _ = convnet.init(KEY, layers, SHAPE)
     with pytest.raises(UserError, match="give extra, too"):
         convnet.apply(params, IMAGES)
 
 
-def test_no_rows_are_not_predicted():
+def test_predicting_no_rows_is_an_error():
     model = convnet.model(NETS["lenet"], SHAPE)
     with pytest.raises(UserError, match="one row or more"):
         predict(model, *model.init(KEY), IMAGES[:0])
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "message"),
     [
         (lambda: Conv(0), "Conv: channels = 0"),
         (lambda: Conv(4, groups=0), "Conv: groups = 0"),
@@ -331,8 +331,8 @@ def test_no_rows_are_not_predicted():
         (lambda: Activation("rulu"), "unknown activation 'rulu': did you mean 'relu'"),
     ],
 )
-def test_a_layer_that_makes_no_sense_is_refused_when_made(make, says):
-    with pytest.raises(UserError, match=says):
+def test_invalid_fields_of_a_layer_are_refused(make, message):
+    with pytest.raises(UserError, match=message):
         make()
 
 
@@ -356,28 +356,28 @@ ANY = st.recursive(SIMPLE, lambda inner: st.builds(Residual, st.lists(inner, max
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(ANY, max_size=5).map(tuple))
-def test_an_architecture_goes_through_json_and_comes_back(layers):
+def test_an_architecture_survives_json(layers):
     again = convnet.build(json.loads(json.dumps(convnet.describe(layers))))
     assert again == layers
-    assert hash(again) == hash(layers)  # programs are compiled for it
+    assert hash(again) == hash(layers)  # it is static under jit
     assert [str(layer) for layer in again] == [str(layer) for layer in layers]
 
 
-def test_every_layer_there_is_can_be_built():
+def test_every_layer_can_be_built():
     def all_below(kind):
         return {kind.__name__, *(name for each in kind.__subclasses__() for name in all_below(each))}
 
     assert set(LAYERS) == all_below(Layer) - {"Layer"}
 
 
-def test_a_layer_is_named_with_what_is_unusual_of_it():
+def test_the_name_of_a_layer_has_the_fields_that_are_not_defaults():
     assert str(Conv(16, stride=2)) == "Conv(channels=16, stride=2)"
     assert str(MaxPool()) == "MaxPool()"
     assert str(Residual((BatchNorm(), Conv(4, bias=False)))) == "Residual(BatchNorm(), Conv(channels=4, bias=False))"
 
 
 @pytest.mark.parametrize(
-    ("described", "says"),
+    ("described", "message"),
     [
         ([{"layer": "Conw", "channels": 3}], "unknown layer 'Conw': did you mean 'Conv'"),
         ([{"channels": 3}], "unknown layer ''"),
@@ -389,6 +389,6 @@ def test_a_layer_is_named_with_what_is_unusual_of_it():
         ([{"layer": "Dense", "units": 2.5}], "Dense: units = 2.5"),
     ],
 )
-def test_what_describes_no_architecture_is_refused(described, says):
-    with pytest.raises(UserError, match=says):
+def test_an_invalid_description_is_refused(described, message):
+    with pytest.raises(UserError, match=message):
         convnet.build(described)

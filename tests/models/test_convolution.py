@@ -16,13 +16,15 @@ from hypothesis import strategies as st
 from jax import lax
 
 from mllab.errors import UserError
-from mllab.models.convolution import average_pool, dropout, group_norm, max_pool
-from mllab.models.convolution import convolution as convolve
+from mllab.models.ops.convolution import average_pool, max_pool
+from mllab.models.ops.convolution import convolution as convolve
+from mllab.models.ops.dropout import dropout
+from mllab.models.ops.normalisation import group_norm
 
 FLOAT32 = {"rtol": 1e-4, "atol": 1e-4}
 
-# What has gone wrong in such code: odd sizes under even strides, windows that leave rows over, one-sided padding,
-# padding wider than the window, windows that are not square, channels of one.
+# Typical errors: odd sizes under even strides, windows that leave rows over, one-sided padding, padding wider than the
+# window, windows that are not square, a single channel.
 CASES = {
     "same": ((2, 7, 6, 3), (3, 3, 3, 4), {}),
     "valid": ((2, 7, 6, 3), (3, 3, 3, 4), {"padding": "VALID"}),
@@ -51,7 +53,7 @@ def arrays(*shapes, seed=0, dtype=np.float32):
 
 
 def pads(size, window, stride, padding):
-    """Rows to add before and after, as TensorFlow defines SAME."""
+    """Return the rows of padding before and after, SAME as TensorFlow defines it."""
     if not isinstance(padding, str):
         return padding
     total = 0 if padding == "VALID" else max(0, (-(-size // stride) - 1) * stride + window - size)
@@ -59,7 +61,7 @@ def pads(size, window, stride, padding):
 
 
 def reference(x, w, cotangent=None, *, stride=1, padding="SAME", dilation=1, groups=1):
-    """y, and with a cotangent of it (y, dx, dw)."""
+    """Return y, or with a cotangent of it (y, dx, dw)."""
     x, w = np.asarray(x, np.float64), np.asarray(w, np.float64)
     down, across = padding if not isinstance(padding, str) else (padding, padding)
     span = [dilation * (size - 1) + 1 for size in w.shape[:2]]
@@ -82,7 +84,7 @@ def reference(x, w, cotangent=None, *, stride=1, padding="SAME", dilation=1, gro
 
 
 def pulled(x, w, dy, **options):
-    """(y, dx, dw) of the library's."""
+    """Return the library's (y, dx, dw)."""
     y, back = jax.vjp(functools.partial(convolve, **options), x, w)
     return y, *back(dy)
 
@@ -93,8 +95,8 @@ def problem(x_shape, w_shape, options, **more):
     return x, w, dy
 
 
-def assert_close(found, expected, **tolerance):
-    for a, b in zip(found, expected, strict=True):
+def assert_close(actual, expected, **tolerance):
+    for a, b in zip(actual, expected, strict=True):
         assert a.shape == b.shape
         np.testing.assert_allclose(np.asarray(a, np.float64), np.asarray(b, np.float64), **tolerance)
 
@@ -103,7 +105,7 @@ def assert_close(found, expected, **tolerance):
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_convolution_and_its_gradients_are_the_sums_they_are_defined_as(case):
+def test_a_convolution_and_its_gradients_equal_their_definition(case):
     x, w, dy = problem(*case)
     assert_close(jax.jit(functools.partial(pulled, **case[2]))(x, w, dy), reference(x, w, dy, **case[2]), **FLOAT32)
 
@@ -114,7 +116,7 @@ def convolutions(draw):
     groups, stride, dilation = draw(st.integers(1, 2)), draw(st.integers(1, 3)), draw(st.integers(1, 2))
     window = (draw(size), draw(size))
     image = [draw(st.integers(dilation * (each - 1) + 1, 8)) for each in window]
-    # Wider, and JAX's own gradients are wrong on CPUs: the loops above judge those.
+    # JAX's own gradients are wrong on CPUs for wider padding; the loops above cover that.
     ends = st.tuples(*(st.tuples(*[st.integers(0, dilation * (each - 1))] * 2) for each in window))
     padding = draw(st.sampled_from(["SAME", "VALID", "SAME_LOWER"]) | ends)
     inputs, outputs = draw(size), draw(size)
@@ -178,7 +180,7 @@ def test_a_convolution_is_pytorchs(name):
 @pytest.mark.parametrize("name", ["same", "stride and dilation", "one-sided padding", "groups"])
 @pytest.mark.parametrize("mapped", [(0, None), (None, 0), (0, 0)], ids=["images", "weights", "both"])
 def test_lanes_agree_with_one_at_a_time(name, mapped):
-    """Under vmap, and inside a scan of it: what a sweep makes of a convolution."""
+    """Under vmap and inside a scan, as in a sweep."""
     x_shape, w_shape, options = CASES[name]
     lanes = 3
     x, w = arrays(*((*([lanes] if axis == 0 else []), *CASES[name][i]) for i, axis in enumerate(mapped)))
@@ -189,20 +191,22 @@ def test_lanes_agree_with_one_at_a_time(name, mapped):
         many = jax.vmap(functools.partial(pulled, dy=dy, **options), mapped)
         return lax.scan(lambda carry, _: (carry, many(x, w)), None, length=2)[1]
 
-    found = together(x, w)
+    actual = together(x, w)
     for lane in range(lanes):
-        own = [each[lane] if axis == 0 else each for each, axis in zip((x, w), mapped, strict=True)]
-        expected = reference(*own, dy, **options)
+        lane_arrays = [each[lane] if axis == 0 else each for each, axis in zip((x, w), mapped, strict=True)]
+        expected = reference(*lane_arrays, dy, **options)
         for step in (0, 1):
-            assert_close([each[step, lane] for each in found], expected, **FLOAT32)
+            assert_close([each[step, lane] for each in actual], expected, **FLOAT32)
 
 
 def test_lanes_of_lanes_agree_with_one_at_a_time():
     x, w = arrays((2, 3, 2, 5, 5, 2), (2, 3, 3, 3, 2, 4))
     (dy,) = arrays((2, 5, 5, 4), seed=1)
-    found = jax.jit(jax.vmap(jax.vmap(functools.partial(pulled, dy=dy))))(x, w)
+    actual = jax.jit(jax.vmap(jax.vmap(functools.partial(pulled, dy=dy))))(x, w)
     for outer, inner in np.ndindex(2, 3):
-        assert_close([each[outer, inner] for each in found], reference(x[outer, inner], w[outer, inner], dy), **FLOAT32)
+        assert_close(
+            [each[outer, inner] for each in actual], reference(x[outer, inner], w[outer, inner], dy), **FLOAT32
+        )
 
 
 @pytest.mark.parametrize("name", ["same", "stride, rows left over", "stride and dilation", "one-sided padding"])
@@ -219,7 +223,7 @@ def test_second_derivatives_are_jaxs_own(name):
         )
 
     def curvature(function):
-        """The Hessian of a loss that is not linear in either, times a direction."""
+        """Return the Hessian of a loss that is linear in neither, times a direction."""
 
         def slope(x, w):
             gradient = jax.grad(lambda x, w: jnp.sum(dy * jnp.tanh(function(x, w) / 3)), (0, 1))(x, w)
@@ -232,9 +236,9 @@ def test_second_derivatives_are_jaxs_own(name):
 
 def test_bfloat16_goes_in_and_comes_out():
     x, w, dy = problem((2, 8, 8, 3), (3, 3, 3, 4), {"stride": 2}, dtype=jnp.bfloat16)
-    found = jax.jit(functools.partial(pulled, stride=2))(x, w, dy)
-    assert [each.dtype for each in found] == [jnp.bfloat16] * 3
-    assert_close(found, reference(x, w, dy, stride=2), rtol=0.03, atol=0.1)
+    actual = jax.jit(functools.partial(pulled, stride=2))(x, w, dy)
+    assert [each.dtype for each in actual] == [jnp.bfloat16] * 3
+    assert_close(actual, reference(x, w, dy, stride=2), rtol=0.03, atol=0.1)
 
 
 def test_float64_is_computed_in_float64():
@@ -245,7 +249,7 @@ def test_float64_is_computed_in_float64():
 
 
 def lowered(platform, function, *arguments):
-    """What a scan of the function is for a platform, as text."""
+    """Return the lowered text of a scan of the function for a platform."""
 
     def steps(*arguments):
         return lax.scan(lambda carry, _: (carry, function(*arguments)), None, length=2)[1]
@@ -253,7 +257,7 @@ def lowered(platform, function, *arguments):
     return jax.export.export(jax.jit(steps), platforms=(platform,))(*arguments).mlir_module()
 
 
-FAST = "[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"  # the one layout that XLA's CPU backend is fast for inside a loop
+FAST = "[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"  # the only layout that is fast on CPUs inside a loop
 
 
 @pytest.mark.parametrize("name", ["same", "stride and dilation"])
@@ -308,7 +312,7 @@ POOLS = [(2, None, (2, 6, 4, 3)), (2, None, (1, 7, 5, 2)), (3, None, (2, 8, 9, 1
 
 
 def windows(x, window, stride):
-    """(window of x, place of its output), one after another."""
+    """Yield (index of a window of x, index of its output)."""
     for i in range((x.shape[1] - window) // stride + 1):
         for j in range((x.shape[2] - window) // stride + 1):
             rows, columns = slice(i * stride, i * stride + window), slice(j * stride, j * stride + window)
@@ -322,7 +326,7 @@ def pooled(pool, x, dy):
 
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize(("window", "stride", "shape"), POOLS)
-def test_a_max_pool_is_the_loop_and_one_winner_has_the_gradient(window, stride, shape, ties):
+def test_a_max_pool_equals_the_loop_and_one_maximum_has_the_gradient(window, stride, shape, ties):
     x = np.random.default_rng(0).integers(0, 3, shape).astype(np.float32) if ties else np.asarray(arrays(shape)[0])
     pool = functools.partial(max_pool, window=window, stride=stride)
     y_shape = jax.eval_shape(pool, x).shape
@@ -339,7 +343,7 @@ def test_a_max_pool_is_the_loop_and_one_winner_has_the_gradient(window, stride, 
 
 
 @pytest.mark.parametrize(("window", "stride", "shape"), POOLS)
-def test_an_average_pool_is_the_loop(window, stride, shape):
+def test_an_average_pool_equals_the_loop(window, stride, shape):
     pool = functools.partial(average_pool, window=window, stride=stride)
     x = np.asarray(arrays(shape)[0])
     y_shape = jax.eval_shape(pool, x).shape
@@ -353,7 +357,7 @@ def test_an_average_pool_is_the_loop(window, stride, shape):
 
 @settings(max_examples=10, deadline=None)
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(3, 8), st.integers(3, 8))
-def test_pools_are_what_jax_reduces_windows_to(window, stride, height, width):
+def test_pools_equal_reduce_window(window, stride, height, width):
     (x,) = arrays((2, height, width, 2))
     shape, steps = (1, window, window, 1), (1, stride, stride, 1)
     np.testing.assert_array_equal(
@@ -364,7 +368,7 @@ def test_pools_are_what_jax_reduces_windows_to(window, stride, height, width):
 
 
 @pytest.mark.parametrize("stride", [None, 1])
-def test_a_pool_of_what_is_not_a_number_is_none_and_its_neighbours_feel_nothing(stride):
+def test_nan_affects_its_own_window_only(stride):
     x = arrays((1, 4, 4, 2))[0].at[0, 0, 0, 0].set(jnp.nan)
     for pool in (max_pool, average_pool):
         y = np.asarray(pool(x, 2, stride))
@@ -375,30 +379,30 @@ def test_a_pool_of_what_is_not_a_number_is_none_and_its_neighbours_feel_nothing(
 
 @pytest.mark.parametrize("stride", [None, 1])
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.int32])
-def test_the_greatest_is_of_the_images_own_type(dtype, stride):
+def test_a_maximum_keeps_the_dtype(dtype, stride):
     x = jnp.asarray(np.random.default_rng(0).integers(-9, 0, (2, 4, 4, 3)), dtype)
     y = max_pool(x, 2, stride)
     assert y.dtype == dtype
     assert float(y[1, 0, 0, 2]) == np.asarray(x, np.float32)[1, :2, :2, 2].max()
 
 
-def test_numpys_float64_is_taken_as_jax_takes_it():
+def test_float64_of_numpy_is_cast_as_by_jax():
     x, w = (np.asarray(each, np.float64) for each in arrays((1, 4, 4, 2), (3, 3, 2, 3)))
     np.testing.assert_allclose(convolve(x, jnp.asarray(w)), reference(x, w), **FLOAT32)
 
 
-# ── What does not fit ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── Errors ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 X = np.zeros((1, 5, 6, 3), np.float32)
 W = np.zeros((3, 3, 3, 4), np.float32)
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "message"),
     [
         (lambda: convolve(X, np.zeros((6, 1, 3, 4)), padding="VALID"), "a window of 6 x 1 does not fit an image of 5"),
         (lambda: convolve(X, W, padding="VALID", dilation=3), "a window of 7 x 7 does not fit an image of 5 x 6"),
-        (lambda: convolve(X, W[:, :, :2]), r"\[1, 5, 6, 3\] by weights \[3, 3, 2, 4\]"),
+        (lambda: convolve(X, W[:, :, :2]), r"\[1, 5, 6, 3\] and weights \[3, 3, 2, 4\]"),
         (lambda: convolve(X, W[:, :, :1, :2], groups=3), r"groups divide C_out"),
         (lambda: convolve(X[0], W), r"images are \[B, height, width, C_in\]"),
         (lambda: convolve(X.astype(np.uint8), W), "images of uint8"),
@@ -412,8 +416,8 @@ W = np.zeros((3, 3, 3, 4), np.float32)
         (lambda: average_pool(X, 0), "both must be 1 or more"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused_in_one_line(make, says):
-    with pytest.raises(UserError, match=says) as caught:
+def test_arguments_that_do_not_match_raise_one_line(make, message):
+    with pytest.raises(UserError, match=message) as caught:
         make()
     assert "\n" not in str(caught.value)
 
@@ -430,15 +434,15 @@ def test_a_group_norm_is_flaxs(groups, shape):
 
 
 def test_means_and_variances_of_bfloat16_are_in_float32():
-    """Pixels far from 0: a mean rounded to bfloat16 is off by as much as they spread."""
+    """For pixels far from 0, rounding their mean to bfloat16 errs by as much as their spread."""
     x = jnp.asarray(100 + np.random.default_rng(0).integers(0, 4, (2, 8, 8, 4)) / 2, jnp.bfloat16)
-    found = group_norm(x, 2)
-    assert found.dtype == jnp.bfloat16
+    actual = group_norm(x, 2)
+    assert actual.dtype == jnp.bfloat16
     exact = np.asarray(group_norm(x.astype(jnp.float32), 2))
-    np.testing.assert_allclose(np.asarray(found, np.float32), exact, rtol=0.01, atol=0.01)
+    np.testing.assert_allclose(np.asarray(actual, np.float32), exact, rtol=0.01, atol=0.01)
 
 
-def test_dropout_keeps_the_mean_drops_at_the_rate_and_is_its_keys():
+def test_dropout_keeps_the_mean_drops_at_the_rate_and_follows_its_key():
     x = jnp.full((400, 500), 3.0)
     y = dropout(jax.random.key(0), x, 0.3)
     assert set(np.unique(y)) == {0.0, np.float32(3.0) / np.float32(0.7)}

@@ -1,5 +1,6 @@
-"""K-means against scikit-learn and Lloyd's steps in NumPy: ties, duplicates, weights and far-away points too."""
+"""K-means against scikit-learn and Lloyd's algorithm in NumPy, with ties, duplicates, weights and distant points."""
 
+from functools import partial
 from itertools import pairwise
 
 import jax
@@ -14,9 +15,10 @@ from sklearn.datasets import load_digits
 from experiments.bench import kmeans as bench
 from experiments.bench import kmeans_peers
 from experiments.bench.timing import Sample
-from mllab import devices, learners, validation
+from mllab import devices, learners, sweep, validation
 from mllab.errors import UserError
-from mllab.models import kmeans, lloyd
+from mllab.models import kmeans
+from mllab.models.kmeans import lloyd
 from mllab.types import Rows
 
 KEY = jax.random.key(0)
@@ -44,9 +46,9 @@ def lloyds_step(points, centres, weight):
     labels, new = distances.argmin(1), np.array(centres, float)
     empty = []
     for k in range(len(centres)):
-        own = labels == k
-        if weight[own].sum() > 0:
-            new[k] = np.average(points[own], axis=0, weights=weight[own])
+        member = labels == k
+        if weight[member].sum() > 0:
+            new[k] = np.average(points[member], axis=0, weights=weight[member])
         else:
             empty.append(k)
     nearest = np.where(weight > 0, distances.min(1), 0)
@@ -64,19 +66,19 @@ def test_a_step_is_lloyds(seed, count, lost, absent):
     if lost and count > 1:
         centres[rng.integers(1, count)] += 1e3  # no point is near
     moved, labels, value = kmeans.step(points, centres, weight)
-    want, theirs = lloyds_step(points, centres, weight)
-    np.testing.assert_array_equal(labels, theirs)
-    np.testing.assert_allclose(moved, want, rtol=1e-4, atol=1e-4)
+    expected, expected_labels = lloyds_step(points, centres, weight)
+    np.testing.assert_array_equal(labels, expected_labels)
+    np.testing.assert_allclose(moved, expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(value, inertia(points, centres, weight), rtol=1e-5)
 
 
 @settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
-    spread=st.sampled_from([1, 3, 1000]),  # 1: hardly a point that has no duplicate
+    spread=st.sampled_from([1, 3, 1000]),  # 1: nearly every point has a duplicate
     start=st.sampled_from(["points", "one point", "far away"]),
 )
-def test_inertia_never_gets_worse(seed, spread, start):
+def test_inertia_never_increases(seed, spread, start):
     rng = np.random.default_rng(seed)
     points = rng.integers(-spread, spread + 1, (60, 2)).astype(np.float32)
     centres = {
@@ -89,7 +91,7 @@ def test_inertia_never_gets_worse(seed, spread, start):
     for _ in range(12):
         now, _, value = kmeans.step(points, now)
         values.append(float(value))
-    assert all(later <= sooner * (1 + 1e-5) + 1e-4 for sooner, later in pairwise(values))
+    assert all(after <= before * (1 + 1e-5) + 1e-4 for before, after in pairwise(values))
 
 
 @pytest.mark.parametrize("tolerance", [0.0, 1e-4, 0.05])
@@ -100,16 +102,16 @@ def test_a_fit_is_scikit_learns_from_the_same_start(seed, tolerance, offset):
     points, rng = blobs(seed)
     points = (points + np.float32(offset)).astype(np.float32)
     start = points[rng.choice(90, 5, replace=False)]
-    found = kmeans.fit(KEY, points, 5, start=start, tolerance=tolerance, steps=60)
+    params = kmeans.fit(KEY, points, 5, start=start, tolerance=tolerance, steps=60)
     peer = KMeans(5, init=start.astype(float), n_init=1, tol=tolerance, max_iter=60).fit(points.astype(float))
-    # Where a point is as good as equally near to two centres, rounding may choose another way, as good in the end.
-    if (np.asarray(found.labels) == peer.labels_).all():
-        np.testing.assert_allclose(found.centres, peer.cluster_centers_, rtol=1e-6, atol=1e-4)
-        np.testing.assert_allclose(found.inertia, peer.inertia_, rtol=1e-4 if offset else 1e-5)
-        assert abs(int(found.steps[0]) - peer.n_iter_) <= 1
+    # For a point almost equally near to two centres, rounding may lead to another local minimum.
+    if (np.asarray(params.labels) == peer.labels_).all():
+        np.testing.assert_allclose(params.centres, peer.cluster_centers_, rtol=1e-6, atol=1e-4)
+        np.testing.assert_allclose(params.inertia, peer.inertia_, rtol=1e-4 if offset else 1e-5)
+        assert abs(int(params.steps[0]) - peer.n_iter_) <= 1
     else:
         assert offset
-    np.testing.assert_allclose(found.inertia, inertia(points, found.centres), rtol=1e-5)
+    np.testing.assert_allclose(params.inertia, inertia(points, params.centres), rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -120,14 +122,14 @@ def digits():
 def test_restarts_are_fits_by_themselves_and_the_best_is_scikit_learns(digits):
     keys = jax.random.split(KEY, 6)
     starts = jnp.stack([kmeans.plus_plus(key, digits, 10) for key in keys])
-    found = kmeans.fit(KEY, digits, 10, restarts=6)
+    params = kmeans.fit(KEY, digits, 10, restarts=6)
     peers = [KMeans(10, init=start, n_init=1).fit(digits).inertia_ for start in np.asarray(starts)]
-    np.testing.assert_allclose(found.inertias, peers, rtol=5e-3)  # pixels are whole numbers: there are ties
-    assert np.mean(np.isclose(found.inertias, peers, rtol=1e-5)) >= 0.5
-    assert found.inertia == found.inertias.min()
-    given_starts = kmeans.fit(KEY, digits, 10, start=starts)
-    np.testing.assert_allclose(given_starts.inertias, found.inertias, rtol=5e-3)
-    np.testing.assert_allclose(found.inertia, inertia(digits, found.centres), rtol=1e-6)
+    np.testing.assert_allclose(params.inertias, peers, rtol=5e-3)  # integer pixels: there are ties
+    assert np.mean(np.isclose(params.inertias, peers, rtol=1e-5)) >= 0.5
+    assert params.inertia == params.inertias.min()
+    from_starts = kmeans.fit(KEY, digits, 10, start=starts)
+    np.testing.assert_allclose(from_starts.inertias, params.inertias, rtol=5e-3)
+    np.testing.assert_allclose(params.inertia, inertia(digits, params.centres), rtol=1e-6)
 
 
 def test_starts_are_drawn_in_proportion():
@@ -142,7 +144,7 @@ def test_starts_are_drawn_in_proportion():
     first = points[0]
     pairs = np.asarray(jax.vmap(lambda key: kmeans.plus_plus(key, points, 2, weight))(jax.random.split(KEY, 4000)))
     after = pairs[(pairs[:, 0] == first).all(1), 1]
-    # Two draws, of masses 1 and 9 (times weight): the third point is kept if it is drawn at all.
+    # Two candidates, drawn with masses 1 and 9 (times weight): the third point is kept if it is one of them.
     np.testing.assert_allclose((after == points[2]).all(1).mean(), 1 - 0.1**2, atol=0.02)
     assert not (pairs == points[3]).all(2).any()
 
@@ -150,7 +152,7 @@ def test_starts_are_drawn_in_proportion():
 def test_starts_are_as_good_as_scikit_learns(digits):
     ours = [inertia(digits, kmeans.plus_plus(key, digits, 10)) for key in jax.random.split(KEY, 12)]
     theirs = [KMeans(10, n_init=1, max_iter=1, tol=1e9, random_state=seed).fit(digits) for seed in range(12)]
-    # One step improves theirs; a uniform start of ours would be far worse than that.
+    # scikit-learn's are measured after one step; a uniform start would be far worse even so.
     one_step = [
         float(kmeans.step(digits, kmeans.step(digits, kmeans.plus_plus(key, digits, 10))[0])[2])
         for key in jax.random.split(KEY, 12)
@@ -159,7 +161,7 @@ def test_starts_are_as_good_as_scikit_learns(digits):
     assert np.mean(ours) < 1.6 * np.mean([each.inertia_ for each in theirs])
 
 
-def test_every_k_of_a_sweep_is_a_fit_and_more_clusters_are_better(digits):
+def test_every_k_of_a_sweep_equals_a_fit_and_inertia_falls_with_k(digits):
     points = digits[:500]
     swept = kmeans.sweep(KEY, points, [1, 4, 9], restarts=3)
     assert swept.centres.shape == (3, 9, 64)
@@ -178,7 +180,7 @@ def test_every_k_of_a_sweep_is_a_fit_and_more_clusters_are_better(digits):
     np.testing.assert_array_equal(kmeans.assign(one, points)[0], swept.labels[1])
 
 
-def test_weights_count_as_copies_and_points_of_none_as_absent():
+def test_weights_act_as_copies_and_points_of_weight_0_are_ignored():
     points, rng = blobs(3)
     times = rng.integers(0, 4, 90)
     start = points[times > 0][:5]
@@ -208,26 +210,37 @@ def test_order_scale_and_place_change_what_they_should(seed, exponent, shift):
 
 
 @pytest.mark.parametrize("count", [1, 3, 8])
-def test_devices_share_the_points(digits, count):
+def test_points_may_be_split_over_devices(digits, count):
     points = digits[:501]
-    alone, spread = (kmeans.fit(KEY, points, 6, restarts=3, mesh=mesh) for mesh in (None, devices.mesh(count)))
-    assert spread.labels.shape == (501,)
-    np.testing.assert_allclose(spread.inertias, alone.inertias, rtol=1e-2)
-    np.testing.assert_allclose(spread.inertia, inertia(points, spread.centres), rtol=1e-5)
+    over = partial(sweep.over_points, mesh=devices.mesh(count), out_axes=kmeans.POINT_AXES)
+    alone, split = (
+        kmeans.fit(KEY, points, 6, restarts=3),
+        over(partial(kmeans.fit, count=6, restarts=3))(points, key=KEY),
+    )
+    assert split.labels.shape == (501,)
+    np.testing.assert_allclose(split.inertias, alone.inertias, rtol=1e-2)
+    np.testing.assert_allclose(split.inertia, inertia(points, split.centres), rtol=1e-5)
     lost = np.concatenate([points[:5], points[:1] + 1e3])
-    alone, spread = (kmeans.fit(KEY, points, 6, start=lost, steps=1, mesh=mesh) for mesh in (None, devices.mesh(count)))
-    np.testing.assert_allclose(spread.centres, alone.centres, atol=1e-3)
+    alone = kmeans.fit(KEY, points, 6, start=lost, steps=1)
+    split = over(partial(kmeans.fit, count=6, steps=1))(points, key=KEY, start=lost)
+    np.testing.assert_allclose(split.centres, alone.centres, atol=1e-3)
 
 
-def test_blocks_change_nothing(monkeypatch):
+def test_a_sweep_over_devices_has_weights_and_labels_of_all_points(digits):
+    points, weight = digits[:203], np.arange(203) % 3
+    over = sweep.over_points(partial(kmeans.sweep, counts=[2, 5], restarts=2), devices.mesh(4), kmeans.SWEEP_POINT_AXES)
+    alone, split = kmeans.sweep(KEY, points, [2, 5], restarts=2, weight=weight), over(points, weight, key=KEY)
+    assert split.labels.shape == (2, 203)
+    np.testing.assert_allclose(split.inertias, alone.inertias, rtol=1e-2)
+    np.testing.assert_array_equal(split.labels, kmeans.assign(split, points)[0])
+
+
+@pytest.mark.parametrize("block_rows", [17, 203, 1000])
+def test_the_size_of_blocks_does_not_matter(block_rows):
     points, _ = blobs(5, rows=203)
-    whole = kmeans.fit(KEY, points, 4, restarts=3)
-    for name, value in {"CACHE_BYTES": 2000, "FEWEST": 7}.items():
-        monkeypatch.setattr(lloyd, name, value)
-    kmeans._fit.clear_cache()
-    assert lloyd.in_blocks(points, jnp.ones(203), points[0], 12).rows.shape == (12, 17, 3)
-    blocked = kmeans.fit(KEY, points, 4, restarts=3)
-    kmeans._fit.clear_cache()
+    blocks = lloyd.in_blocks(points, jnp.ones(203), points[0], 12, block_rows)
+    assert blocks.rows.shape == ((12, 17, 3) if block_rows == 17 else (1, 203, 3))
+    whole, blocked = (kmeans.fit(KEY, points, 4, restarts=3, block_rows=rows) for rows in (None, block_rows))
     np.testing.assert_array_equal(blocked.labels, whole.labels)
     np.testing.assert_allclose(blocked.inertias, whole.inertias, rtol=1e-5)
 
@@ -235,11 +248,8 @@ def test_blocks_change_nothing(monkeypatch):
 @pytest.mark.parametrize(("rows", "features", "count", "restarts"), [(60_000, 784, 10, 10), (200_000, 2, 300, 5)])
 def test_memory_stays_in_the_budget(rows, features, count, restarts):
     points, weight = jax.ShapeDtypeStruct((rows, features), jnp.float32), jax.ShapeDtypeStruct((rows,), jnp.float32)
-    keys = jax.random.split(KEY, restarts)
-    compiled = kmeans._fit.lower(
-        keys, points, weight, jnp.array([count]), None, jnp.array(0.1), 10, count, None
-    ).compile()
-    used = compiled.memory_analysis().temp_size_in_bytes
+    fit = jax.jit(lambda points, weight: kmeans.fit(KEY, points, count, restarts=restarts, steps=10, weight=weight))
+    used = fit.lower(points, weight).compile().memory_analysis().temp_size_in_bytes
     copies = 4 * rows * (2 * features + 10 * restarts)
     assert used < lloyd.BLOCK_BYTES + copies
 
@@ -248,11 +258,11 @@ def test_64_bits_are_kept():
     points, _ = blobs(7)
     with jax.enable_x64(True):
         points = points.astype(np.float64) + 1e6
-        found = kmeans.fit(jax.random.key(0), points, 4, restarts=3)
-        moved, _, value = kmeans.step(points, found.centres)
-    assert found.centres.dtype == moved.dtype == np.float64
-    np.testing.assert_allclose(found.inertia, inertia(points, found.centres), rtol=1e-12)
-    np.testing.assert_allclose(value, found.inertia, rtol=1e-12)
+        params = kmeans.fit(jax.random.key(0), points, 4, restarts=3)
+        moved, _, value = kmeans.step(points, params.centres)
+    assert params.centres.dtype == moved.dtype == np.float64
+    np.testing.assert_allclose(params.inertia, inertia(points, params.centres), rtol=1e-12)
+    np.testing.assert_allclose(value, params.inertia, rtol=1e-12)
 
 
 def test_a_replay_gives_the_same_bits(digits):
@@ -262,23 +272,23 @@ def test_a_replay_gives_the_same_bits(digits):
 
 @pytest.mark.parametrize("points", [np.ones((20, 2)), np.repeat(np.float32([[1, 2], [3.1, 4], [0.3, 7]]), 9, axis=0)])
 def test_more_clusters_than_distinct_points_leave_no_inertia(points):
-    found = kmeans.fit(KEY, points, 6, restarts=4)
-    np.testing.assert_allclose(found.inertias, 0, atol=1e-9)
-    assert (np.asarray(found.steps) < 20).all()
-    assert len(np.unique(found.labels)) == len(np.unique(points, axis=0))
+    params = kmeans.fit(KEY, points, 6, restarts=4)
+    np.testing.assert_allclose(params.inertias, 0, atol=1e-9)
+    assert (np.asarray(params.steps) < 20).all()
+    assert len(np.unique(params.labels)) == len(np.unique(points, axis=0))
 
 
-def test_constant_columns_and_one_cluster_a_point():
+def test_constant_columns_and_one_cluster_per_point():
     points = np.float32([[0, 5, 1], [1, 5, 0], [4, 5, 4], [9, 5, 9]])
-    found = kmeans.fit(KEY, points, 4, restarts=2)
-    np.testing.assert_allclose(found.inertia, 0, atol=1e-9)
-    assert sorted(found.labels.tolist()) == [0, 1, 2, 3]
+    params = kmeans.fit(KEY, points, 4, restarts=2)
+    np.testing.assert_allclose(params.inertia, 0, atol=1e-9)
+    assert sorted(params.labels.tolist()) == [0, 1, 2, 3]
 
 
 def test_it_lowers_to_every_platform_with_k_and_weights_traced():
     def run(key, points, k, weight):
-        found = kmeans.fit(key, points, k, restarts=3, weight=weight, most=5)
-        return found, kmeans.assign(found, points), kmeans.step(points, found.centres, weight)
+        params = kmeans.fit(key, points, k, restarts=3, weight=weight, most=5)
+        return params, kmeans.assign(params, points), kmeans.step(points, params.centres, weight)
 
     points, weight = jax.ShapeDtypeStruct((500, 3), jnp.float32), jax.ShapeDtypeStruct((500,), jnp.float32)
     exported = jax.export.export(jax.jit(run), platforms=("cpu", "cuda", "tpu"))
@@ -302,8 +312,8 @@ def test_a_grid_is_every_k_on_every_fold_by_itself():
         train, held = (part.ids[fold][part.weight[fold] > 0] for part in folds)
         for place, k in enumerate(ks):
             peer = KMeans(int(k), n_init=5, random_state=0).fit(points[train])
-            want = -squares(points[held], peer.cluster_centers_).min(1).mean()
-            np.testing.assert_allclose(shared[place, fold], want, rtol=0.02)
+            expected = -squares(points[held], peer.cluster_centers_).min(1).mean()
+            np.testing.assert_allclose(shared[place, fold], expected, rtol=0.02)
 
 
 def test_the_peer_of_the_benchmark_begins_where_mllab_does():
@@ -331,34 +341,34 @@ def test_the_benchmark_judges_by_medians_and_by_inertia():
 X = np.arange(12.0).reshape(6, 2)
 HOLE = np.where(np.arange(12).reshape(6, 2) == 7, np.nan, X)
 MISTAKES = {
-    "more clusters than points": (lambda: kmeans.fit(KEY, X, 7), "k = 7 clusters of 6 points: give 1 to 6"),
-    "than points with weight": (lambda: kmeans.fit(KEY, X, 2, weight=np.eye(6)[0]), "k = 2 clusters of 1 points"),
-    "no cluster": (lambda: kmeans.sweep(KEY, X, [2, 0]), "k = 0 clusters of 6"),
-    "half a cluster": (lambda: kmeans.fit(KEY, X, 2.5), r"k = \[2.5\]: give whole"),
-    "no k": (lambda: kmeans.sweep(KEY, X, jnp.zeros(0, int)), r"k = \[\]: give whole"),
-    "beyond most": (lambda: kmeans.fit(KEY, X, 4, most=3), "k = 4 is more than most = 3"),
+    "more clusters than points": (lambda: kmeans.fit(KEY, X, 7), "k = 7: expected 1 to 6, the number of points$"),
+    "than points with weight": (lambda: kmeans.fit(KEY, X, 2, weight=np.eye(6)[0]), "k = 2: expected 1 to 1, .*weight"),
+    "no cluster": (lambda: kmeans.sweep(KEY, X, [2, 0]), "k = 0: expected 1 to 6"),
+    "half a cluster": (lambda: kmeans.fit(KEY, X, 2.5), r"k = \[2.5\]: expected whole numbers"),
+    "no k": (lambda: kmeans.sweep(KEY, X, jnp.zeros(0, int)), r"k = \[\]: expected whole numbers"),
+    "beyond most": (lambda: kmeans.fit(KEY, X, 4, most=3), "k = 4 is greater than most = 3"),
     "traced without most": (lambda: jax.jit(lambda k: kmeans.fit(KEY, X, k).inertia)(2), "give most"),
-    "NaN": (lambda: kmeans.fit(KEY, HOLE, 2), "row 3, column 1 is nan: give finite"),
+    "NaN": (lambda: kmeans.fit(KEY, HOLE, 2), "points: row 3, column 1 is nan"),
     "NaN to assign": (lambda: kmeans.assign(kmeans.fit(KEY, X, 2), HOLE), "row 3, column 1 is nan"),
-    "columns": (lambda: kmeans.assign(kmeans.fit(KEY, X, 2), X[:, :1]), "points have 1 columns, the centres 2"),
-    "no table": (lambda: kmeans.fit(KEY, X[0], 2), r"points have shape \[2\]: give \[N, D\]"),
-    "no column": (lambda: kmeans.plus_plus(KEY, X[:, :0], 2), r"points have shape \[6, 0\]"),
-    "weights": (lambda: kmeans.fit(KEY, X, 2, weight=np.ones(5)), r"weight has shape \(5,\)"),
-    "negative weight": (lambda: kmeans.step(X, X[:2], np.arange(6) - 1.0), "weight of row 0 is -1.0"),
-    "start": (lambda: kmeans.fit(KEY, X, 2, start=X[:2, :1]), r"start has shape \[2, 1\]: give \[2, 2\]"),
-    "a start that is none": (lambda: kmeans.fit(KEY, X, 6, start=HOLE), "start holds NaN"),
-    "too small a start": (lambda: kmeans.fit(KEY, X, 3, start=X[:2]), "k = 3 is more than most = 2"),
-    "centres": (lambda: kmeans.step(X, X[0]), r"centres have shape \[2\]: give \[K, 2\]"),
+    "columns": (lambda: kmeans.assign(kmeans.fit(KEY, X, 2), X[:, :1]), r"points: shape \[6, 1\], expected \[M, 2\]"),
+    "no table": (lambda: kmeans.fit(KEY, X[0], 2), r"points: shape \[2\], expected \[N, D\]"),
+    "no column": (lambda: kmeans.plus_plus(KEY, X[:, :0], 2), r"points: shape \[6, 0\]"),
+    "weights": (lambda: kmeans.fit(KEY, X, 2, weight=np.ones(5)), r"weight: shape \[5\], expected \[6\]"),
+    "negative weight": (lambda: kmeans.step(X, X[:2], np.arange(6) - 1.0), "weight: row 0 is -1.0"),
+    "start": (lambda: kmeans.fit(KEY, X, 2, start=X[:2, :1]), r"start: shape \[2, 1\], expected \[2, 2\]"),
+    "a start that is none": (lambda: kmeans.fit(KEY, X, 6, start=HOLE), "start: row 3, column 1 is nan"),
+    "too small a start": (lambda: kmeans.fit(KEY, X, 3, start=X[:2]), "k = 3 is greater than most = 2"),
+    "centres": (lambda: kmeans.step(X, X[0]), r"centres: shape \[2\], expected \[K, 2\]"),
     "restarts": (lambda: kmeans.fit(KEY, X, 2, restarts=0), "restarts = 0"),
     "learner": (lambda: learners.kmeans(most=0), "most = 0"),
     "a fold too small": (
         lambda: learners.kmeans(most=5).fit({"k": 5}, KEY, {"inputs": X}, Rows(np.arange(4), np.ones(4))),
-        "k = 5 clusters of 4 points",
+        "k = 5: expected 1 to 4, the number of points",
     ),
 }
 
 
 @pytest.mark.parametrize(("call", "message"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_mistakes_are_told_in_one_line(call, message):
+def test_mistakes_raise_one_line(call, message):
     with pytest.raises(UserError, match=message):
         call()

@@ -1,4 +1,4 @@
-"""Linear models against NumPy's and scikit-learn's solvers and gradients worked out by hand."""
+"""Linear models against the solvers of NumPy and scikit-learn, and gradients against their formulas."""
 
 from functools import partial
 
@@ -24,7 +24,7 @@ def x64(request):
 
 
 def problem(n=60, features=4, outputs=None, condition=10.0, offset=0.0, seed=0):
-    """Draw inputs with singular values from 1 down to 1/condition, shifted, and noisy targets."""
+    """Return inputs with singular values from 1 down to 1 / condition, shifted by the offset, and noisy targets."""
     rng = np.random.default_rng(seed)
     u, _ = np.linalg.qr(rng.standard_normal((n, features)))
     v, _ = np.linalg.qr(rng.standard_normal((features, features)))
@@ -36,8 +36,8 @@ def problem(n=60, features=4, outputs=None, condition=10.0, offset=0.0, seed=0):
 
 def relative_error(params, x, y):
     """Return the error of the weights against `numpy.linalg.lstsq` in float64 on centred columns."""
-    want = np.linalg.lstsq(x - x.mean(0), y - y.mean(0), rcond=None)[0]
-    return np.linalg.norm(params.w[:, 0] - want) / np.linalg.norm(want)
+    expected = np.linalg.lstsq(x - x.mean(0), y - y.mean(0), rcond=None)[0]
+    return np.linalg.norm(params.w[:, 0] - expected) / np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize("method", linear.METHODS)
@@ -58,7 +58,7 @@ def test_fit_matches_scikit_learn(method, outputs, x64):
             np.testing.assert_allclose(predicted, peer.predict(x), atol=20 * tolerance)
 
 
-def test_digits_lost_are_those_that_the_docstring_tells(x64):
+def test_errors_are_within_the_bounds_of_the_docstring(x64):
     eps = np.finfo(np.float64 if x64 else np.float32).eps
     for condition in (10.0, 0.03 / np.sqrt(eps), 0.02 / eps**0.8, 0.1 / eps):
         x, y = problem(condition=condition, n=200)
@@ -72,7 +72,7 @@ def test_digits_lost_are_those_that_the_docstring_tells(x64):
         if condition**2 * eps < 0.01:
             assert error["normal"] < 10 * condition**2 * eps
         elif condition**2 * eps > 100:
-            assert not error["normal"] < 0.1  # noise, or NaN where the Cholesky factor does not exist
+            assert not error["normal"] < 0.1  # noise, or NaN without a Cholesky factor
 
 
 @pytest.mark.parametrize("method", linear.METHODS)
@@ -85,7 +85,7 @@ def test_an_offset_costs_no_digits(method):
 
 
 @pytest.mark.parametrize("method", ["qr", "cholesky_qr"])
-def test_units_of_a_column_do_not_matter_to_qr(method):
+def test_qr_does_not_depend_on_the_units_of_a_column(method):
     x, y = problem()
     units = np.array([1e-6, 1.0, 1e4, 1e9])
     scaled = linear.fit(x * units, y, method=method).w[:, 0] * units
@@ -93,12 +93,12 @@ def test_units_of_a_column_do_not_matter_to_qr(method):
 
 
 @pytest.mark.parametrize(("n", "features", "copies"), [(60, 3, 2), (5, 8, 0)])
-def test_pinv_takes_the_least_norm_of_many_fits(n, features, copies, x64):
+def test_pinv_has_the_least_norm_of_all_solutions(n, features, copies, x64):
     rng = np.random.default_rng(2)
     x, y = rng.standard_normal((n, features)), rng.standard_normal(n)
     x = np.concatenate([x, *[x[:, :1] + i for i in range(copies)]], axis=1)
-    want = np.linalg.pinv(x - x.mean(0), rcond=1e-6) @ (y - y.mean())
-    np.testing.assert_allclose(linear.fit(x, y, method="pinv").w[:, 0], want, atol=1e-9 if x64 else 2e-5)
+    expected = np.linalg.pinv(x - x.mean(0), rcond=1e-6) @ (y - y.mean())
+    np.testing.assert_allclose(linear.fit(x, y, method="pinv").w[:, 0], expected, atol=1e-9 if x64 else 2e-5)
 
 
 def test_pinv_finds_the_rank_of_tall_data_in_float32():
@@ -106,14 +106,14 @@ def test_pinv_finds_the_rank_of_tall_data_in_float32():
     x = rng.standard_normal((200_000, 3)).astype(np.float32)
     x = np.concatenate([x, x @ np.ones((3, 1), np.float32)], axis=1)
     y = x @ np.arange(4.0)
-    want = np.linalg.pinv(x.astype(float), rcond=1e-4) @ y
-    np.testing.assert_allclose(linear.fit(x, y, method="pinv").w[:, 0], want, atol=1e-3)
+    expected = np.linalg.pinv(x.astype(float), rcond=1e-4) @ y
+    np.testing.assert_allclose(linear.fit(x, y, method="pinv").w[:, 0], expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("method", linear.METHODS)
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**31), padding=st.integers(0, 12))
-def test_rows_of_weight_zero_are_as_if_absent(method, seed, padding):
+def test_rows_of_weight_zero_are_ignored(method, seed, padding):
     x, y = problem(n=30, features=3, seed=seed)
     ids = np.concatenate([np.arange(30), np.full(12, padding)])
     weight = np.concatenate([np.ones(30), np.zeros(12)])
@@ -155,9 +155,9 @@ def test_fit_lowers_to_every_platform(method):
 @pytest.mark.parametrize("degree", [1, 2, 3, 5])
 def test_polynomial_has_scikit_learns_columns(features, degree):
     x = np.random.default_rng(0).uniform(-2, 2, (7, features)).astype(np.float32)
-    want = PolynomialFeatures(degree, include_bias=False).fit_transform(x)
-    got = jax.jit(linear.polynomial, static_argnums=1)(x, degree)
-    np.testing.assert_allclose(got, want, rtol=1e-5)
+    expected = PolynomialFeatures(degree, include_bias=False).fit_transform(x)
+    features_of_x = jax.jit(linear.polynomial, static_argnums=1)(x, degree)
+    np.testing.assert_allclose(features_of_x, expected, rtol=1e-5)
 
 
 def test_polynomial_regression_recovers_the_polynomial():
@@ -184,7 +184,7 @@ def example(outputs, seed=0):
     return linear.Linear(w=rng.standard_normal((5, outputs)), b=rng.standard_normal(outputs)), x, labels
 
 
-def test_softmax_gradient_is_p_minus_y():
+def test_the_softmax_gradient_is_p_minus_y():
     with jax.enable_x64(True):
         params, x, labels = example(outputs=3)
         scores = np.exp(x @ params.w + params.b)
@@ -194,7 +194,7 @@ def test_softmax_gradient_is_p_minus_y():
         np.testing.assert_allclose(gradient.b, p_minus_y.mean(0), rtol=1e-12)
 
 
-def test_line_gradient_is_the_two_sums():
+def test_the_gradient_of_a_line_is_its_formula():
     with jax.enable_x64(True):
         x = np.linspace(-20, 20, 30)
         y, a, b = 2 * x + 25 + np.sin(x), 8.0, 75.0
@@ -243,18 +243,29 @@ def test_init_gives_every_class_the_same_probability():
 
 MISTAKES = {
     "unknown method": (partial(linear.fit, method="qt"), (6, 2), (6,), "unknown method 'qt': did you mean 'qr'"),
-    "flat inputs": (linear.fit, (6,), (6,), r"inputs have shape \(6,\): pass \[examples, features\]"),
-    "other length": (linear.fit, (6, 2), (5,), r"targets have shape \(5,\): pass \[6\]"),
-    "weight": (partial(linear.fit, weight=np.ones((6, 1))), (6, 2), (6,), r"weight has shape \(6, 1\)"),
+    "flat inputs": (linear.fit, (6,), (6,), r"inputs: shape \[6\], expected \[N, D\]"),
+    "other length": (linear.fit, (6, 2), (5,), r"targets: shape \[5\], expected \[6\]"),
+    "weight": (partial(linear.fit, weight=np.ones((6, 1))), (6, 2), (6,), r"weight: shape \[6, 1\]"),
+    "negative ridge": (partial(linear.fit, ridge=-1.0), (6, 2), (6,), "ridge = -1.0: expected 0 or more"),
 }
 
 
+def test_nan_in_inputs_or_targets_is_refused():
+    x, y = np.ones((6, 2)), np.ones(6)
+    for inputs, targets, message in (
+        (x * np.nan, y, "inputs: row 0, column 0 is nan"),
+        (x, y * np.inf, r"targets: index \[0\] is inf"),
+    ):
+        with pytest.raises(UserError, match=message):
+            linear.fit(inputs, targets)
+
+
 @pytest.mark.parametrize(("fit", "x", "y", "message"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_mistakes_are_told_in_one_line(fit, x, y, message):
+def test_mistakes_raise_one_line(fit, x, y, message):
     with pytest.raises(UserError, match=message):
         fit(np.ones(x), np.ones(y))
 
 
 def test_degree_below_one_is_refused():
-    with pytest.raises(UserError, match="degree is 0"):
+    with pytest.raises(UserError, match="degree = 0: expected 1 or more"):
         linear.polynomial(np.ones((2, 2)), 0)

@@ -1,5 +1,6 @@
-"""Every model × every invariant: one table of cases, and each new model is a line of it."""
+"""Every model × every invariant: each row of the table of models is a case, and so are Flax modules."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -10,13 +11,12 @@ import pytest
 from flax import linen, nnx
 
 from mllab import devices, racing, sweep, training
-from mllab.models import convnet, flax_module, linear, mlp
-from mllab.models.base import Model, plain
+from mllab.models import flax_module, table
+from mllab.models.base import Model
 from support import problems
 
 CLASSES = problems.examples(60)
 VALUES = {"inputs": CLASSES["inputs"], "targets": CLASSES["inputs"] @ np.arange(6, dtype=np.float32)}
-SHAPE = (8, 8, 2)
 PICTURES = np.random.default_rng(1).normal(size=(6, 1, 8, 2)).repeat(8, axis=1).astype(np.float32)  # of each feature
 IMAGES = {"inputs": np.tensordot(CLASSES["inputs"], PICTURES, 1) / 3, "targets": CLASSES["targets"]}
 
@@ -24,7 +24,7 @@ IMAGES = {"inputs": np.tensordot(CLASSES["inputs"], PICTURES, 1) / 3, "targets":
 class Case(NamedTuple):
     model: Model
     examples: dict[str, np.ndarray]
-    outputs: tuple[int, ...]  # shape of one row's
+    outputs: tuple[int, ...]  # shape for one row
     task: str = "classification"
 
 
@@ -42,20 +42,28 @@ class Nnx(nnx.Module):
         return self.out(nnx.gelu(self.hidden(x)))
 
 
-CASES = {
-    "linear regression": lambda: Case(plain(lambda key: linear.init(key, 6), linear.apply), VALUES, (1,), "regression"),
-    "softmax regression": lambda: Case(plain(lambda key: linear.init(key, 6, 3), linear.apply), CLASSES, (3,)),
-    "mlp": lambda: Case(plain(lambda key: mlp.init(key, (6, 5, 3)), mlp.apply), CLASSES, (3,)),
-    "linen": lambda: Case(flax_module.linen(Linen(), jnp.ones((1, 6))), CLASSES, (3,)),
-    "nnx": lambda: Case(flax_module.nnx(Nnx), CLASSES, (3,)),
-    "convnet": lambda: net(convnet.convnet(3, channels=(4,), hidden=(8,), dropout=0.2)),
-    "lenet": lambda: net(convnet.lenet(3)),
-    "residual": lambda: net(convnet.residual(3, channels=(8,))),
+OPTIONS = {  # small ones; a model without any has its defaults
+    "mlp": {"hidden": (5,)},
+    "convnet": {"channels": (4,), "hidden": (8,), "dropout": 0.2},
+    "residual": {"channels": (8,)},
 }
 
 
-def net(layers):
-    return Case(convnet.model(layers, SHAPE), IMAGES, (3,))
+def row(name):
+    """The case of a model of the table."""
+    entry = table.MODELS[name]
+    task = entry.tasks[0]
+    outputs, examples = {"classification": (3, CLASSES), "regression": (0, VALUES)}[task]
+    examples = IMAGES if entry.takes == "images" else examples
+    shape = examples["inputs"].shape[1:]
+    model = table.build(table.plan(name, shape, outputs, **OPTIONS.get(name, {})))
+    return Case(model, examples, (outputs or 1,), task)
+
+
+CASES = {name: functools.partial(row, name) for name in table.MODELS} | {
+    "linen": lambda: Case(flax_module.linen(Linen(), jnp.ones((1, 6))), CLASSES, (3,)),
+    "nnx": lambda: Case(flax_module.nnx(Nnx), CLASSES, (3,)),
+}
 
 
 @pytest.fixture(params=CASES)
@@ -77,7 +85,7 @@ GRID = {"learning_rate": [0.003, 0.03, 0.1]}
 LANE = 3  # the second seed's, at the least rate: the greater the rate, the faster rounding grows
 
 
-def test_outputs_have_a_row_an_example_whatever_the_batch(case):
+def test_outputs_have_one_row_per_example_at_any_batch_size(case):
     params, extra = case.model.init(jax.random.key(0))
     for rows in (1, 7):
         outputs, _ = case.model.apply(params, extra, case.examples["inputs"][:rows], None)
@@ -85,7 +93,7 @@ def test_outputs_have_a_row_an_example_whatever_the_batch(case):
         assert outputs.dtype == jnp.float32
 
 
-def test_an_example_is_scored_alike_in_any_batch(case):
+def test_outputs_do_not_depend_on_the_rest_of_the_batch(case):
     params, extra = case.model.init(jax.random.key(1))
     whole, _ = case.model.apply(params, extra, case.examples["inputs"], None)
     part, _ = case.model.apply(params, extra, case.examples["inputs"][20:25], None)
@@ -114,8 +122,8 @@ def test_a_lane_equals_the_run_alone(case):
     together = drive(case, run(case), lanes, devices.mesh(2))
     schedule, held_out = problems.rows(seeds=(0, 1))
     hyper = {"learning_rate": lanes.hyper["learning_rate"][LANE]}
-    own = jax.tree.map(lambda a: a[1], schedule)
-    alone = training.drive(run(case), hyper, lanes.key[LANE], case.examples, own, held_out=held_out, segment=10)
+    lane_rows = jax.tree.map(lambda a: a[1], schedule)
+    alone = training.drive(run(case), hyper, lanes.key[LANE], case.examples, lane_rows, held_out=held_out, segment=10)
     np.testing.assert_allclose(together.history.train_loss[:, LANE], alone.history.train_loss, rtol=1e-4)
 
 

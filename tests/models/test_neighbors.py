@@ -1,4 +1,4 @@
-"""Nearest neighbours against whole-number arithmetic and scikit-learn: ties, duplicates and far-away points too."""
+"""Nearest neighbours against integer arithmetic and scikit-learn, with ties, duplicates and distant points."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ KEY = jax.random.key(0)
 
 
 def exact(train, queries, count, weight):
-    """Return squared distances and ids of whole points, by a stable sort of 64-bit integers."""
+    """Return squared distances and ids for integer points, by a stable sort of 64-bit integers."""
     squares = ((queries[:, None].astype(np.int64) - train[None].astype(np.int64)) ** 2).sum(2)
     squares[:, weight == 0] = np.iinfo(np.int64).max
     ids = np.argsort(squares, axis=1, kind="stable")[:, :count]
@@ -44,10 +44,10 @@ def test_neighbors_are_those_of_exact_arithmetic(rows, features, count, seed, sp
     queries = rng.integers(-spread, spread + 1, (7, features)) + offset
     queries[0] = train[rng.integers(rows)]
     weight = np.maximum(rng.random(rows) > absent, np.arange(rows) < count).astype(np.float32)
-    found = neighbors.nearest(train.astype(np.float32), queries.astype(np.float32), count, weight)
+    near = neighbors.nearest(train.astype(np.float32), queries.astype(np.float32), count, weight)
     squares, ids = exact(train, queries, count, weight)
-    np.testing.assert_array_equal(found.ids, ids)
-    np.testing.assert_allclose(found.distances, np.sqrt(squares), rtol=1e-6)
+    np.testing.assert_array_equal(near.ids, ids)
+    np.testing.assert_allclose(near.distances, np.sqrt(squares), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -57,42 +57,39 @@ def test_neighbors_are_those_of_exact_arithmetic(rows, features, count, seed, sp
 def test_neighbors_are_scikit_learns(rows, queries, features, count, offset):
     rng = np.random.default_rng(rows)
     train = rng.standard_normal((rows, features)).astype(np.float32) + np.float32(offset)
-    asked = rng.standard_normal((queries, features)).astype(np.float32) + np.float32(offset)
-    found = neighbors.nearest(train, asked, count)
-    distances, ids = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(train.astype(float)).kneighbors(asked)
-    np.testing.assert_allclose(found.distances, distances, rtol=2e-6)
-    np.testing.assert_array_equal(found.ids, ids)
+    points = rng.standard_normal((queries, features)).astype(np.float32) + np.float32(offset)
+    near = neighbors.nearest(train, points, count)
+    distances, ids = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(train.astype(float)).kneighbors(points)
+    np.testing.assert_allclose(near.distances, distances, rtol=2e-6)
+    np.testing.assert_array_equal(near.ids, ids)
 
 
 def test_equal_rows_come_in_order_of_id():
     rng = np.random.default_rng(1)
     train = np.tile(rng.standard_normal((211, 37)), (5, 1))
-    found = neighbors.nearest(train, rng.standard_normal((50, 37)), 15)
-    ids = np.asarray(found.ids).reshape(50, 3, 5)
+    near = neighbors.nearest(train, rng.standard_normal((50, 37)), 15)
+    ids = np.asarray(near.ids).reshape(50, 3, 5)
     np.testing.assert_array_equal(ids, ids[..., :1] + 211 * np.arange(5))
-    np.testing.assert_array_equal(np.ptp(np.asarray(found.distances).reshape(50, 3, 5), axis=2), 0)
+    np.testing.assert_array_equal(np.ptp(np.asarray(near.distances).reshape(50, 3, 5), axis=2), 0)
 
 
 def test_rows_equally_near_on_different_sides_come_in_order_of_id():
-    near, far = np.float32([0.1, 0.2, 0.3]), np.random.default_rng(2).standard_normal((40, 2)).astype(np.float32) + 3
-    sides = [(a * x, b * y) for x in near for y in near if x <= y for a in (-1, 1) for b in (-1, 1)]
+    places, far = np.float32([0.1, 0.2, 0.3]), np.random.default_rng(2).standard_normal((40, 2)).astype(np.float32) + 3
+    sides = [(a * x, b * y) for x in places for y in places if x <= y for a in (-1, 1) for b in (-1, 1)]
     order = np.random.default_rng(3).permutation(len(sides))
     train = np.concatenate([np.float32(sides)[order], far])
-    found = neighbors.nearest(train, np.zeros((1, 2), np.float32), len(sides))
+    near = neighbors.nearest(train, np.zeros((1, 2), np.float32), len(sides))
     squares = (train[: len(sides)].astype(float) ** 2).sum(1)
-    np.testing.assert_array_equal(found.ids[0], np.argsort(squares, kind="stable"))
+    np.testing.assert_array_equal(near.ids[0], np.argsort(squares, kind="stable"))
 
 
-def test_blocks_of_queries_change_nothing(monkeypatch):
+def test_the_size_of_blocks_does_not_matter():
     rng = np.random.default_rng(0)
     train, queries = rng.standard_normal((333, 6)), rng.standard_normal((47, 6))
     whole = neighbors.nearest(train, queries, 4)
-    monkeypatch.setattr(neighbors, "BLOCK_BYTES", 333 * 4 * 4 * 5)
-    monkeypatch.setattr(neighbors, "CACHE_BYTES", 1)
-    neighbors._nearest.clear_cache()
-    for one, other in zip(whole, neighbors.nearest(train, queries, 4), strict=True):
+    in_blocks = neighbors.nearest(train, queries, 4, block_bytes=333 * 4 * 4 * 5, cache_bytes=1)
+    for one, other in zip(whole, in_blocks, strict=True):
         np.testing.assert_array_equal(one, other)
-    neighbors._nearest.clear_cache()
 
 
 @settings(max_examples=20, deadline=None)
@@ -115,23 +112,21 @@ def test_order_scale_and_place_change_what_they_should(seed, exponent, shift):
 
 @pytest.mark.parametrize(("rows", "queries", "features", "count"), [(60_000, 10_000, 784, 5), (5_000, 40_000, 50, 100)])
 def test_memory_stays_in_the_budget(rows, queries, features, count):
-    train, asked, weight = (
-        jax.ShapeDtypeStruct(s, jnp.float32) for s in ((rows, features), (queries, features), (rows,))
-    )
-    compiled = neighbors._nearest.lower(train, asked, count, weight).compile()
-    used = compiled.memory_analysis().temp_size_in_bytes
+    shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((rows, features), (queries, features), (rows,))]
+    nearest = jax.jit(lambda train, queries, weight: neighbors.nearest(train, queries, count, weight))
+    used = nearest.lower(*shapes).compile().memory_analysis().temp_size_in_bytes
     copies = 4 * (rows * features + queries * features)
     results = 8 * queries * (count + neighbors.SPARE)
     assert used < neighbors.BLOCK_BYTES + copies + results
-    assert used < 4 * rows * queries / 2  # of the matrix of all distances
+    assert used < 4 * rows * queries / 2  # half of the matrix of all distances
 
 
-def test_places_beyond_the_rows_are_infinitely_far_and_do_not_vote():
+def test_neighbours_beyond_the_rows_are_infinitely_far_and_do_not_vote():
     train = np.arange(200.0).reshape(100, 2)
     weight = (np.arange(100) % 50 == 7).astype(np.float32)
-    found = jax.jit(neighbors.nearest, static_argnums=2)(train, train[:3], 4, weight)
-    np.testing.assert_array_equal(found.ids[:, :2], [[7, 57]] * 3)
-    np.testing.assert_array_equal(np.isinf(found.distances), [[False, False, True, True]] * 3)
+    near = jax.jit(neighbors.nearest, static_argnums=2)(train, train[:3], 4, weight)
+    np.testing.assert_array_equal(near.ids[:, :2], [[7, 57]] * 3)
+    np.testing.assert_array_equal(np.isinf(near.distances), [[False, False, True, True]] * 3)
 
     @jax.jit
     def probabilities(weight, k):
@@ -149,18 +144,20 @@ def digits():
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 8, 30])
-def test_votes_are_scikit_learns_and_so_are_their_ties(digits, k):
+def test_votes_and_their_ties_are_scikit_learns(digits, k):
     inputs, labels = digits
     train, queries = inputs[:900], inputs[900:]
     distances, _ = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(train).kneighbors(queries)
-    clear = distances[:, k] > distances[:, k - 1] * (1 + 1e-6)  # whole pixels: which of equal rows is a matter of taste
+    clear = distances[:, k] > distances[:, k - 1] * (
+        1 + 1e-6
+    )  # integer pixels: among equal rows the choice is arbitrary
     assert clear.mean() > 0.9
     peer = KNeighborsClassifier(k, algorithm="brute").fit(train, labels[:900])
     params = neighbors.fit(train, labels[:900], k)
     outputs = np.asarray(neighbors.apply(params, queries, 10, 30))
     np.testing.assert_array_equal(outputs.argmax(1)[clear], peer.predict(queries)[clear])
-    want = (k * peer.predict_proba(queries) + 1 / 10) / (k + 1)
-    np.testing.assert_allclose(np.exp(outputs)[clear], want[clear], rtol=1e-5)
+    expected = (k * peer.predict_proba(queries) + 1 / 10) / (k + 1)
+    np.testing.assert_allclose(np.exp(outputs)[clear], expected[clear], rtol=1e-5)
 
 
 def test_a_grid_is_every_k_on_every_fold_by_itself(digits):
@@ -190,12 +187,12 @@ def test_the_peers_of_the_benchmark_find_the_same(peer, tmp_path):
     rng = np.random.default_rng(4)
     train, queries = rng.random((300, 8), np.float32), rng.random((9, 8), np.float32)
     files = tmp_path / "ours.npz", tmp_path / "theirs.npz"
-    found = neighbors.nearest(train, queries, 4), neighbors_peers.PEERS[peer](train, queries, 4)
-    for path, (distances, ids) in zip(files, found, strict=True):
+    results = neighbors.nearest(train, queries, 4), neighbors_peers.PEERS[peer](train, queries, 4)
+    for path, (distances, ids) in zip(files, results, strict=True):
         np.savez(path, distances=distances, ids=ids)
-    np.testing.assert_array_equal(found[0].ids, found[1][1])
+    np.testing.assert_array_equal(results[0].ids, results[1][1])
     assert bench.agreement(*files) == 1
-    np.savez(files[1], distances=np.asarray(found[0].distances) * [1, 1, 1, 1.01], ids=found[0].ids)
+    np.savez(files[1], distances=np.asarray(results[0].distances) * [1, 1, 1, 1.01], ids=results[0].ids)
     assert bench.agreement(*files) == 0.75
 
 
@@ -224,45 +221,48 @@ def test_nearest_lowers_to_every_platform():
     assert exported(train, train, 4, weight).platforms == ("cpu", "cuda", "tpu")
 
 
-def test_numbers_whose_squares_overflow_are_numbers():
+def test_numbers_whose_squares_overflow_are_finite():
     train = np.float32([[1e30, 0], [0, 0], [1e30, 1e30]])
     assert neighbors.fit(train, np.arange(3), 1).inputs.shape == (3, 2)
 
 
 X, Y = np.ones((6, 2)), np.zeros(6, int)
 MISTAKES = {
-    "more neighbours than rows": (lambda: neighbors.nearest(X, X, 7), "count = 7 neighbours of 6 rows: ask for 6"),
-    "than rows with weight": (lambda: neighbors.nearest(X, X, 3, np.eye(6)[0]), "count = 3 neighbours of 1 rows"),
-    "no neighbour": (lambda: neighbors.nearest(X, X, 0), "count = 0: ask for 1"),
-    "features": (lambda: neighbors.nearest(X, X[:, :1], 1), r"training rows \[6, 2\] and queries \[6, 1\]"),
-    "weight": (lambda: neighbors.nearest(X, X, 1, np.ones(5)), r"weight has shape \(5,\)"),
+    "more neighbours than rows": (
+        lambda: neighbors.nearest(X, X, 7),
+        "count = 7: expected 1 to 6, the number of training",
+    ),
+    "than rows with weight": (lambda: neighbors.nearest(X, X, 3, np.eye(6)[0]), "count = 3: expected 1 to 1, .*weight"),
+    "no neighbour": (lambda: neighbors.nearest(X, X, 0), "count = 0: expected 1 to 6"),
+    "features": (lambda: neighbors.nearest(X, X[:, :1], 1), r"queries: shape \[6, 1\], expected \[M, 2\]"),
+    "weight": (lambda: neighbors.nearest(X, X, 1, np.ones(5)), r"weight: shape \[5\]"),
     "a missing number": (
         lambda: neighbors.nearest(X, np.where(np.arange(12).reshape(6, 2) == 9, np.nan, X), 1),
-        "queries: row 4, column 1 is nan: distances need finite numbers",
+        "queries: row 4, column 1 is nan",
     ),
     "an infinite one": (
         lambda: neighbors.fit(np.where(np.arange(12).reshape(6, 2) == 4, -np.inf, X), Y, 1),
         "training rows: row 2, column 0 is -inf",
     ),
-    "labels that are values": (lambda: neighbors.fit(X, Y * 0.5, 1), r"labels are float32\[6\]: give 6 integers"),
-    "k of 0": (lambda: neighbors.fit(X, Y, 0), "k = 0: give 1"),
-    "k beyond the rows": (lambda: neighbors.fit(X, Y, 7), "k = 7 neighbours of 6 rows"),
-    "k beyond most": (lambda: neighbors.apply(neighbors.fit(X, Y, 5), X, 2, 4), "k = 5 is more than most = 4"),
+    "labels that are values": (lambda: neighbors.fit(X, Y * 0.5, 1), r"labels: float64\[6\], expected 6 integers"),
+    "k of 0": (lambda: neighbors.fit(X, Y, 0), "k = 0: expected 1 to 6"),
+    "k beyond the rows": (lambda: neighbors.fit(X, Y, 7), "k = 7: expected 1 to 6"),
+    "k beyond most": (lambda: neighbors.apply(neighbors.fit(X, Y, 5), X, 2, 4), "k = 5 is greater than most = 4"),
     "learner": (lambda: learners.nearest_neighbors(2, most=0), "most = 0"),
     "classes": (
         lambda: neighbors.apply(neighbors.fit(np.eye(3), np.array([0, 2, 1]), 1), np.eye(3), 2, 1),
-        "row 1 has label 2: 2 classes are 0 to 1",
+        "labels: row 1 has label 2, expected 0 to 1",
     ),
     "a fold too small": (
         lambda: learners.nearest_neighbors(2, most=5).fit(
             {"k": 5}, KEY, {"inputs": X, "targets": Y}, Rows(np.arange(4), np.ones(4))
         ),
-        "k = 5 neighbours of 4 rows",
+        "k = 5: expected 1 to 4",
     ),
 }
 
 
 @pytest.mark.parametrize(("call", "message"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_mistakes_are_told_in_one_line(call, message):
+def test_mistakes_raise_one_line(call, message):
     with pytest.raises(UserError, match=message):
         call()

@@ -1,4 +1,4 @@
-"""Support vector machines against scikit-learn's (LIBSVM), and the optimum's conditions checked in float64."""
+"""Support vector machines against scikit-learn's (LIBSVM), and the optimality conditions in float64."""
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,10 @@ from sklearn.svm import SVC
 from experiments.bench import svm as bench
 from experiments.bench import svm_once, svm_peers
 from experiments.bench.timing import Sample
-from mllab import devices, learners, metrics, validation
+from mllab import devices, learners, metrics, sweep, validation
 from mllab.errors import UserError
-from mllab.models import calibration, kernels, smo, svm
+from mllab.models import svm
+from mllab.models.svm import calibration, kernels, smo
 from mllab.types import Rows
 
 KEY = jax.random.key(0)
@@ -25,7 +26,7 @@ SKLEARN = {"linear": "linear", "polynomial": "poly", "rbf": "rbf"}
 
 
 def problem(n=60, classes=2, features=3, seed=0):
-    """Points of overlapping classes; some of them twice, with whatever labels."""
+    """Return points of overlapping classes, some of them twice with independent labels."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((n, features)).astype(np.float32)
     labels = np.argmax(x @ rng.standard_normal((features, classes)) + rng.gumbel(size=(n, classes)), axis=1)
@@ -42,9 +43,9 @@ def dual_objective(kernel, beta):
     return np.abs(beta).sum() - beta @ np.asarray(kernel, float) @ beta / 2
 
 
-def check_optimum(kernel, signs, upper, found, tolerance):
-    """The optimum's conditions, and all that is told of it, in float64."""
-    kernel, alpha = np.asarray(kernel, float), np.asarray(found.alpha, float)
+def check_optimum(kernel, signs, upper, dual, tolerance):
+    """Check the optimality conditions and all fields of the solution in float64; return its objective."""
+    kernel, alpha = np.asarray(kernel, float), np.asarray(dual.alpha, float)
     beta, scale = alpha * signs, max(1, upper.max())
     assert (alpha >= 0).all()
     assert (alpha <= upper * (1 + 1e-6)).all()
@@ -54,12 +55,12 @@ def check_optimum(kernel, signs, upper, found, tolerance):
     may_fall = beta > np.minimum(0, upper * signs)
     if may_rise.any() and may_fall.any():
         assert gradient[may_rise].max() - gradient[may_fall].min() <= tolerance + 2e-5 * scale
-    scores = kernel @ beta + float(found.bias)
-    np.testing.assert_allclose(found.scores, scores, atol=2e-5 * scale)
+    scores = kernel @ beta + float(dual.bias)
+    np.testing.assert_allclose(dual.scores, scores, atol=2e-5 * scale)
     objective = dual_objective(kernel, beta)
-    np.testing.assert_allclose(found.objective, objective, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(dual.objective, objective, rtol=1e-4, atol=1e-5)
     primal = beta @ kernel @ beta / 2 + upper @ np.maximum(0, 1 - signs * scores)
-    np.testing.assert_allclose(found.gap, (primal - objective) / max(primal, 1e-30), atol=2e-4)
+    np.testing.assert_allclose(dual.gap, (primal - objective) / max(primal, 1e-30), atol=2e-4)
     return objective
 
 
@@ -75,47 +76,47 @@ def test_the_dual_is_libsvms_and_at_its_optimum(seed, name, c, weighted):
     rng = np.random.default_rng(seed)
     weight = rng.choice([0.5, 1.0, 2.0], len(x)) if weighted else np.ones(len(x))
     kernel = kernels.KERNELS[name](x, x, {"gamma": 0.5, "degree": 2.0, "coef0": 1.0})
-    found = smo.solve(kernel, signs_of(labels), c, weight, 1e-4, STEPS)
-    objective = check_optimum(kernel, signs_of(labels), c * weight, found, 1e-4)
+    dual = smo.solve(kernel, signs_of(labels), c, weight, 1e-4, STEPS)
+    objective = check_optimum(kernel, signs_of(labels), c * weight, dual, 1e-4)
     peer = SVC(C=c, kernel="precomputed", tol=1e-6).fit(np.asarray(kernel, float), labels, sample_weight=weight)
     theirs = np.zeros(len(x))
     theirs[peer.support_] = peer.dual_coef_[0]
     np.testing.assert_allclose(objective, dual_objective(kernel, theirs), rtol=1e-4)
     free = ((np.abs(theirs) > 1e-6 * c) & (np.abs(theirs) < c * weight * (1 - 1e-6))).any()
-    if free:  # without, the bias is a matter of taste
+    if free:  # otherwise the bias is not unique
         values = peer.decision_function(np.asarray(kernel, float))
-        np.testing.assert_allclose(found.scores, values, atol=2e-3 * max(1, np.abs(values).max()))
+        np.testing.assert_allclose(dual.scores, values, atol=2e-3 * max(1, np.abs(values).max()))
 
 
 @pytest.mark.parametrize("c", [1e-6, 1e6])
-def test_the_least_and_the_greatest_c(c):
+def test_extreme_values_of_c(c):
     x, _ = problem(40)
     separable = np.where(x[:, 0] > 0, 1.0, -1.0).astype(np.float32)
     x[:, 0] += separable
     kernel = kernels.linear(x, x, {})
-    found = smo.solve(kernel, separable, c, np.ones(40), 1e-3, STEPS)
-    objective = check_optimum(kernel, separable, np.full(40, np.float32(c)), found, 1e-3)
+    dual = smo.solve(kernel, separable, c, np.ones(40), 1e-3, STEPS)
+    objective = check_optimum(kernel, separable, np.full(40, np.float32(c)), dual, 1e-3)
     peer = SVC(C=c, kernel="linear", tol=1e-6).fit(x.astype(float), separable)
     np.testing.assert_allclose(
         objective, dual_objective(x[peer.support_] @ x[peer.support_].T, peer.dual_coef_[0]), rtol=1e-3
     )
 
 
-def test_rows_of_weight_0_are_as_if_absent_and_order_does_not_matter():
+def test_rows_of_weight_0_are_ignored_and_order_does_not_matter():
     x, labels = problem(80)
     signs, rng = signs_of(labels), np.random.default_rng(1)
     weight = (rng.random(80) > 0.3).astype(np.float32)
     kernel = np.asarray(kernels.rbf(x, x, {"gamma": 0.5}))
-    found = smo.solve(kernel, signs, 2.0, weight, 1e-5, STEPS)
+    dual = smo.solve(kernel, signs, 2.0, weight, 1e-5, STEPS)
     kept = weight > 0
     alone = smo.solve(kernel[np.ix_(kept, kept)], signs[kept], 2.0, weight[kept], 1e-5, STEPS)
-    np.testing.assert_array_equal(np.asarray(found.alpha)[~kept], 0)
-    np.testing.assert_allclose(np.asarray(found.scores)[kept], alone.scores, atol=1e-4)
+    np.testing.assert_array_equal(np.asarray(dual.alpha)[~kept], 0)
+    np.testing.assert_allclose(np.asarray(dual.scores)[kept], alone.scores, atol=1e-4)
     flipped = np.where(kept, signs, -signs)
-    np.testing.assert_array_equal(smo.solve(kernel, flipped, 2.0, weight, 1e-5, STEPS).alpha, found.alpha)
+    np.testing.assert_array_equal(smo.solve(kernel, flipped, 2.0, weight, 1e-5, STEPS).alpha, dual.alpha)
     order = rng.permutation(80)
     permuted = smo.solve(kernel[np.ix_(order, order)], signs[order], 2.0, weight[order], 1e-5, STEPS)
-    np.testing.assert_allclose(permuted.scores, np.asarray(found.scores)[order], atol=1e-4)
+    np.testing.assert_allclose(permuted.scores, np.asarray(dual.scores)[order], atol=1e-4)
 
 
 def test_a_start_at_the_optimum_takes_no_step_and_steps_are_limited():
@@ -131,12 +132,12 @@ def test_a_start_at_the_optimum_takes_no_step_and_steps_are_limited():
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_class_alone_is_right_by_the_bias(sign):
+def test_the_bias_alone_classifies_a_single_class(sign):
     x, _ = problem(20)
-    found = smo.solve(kernels.linear(x, x, {}), np.full(20, sign), 1.0, np.ones(20), 1e-3, STEPS)
-    assert int(found.steps) == 0
-    np.testing.assert_array_equal(found.scores, np.full(20, sign))
-    assert found.gap == 0
+    dual = smo.solve(kernels.linear(x, x, {}), np.full(20, sign), 1.0, np.ones(20), 1e-3, STEPS)
+    assert int(dual.steps) == 0
+    np.testing.assert_array_equal(dual.scores, np.full(20, sign))
+    assert dual.gap == 0
 
 
 @pytest.mark.parametrize(("kernel", "classes"), [("linear", 2), ("polynomial", 4), ("rbf", 2), ("rbf", 4)])
@@ -148,14 +149,14 @@ def test_one_vs_one_is_scikit_learns(kernel, classes):
     ).fit(x.astype(float), labels)  # fmt: skip
     params = svm.fit(x, labels, classes, kernel=kernel, c=2, gamma=0.4, degree=2, coef0=1, tolerance=1e-5)
     queries = np.random.default_rng(5).standard_normal((50, 3)).astype(np.float32)
-    wanted = peer.decision_function(queries.astype(float))
+    expected = peer.decision_function(queries.astype(float))
     values = svm.decision(params, queries)
     scores = values[:, 0] if classes == 2 else svm.class_scores(values, classes, "one_vs_one")
-    np.testing.assert_allclose(scores, wanted, atol=2e-3)
+    np.testing.assert_allclose(scores, expected, atol=2e-3)
     outputs = np.asarray(svm.apply(params, queries))
     np.testing.assert_array_equal(outputs.argmax(1), peer.predict(queries.astype(float)))
     np.testing.assert_allclose(np.exp(outputs).sum(1), 1, rtol=1e-5)
-    if kernel == "rbf":  # of fewer dimensions than rows, the others have more than one solution
+    if kernel == "rbf":  # the others have fewer dimensions than rows, and more than one solution
         np.testing.assert_array_equal(np.flatnonzero(svm.support(params)), np.sort(peer.support_))
 
 
@@ -201,23 +202,41 @@ def test_columns_that_are_constant_and_a_default_gamma():
 def test_the_slope_is_of_greatest_likelihood():
     x, labels = problem(400, seed=3)
     scores = np.asarray(svm.decision(svm.fit(x, labels, 2), x))
-    found = float(calibration.slope(svm.class_scores(scores, 2, "one_vs_one"), labels, np.ones(400, np.float32)))
-    # Platt's targets are weights of either label.
+    slope = float(calibration.slope(svm.class_scores(scores, 2, "one_vs_one"), labels, np.ones(400, np.float32)))
+    # Platt's targets as weights of both labels of each row.
     right = np.where(labels == 1, *((n + 1) / (n + 2) for n in np.bincount(labels)[::-1]))
     peer = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10).fit(
         np.concatenate([scores, scores]), np.concatenate([labels, 1 - labels]), np.concatenate([right, 1 - right])
     )
-    np.testing.assert_allclose(found, peer.coef_[0, 0], rtol=1e-3)
-    nonsense = calibration.slope(np.float32([[1, -1], [1, -1]]), np.array([1, 1]), np.ones(2, np.float32))
-    assert nonsense > 0
+    np.testing.assert_allclose(slope, peer.coef_[0, 0], rtol=1e-3)
+    always_wrong = calibration.slope(np.float32([[1, -1], [1, -1]]), np.array([1, 1]), np.ones(2, np.float32))
+    assert always_wrong > 0
 
 
-def test_predictions_come_in_blocks(monkeypatch):
+def test_the_slope_has_the_greatest_likelihood_of_its_neighbours():
+    """A grid of slopes, whose likelihoods are computed from the definition."""
+    rng = np.random.default_rng(0)
+    scores, labels = rng.standard_normal((50, 3)), rng.integers(0, 3, 50)
+    scores[np.arange(50), labels] += 1
+    weight = rng.integers(0, 3, 50)
+    slope = float(calibration.slope(jnp.asarray(scores, jnp.float32), labels, jnp.asarray(weight, jnp.float32)))
+    right = (np.bincount(labels, weight, 3) + 1) / (np.bincount(labels, weight, 3) + 2)
+    targets = np.where(np.eye(3)[labels] == 1, right[labels, None], (1 - right[labels, None]) / 2)
+
+    def likelihood(a):
+        p = np.exp(a * scores) / np.exp(a * scores).sum(1, keepdims=True)
+        return np.sum(weight[:, None] * targets * np.log(p))
+
+    assert likelihood(slope) >= max(likelihood(0.99 * slope), likelihood(1.01 * slope))
+
+
+@pytest.mark.parametrize("block_rows", [1, 7, 100])
+def test_the_size_of_blocks_does_not_matter(block_rows):
     x, labels = problem(60, 3)
     params = svm.fit(x, labels, 3)
-    whole = svm.decision(params, x)
-    monkeypatch.setattr(kernels, "BLOCK_BYTES", 60 * 16 * 7)
-    np.testing.assert_allclose(svm.decision(params, x), whole, atol=1e-5)
+    np.testing.assert_allclose(svm.decision(params, x, block_rows), svm.decision(params, x), atol=1e-5)
+    other = svm.fit(x, labels, 3, batch_rows=block_rows)
+    np.testing.assert_allclose(svm.decision(other, x), svm.decision(params, x), atol=2e-3)
 
 
 @pytest.fixture(scope="module")
@@ -227,32 +246,36 @@ def digits():
     return inputs[order].astype(np.float32), labels[order].astype(np.int32)
 
 
-@pytest.mark.parametrize(("scheme", "count"), [("one_vs_one", None), ("one_vs_one", 3), ("one_vs_rest", 3)])
-def test_a_grid_is_fits_one_by_one(digits, scheme, count, monkeypatch):
-    monkeypatch.setattr(svm, "SMALL", 100 if count else 10**6)  # folds apart, and together
+@pytest.mark.parametrize(
+    ("scheme", "count", "fold_rows", "batch_rows"),
+    [("one_vs_one", None, 10**6, 2**14), ("one_vs_one", 3, 1, 200), ("one_vs_rest", 3, 1, 2**14)],
+)
+def test_a_grid_equals_fits_one_by_one(digits, scheme, count, fold_rows, batch_rows):
     inputs, labels = digits
     folds = validation.folds(np.arange(300), 4, 0, labels)
     weight = np.ones((4, 300), np.float32)
     for fold in range(4):
         weight[fold, folds.held_out.ids[fold][folds.held_out.weight[fold] > 0]] = 0
     c, gamma = np.array([0.1, 10.0]), np.array([3e-4, 1e-3, 3e-3])
-    mesh = devices.mesh(count) if count else None
-    svm._grid.clear_cache()
-    scores = svm.grid(inputs, labels, 10, weight, c=c, gamma=gamma, scheme=scheme, tolerance=1e-5, mesh=mesh)
+    solve = sweep.over_tasks(svm.solve_tasks, devices.mesh(count)) if count else svm.solve_tasks
+    scores = svm.grid(
+        inputs, labels, 10, weight, c=c, gamma=gamma, scheme=scheme, tolerance=1e-5, fold_rows=fold_rows,
+        batch_rows=batch_rows, solve=solve,
+    )  # fmt: skip
     assert scores.shape == (3, 2, 4, 300, 10)
     for g, a, fold in [(0, 0, 0), (1, 1, 3), (2, 1, 2), (2, 0, 1)]:
-        given = {"c": c[a], "gamma": gamma[g], "scheme": scheme, "tolerance": 1e-5}
-        params = svm.fit(inputs, labels, 10, weight=weight[fold], **given)
+        setting = {"c": c[a], "gamma": gamma[g], "scheme": scheme, "tolerance": 1e-5}
+        params = svm.fit(inputs, labels, 10, weight=weight[fold], **setting)
         alone = svm.class_scores(svm.decision(params, inputs), 10, scheme)
         agree = np.isclose(scores[g, a, fold], alone, atol=2e-3).all(1).mean()
-        assert agree > 0.99  # a decision value of nearly 0 may be a vote for either
+        assert agree > 0.99  # a decision value near 0 may be a vote for either class
     if scheme == "one_vs_one":
         train = weight[3] > 0
         peer = SVC(C=10, gamma=1e-3, break_ties=True).fit(inputs[train], labels[train])
         assert (np.asarray(scores[1, 1, 3]).argmax(1) == peer.predict(inputs)).mean() > 0.995
 
 
-def test_the_learners_grid_is_its_fits(digits):
+def test_the_grid_of_the_learner_equals_its_fits(digits):
     kernel = "polynomial"
     inputs, labels = digits[0][:90], digits[1][:90] % 3
     examples = {"inputs": inputs.reshape(-1, 8, 8, 1) / 16, "targets": labels}
@@ -265,7 +288,7 @@ def test_the_learners_grid_is_its_fits(digits):
     def likelihood(outputs, targets):
         return jnp.take_along_axis(outputs, targets[:, None], axis=1)[:, 0]
 
-    found = {
+    scores = {
         name: validation.cross_validate(each, hyper, KEY, examples, folds, likelihood)
         for name, each in {
             "grid": learner,
@@ -273,13 +296,13 @@ def test_the_learners_grid_is_its_fits(digits):
             "masked": learners.svm(3, kernel, tolerance=1e-4, mesh=devices.mesh(2)),
         }.items()
     }
-    np.testing.assert_allclose(found["grid"], found["alone"], atol=0.02)
-    np.testing.assert_allclose(found["grid"], found["masked"], atol=0.02)
+    np.testing.assert_allclose(scores["grid"], scores["alone"], atol=0.02)
+    np.testing.assert_allclose(scores["grid"], scores["masked"], atol=0.02)
     short = learners.svm(3, kernel, pair_rows=pair_rows - 20)
     assert np.isnan(validation.cross_validate(short, hyper, KEY, examples, folds, likelihood)).all()
 
 
-def test_a_learner_chooses_as_its_peer(digits):
+def test_the_scores_of_the_learner_are_scikit_learns(digits):
     examples = {"inputs": digits[0], "targets": digits[1]}
     folds = validation.folds(np.arange(300), 3, 0, digits[1])
     learner = learners.svm(10, pair_rows=80)
@@ -288,15 +311,15 @@ def test_a_learner_chooses_as_its_peer(digits):
         return metrics.classification(outputs, targets)["accuracy"]
 
     hyper = {"c": np.array([1.0, 5.0])}
-    found = validation.cross_validate(learner, hyper, KEY, examples, folds, accuracy)
+    scores = validation.cross_validate(learner, hyper, KEY, examples, folds, accuracy)
     train, held = (np.asarray(part.ids[1])[part.weight[1] > 0] for part in folds)
     for place, c in enumerate(hyper["c"]):
         peer = SVC(C=c, gamma="scale").fit(digits[0][train], digits[1][train])
-        np.testing.assert_allclose(found[place, 1], peer.score(digits[0][held], digits[1][held]), atol=0.011)
+        np.testing.assert_allclose(scores[place, 1], peer.score(digits[0][held], digits[1][held]), atol=0.011)
 
 
-def test_examples_outside_of_the_folds_have_no_say(digits):
-    """Not even in the default of gamma; and they may be more than a kernel matrix has memory for."""
+def test_examples_outside_of_the_folds_do_not_matter(digits):
+    """Not even to the default of gamma; and there may be more of them than fit a kernel matrix."""
     inputs, labels = digits[0][:60], digits[1][:60] % 2
     folds = validation.folds(np.arange(60), 3, 0, labels)
     learner, hyper = learners.svm(2), {"c": np.array([1.0])}
@@ -317,9 +340,9 @@ def test_examples_outside_of_the_folds_have_no_say(digits):
     np.testing.assert_allclose(few, alone, atol=0.02)
 
 
-def test_an_offset_common_to_all_changes_no_linear_machine():
+def test_an_offset_does_not_change_a_linear_machine():
     inputs, labels = problem()
-    inputs = np.round(inputs * 64) / 64  # which the offset rounds no further
+    inputs = np.round(inputs * 64) / 64  # the offset adds no rounding
     near, far = (svm.fit(inputs + offset, labels, 2, kernel="linear") for offset in (0, 1e4))
     np.testing.assert_allclose(svm.decision(far, inputs + np.float32(1e4)), svm.decision(near, inputs), atol=5e-3)
     scores = svm.grid(inputs + 1e4, labels, 2, np.ones((1, 60)), kernel="linear", c=[1.0], gamma=[1.0])
@@ -327,7 +350,7 @@ def test_an_offset_common_to_all_changes_no_linear_machine():
 
 
 @pytest.mark.parametrize("x64", [False, True])
-def test_numbers_keep_their_width(x64):
+def test_dtypes_are_kept(x64):
     x, labels = problem(60, 3)
     with jax.enable_x64(x64):
         params = svm.fit(x.astype(float), labels, 3, tolerance=1e-8 if x64 else 1e-3)
@@ -354,19 +377,19 @@ W = np.ones((2, 6))
 MISTAKES = {
     "kernel": (lambda: svm.fit(X, Y, 2, kernel="gaussian"), r"unknown kernel 'gaussian'.*known: linear, polynomial"),
     "scheme": (lambda: svm.fit(X, Y, 2, scheme="one_vs_al"), "unknown scheme 'one_vs_al': did you mean 'one_vs_"),
-    "one class": (lambda: svm.fit(X, Y * 0, 1), "classes = 1: there must be 2 or more"),
-    "label": (lambda: svm.fit(X, Y + 1, 2), "row 1 has label 2: 2 classes are 0 to 1"),
-    "labels that are values": (lambda: svm.fit(X, Y * 0.5, 2), r"targets are float64\[6\]: pass 6 integers"),
-    "not a number": (lambda: svm.fit(BROKEN, Y, 2), "row 4 of the inputs has a number that is not finite"),
-    "images": (lambda: svm.fit(X[:, :, None], Y, 2), r"inputs have shape \[6, 2, 1\]"),
-    "c": (lambda: svm.fit(X, Y, 2, c=0), "c = 0: it must be above 0"),
-    "gamma": (lambda: svm.fit(X, Y, 2, gamma=-1.0), "gamma = -1.0: it must be above 0"),
-    "weight": (lambda: svm.fit(X, Y, 2, weight=np.ones(5)), r"weight has shape \(5,\)"),
-    "columns": (lambda: svm.decision(svm.fit(X, Y, 2), X[:, :1]), r"inputs have shape .*: pass \[M, 2\]"),
-    "negative weight": (lambda: svm.fit(X, Y, 2, weight=-np.ones(6)), "weight: some are negative or not finite"),
-    "descending": (lambda: svm.grid(X, Y, 2, W, c=[2.0, 1.0], gamma=[1.0]), r"c = \[2.0, 1.0\]: give them ascending"),
-    "folds": (lambda: svm.grid(X, Y, 2, W[0], c=[1.0], gamma=[1.0]), r"train_weight has shape \(6,\)"),
-    "grid": (lambda: svm.grid(X, Y, 2, W, c=[1.0], gamma=1.0), r"gamma and c have shapes \(\) and \(1,\)"),
+    "one class": (lambda: svm.fit(X, Y * 0, 1), "classes = 1: expected 2 or more"),
+    "label": (lambda: svm.fit(X, Y + 1, 2), "targets: row 1 has label 2, expected 0 to 1"),
+    "labels that are values": (lambda: svm.fit(X, Y * 0.5, 2), r"targets: float64\[6\], expected 6 integers"),
+    "not a number": (lambda: svm.fit(BROKEN, Y, 2), "inputs: row 4, column 0 is nan"),
+    "images": (lambda: svm.fit(X[:, :, None], Y, 2), r"inputs: shape \[6, 2, 1\], expected \[N, D\]"),
+    "c": (lambda: svm.fit(X, Y, 2, c=0), "c = 0: expected a finite number above 0"),
+    "gamma": (lambda: svm.fit(X, Y, 2, gamma=-1.0), "gamma = -1.0: expected a finite number above 0"),
+    "weight": (lambda: svm.fit(X, Y, 2, weight=np.ones(5)), r"weight: shape \[5\], expected \[6\]"),
+    "columns": (lambda: svm.decision(svm.fit(X, Y, 2), X[:, :1]), r"inputs: shape \[6, 1\], expected \[M, 2\]"),
+    "negative weight": (lambda: svm.fit(X, Y, 2, weight=-np.ones(6)), "weight: row 0 is -1.0, expected"),
+    "descending": (lambda: svm.grid(X, Y, 2, W, c=[2.0, 1.0], gamma=[1.0]), r"c = \[2.0, 1.0\]: expected ascending"),
+    "folds": (lambda: svm.grid(X, Y, 2, W[0], c=[1.0], gamma=[1.0]), r"train_weight: shape \[6\], expected \[K, 6\]"),
+    "grid": (lambda: svm.grid(X, Y, 2, W, c=[1.0], gamma=1.0), r"gamma and c: shapes \[\] and \[1\]"),
     "learner": (lambda: learners.svm(2, "rbff"), "unknown kernel 'rbff': did you mean 'rbf'"),
     "memory": (
         lambda: svm.fit(np.zeros((30_000, 1), np.float32), np.zeros(30_000, int), 2),
@@ -376,12 +399,12 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("call", "message"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_mistakes_are_told_in_one_line(call, message):
+def test_mistakes_raise_one_line(call, message):
     with pytest.raises(UserError, match=message):
         call()
 
 
-def test_a_kernel_without_gamma_does_not_ask_for_one():
+def test_a_kernel_without_gamma_ignores_it():
     params = svm.fit(X, Y, 2, kernel="linear", gamma=np.nan)
     assert params.hyper == {}
     assert np.isfinite(svm.apply(params, X)).all()
@@ -390,7 +413,7 @@ def test_a_kernel_without_gamma_does_not_ask_for_one():
 
 
 @pytest.mark.parametrize("folds", [0, 2])
-def test_the_benchmark_compares_what_both_found(digits, folds, tmp_path):
+def test_the_benchmark_compares_the_solutions(digits, folds, tmp_path):
     inputs, labels = digits[0][:120], digits[1][:120] % 2
     held_out = np.arange(120)[None] % 2 == np.arange(folds)[:, None]
     grid = (
@@ -400,21 +423,21 @@ def test_the_benchmark_compares_what_both_found(digits, folds, tmp_path):
     )
     data = {"inputs": inputs, "labels": labels, "held_out": held_out, **grid}
     paths = [tmp_path / f"{name}.npz" for name in ("data", "ours", "theirs")]
-    found = (
+    results = (
         data,
         svm_once.solved(jax.tree.map(jnp.asarray, data)),
         (svm_peers.grid if folds else svm_peers.fit)(data)[1],
     )
-    for path, arrays in zip(paths, found, strict=True):
+    for path, arrays in zip(paths, results, strict=True):
         np.savez(path, **arrays)
     objective_off, accuracy_off = bench.differences(*paths)
     if folds:
         assert objective_off is None
         assert accuracy_off <= 1 / 60
-        assert np.ptp(found[2]["accuracy"]) > 0.05
+        assert np.ptp(results[2]["accuracy"]) > 0.05
     else:
         assert (objective_off < bench.EXACT, accuracy_off) == (True, None)
-        np.savez(paths[1], coefficients=0.9 * np.asarray(found[1]["coefficients"]))
+        np.savez(paths[1], coefficients=0.9 * np.asarray(results[1]["coefficients"]))
         assert bench.differences(*paths)[0] > 10 * bench.EXACT
 
 

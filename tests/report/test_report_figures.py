@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from sklearn.isotonic import IsotonicRegression
 
 from mllab.errors import UserError
-from mllab.report import figures, layout, palette
+from mllab.report import figures, layout
 from mllab.report.figures import Panel, Series
 
 NINE = ["sgd", "momentum", "rmsprop", "adam", "nesterov", "adagrad", "adadelta", "adamax", "nadam"]
@@ -236,44 +236,3 @@ def test_names_move_apart_as_little_as_possible(heights, gap):
     isotonic = IsotonicRegression(y_min=0.0, y_max=room)  # heights less their ranks' gaps must not fall
     expected = isotonic.fit_transform(ranks, np.array(heights) - gap * ranks) + gap * ranks
     np.testing.assert_allclose(moved, expected, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("value", "written"),
-    [
-        (0.0, "0"),
-        (0.001, "0.001"),
-        (1e-5, "1e-5"),
-        (-1e-5, "−1e-5"),
-        (20_000, "20,000"),
-        (1e6, "1e6"),
-        (2.5e7, "2.5e7"),
-    ],
-)
-def test_ticks_are_plain_numbers(value, written):
-    assert layout.plain(value) == written
-
-
-@pytest.mark.parametrize("table", [palette.OPTIMIZERS, palette.MODELS])
-def test_every_name_has_a_look_of_its_own(table):
-    assert len({(style.colour, style.dash) for style in table.values()}) == len(table)
-    assert {style.colour for style in table.values()} <= {
-        "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
-    }  # fmt: skip
-    first_four = list(table.values())[:4]
-    assert len({(style.dash, style.marker) for style in first_four}) == len({s.marker for s in first_four}) == 4
-
-
-def test_an_unknown_name_keeps_its_look_and_takes_no_other(tmp_path):
-    mine = palette.style("my_optimizer")
-    command = "from mllab.report import palette; print(palette.style('my_optimizer'))"
-    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str(mine)
-    known = {(style.colour, style.dash) for table in (palette.OPTIMIZERS, palette.MODELS) for style in table.values()}
-    assert (mine.colour, mine.dash) not in known
-
-
-def test_every_optimizer_of_the_table_has_its_look():
-    from mllab.optimizers import OPTIMIZERS
-
-    assert set(OPTIMIZERS) <= set(palette.OPTIMIZERS)

@@ -1,18 +1,8 @@
 """The sheet under every drawing: size, type, title, notes, key, axes, scales, labels of curves, files.
 
-    with_look                              decorator: draw with matplotlib's own defaults and this look
-    figure(height, *, title, notes=(), key=()) -> Figure
-                                           a white sheet 6 inches wide with a constrained layout; `height` inches are
-                                           for the axes, below title and key, above the notes
-    furnish(axes, *, grid=True)            two spines, faint horizontal rules, sizes of type
-    heading(axes, text)                    a line above axes, at their left: the y quantity, or what a panel shows
-    span(values, *, margin=0, log=False)   a range that holds all values
-    scale_x, scale_y(axes, low, high, *, log=False, integer=False)
-    PlainFormatter(same_decimals=...)      ticks as plain numbers
-    curve(style), dots(style)              the properties of a Line2D: a curve, or points only; keywords change them
-    Label(text, line, end=None)            a name and the Line2D that it belongs to, for a key or a curve's end
-    label_ends(axes, labels)               names beside the curves' ends, clear of each other; call last
-    save(figure, path)                     SVG or PNG, the same bytes for the same figure
+A drawing function is decorated by `with_look`, opens a sheet with `figure(height, title=..., notes=..., key=...)`,
+adds axes, gives them `furnish`, `heading`, `scale_x` and `scale_y`, draws with the properties of `curve` and `dots`,
+and ends with `label_ends` where curves are named at their ends. `save` writes the figure.
 
 Everything is laid out by matplotlib's constrained layout: add axes by `figure.subplots(...)` or `figure.add_subplot()`.
 A figure has 72 dots to the inch, so that a pixel is a point. Nothing goes through pyplot, and no rcParam stays changed.
@@ -253,12 +243,8 @@ class PlainFormatter(Formatter):
         texts = [plain(value) for value in values]
         if not self.same_decimals or any("e" in text for text in texts):
             return texts
-        decimals = [len(text.partition(".")[2]) for text in texts]
-        most = max(decimals, default=0)
-        return [
-            text + "." * (most > 0 and not have) + "0" * (most - have)
-            for text, have in zip(texts, decimals, strict=True)
-        ]
+        decimals = max((len(text.partition(".")[2]) for text in texts), default=0)
+        return [f"{value + 0.0:,.{decimals}f}".replace("-", "−") for value in values]
 
 
 def label_ends(axes: Axes, labels: Sequence[Label]) -> None:
@@ -267,7 +253,7 @@ def label_ends(axes: Axes, labels: Sequence[Label]) -> None:
     A thin leader joins a curve that ends near the right side to its name. A label without an end is put at the bottom.
     Call it when everything else is drawn: it needs the height that the layout gives to the axes.
     """
-    sheet = cast(Figure, axes.get_figure())
+    sheet, labels = cast(Figure, axes.get_figure()), [label for label in labels if label.text]
     beside = axes.transAxes + ScaledTranslation(LEADER / 72, 0, sheet.dpi_scale_trans)
     to_axes = axes.transData - axes.transAxes
     ends = [(1.0, 0.0) if one.end is None else tuple(np.clip(to_axes.transform(one.end), 0, 1)) for one in labels]
@@ -281,7 +267,7 @@ def label_ends(axes: Axes, labels: Sequence[Label]) -> None:
         )  # fmt: skip
         axes.add_artist(box)
         boxes.append(box)
-    sheet.draw_without_rendering()  # runs the layout
+    _settle(sheet)
     height = axes.get_window_extent().height
     order = sorted(range(len(labels)), key=lambda index: (ends[index][1], labels[index].text))
     half = LABEL / 2
@@ -289,6 +275,18 @@ def label_ends(axes: Axes, labels: Sequence[Label]) -> None:
     heights = spread([ends[index][1] * height for index in order], gap, half, height - half)
     for index, y in zip(order, heights, strict=True):
         boxes[index].xybox = (1, y / height)
+
+
+def _settle(sheet: Figure) -> None:
+    """Lay a figure out once and for all formats: each has measures of its own, and two layouts are not quite alike.
+
+    Positions are rounded: the layout's solver leaves other rounding errors each time, and ids in an SVG hash them.
+    """
+    if engine := sheet.get_layout_engine():
+        engine.execute(sheet)
+        sheet.set_layout_engine("none")
+        for axes in sheet.axes:
+            axes.set_position(Bbox(axes.get_position(original=True).get_points().round(6)))
 
 
 def spread(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
@@ -316,9 +314,7 @@ def save(drawn: Figure, path: str | Path) -> Path:
         raise UserError(f"figure {str(path)!r}: the name must end in .svg or .png")
     content = io.BytesIO()
     with look():
-        if drawn.get_layout_engine():
-            drawn.draw_without_rendering()  # one layout for all formats: each has measures of its own
-            drawn.set_layout_engine("none")
+        _settle(drawn)
         if kind == "svg":
             drawn.savefig(content, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
         else:

@@ -118,7 +118,7 @@ def curves(
         _draw(axes, one, markers=markers)
     if bar is not None:
         axes.plot([bar[0]] * 2, bar[1:], color=INK, linewidth=1.2, marker="_", markersize=9, zorder=5)
-    _name(axes, series)
+    base.label_ends(axes, [one.tag() for one in series])
     return figure
 
 
@@ -178,7 +178,7 @@ def against_rate(
         base.scale_x(strip, *axes.get_xlim(), log=log_x)
         axes.tick_params(axis="x", which="both", labelbottom=False)
         _draw_strip(strip, lost, f", of {over} at each rate" if over else "")
-    _name(axes, series)
+    base.label_ends(axes, [one.tag() for one in series])
     return figure
 
 
@@ -198,7 +198,7 @@ def fitted_line(
     axes.plot(x, y, "o", **(many if len(x) > 4 * MAX_MARKED else few))  # type: ignore[arg-type]
     for one in lines:
         _draw(axes, one, markers=False)
-    _name(axes, lines)
+    base.label_ends(axes, [one.tag() for one in lines])
     return figure
 
 
@@ -254,12 +254,9 @@ def _single(
     for axes in every:
         base.furnish(axes)
     base.heading(every[0], base.wrap(y_label, LABEL, room=380))
-    every[-1].set_xlabel(x_label, size=LABEL, color=INK)
+    side = "center" if len(x_label) < 40 else "left"  # a long one would pass both sides of narrow axes
+    every[-1].set_xlabel(base.wrap(x_label, LABEL, room=380), loc=side, size=LABEL, color=INK)
     return figure, *every
-
-
-def _name(axes: Axes, series: Sequence[Series]) -> None:
-    base.label_ends(axes, [one.tag() for one in series if one.label])
 
 
 def _draw(axes: Axes, one: Series, *, markers: bool = True, hollow: bool = False) -> None:

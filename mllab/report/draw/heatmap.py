@@ -1,4 +1,8 @@
-"""Coloured cells: accuracy over two hyperparameters, a confusion matrix, clusters against classes."""
+"""Coloured cells: accuracy over two hyperparameters, a confusion matrix, clusters against classes.
+
+The figures take `title`, the message or the question; `x_label` and `y_label`, what columns and rows are; and `note`,
+one more sentence at the foot. Names and numbers are written only where they fit, at MIN_TYPE or more.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,28 +56,13 @@ class Grid:
 
 @base.with_look
 def heat_map(
-    blocks: Sequence[Cells],
-    columns: Sequence[str],
-    *,
-    title: str,
-    x_label: str = "",
-    y_label: str = "",
-    notes: Sequence[str] = (),
-    matrix: bool = True,
-) -> Figure:
-    """Draw blocks of cells, one below the other, over the same columns.
+    blocks: Sequence[Cells], columns: Sequence[str], *, title: str, x_label: str = "", y_label: str = "",
+    notes: Sequence[str] = (), matrix: bool = True,
+) -> Figure:  # fmt: skip
+    """Draw blocks of cells, one below the other, over the same named columns [C].
 
-    Names and texts are written only where they fit, at MIN_TYPE or more.
-
-    Args:
-        blocks: from top to bottom.
-        columns: name of each column, [C].
-        title: the message, or the question.
-        x_label: what the columns are.
-        y_label: what the rows are.
-        notes: sentences at the foot.
-        matrix: whether rows count from the top, columns are named there, and cells are square where there are as many
-            rows as columns; otherwise rows count from the bottom, as on an axis.
+    The rows of a `matrix` count from the top, its columns are named there, and its cells are square where there are as
+    many rows as columns; otherwise rows count from the bottom, as on an axis.
     """
     count, rows = len(columns), sum(len(block.texts) for block in blocks)
     square = matrix and count == rows
@@ -124,13 +113,13 @@ def _draw_cells(axes: Axes, block: Cells, width: float, height: float, *, matrix
         axes.set_yticks(np.arange(1, rows) - 0.5, minor=True)
         axes.grid(which="minor", color=FAINT if matrix else "white", linewidth=0.8)
     bold = np.zeros((rows, columns), bool) if block.bold is None else block.bold
-    widest = max(base.text_width(text, TICK, "bold") for line in block.texts for text in line)
+    widest = max(base.text_width(text, TICK, "bold") for text in {text for line in block.texts for text in line})
     size = min(TICK, 0.9 * height, TICK * (width - 3) / max(widest, 1))
     light = block.colours**2.2 @ (0.2126, 0.7152, 0.0722)  # relative luminance
     for row, column in np.ndindex(rows, columns) if size >= MIN_TYPE else ():
         if block.texts[row][column]:
             how: dict[str, Any] = {"size": size, "ha": "center", "va": "center_baseline", "in_layout": False}
-            how["color"] = INK if light[row, column] > 0.18 else "white"  # where black and white contrast alike
+            how["color"] = INK if light[row, column] > 0.2 else "white"  # where black and white contrast alike
             how["weight"] = "bold" if bold[row, column] else "normal"
             axes.text(column, row, block.texts[row][column], **how)
     if block.framed is not None:
@@ -142,16 +131,7 @@ def _draw_cells(axes: Axes, block: Cells, width: float, height: float, *, matrix
 def accuracy_by_setting(
     grids: Sequence[Grid], c: Sequence[float], *, title: str, x_label: str = "C", y_label: str = "gamma", note: str = ""
 ) -> Figure:
-    """Draw accuracy over C and gamma, a block of cells per kernel, the chosen setting framed.
-
-    Args:
-        grids: one per kernel.
-        c: of the columns, ascending, [C].
-        title: the message, or the question.
-        x_label: the hyperparameter of the columns.
-        y_label: the hyperparameter of the rows.
-        note: what the numbers are.
-    """
+    """Draw accuracy over C [C] and gamma, a block of cells per kernel, the chosen setting framed."""
     best = max((float(value) for grid in grids for value in grid.accuracy.flat if np.isfinite(value)), default=1.0)
     low = max(best - DEPTH, 0.0)
     blocks = []
@@ -163,25 +143,14 @@ def accuracy_by_setting(
         texts = [[f"{100 * value:.1f}" if np.isfinite(value) else BLANK for value in row] for row in grid.accuracy]
         blocks.append(Cells(colours, texts, [short(each) for each in grid.gamma], bold, grid.chosen, grid.name))
     notes = [note, f"Palest: {100 * low:.0f}% and less; darkest: {100 * best:.1f}%. Framed: the chosen setting."]
-    return heat_map(
-        blocks,
-        [short(each) for each in c],
-        title=title,
-        x_label=x_label,
-        y_label=y_label,
-        notes=notes,
-        matrix=False,
-    )
+    names = [short(each) for each in c]
+    return heat_map(blocks, names, title=title, x_label=x_label, y_label=y_label, notes=notes, matrix=False)
 
 
 def confusion(counts: ArrayLike, classes: Sequence[str], *, title: str, note: str = "") -> Figure:
     """Draw a confusion matrix, its diagonal in grey and its mistakes in colour, so that a few of them stand out.
 
-    Args:
-        counts: test rows of each true class (rows) predicted as each class (columns), [C, C].
-        classes: name of each class.
-        title: the message, or the question.
-        note: one more sentence at the foot.
+    `counts` [C, C] are the test rows of each true class (rows) predicted as each class (columns).
     """
     counts = np.asarray(counts).astype(int)
     if counts.shape != (len(classes), len(classes)):
@@ -193,14 +162,8 @@ def confusion(counts: ArrayLike, classes: Sequence[str], *, title: str, note: st
     colours[diagonal] = to_rgb(FAINT)
     scale = f"Colour: mistakes, from 1 (pale) to {most:,} (dark) per cell." if most > 1 else "Colour: 1 mistake."
     texts = [[f"{count}" if count else "" for count in row] for row in counts]
-    return heat_map(
-        [Cells(colours, texts, classes, diagonal)],
-        classes,
-        title=title,
-        x_label="predicted class",
-        y_label="true class",
-        notes=["Grey: correct.", scale if most else "No mistakes.", note],
-    )
+    cells, notes = Cells(colours, texts, classes, diagonal), ["Grey: correct.", scale if most else "No mistakes.", note]
+    return heat_map([cells], classes, title=title, x_label="predicted class", y_label="true class", notes=notes)
 
 
 def contingency(
@@ -208,12 +171,7 @@ def contingency(
 ) -> Figure:
     """Draw clusters against classes: the darker a cell, the larger the share of the cluster's rows in that class.
 
-    Args:
-        counts: rows of each cluster in each class, [K, C].
-        clusters: name of each cluster, [K].
-        classes: name of each class, [C].
-        title: the message, or the question.
-        note: one more sentence at the foot.
+    `counts` [K, C] are the rows of each cluster in each class.
     """
     counts = np.asarray(counts, float)
     if counts.shape != (len(clusters), len(classes)):
@@ -221,11 +179,5 @@ def contingency(
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     texts = [[f"{100 * value:.0f}" if value >= MIN_SHARE else "" for value in row] for row in shares]
     scale = f"Each row: percentage of the cluster's rows per class, written from {share(MIN_SHARE, 0)}."
-    return heat_map(
-        [Cells(SHARES(shares)[..., :3], texts, clusters)],
-        classes,
-        title=title,
-        x_label="class",
-        y_label="cluster",
-        notes=[scale, note],
-    )
+    cells = Cells(SHARES(shares)[..., :3], texts, clusters)
+    return heat_map([cells], classes, title=title, x_label="class", y_label="cluster", notes=[scale, note])

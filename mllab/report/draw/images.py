@@ -2,7 +2,8 @@
 
 An image is [height, width, channels] in [0, 1], grey (1 channel) or RGB (3). The SVG embeds it as a PNG of its own
 pixels, enlarged without smoothing: 8 × 8 pixels stay 64 squares. Images of more than MAX_PIXELS together are averaged
-down, so that a file stays below 400 kB.
+down, so that a file stays below 400 kB. The figures take `classes`, the name of each class [C]; `title`, the message or
+the question; and `note`, one more sentence at the foot.
 """
 
 import math
@@ -46,14 +47,7 @@ class Group:
 
 @base.with_look
 def image_grid(groups: Sequence[Group], *, columns: int, title: str, notes: Sequence[str] = ()) -> Figure:
-    """Draw groups of images, one below the other, each with `columns` images or pairs in a row.
-
-    Args:
-        groups: from top to bottom; their images are embedded pixel by pixel.
-        columns: images or pairs in a row.
-        title: the message, or the question.
-        notes: sentences at the foot.
-    """
+    """Draw groups of images as they are, one group below the other, `columns` images or pairs in a row."""
     gap = 7.0 if columns <= 8 else 4.0
     right = (ROOM + gap) / columns  # from one caption to the next
     sides, downs, heights = [], [], []
@@ -65,13 +59,13 @@ def image_grid(groups: Sequence[Group], *, columns: int, title: str, notes: Sequ
         high = side * min(height / width, 1.5)
         sides.append((side, high))
         downs.append(high + lines * LINE + gap)
-        heights.append(math.ceil(len(group.images) / count / columns) * downs[-1] - gap)
+        heights.append(max(math.ceil(len(group.images) / count / columns), 1) * downs[-1] - gap)
     headings = sum(LABEL * 1.3 + 13 if group.heading else 6 for group in groups)
     figure = base.figure((sum(heights) + headings) / 72, title=title, notes=notes)
     panels = figure.subplots(len(groups), 1, squeeze=False, height_ratios=heights)[:, 0]
     drawn = 0
     for axes, group, (side, high), down, height in zip(panels, groups, sides, downs, heights, strict=True):
-        for index, image in enumerate(_pixels(group.images)):
+        for index, image in enumerate(_pixels(_rgb(group.images))):
             place, second = divmod(index, 1 + group.pairs)
             left, top = place % columns * right + second * (side + 2), place // columns * down
             rows, width = image.shape[:2]
@@ -97,25 +91,13 @@ def image_grid(groups: Sequence[Group], *, columns: int, title: str, notes: Sequ
 
 
 def mistakes(
-    images: ArrayLike,
-    true: Sequence[int],
-    predicted: Sequence[int],
-    probabilities: Sequence[float],
-    classes: Sequence[str],
-    *,
-    title: str,
-    note: str = "",
-) -> Figure:
+    images: ArrayLike, true: Sequence[int], predicted: Sequence[int], probabilities: Sequence[float],
+    classes: Sequence[str], *, title: str, note: str = "",
+) -> Figure:  # fmt: skip
     """Draw misclassified images, each with `true → predicted` and the probability of the prediction.
 
-    Args:
-        images: the most confident mistake first, [M, H, W, 1 or 3]; the first MAX_MISTAKES are shown.
-        true: class of each, [M].
-        predicted: class of each, [M].
-        probabilities: of the predicted class, in [0, 1], [M].
-        classes: name of each class.
-        title: the message, or the question.
-        note: one more sentence at the foot.
+    Of the `images` [M, H, W, 1 or 3], the most confident mistake first, the first MAX_MISTAKES are shown, with their
+    `true` and `predicted` classes [M] and the `probabilities` [M] of the latter, in [0, 1].
     """
     shown = shrink(_rgb(images)[:MAX_MISTAKES])
     entries = [
@@ -130,13 +112,9 @@ def mistakes(
 
 
 def filters(weights: ArrayLike, *, title: str, names: Sequence[str] = (), note: str = "") -> Figure:
-    """Draw the weights of a first layer, one image per filter or unit, all on one colour scale.
+    """Draw the weights [kh, kw, 1 or 3, C] of a first layer, an image per filter or unit, all on one colour scale.
 
-    Args:
-        weights: [kh, kw, 1 or 3, C]; the first MAX_FILTERS are shown.
-        title: the message, or the question.
-        names: what to write below each, [C]: the classes, where there is a unit per class.
-        note: one more sentence at the foot.
+    The first MAX_FILTERS are shown. `names` [C] stand below them: the classes, where there is a unit per class.
     """
     every = np.moveaxis(_finite(weights), -1, 0)
     shown, count, channels = every[:MAX_FILTERS], len(every), every.shape[-1]
@@ -159,14 +137,10 @@ def filters(weights: ArrayLike, *, title: str, names: Sequence[str] = (), note: 
 def feature_maps(
     image: ArrayLike, layers: Sequence[tuple[str, ArrayLike]], *, title: str, caption: str = "", note: str = ""
 ) -> Figure:
-    """Draw the activations of each layer for one image, up to MAX_MAPS maps per layer, each layer on its own scale.
+    """Draw the activations of each layer for one image [H, W, 1 or 3], each layer on its own scale.
 
-    Args:
-        image: [H, W, 1 or 3].
-        layers: name of each layer and its maps [h, w, C], in order; at most MAX_LAYERS, evenly spaced, are shown.
-        title: the message, or the question.
-        caption: what the image is.
-        note: one more sentence at the foot.
+    `layers` are names and maps [h, w, C], in order; of at most MAX_LAYERS, evenly spaced, the first MAX_MAPS maps are
+    shown. `caption` says what the image is.
     """
     places = np.unique(np.linspace(0, len(layers) - 1, min(MAX_LAYERS, len(layers))).round().astype(int))
     budget = MAX_PIXELS // (MAX_LAYERS + 1)
@@ -189,27 +163,14 @@ def feature_maps(
 
 
 def saliency(
-    images: ArrayLike,
-    gradients: ArrayLike,
-    true: Sequence[int],
-    predicted: Sequence[int],
-    classes: Sequence[str],
-    *,
-    title: str,
-    note: str = "",
-) -> Figure:
-    """Draw each image beside its saliency map: the largest absolute gradient over channels, per pixel.
+    images: ArrayLike, gradients: ArrayLike, true: Sequence[int], predicted: Sequence[int], classes: Sequence[str],
+    *, title: str, note: str = "",
+) -> Figure:  # fmt: skip
+    """Draw each image beside its saliency map: per pixel the largest absolute gradient over channels.
 
+    The first MAX_SALIENT of the `images` [M, H, W, 1 or 3] are shown, with the `gradients` of a logit with respect to
+    their pixels, of the same shape, and their `true` and `predicted` classes [M].
     Source: Simonyan, Vedaldi and Zisserman 2013, "Deep Inside Convolutional Networks", section 3.
-
-    Args:
-        images: [M, H, W, 1 or 3]; the first MAX_SALIENT are shown.
-        gradients: of a logit with respect to the pixels, same shape.
-        true: class of each image, [M].
-        predicted: class of each image, [M].
-        classes: name of each class.
-        title: the message, or the question.
-        note: one more sentence at the foot.
     """
     shown = shrink(_rgb(images)[:MAX_SALIENT], MAX_PIXELS // 2)
     steep = np.abs(_finite(gradients)[:MAX_SALIENT]).max(axis=-1, keepdims=True)
@@ -228,27 +189,13 @@ def saliency(
 
 
 def neighbours(
-    images: ArrayLike,
-    true: Sequence[int],
-    predicted: Sequence[int],
-    nearest: ArrayLike,
-    labels: ArrayLike,
-    classes: Sequence[str],
-    *,
-    title: str,
-    note: str = "",
-) -> Figure:
-    """Draw a row per test image: the image, framed, then its nearest neighbours, each with its class.
+    images: ArrayLike, true: Sequence[int], predicted: Sequence[int], nearest: ArrayLike, labels: ArrayLike,
+    classes: Sequence[str], *, title: str, note: str = "",
+) -> Figure:  # fmt: skip
+    """Draw a row per test image: the image, then its nearest neighbours, each with its class.
 
-    Args:
-        images: test images, [M, H, W, 1 or 3].
-        true: class of each, [M].
-        predicted: class of each, [M].
-        nearest: the neighbours of each, nearest first, [M, K, H, W, 1 or 3].
-        labels: class of each neighbour, [M, K].
-        classes: name of each class.
-        title: the message, or the question.
-        note: one more sentence at the foot.
+    The `images` [M, H, W, 1 or 3] have `true` and `predicted` classes [M]; their neighbours `nearest`
+    [M, K, H, W, 1 or 3], nearest first, have `labels` [M, K].
     """
     rows = np.concatenate([np.asarray(images)[:, None], np.asarray(nearest)], axis=1)
     columns, names = rows.shape[1], [legible(name) for name in classes]
@@ -273,16 +220,9 @@ def neighbours(
 def side_by_side(
     images: Sequence[ArrayLike], captions: Sequence[str], *, title: str, columns: int = 2, note: str = ""
 ) -> Figure:
-    """Draw images of one shape side by side, each with a caption.
+    """Draw images of one shape [H, W, 1 or 3] side by side, `columns` in a row, each with a caption.
 
-    Larger ones are thinned, not averaged: their colours stay those of the input.
-
-    Args:
-        images: each [H, W, 1 or 3].
-        captions: a line for each.
-        title: the message, or the question.
-        columns: images in a row.
-        note: one more sentence at the foot.
+    Of larger ones every so many rows and columns are shown: averages would add colours to a reduced palette.
     """
     shown = _rgb(np.stack([np.asarray(image, float) for image in images]))
     stride = max(1, math.ceil(math.sqrt(math.prod(shown.shape[:3]) / MAX_PIXELS_SIDE_BY_SIDE)))

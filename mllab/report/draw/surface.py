@@ -17,7 +17,7 @@ from scipy.interpolate import RegularGridInterpolator
 
 from mllab.report.draw import base
 from mllab.report.draw.base import INK, LABEL, TICK, Floats, Label
-from mllab.report.style import Style, style
+from mllab.report.style import style
 from mllab.report.table import legible, short
 
 HEIGHT = 3.9  # inches
@@ -55,15 +55,9 @@ class Landscape:
 class Path:
     """The params that an optimizer went through, from its start."""
 
-    label: str
+    optimizer: str  # its name in the key, and its style
     a: ArrayLike  # [S]
     b: ArrayLike  # [S]
-    name: str = ""  # the optimizer whose style it has; the label where empty
-
-    @property
-    def look(self) -> Style:
-        """The style that it is drawn in."""
-        return style(self.name or self.label)
 
 
 class Cut(NamedTuple):
@@ -159,7 +153,10 @@ def _sheet(
     cuts = [cut_to_frame(path, landscape.a, landscape.b) for path in paths]
     star = "Star: the closed form." if landscape.optimum and landscape.contains(*landscape.optimum) else ""
     notes = [first, star, leaves if any(len(cut.exits) for cut in cuts) else "", note]
-    key = [Label(cut.label(path.label), base.curve(path.look)) for path, cut in zip(paths, cuts, strict=True)]
+    key = [
+        Label(cut.label(path.optimizer), base.curve(style(path.optimizer)))
+        for path, cut in zip(paths, cuts, strict=True)
+    ]
     return base.figure(HEIGHT, title=title, notes=notes, key=key), cuts
 
 
@@ -172,7 +169,7 @@ def _draw(
 ) -> None:
     """Draw paths, with marks where they leave, at their ends and at the start that all share, and the optimum."""
     for path, cut in zip(paths, cuts, strict=True):
-        colour, dash, marker = path.look
+        colour, dash, marker = style(path.optimizer)
         plot(cut.line, color=colour, linestyle=dash, linewidth=1.4, marker=marker, markersize=4, markevery=0.15)
         rim = {"color": colour, "markersize": 9, "markeredgecolor": "white", "zorder": 5}
         for point, way in cut.exits[:MAX_EXITS]:

@@ -1,0 +1,185 @@
+"""Colour quantization: k-means on the pixels of an image, which take the colour of their cluster's centre.
+
+`experiments.clustering --image=...` runs it.
+"""
+
+import hashlib
+import importlib.util
+import math
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import frame
+from mllab import sweep
+from mllab.data import picture
+from mllab.errors import UserError, unknown
+from mllab.metrics import Interval, interval
+from mllab.models import kmeans
+from mllab.report import draw
+from mllab.report.report import Bullets, Drawing, Report, Section
+from mllab.report.table import Table, legible, listed
+from mllab.report.table import interval as shown
+
+CLUSTERS = (2, 4, 8, 16, 32, 64)  # default numbers of colours
+BUNDLED = ("china", "flower")  # images that come with scikit-learn
+SAMPLE = 10_000  # pixels that centres are fitted to; each seed draws its own
+SEAM, STRIP = 0.02, 0.09  # of an image's height: white below it, and a strip of its colours
+
+
+@dataclass(frozen=True)
+class Original:
+    """The image."""
+
+    path: str
+    name: str
+    height: int
+    width: int
+    colours: int
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The error with k colours over the seeds, and the image of the least error."""
+
+    k: int
+    error: Interval  # root mean squared, in steps of 8-bit values
+    file: str
+    colours: np.ndarray = frame.unsaved()  # [k, 3] in [0, 1]
+    labels: np.ndarray = frame.unsaved()  # colour of each pixel, [H, W]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The errors of an image with each number of colours."""
+
+    image: Original
+    sample: int  # pixels
+    fits: list[Fit]
+    pixels: np.ndarray = frame.unsaved()  # [H, W, 3] in [0, 1]
+
+
+def measure(run: frame.Context, image: str, ks: tuple[int, ...] | None, seeds: int, restarts: int) -> Measurement:
+    """Quantize an image to each number of colours, once a seed, and write the best of each as a PNG file."""
+    ks = ks or CLUSTERS
+    with run.timed("data"):
+        path = locate(image)
+        pixels = picture.read(path, picture.stored_size(path), channels=3)
+        original = Original(str(path), path.stem, *pixels.shape[:2], len(np.unique(pixels.reshape(-1, 3), axis=0)))
+        if ks[-1] > original.colours:
+            raise UserError(f"--clusters: {ks[-1]} colours of the {original.colours} that {path} has: give fewer")
+        run.read({path.name: hashlib.sha256(path.read_bytes()).hexdigest()})
+    flat, mesh = pixels.reshape(-1, 3), run.mesh()
+    sample = min(SAMPLE, len(flat))
+    fit = {
+        k: sweep.over_points(partial(kmeans.fit, count=k, most=k, restarts=restarts), mesh, kmeans.POINT_AXES)
+        for k in ks
+    }
+    found: dict[int, list[tuple[float, np.ndarray, np.ndarray]]] = {k: [] for k in ks}
+    run.progress.task(path.name, seeds * len(ks))
+    with run.timed("colours"):
+        for seed in range(seeds):
+            drawn = jnp.asarray(flat[np.random.default_rng(seed).choice(len(flat), sample, replace=False)])
+            for k in ks:
+                fitted = fit[k](drawn, key=jax.random.key(seed))
+                labels, squared = jax.device_get(kmeans.assign(fitted, jnp.asarray(flat)))
+                error = 255 * float(np.sqrt(squared.mean(dtype=np.float64) / 3))
+                found[k].append((error, np.asarray(fitted.centres), labels.reshape(pixels.shape[:2])))
+                run.record([{"seed": seed, "k": k, "error": error}])
+                run.progress.advance()
+    fits = []
+    for k, by_seed in found.items():
+        _, colours, labels = min(by_seed, key=lambda each: each[0])
+        file = run.write(f"colours-{k}.png", picture.to_png(colours, labels)).name
+        fits.append(Fit(k, interval(np.array([error for error, *_ in by_seed])), file, colours, labels))
+    return Measurement(original, sample, fits, pixels)
+
+
+def locate(image: str) -> Path:
+    """Return the path of an image, given its path or a name in BUNDLED.
+
+    Raises:
+        UserError: no such file or name, or scikit-learn is not installed.
+    """
+    if (path := Path(image).expanduser()).is_file() and image not in BUNDLED:
+        return path
+    if path.suffix or path.name != image:
+        raise UserError(f"--image={image}: no such file; give the path of an image, or {' or '.join(BUNDLED)}")
+    if image not in BUNDLED:
+        raise unknown("image", image, BUNDLED)
+    package = importlib.util.find_spec("sklearn")  # found, not imported: that would take a second
+    if package is None or package.origin is None:
+        raise UserError(f"{image} comes with scikit-learn, which is not installed: pip install 'mllab[experiments]'")
+    return Path(package.origin).parent / "datasets" / "images" / f"{image}.jpg"
+
+
+def with_strip(colours: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return an image above a strip of its colours, dark ones first, each as wide as its share of the pixels."""
+    (height, width), order = labels.shape, np.argsort(colours.sum(axis=1))
+    ends = np.cumsum(np.bincount(labels.ravel(), minlength=len(colours))[order]) / labels.size
+    places = np.minimum(np.searchsorted(ends, (np.arange(width) + 0.5) / width), len(colours) - 1)
+    seam, strip = (np.ones((max(1, round(share * height)), width, 3)) for share in (SEAM, STRIP))
+    return np.concatenate([colours[labels], seam, strip * colours[order][places]])
+
+
+def report(measured: Measurement, seeds: int, restarts: int) -> Report:
+    """Report the errors, and show the images."""
+    image, fits, name = measured.image, measured.fits, legible(measured.image.name)
+    errors = [shown(fit.error) for fit in fits]
+    bits = [f"{math.log2(fit.k):.3g}" for fit in fits]
+    ends = [
+        f"{fits[i].k} colours ({bits[i]} bits) have an error of {errors[i]}" for i in dict.fromkeys((0, len(fits) - 1))
+    ]
+    images = [with_strip(fit.colours, fit.labels) for fit in fits]
+    below = len(images[0]) - image.height
+    images.insert(0, np.pad(measured.pixels, ((0, below), (0, 0), (0, 0)), constant_values=1))
+    captions = [f"the image: {image.colours:,} colours"]
+    captions += [f"{fit.k} colours, error {error}" for fit, error in zip(fits, errors, strict=True)]
+    figure = draw.side_by_side(images, captions, title=f"{name} in few colours")
+    drawings = [
+        Drawing(
+            "pictures",
+            figure,
+            "The image, and the same in few colours",
+            "Below each its colours, as wide as their share.",
+        )
+    ]
+    if len(fits) > 1:
+        curve = draw.Series.of_intervals(
+            "k-means", np.log2([fit.k for fit in fits]), [fit.error for fit in fits], name="kmeans"
+        )
+        figure = draw.curves(
+            [curve],
+            title=f"Each bit a pixel reduces the error of {name}",
+            x_label="bits a pixel: log2 of the number of colours",
+            y_label="root mean squared error (8-bit steps)",
+            log_y=True,
+            over=f"{seeds} seeds",
+        )
+        drawings.append(Drawing("error", figure, "Error of the image against bits a pixel"))
+    caveats = [
+        f"Each of the {measured.sample:,} pixels drawn is a point of three numbers, red, green and blue in [0, 1]. k-means "
+        "fits k colours to them, and every pixel of the image takes the nearest.",
+        "Distances are those of the stored values, not of perceived colours.",
+        f"The best of {restarts} k-means++ restarts for each seed is kept; the images shown are of the seed with the least error.",
+    ]
+    return Report(
+        title=f"{image.name} in few colours",
+        question=f"How few colours are enough for {image.name}?",
+        answer=f"{name} has {image.colours:,} colours, at 24 bits a pixel; {', '.join(ends)} (root mean square, of 255).",
+        table=Table(
+            ["colours", "bits a pixel", "error", "image"],
+            [[fit.k, *cells, fit.file] for fit, *cells in zip(fits, bits, errors, strict=True)],
+            caption="error: root mean squared, in 8-bit steps from 0 to 255; "
+            + (f"± 95% interval over {seeds} samples of pixels and starts" if seeds > 1 else "one seed: no interval"),
+        ),
+        sections=[Section("The images", drawings), Section("How to read it", [Bullets(caveats)])],
+        facts={
+            "image": f"{image.path}: {image.height:,} × {image.width:,} pixels",
+            "seeds": listed(range(seeds)),
+        },
+    )

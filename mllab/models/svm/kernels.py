@@ -1,0 +1,203 @@
+r"""Kernels: inner products in feature spaces, computed from the inputs.
+
+    $$ k_\mathrm{linear}(x, y) = x^\top y, \quad
+       k_\mathrm{polynomial}(x, y) = (\gamma\, x^\top y + c_0)^d, \quad
+       k_\mathrm{rbf}(x, y) = \exp(-\gamma \lVert x - y \rVert^2) $$
+
+Each is an elementwise function `shape` of one `product` of two sets of points, so that kernels which differ only in
+their hyperparameters share the product. These are `gamma`, `degree` and `coef0` ($d$ and $c_0$); all may be traced.
+
+Where a kernel matrix would not fit in memory, `nystroem` approximates the feature map: with landmarks z,
+$\phi(x) = K_{zz}^{-1/2} k_z(x)$, and $\phi(x)^\top \phi(y) \approx k(x, y)$, exact where x or y is a landmark. A linear
+model of these features approximates a kernel model of the inputs.
+
+Sources: Schölkopf and Smola, *Learning with Kernels* (2002), chapter 2; Williams and Seeger, *Using the Nyström method
+to speed up kernel machines* (2001), equations 7 to 9.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from mllab import checks
+from mllab.blocks import even_size, map_rows, sampled_median
+from mllab.errors import UserError, unknown
+from mllab.types import Array, Hyper, Key
+
+MAX_BYTES = 2 * 2**30  # of a whole kernel matrix
+BLOCK_BYTES = 64 * 2**20  # of a block of its rows, where the whole matrix is not needed
+
+
+def linear(x: Array, y: Array, hyper: Hyper) -> Array:
+    """Return the inner products [M, N] of points x [M, D] and y [N, D]; it has no hyperparameters."""
+    return _shaped("linear", x, y, hyper)
+
+
+def polynomial(x: Array, y: Array, hyper: Hyper) -> Array:
+    """Return (gamma x.y + coef0)^degree [M, N] of points x [M, D] and y [N, D]; `degree` is a whole number."""
+    return _shaped("polynomial", x, y, hyper)
+
+
+def rbf(x: Array, y: Array, hyper: Hyper) -> Array:
+    """Return exp(-gamma |x - y|²) [M, N] of points x [M, D] and y [N, D]."""
+    return _shaped("rbf", x, y, hyper)
+
+
+KERNELS: Mapping[str, Callable[[Array, Array, Hyper], Array]] = {
+    "linear": linear,
+    "polynomial": polynomial,
+    "rbf": rbf,
+}
+
+
+def inner_products(x: Array, y: Array) -> Array:
+    """Return x.y [M, N]."""
+    # A TPU's and a GPU's default product keeps 8 to 11 bits.
+    return jnp.matmul(x, y.T, precision="highest")
+
+
+def square_distances(x: Array, y: Array) -> Array:
+    """Return |x - y|² [M, N].
+
+    Points are centred first: the rounding of the product is relative to the norms, not to the distances. The centre is
+    a median, which a few distant points do not move.
+    """
+    centre = sampled_median(y)[None]
+    x, y = x - centre, y - centre
+    squares = jnp.sum(x**2, axis=1)[:, None] + jnp.sum(y**2, axis=1)[None] - 2 * inner_products(x, y)
+    return jnp.maximum(squares, 0)
+
+
+class Parts(NamedTuple):
+    """A kernel in two steps: `shape(product(x, y), hyper)`."""
+
+    product: Callable[[Array, Array], Array]  # [M, N] of points [M, D] and [N, D]; the expensive step
+    shape: Callable[[Array, Hyper], Array]  # elementwise
+    reads: tuple[str, ...]  # names of the hyperparameters
+
+
+PARTS: Mapping[str, Parts] = {
+    "linear": Parts(inner_products, lambda product, hyper: product, ()),
+    "polynomial": Parts(
+        inner_products,
+        lambda product, hyper: (hyper["gamma"] * product + hyper["coef0"]) ** hyper["degree"],
+        ("gamma", "degree", "coef0"),
+    ),
+    "rbf": Parts(square_distances, lambda product, hyper: jnp.exp(-hyper["gamma"] * product), ("gamma",)),
+}
+
+
+def parts(kernel: str) -> Parts:
+    """Return the two steps of a kernel.
+
+    Raises:
+        UserError: an unknown kernel.
+    """
+    if kernel not in PARTS:
+        raise unknown("kernel", kernel, PARTS)
+    return PARTS[kernel]
+
+
+def _shaped(kernel: str, x: Array, y: Array, hyper: Hyper) -> Array:
+    return PARTS[kernel].shape(PARTS[kernel].product(x, y), hyper)
+
+
+def origin(inputs: Array, kernel: str) -> Array:
+    """Return what is subtracted from inputs [N, D] before products, [D]: the mean for the linear kernel, else 0.
+
+    In a support vector machine the coefficients sum to 0, so an origin leaves the linear kernel's dual as it is and
+    only reduces rounding. The RBF kernel centres its own product; the polynomial kernel depends on the origin.
+    """
+    return jnp.mean(inputs, axis=0) if kernel == "linear" else jnp.zeros(inputs.shape[1], inputs.dtype)
+
+
+def gamma_scale(inputs: Array, weight: Array | None = None) -> Array:
+    """Return 1 / (D × variance of all entries of inputs [N, D]), the default of scikit-learn (`gamma="scale"`).
+
+    Rows of weight 0 are ignored; constant inputs give 1.
+    """
+    present = jnp.ones(len(inputs), bool) if weight is None else weight > 0
+    where = present[:, None] & jnp.ones(inputs.shape, bool)
+    variance = jnp.var(inputs, where=where)
+    return jnp.where(variance > 0, 1 / (inputs.shape[1] * variance), 1)
+
+
+def check_memory(rows: int, itemsize: int = 4) -> None:
+    """Raise UserError if the kernel matrix of `rows` rows takes more than `MAX_BYTES`."""
+    size, limit = rows * rows * itemsize, int((MAX_BYTES / itemsize) ** 0.5)
+    if size > MAX_BYTES:
+        raise UserError(
+            f"the kernel matrix of {rows} rows takes {size / 2**30:.1f} GiB of {MAX_BYTES / 2**30:.1f}: give {limit} "
+            "rows or fewer, or fit a linear model to the features of kernels.nystroem"
+        )
+
+
+@struct.dataclass
+class Nystroem:
+    """The feature map of a kernel, projected onto the span of the landmarks."""
+
+    landmarks: Array  # [H, D]
+    root: Array  # [H, H] inverse square root of their kernel matrix
+    hyper: dict[str, Array]
+    kernel: str = struct.field(pytree_node=False)
+
+
+def nystroem(key: Key, inputs: Array, kernel: str, hyper: Hyper, count: int) -> Nystroem:
+    """Return the feature map whose landmarks are `count` of the rows, drawn without replacement.
+
+    Directions in which the landmarks do not vary beyond rounding are dropped, so duplicate rows do no harm.
+
+    Args:
+        key: for the draw.
+        inputs: [N, D].
+        kernel: a name in `KERNELS`.
+        hyper: hyperparameters of the kernel.
+        count: H, the number of features; the more, the closer to the kernel.
+
+    Raises:
+        UserError: an unknown kernel, inputs of another shape or not finite, or a count that is not in 1..N.
+    """
+    product, shape, _ = parts(kernel)
+    inputs = checks.check_array(inputs, ("N", "D"), "inputs")
+    checks.check_count("count", count, np.ones(len(inputs)), "rows")
+    check_memory(count)
+    landmarks = jax.random.choice(key, inputs, (count,), replace=False)
+    return Nystroem(landmarks, _inverse_root(shape(product(landmarks, landmarks), hyper)), dict(hyper), kernel)
+
+
+def features(params: Nystroem, inputs: Array, block_rows: int | None = None) -> Array:
+    """Return features [M, H] of inputs [M, D].
+
+    Args:
+        params: see `nystroem`.
+        inputs: [M, D].
+        block_rows: rows that are processed at once (default: what `BLOCK_BYTES` holds).
+
+    Raises:
+        UserError: inputs of another shape, or not finite.
+    """
+    inputs = checks.check_array(inputs, ("M", params.landmarks.shape[1]), "inputs").astype(params.landmarks.dtype)
+    row_bytes = params.landmarks.nbytes // params.landmarks.shape[1]
+    return _features(params, inputs, block_rows or even_size(len(inputs), BLOCK_BYTES // row_bytes))
+
+
+@partial(jax.jit, static_argnames="block_rows")
+def _features(params: Nystroem, inputs: Array, block_rows: int) -> Array:
+    def block(rows: Array) -> Array:
+        values = KERNELS[params.kernel](rows, params.landmarks, params.hyper)
+        return jnp.matmul(values, params.root, precision="highest")
+
+    return map_rows(block, inputs, block_rows)
+
+
+def _inverse_root(matrix: Array) -> Array:
+    """Return the inverse square root of a symmetric, positive semidefinite matrix [H, H], on its range."""
+    values, vectors = jnp.linalg.eigh(matrix)
+    least = len(matrix) * jnp.finfo(matrix.dtype).eps * values[-1]
+    scale = jnp.where(values > least, 1 / jnp.sqrt(jnp.maximum(values, least)), 0)
+    return jnp.matmul(vectors * scale[None], vectors.T, precision="highest")

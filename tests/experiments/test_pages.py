@@ -1,0 +1,92 @@
+"""The page and the folder of every experiment, run tiny: one table of runs, one set of checks."""
+
+import importlib
+import json
+import re
+
+import numpy as np
+import pytest
+
+from support.pages import Reader
+
+NASTY = "<b>cat</b> & {{ 7 * 7 }} $x$"  # a class of the user's own table
+TABLE = {"dataset": "TABLE", "target": "kind"}  # replaced by the path of a table with such a class
+FEW = {"seeds": 1, "epochs": 1}
+RUNS = {
+    "optimizer_race": {**TABLE, "optimizers": ("adam", "sgd"), "learning_rates": (0.01, 1.0), "seeds": 2, "epochs": 1},
+    "linear_regression": {"optimizers": ("sgd", "adam"), "steps": 20},
+    "nearest_neighbors": {**TABLE, "k": (1, 3), "loops": 100},
+    "kernel_svm": {**TABLE, "c": (1.0, 10.0), "gamma": (1.0,), "folds": 2},
+    "clustering": {**TABLE, "clusters": (2, 3), "restarts": 1, "seeds": 2},
+    "clustering image": {"image": "china", "clusters": (2, 4), "restarts": 1, "seeds": 1},
+    "semi_supervised": {**TABLE, "labels": (6, 12), "draws": 2, "covariances": ("spherical",), "restarts": 1},
+    "image_classifier": {"dataset": "digits", "channels": (2, 2), "hidden": (4,), **FEW},
+    "features": {"dataset": "digits", "fractions": (0.05,), "seeds": 1, "params": "PARAMS"},
+}
+HEADINGS = ["The result", "Where the time went", "How it was run", "Repeat it"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a table of three classes in the plane, one of them with a name full of markup."""
+    path, draw = tmp_path_factory.mktemp("pages"), np.random.default_rng(0)
+    kinds = draw.permutation(np.repeat([0, 1, 2], 40))
+    names = ["dog", "cow", f'"{NASTY}"']
+    points = draw.normal(size=(120, 2)) + 2 * np.stack([kinds == 1, kinds == 2], axis=1)
+    rows = "".join(f"{x:.3f},{y:.3f},{names[kind]}\n" for (x, y), kind in zip(points, kinds, strict=True))
+    (path / "own.csv").write_text("wide,high,kind\n" + rows)
+    return path
+
+
+def started(name, folder):
+    """The run of this name, made once; its folder."""
+    workdir = folder / name.replace(" ", "_")
+    if not workdir.exists():
+        settings = dict(RUNS[name])
+        if settings.get("dataset") == "TABLE":
+            settings["dataset"] = str(folder / "own.csv")
+        if settings.get("params") == "PARAMS":
+            settings["params"] = str(started("image_classifier", folder) / "params.safetensors")
+        experiment = importlib.import_module(f"experiments.{name.split()[0]}")
+        experiment.run(workdir=str(workdir), **settings)
+    return workdir
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_experiment_writes_a_whole_folder_and_a_self_contained_page(name, folder, capsys):
+    workdir = started(name, folder)
+    shown = capsys.readouterr().out
+    names = {path.name for path in workdir.iterdir()}
+    assert {"flags.cfg", "environment.json", "metrics.jsonl", "summary.json", "report.html", "figures"} <= names
+    assert not list(workdir.rglob("*.partial"))
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert summary["experiment"] == name.split()[0]
+    assert sum(seconds for part, seconds in summary["seconds"].items() if part != "total") <= summary["seconds"]["total"]
+    assert (workdir / "metrics.jsonl").read_text()
+    assert f"Report: {workdir / 'report.html'}" in shown
+
+    html = (workdir / "report.html").read_text()
+    reader = Reader(html)
+    elements, words = reader.elements, reader.words()
+    assert not {"script", "link", "img", "iframe", "object", "base"} & {tag for tag, _ in elements}
+    for tag, attributes in elements:
+        assert "src" not in attributes
+        assert not any(attribute.startswith("on") for attribute in attributes)
+        if not attributes.get("href", "#").startswith(("#", "data:image/png")):
+            assert (tag, attributes["href"][:8]) == ("a", "https://")
+    ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    drawn = [attributes for tag, attributes in elements if tag == "svg"]
+    assert len(drawn) == len(list((workdir / "figures").glob("*.svg")))
+    assert all(attributes["aria-label"] for attributes in drawn)
+
+    places = [words.index(heading) for heading in HEADINGS]
+    assert places == sorted(places)
+    answer = re.search(r'<p class="answer">(.*?)</p>', html, flags=re.DOTALL)
+    assert answer[1]
+    assert shown.count(re.sub(r"<[^>]*>", "", answer[1].split("&")[0]).strip()[:40]) == 1  # the same on the terminal
+    assert f"python -m experiments.{name.split()[0]} --flagfile=" in words
+    assert "49" not in re.sub(r"<svg.*?</svg>|<style>.*?</style>|<t[dh].*?</t[dh]>", "", html, flags=re.DOTALL)[:400]
+    assert "<b>cat" not in html
+    if "target" in RUNS[name] and name != "optimizer_race":
+        assert "<b>cat</b>" in words

@@ -1,0 +1,57 @@
+"""Principal components against scikit-learn's, and their invariances."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+
+from mllab.errors import UserError
+from mllab.models import pca
+
+
+@pytest.mark.parametrize(("rows", "features", "count"), [(200, 5, 2), (30, 50, 10), (40, 1, 1), (60, 4, 4)])
+@pytest.mark.parametrize("offset", [0, 1000])
+def test_axes_and_components_are_scikit_learns(rows, features, count, offset):
+    rng = np.random.default_rng(0)
+    points = (rng.normal(size=(rows, features)) * np.arange(1, features + 1) + offset).astype(np.float32)
+    params, peer = pca.fit(points, count), PCA(count, svd_solver="full").fit(points.astype(np.float64))
+    signs = np.sign(np.sum(params.axes * peer.components_.T, axis=0))
+    np.testing.assert_allclose(params.axes * signs, peer.components_.T, atol=1e-6)
+    np.testing.assert_allclose(params.variances[:count], peer.explained_variance_ * (rows - 1) / rows, rtol=1e-9)
+    queries = points[:7] + 1
+    components = pca.transform(params, queries)
+    np.testing.assert_allclose(components * signs, peer.transform(queries.astype(np.float64)), atol=1e-5)
+
+
+def test_all_components_keep_distances_and_variances_are_in_order():
+    points = load_digits().data[:300]
+    params = pca.fit(points, 64)
+    components = pca.transform(params, points)
+    np.testing.assert_allclose(components @ params.axes.T + params.mean, points, atol=1e-9)
+    np.testing.assert_allclose(components.var(axis=0), params.variances, atol=1e-9)
+    assert (np.diff(params.variances) <= 0).all()
+    assert (params.variances >= 0).all()  # three columns are constant
+    peak = np.abs(params.axes).argmax(axis=0)
+    assert (params.axes[peak, np.arange(64)] > 0).all()
+
+
+def test_the_order_of_rows_does_not_matter():
+    points = np.random.default_rng(1).normal(size=(50, 6))
+    params, other = pca.fit(points, 3), pca.fit(points[::-1], 3)
+    np.testing.assert_allclose(params.axes, other.axes, atol=1e-9)
+
+
+POINTS = np.eye(4, 3)
+MISTAKES = {
+    "count": (lambda: pca.fit(POINTS, 4), "count = 4: expected 1 to 3, the number of columns"),
+    "no component": (lambda: pca.fit(POINTS, 0), "count = 0"),
+    "axes": (lambda: pca.fit(POINTS[0], 1), r"points: shape \[3\], expected \[N, D\]"),
+    "NaN": (lambda: pca.fit(np.where(POINTS == 0, np.nan, 1), 1), "points: row 0, column 1 is nan"),
+    "columns": (lambda: pca.transform(pca.fit(POINTS, 1), POINTS[:, :2]), r"points: shape \[4, 2\], expected \[M, 3\]"),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_mistakes_raise_one_line(call, message):
+    with pytest.raises(UserError, match=message):
+        call()

@@ -1,0 +1,73 @@
+"""Readers and checks of figures, for tests."""
+
+import base64
+import io
+import re
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+from PIL import Image
+
+from mllab.report import draw
+from mllab.report.draw import base
+
+
+def embedded(svg):
+    """The images embedded in the text of an SVG, as their PNGs decode, [H, W, 3] each."""
+    return [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
+        for data in re.findall(r'href="data:image/png;base64,\s*([^"]*)"', svg)
+    ]
+
+
+def drawn(figure, path):
+    """The texts of a figure's SVG, which must parse as XML, and the images embedded in it."""
+    root = ElementTree.parse(draw.save(figure, path)).getroot()
+    texts = ["".join(element.itertext()) for element in root.iter() if element.tag.endswith("}text")]
+    return texts, embedded(path.read_text())
+
+
+def check_figure(function, path, smallest=6.0):
+    """Fail where the figure that a function draws has a text that leaves it, covers another or is too small.
+
+    And where the function's second SVG is not the first, to the byte, whatever matplotlib's settings are.
+    """
+    figure = function()
+    written, _ = drawn(figure, path)  # first, so that the layout is the file's
+    first = path.read_bytes()
+    figure.set_dpi(288)  # fine enough that letters need no rounding to pixels
+    with base.look():
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        figure.draw(renderer)
+        hidden = _labels_not_drawn(figure)
+        texts = [each for each in figure.findobj(Text) if each.get_visible() and each.get_text().strip()]
+        texts = [each for each in texts if each not in hidden]
+        boxes = np.array([each.get_window_extent(renderer).extents for each in texts])
+    names = [each.get_text() for each in texts]
+    assert {line for name in names for line in name.split("\n")} <= set(written)
+    assert not [each for each in texts if each.get_fontsize() < smallest]
+    low, high = boxes[:, :2], boxes[:, 2:]
+    outside = (low < 0).any(axis=1) | (high > figure.bbox.size).any(axis=1)
+    assert not [name for name, out in zip(names, outside, strict=True) if out]
+    middle, half = (low + high) / 2, (high - low) / 2 * (0.98, 0.7)
+    apart = np.abs(middle[:, None] - middle) > half[:, None] + half
+    covering = np.argwhere(np.triu(~apart.any(axis=-1), 1))
+    assert not [(names[one], names[other]) for one, other in covering]
+    with matplotlib.rc_context({"font.size": 20, "image.cmap": "gray", "image.interpolation": "bilinear"}):
+        assert draw.save(function(), path).read_bytes() == first
+
+
+def _labels_not_drawn(figure):
+    """Labels of hidden axes, and of ticks beyond the range: matplotlib keeps them without drawing them."""
+    hidden = set()
+    for axis in [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]:
+        low, high = sorted(axis.get_view_interval())
+        for tick in axis.get_major_ticks() + axis.get_minor_ticks():
+            if not low <= tick.get_loc() <= high:
+                hidden |= {tick.label1, tick.label2}
+        if not axis.axes.axison:
+            hidden |= set(axis.findobj(Text))
+    return hidden
