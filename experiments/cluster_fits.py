@@ -52,7 +52,7 @@ class Cluster:
     """One cluster of the chosen k."""
 
     size: int  # test rows
-    holds: Mapping[str, str | float] | None  # the most frequent class among them, and its share
+    holds: Mapping[str, object] | None  # the most frequent class among them, and its share
     terms: list[str]  # characteristic words, where rows are documents
 
 
@@ -61,9 +61,8 @@ def fit(
 ) -> Iterator[Clusters]:
     """Yield the best of several restarts for each seed and k, fitted to the training rows, with its scores."""
     points = {part: jnp.asarray(data.inputs[ids]).reshape(len(ids), -1) for part, ids in vars(data.split).items()}
-    fit_all = sweep.over_points(
-        partial(kmeans.sweep, counts=tuple(ks), most=max(ks), restarts=restarts), mesh, kmeans.SWEEP_POINT_AXES
-    )
+    one_seed = partial(kmeans.sweep, counts=tuple(ks), restarts=restarts)
+    fit_all = sweep.over_points(one_seed, mesh, kmeans.SWEEP_POINT_AXES)
     for seed in seeds:
         fits = fit_all(points["train"], key=jax.random.key(seed))
         nearest = {part: jax.device_get(kmeans.assign(fits, rows)) for part, rows in points.items()}
@@ -99,8 +98,9 @@ def largest_first(clusters: Clusters) -> Clusters:
 
 def describe(data: Dataset, shown: Clusters) -> tuple[list[Cluster], np.ndarray]:
     """Return what clusters hold, and their test rows by class [k, C]; in one column where rows have no classes."""
+    classes = data.targets[data.split.test] if data.classes else np.zeros(len(data.split.test), int)
     counts = np.zeros((shown.k, max(1, len(data.classes))), int)
-    np.add.at(counts, (shown.labels["test"], data.targets[data.split.test] if data.classes else 0), 1)
+    np.add.at(counts, (shown.labels["test"], classes), 1)
     terms: list[list[str]] = [[]] * shown.k
     if hasattr(data, "tfidf"):
         from mllab.data import text  # brings scikit-learn
@@ -122,20 +122,14 @@ def choice(fits: Sequence[Fit], chosen: int, seeds: int) -> Drawing:
     def series(part: str, intervals: list[Interval], best: float | None = None) -> draw.Series:
         return draw.Series.of_intervals(f"{part} rows", ks, intervals, name=part, best=best)
 
-    figure = draw.panels(
-        [
-            draw.Panel(
-                "mean squared distance to the centre",
-                [series(part, [f.distance[part] for f in fits]) for part in PARTS],
-            ),
-            draw.Panel("mean silhouette", [series("validation", [f.silhouette for f in fits], chosen)]),
-        ],
-        title=f"The silhouette is greatest at {chosen} clusters",
-        x_label="clusters k",
-        over=f"{seeds} seeds" if seeds > 1 else "",
-        note="Distances always fall with k: look for the elbow. Large marker: the chosen k.",
-    )
+    distances = [series(part, [fit.distance[part] for fit in fits]) for part in PARTS]
+    silhouettes = [series("validation", [fit.silhouette for fit in fits], chosen)]
+    panels = [draw.Panel("mean squared distance to the centre", distances), draw.Panel("mean silhouette", silhouettes)]
+    title = f"The silhouette is greatest at {chosen} clusters"
+    note = "Distances always fall with k: look for the elbow. Large marker: the chosen k."
+    over = f"{seeds} seeds" if seeds > 1 else ""
+    figure = draw.panels(panels, title=title, x_label="clusters k", over=over, note=note)
     caption = (
-        "A silhouette of 1: rows are far nearer to their own cluster than to any other; of 0: as near to the next."
+        "A silhouette of 1: rows are much nearer to their own cluster than to any other; of 0: as near to the next."
     )
     return Drawing("choice", figure, "Distance to the nearest centre, and silhouette, against k", caption)

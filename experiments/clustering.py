@@ -88,8 +88,9 @@ def report(run: frame.Context, settings: Settings, measured: Measurement | color
     data, fits, k, seeds = measured.dataset, measured.fits, measured.chosen, settings.seeds
     ks, agreement = [fit.k for fit in fits], AGREEMENT if data.classes else {}
     best, several = fits[ks.index(k)], len(ks) > 1
-    answer = f"Of {table.ranged(ks)} clusters, {k} have the greatest" if several else f"{k} clusters have a"
-    answer += f" mean silhouette: {table.interval(best.silhouette)} on validation rows."
+    lead = f"Of {table.ranged(ks)} clusters, {k} have the greatest mean silhouette:"
+    answer = f"{lead if several else f'The mean silhouette of {k} clusters is'} {table.interval(best.silhouette)}"
+    answer += " on validation rows."
     if agreement:
         scores = ", ".join(f"{title} {table.interval(getattr(best, score))}" for score, title in agreement.items())
         answer += f" Against the {len(data.classes)} classes, which were not used, test rows score {scores}."
@@ -98,15 +99,16 @@ def report(run: frame.Context, settings: Settings, measured: Measurement | color
         ["clusters", "distance²", "silhouette", *agreement.values()],
         [[k, *map(table.interval, intervals)] for k, intervals in zip(ks, cells, strict=True)],
         ks.index(k) if several else None,
-        "distance²: mean squared distance of training rows to the nearest centre; silhouette: of validation rows"
+        "distance²: mean squared distance of training rows to their centre; silhouette: of validation rows"
         + "; agreement with the classes: of test rows" * bool(agreement)
-        + (f"; ± 95% interval over {seeds} seeds" if seeds > 1 else "; one seed: no interval"),
+        + (f"; ± 95% interval over {seeds} seeds" if seeds > 1 else "; one seed: no interval")
+        + "; * the greatest mean silhouette" * several,
     )
     clusters = cluster_table(measured)
     caveats = [
-        f"For each seed and k the k-means++ restart of least inertia on the training rows is kept, of {settings.restarts}.",
-        f"The silhouette is that of {measured.rows_of_silhouette:,} validation rows, each in the cluster of its nearest "
-        f"centre. {'Its mean over seeds chose k, without the classes.' if several else 'There was only one k.'}",
+        f"Of the {settings.restarts} k-means++ restarts of each seed and k, the one of least inertia is kept.",
+        f"The silhouette is that of {measured.rows_of_silhouette:,} validation rows, in the clusters of their nearest "
+        f"centres. {'Its mean over seeds chose k, without the classes.' if several else 'There was only one k.'}",
         "Distances are Euclidean: k-means looks for round clusters of one size, and cuts others where it must.",
         "Intervals are over random starts on this split, not over other data.",
     ]
@@ -148,7 +150,7 @@ def held(measured: Measurement) -> list[tuple[str, str]]:
 
 def cluster_table(measured: Measurement) -> table.Table:
     """Return a row for each cluster of the chosen k: its size, most frequent class, and characteristic words."""
-    columns = {"cluster": [str(i + 1) for i in range(measured.chosen)]}
+    columns: dict[str, Sequence[str]] = {"cluster": [str(i + 1) for i in range(measured.chosen)]}
     columns["test rows"] = [f"{cluster.size:,}" for cluster in measured.clusters]
     if measured.dataset.classes:
         columns[f"most frequent {measured.dataset.target}"], columns["share"] = zip(*held(measured), strict=True)

@@ -69,13 +69,14 @@ def measure(run: frame.Context, image: str, ks: tuple[int, ...] | None, seeds: i
     with run.timed("data"):
         path = locate(image)
         pixels = picture.read(path, picture.stored_size(path), channels=3)
-        original = Original(str(path), path.stem, *pixels.shape[:2], len(np.unique(pixels.reshape(-1, 3), axis=0)))
-        if ks[-1] > original.colours:
-            raise UserError(f"--clusters: {ks[-1]} colours of the {original.colours} that {path} has: give fewer")
+        (height, width, _), distinct = pixels.shape, len(np.unique(pixels.reshape(-1, 3), axis=0))
+        original = Original(str(path), path.stem, height, width, distinct)
+        if ks[-1] > distinct:
+            raise UserError(f"--clusters: {ks[-1]} colours of the {distinct} that {path} has: give fewer")
         run.read({path.name: hashlib.sha256(path.read_bytes()).hexdigest()})
     flat, mesh = pixels.reshape(-1, 3), run.mesh()
     sample = min(SAMPLE, len(flat))
-    fit = {k: sweep.over_points(partial(kmeans.fit, count=k, most=k, restarts=restarts), mesh, kmeans.POINT_AXES) for k in ks}
+    fit = {k: sweep.over_points(partial(kmeans.fit, count=k, restarts=restarts), mesh, kmeans.POINT_AXES) for k in ks}
     found: dict[int, list[tuple[float, np.ndarray, np.ndarray]]] = {k: [] for k in ks}
     run.progress.task(path.name, seeds * len(ks))
     with run.timed("colours"):
@@ -97,11 +98,7 @@ def measure(run: frame.Context, image: str, ks: tuple[int, ...] | None, seeds: i
 
 
 def locate(image: str) -> Path:
-    """Return the path of an image, given its path or a name in BUNDLED.
-
-    Raises:
-        UserError: no such file or name, or scikit-learn is not installed.
-    """
+    """Return the path of an image, given its path or a name in BUNDLED."""
     if (path := Path(image).expanduser()).is_file() and image not in BUNDLED:
         return path
     if path.suffix or path.name != image:
@@ -126,56 +123,48 @@ def with_strip(colours: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def report(measured: Measurement, seeds: int, restarts: int) -> Report:
     """Report the errors, and show the images."""
     image, fits, name = measured.image, measured.fits, legible(measured.image.name)
-    errors = [shown(fit.error) for fit in fits]
-    bits = [f"{math.log2(fit.k):.3g}" for fit in fits]
-    ends = [
-        f"{fits[i].k} colours ({bits[i]} bits) have an error of {errors[i]}" for i in dict.fromkeys((0, len(fits) - 1))
-    ]
+    errors, bits = [shown(fit.error) for fit in fits], [f"{math.log2(fit.k):.3g}" for fit in fits]
+    ends = [f"with {fits[i].k} colours {errors[i]}" for i in dict.fromkeys((0, len(fits) - 1))]
     images = [with_strip(fit.colours, fit.labels) for fit in fits]
-    below = len(images[0]) - image.height
-    images.insert(0, np.pad(measured.pixels, ((0, below), (0, 0), (0, 0)), constant_values=1))
-    captions = [f"the image: {image.colours:,} colours"]
-    captions += [f"{fit.k} colours, error {error}" for fit, error in zip(fits, errors, strict=True)]
+    below = (0, len(images[0]) - image.height)
+    images.insert(0, np.pad(measured.pixels, (below, (0, 0), (0, 0)), constant_values=1))
+    captions = [f"{fit.k} colours, error {error}" for fit, error in zip(fits, errors, strict=True)]
+    captions.insert(0, f"the image: {image.colours:,} colours")
     figure = draw.side_by_side(images, captions, title=f"{name} in few colours")
-    drawings = [
-        Drawing(
-            "pictures",
-            figure,
-            "The image, and the same in few colours",
-            "Below each its colours, as wide as their share.",
-        )
-    ]
+    caption = "Below each image its colours, as wide as their share of the pixels."
+    drawings = [Drawing("pictures", figure, "The image, and the same in few colours", caption)]
     if len(fits) > 1:
-        curve = draw.Series.of_intervals(
-            "k-means", np.log2([fit.k for fit in fits]), [fit.error for fit in fits], name="kmeans"
-        )
+        intervals, k = [fit.error for fit in fits], np.log2([fit.k for fit in fits])
+        curve = draw.Series.of_intervals("k-means", k, intervals, name="kmeans")
         figure = draw.curves(
             [curve],
             title=f"Each bit a pixel reduces the error of {name}",
             x_label="bits a pixel: log2 of the number of colours",
             y_label="root mean squared error (8-bit steps)",
             log_y=True,
-            over=f"{seeds} seeds",
+            over=f"{seeds} seeds" if seeds > 1 else "",
         )
-        drawings.append(Drawing("error", figure, "Error of the image against bits a pixel"))
+        drawings.append(Drawing("error", figure, "Error against bits a pixel"))
+    over = f"± 95% interval over {seeds} samples of pixels and starts" if seeds > 1 else "one seed: no interval"
     caveats = [
-        f"Each of the {measured.sample:,} pixels drawn is a point of three numbers, red, green and blue in [0, 1]. k-means "
-        "fits k colours to them, and every pixel of the image takes the nearest.",
+        f"k-means fits k colours to {measured.sample:,} sampled pixels, as points (red, green, blue) in [0, 1]; every "
+        "pixel of the image takes the nearest.",
         "Distances are those of the stored values, not of perceived colours.",
-        f"The best of {restarts} k-means++ restarts for each seed is kept; the images shown are of the seed with the least error.",
+        f"Of the {restarts} k-means++ restarts of each seed and k the best is kept; the images are those of the seed "
+        "with the least error.",
     ]
     return Report(
-        title=f"{image.name} in few colours",
-        question=f"How few colours are enough for {image.name}?",
-        answer=f"{name} has {image.colours:,} colours, at 24 bits a pixel; {', '.join(ends)} (root mean square, of 255).",
-        table=Table(
+        f"{image.name} in few colours",
+        f"How few colours are enough for {image.name}?",
+        f"{name} has {image.colours:,} colours, at 24 bits a pixel. The root mean squared error, in 8-bit steps from 0 "
+        f"to 255: {', '.join(ends)}.",
+        Table(
             ["colours", "bits a pixel", "error", "image"],
             [[fit.k, *cells, fit.file] for fit, *cells in zip(fits, bits, errors, strict=True)],
-            caption="error: root mean squared, in 8-bit steps from 0 to 255; "
-            + (f"± 95% interval over {seeds} samples of pixels and starts" if seeds > 1 else "one seed: no interval"),
+            caption=f"error: root mean squared, in 8-bit steps from 0 to 255; {over}",
         ),
-        sections=[Section("The images", drawings), Section("How to read it", [Bullets(caveats)])],
-        facts={
+        [Section("The images", drawings), Section("How to read it", [Bullets(caveats)])],
+        {
             "image": f"{image.path}: {image.height:,} × {image.width:,} pixels",
             "seeds": listed(range(seeds)),
         },

@@ -124,7 +124,7 @@ class Context:
         with self._claimed().writing():
             return self._claimed().write(name, content)
 
-    def finish(self, report: Report, found: Any, total: float) -> Path | None:
+    def finish(self, report: Report, found: Any, began: float) -> Path | None:
         """Write figures, page and summary.json; return the page's path, or None for an experiment without a workdir."""
         if self._workdir is None:
             return None
@@ -134,7 +134,7 @@ class Context:
         with folder.writing():
             with self.timed("figures"):
                 drawn = page.save_drawings(report, folder.path / "figures")
-            self.seconds["total"] = total
+            self.seconds["total"] = time.perf_counter() - began  # the figures included
             provenance = Provenance(folder.command, self.environment, self.seconds, tuple(self.sources))
             page.write(folder.path / "report.html", report, drawn, provenance)
             names = [name for name, setting in self._settings.table().items() if setting.affects_result]
@@ -246,7 +246,7 @@ def _execute(
         found = measure(context, chosen)
         with context.timed("figures"):
             made = report(context, chosen, found)
-        page = context.finish(made, found, time.perf_counter() - began)
+        page = context.finish(made, found, began)
     console.show(made.table)
     for line in made.remarks:
         print(f"  {line}")

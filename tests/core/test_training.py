@@ -132,7 +132,10 @@ def test_the_first_nonfinite_step_is_counted_from_the_start_of_the_drive():
         value = jnp.where(extra == hyper["bad_step"], jnp.inf, 1.0)
         return jnp.full(8, value) + params.sum() * 0, extra + 1  # a bare array [B]
 
-    run = training.supervised(init, objective, lambda hyper: optax.sgd(0.0), lambda *_: ({"loss": jnp.ones(10)}, None))
+    def measure(hyper, params, extra, examples):
+        return {"loss": jnp.ones(10)}, extra
+
+    run = training.supervised(init, objective, lambda hyper: optax.sgd(0.0), measure)
     for bad in (0, 4, 5, 13):
         assert drive(run, {"bad_step": bad}, jax.random.key(0)).nonfinite_step == bad
     assert drive(run, {"bad_step": 10**6}, jax.random.key(0)).nonfinite_step == -1
