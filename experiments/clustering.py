@@ -292,7 +292,7 @@ def described(data: Dataset, found: Found) -> list[dict[str, Any]]:
     """Return size, class most held and top words of each cluster."""
     terms: list[list[str]] = [[] for _ in range(found.k)]
     if hasattr(data, "tfidf"):
-        from mllab.data import text  # brings scikit-learn, which has been loaded for such data alone
+        from mllab.data.readers import text  # brings scikit-learn, which has been loaded for such data alone
 
         assert isinstance(data, text.Documents)
         terms = text.top_terms(data, data.split.train, found.labels["train"], found.k, TERMS)

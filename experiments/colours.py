@@ -63,15 +63,15 @@ def read(path: Path) -> np.ndarray:
     """Return a picture at its own size, [H, W, 3] in [0, 1].
 
     Raises:
-        UserError: see `mllab.data.picture.decode`.
+        UserError: see `mllab.data.readers.image_file.decode`.
     """
     try:
-        from mllab.data import picture  # brings Pillow
+        from mllab.data.readers import image_file  # brings Pillow
     except ImportError:
         raise UserError(
             f"reading {path} needs Pillow, which is not installed: pip install 'mllab[experiments]'"
         ) from None
-    return picture.read(path, picture.stored_size(path), channels=3)
+    return image_file.read(path, image_file.stored_size(path), channels=3)
 
 
 def quantise(

@@ -212,7 +212,7 @@ def test_grey_pictures_and_few_colours(tmp_path):
         (lambda w: experiment.run(w, clusters=[2, 121]), "--clusters: 121 clusters of 120 rows: give fewer"),
         (lambda w: colours.run(w, "chna"), "did you mean 'china'"),
         (lambda w: colours.run(w, "absent/photo.jpg"), "--image=absent/photo.jpg: no such file"),
-        (lambda w: colours.run(w, __file__), "holds no image that can be read"),
+        (lambda w: colours.run(w, __file__), "is not a readable image"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line_and_leaves_nothing(tmp_path, run, says):

@@ -303,7 +303,7 @@ def small(tmp_path_factory):
         ({"model": "convnt"}, "did you mean 'convnet'"),
         ({"model": "linear"}, "--model=softmax"),
         ({"model": "mlp", "options": {"channels": (8,)}}, "--channels is for convnet and residual, not for mlp"),
-        ({"dataset": "mnist", "size": (8, 8)}, "'mnist' brings its own target, task and size"),
+        ({"dataset": "mnist", "size": (8, 8)}, "size: only for your own data, and 'mnist' is a set of the catalog"),
         ({"dataset": "line"}, "line holds no pictures"),
         ({"dataset": "homes.csv"}, "homes.csv holds no pictures"),
         ({"dataset": "mnis"}, "did you mean 'mnist'"),
