@@ -10,6 +10,7 @@ Last, the lecture's demonstration of vectorization: the cost of loops in a searc
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +69,7 @@ class Measurement:
     test: Interval
     baseline: tuple[str, Interval, Interval]  # the most frequent class, and its accuracy, held out and on test rows
     loops: distance_demo.Demonstration | None
-    images: Mapping[str, tuple[np.ndarray, ...]] = frame.unsaved()  # by kind, for `draw.neighbours`
+    images: Mapping[str, tuple[Any, ...]] = frame.unsaved()  # by kind, for `draw.neighbours`
 
 
 def measure(run: frame.Context, settings: Settings) -> Measurement:
@@ -131,15 +132,15 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
     rows, ks, over = data.rows, [score.k for score in measured.k], settings.described()
     frequent, held_out, baseline = measured.baseline
     mean = f"mean over {over} ± corrected 95% interval"
-    result = [
-        ["nearest neighbours", measured.chosen, measured.held_out, test],
-        [f"always '{legible(frequent)}', the most frequent", None, held_out, baseline],
+    result: list[tuple[str, int | None, Interval, Interval]] = [
+        ("nearest neighbours", measured.chosen, measured.held_out, test),
+        (f"always '{legible(frequent)}', the most frequent", None, held_out, baseline),
     ]
     table = Table(
         ["prediction", "k", "held-out accuracy", "test accuracy", "95% interval"],
         [
-            [*row, percent(folds), share(each.mean, 2), percent_bounds(each.low, each.high)]
-            for *row, folds, each in result
+            [name, k, percent(folds), share(each.mean, 2), percent_bounds(each.low, each.high)]
+            for name, k, folds, each in result
         ],
         best=0,
         caption=f"held out: {mean}; test: {rows['test']:,} rows, interval over the sampling of rows",
