@@ -69,7 +69,7 @@ class Measurement:
     test: Interval
     baseline: tuple[str, Interval, Interval]  # the most frequent class, and its accuracy, held out and on test rows
     loops: distance_demo.Demonstration | None
-    images: Mapping[str, tuple[Any, ...]] = frame.unsaved()  # by kind, for `draw.neighbours`
+    images: Mapping[str, Mapping[str, Any]] = frame.unsaved()  # by kind, for `draw.neighbours`
 
 
 def measure(run: frame.Context, settings: Settings) -> Measurement:
@@ -107,8 +107,8 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         for kind, rows in metrics.example_rows(truth, predicted, outputs.max(axis=1)).items():
             if data.inputs.ndim == 4 and len(rows := rows[:EXAMPLES]):
                 near = ids[np.asarray(neighbors.nearest(inputs, queries[rows], min(SHOWN, len(ids))).ids)]
-                shown = [array[rows] for array in (data.inputs[test], truth, predicted)]
-                images[kind] = (*shown, data.inputs[near], data.targets[near])
+                shown = {"images": data.inputs[test[rows]], "true": truth[rows], "predicted": predicted[rows]}
+                images[kind] = shown | {"nearest": data.inputs[near], "labels": data.targets[near]}
     with run.timed("loops"):
         loops = distance_demo.demonstrate(settings.loops, run.progress) if settings.loops else None
     over_folds = lambda scores: validation.interval(scores, settings.folds)  # noqa: E731
@@ -164,7 +164,11 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         note="The interval is corrected for the rows that folds share. Marker: the chosen k.",
     )
     neighbours = [
-        Drawing(f"neighbors_of_{kind}", draw.neighbours(*images, data.classes, title=TITLES[kind]), alt=TITLES[kind])
+        Drawing(
+            f"neighbors_of_{kind}",
+            draw.neighbours(**images, classes=data.classes, title=TITLES[kind]),
+            alt=TITLES[kind],
+        )
         for kind, images in measured.images.items()
     ]
     scarce = measured.scarce and f"Classes with fewer rows than folds: {', '.join(map(legible, measured.scarce))}."
