@@ -165,11 +165,9 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
     )
     neighbours = [
         Drawing(
-            f"neighbors_of_{kind}",
-            draw.neighbours(**images, classes=data.classes, title=TITLES[kind]),
-            alt=TITLES[kind],
+            f"neighbors_of_{kind}", draw.neighbours(**shown, classes=data.classes, title=TITLES[kind]), TITLES[kind]
         )
-        for kind, images in measured.images.items()
+        for kind, shown in measured.images.items()
     ]
     scarce = measured.scarce and f"Classes with fewer rows than folds: {', '.join(map(legible, measured.scarce))}."
     return Report(
