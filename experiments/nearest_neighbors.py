@@ -99,8 +99,9 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         baseline = validation.cross_validate(learners.most_frequent(len(data.classes)), {}, *arguments)
     with run.timed("test rows"):
         k, truth, frequent = int(choice.setting["k"]), data.targets[test], metrics.most_frequent(data.targets[ids])
-        fitted = neighbors.fit(inputs, examples["targets"], k)
-        outputs = np.asarray(neighbors.apply(fitted, queries, len(data.classes), k))
+        outputs = np.asarray(
+            neighbors.apply(neighbors.fit(inputs, examples["targets"], k), queries, len(data.classes), k)
+        )
         predicted = outputs.argmax(axis=1)
         run.record([{"k": k, "test_accuracy": float(np.mean(predicted == truth))}])
         images = {}
@@ -130,8 +131,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
     data, test, loops = measured.dataset, measured.test, measured.loops
     tables = [distance_demo.table(loops)] if loops else []
     rows, ks, over = data.rows, [score.k for score in measured.k], settings.described()
-    frequent, held_out, baseline = measured.baseline
-    mean = f"mean over {over} ± corrected 95% interval"
+    mean, (frequent, held_out, baseline) = f"mean over {over} ± corrected 95% interval", measured.baseline
     result: list[tuple[str, int | None, Interval, Interval]] = [
         ("nearest neighbours", measured.chosen, measured.held_out, test),
         (f"always '{legible(frequent)}', the most frequent", None, held_out, baseline),
