@@ -27,10 +27,7 @@ from mllab.report.table import Table, legible, percent, percent_bounds, ranged, 
 
 MAX_K = 50  # by default
 SHOWN, EXAMPLES, LISTED = 7, 6, 12  # on the page: neighbours of an image, images of each kind, k in the table (about)
-TITLES = {
-    "mistakes": "Nearest neighbours of misclassified images",
-    "hits": "Nearest neighbours of correctly classified images",
-}
+KINDS = {"mistakes": "misclassified", "hits": "correctly classified"}
 CAVEATS = (
     "Ties between classes go to the first class, ties between distances to the first row.",
     "Distances are Euclidean: over pixels in [0, 1], or over columns standardised by the training rows of the split.",
@@ -129,8 +126,8 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
 def report(run: frame.Context, settings: Settings, measured: Measurement) -> Report:
     """Report accuracy by k, the nearest neighbours of some test images, and the cost of loops."""
     data, test, loops = measured.dataset, measured.test, measured.loops
-    tables = [distance_demo.table(loops)] if loops else []
-    rows, ks, over = data.rows, [score.k for score in measured.k], settings.described()
+    rows, over = data.rows, settings.described()
+    ks, accuracy = [score.k for score in measured.k], [score.accuracy for score in measured.k]
     mean, (frequent, held_out, baseline) = f"mean over {over} ± corrected 95% interval", measured.baseline
     result: list[tuple[str, int | None, Interval, Interval]] = [
         ("nearest neighbours", measured.chosen, measured.held_out, test),
@@ -145,11 +142,11 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         best=0,
         caption=f"held out: {mean}; test: {rows['test']:,} rows, interval over the sampling of rows",
     )
-    chosen, accuracy = ks.index(measured.chosen), [score.accuracy for score in measured.k]
+    chosen = ks.index(measured.chosen)
     listed = sorted({*(np.geomspace(1, len(ks), LISTED).round().astype(int) - 1).tolist(), chosen})
     by_k = Table(
         ["k", "held-out accuracy"],
-        [[ks[place], percent(measured.k[place].accuracy)] for place in listed],
+        [[ks[place], percent(accuracy[place])] for place in listed],
         listed.index(chosen),
         f"{mean}; {len(listed)} of {len(ks)} k: all are in summary.json",
     )
@@ -164,10 +161,9 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         note="The interval is corrected for the rows that folds share. Marker: the chosen k.",
     )
     neighbours = [
-        Drawing(
-            f"neighbors_of_{kind}", draw.neighbours(**shown, classes=data.classes, title=TITLES[kind]), TITLES[kind]
-        )
+        Drawing(f"neighbors_of_{kind}", draw.neighbours(**shown, classes=data.classes, title=title), alt=title)
         for kind, shown in measured.images.items()
+        for title in [f"Nearest neighbours of {KINDS[kind]} images"]
     ]
     scarce = measured.scarce and f"Classes with fewer rows than folds: {', '.join(map(legible, measured.scarce))}."
     return Report(
@@ -182,7 +178,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         [
             Section("Accuracy by k", [Drawing("accuracy_by_k", curve, "Held-out accuracy against k"), by_k]),
             Section("Neighbours", neighbours),
-            Section("The cost of loops", [*tables, distance_demo.note(loops)]),
+            Section("The cost of loops", [distance_demo.table(loops), distance_demo.note(loops)] if loops else []),
             Section("How to read it", [Bullets([*settings.caveats(), *CAVEATS, scarce or ""])]),
         ],
         {
@@ -192,7 +188,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
             "folds": f"{over}, stratified by class, seed {settings.split_seed}",
             "nearest neighbours": "by brute force, exact, one vote each",
         },
-        tables=tables,
+        tables=[distance_demo.table(loops)] if loops else [],
     )
 
 
