@@ -1,413 +1,199 @@
-r"""What a net's features are worth: to a linear probe and to nearest neighbours, beside pixels and an untrained net's.
+r"""Compare a net's features with raw pixels and with an untrained net's, by a linear probe and by nearest neighbours.
 
   python -m experiments.features
   python -m experiments.features --dataset=fashion_mnist --params=runs/image_classifier/TIME/params.safetensors
 
-Features are what the net's last layer sees. Each way to represent the images is tried with 1%, 10% and all of the
-training rows, drawn by class. The linear probe is softmax regression at its optimum. Validation rows choose its penalty
-and the number of neighbours; test rows are looked at once, with what was chosen.
+Features are the inputs of the net's last layer. Each representation of the images is probed with 1%, 10% and all of the
+training rows, drawn by class. The linear probe is softmax regression at its optimum. Its penalty and the number of
+neighbours are chosen on validation rows; test rows are scored once, with what was chosen.
 """
 
 import hashlib
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from absl import flags
 
-from experiments import flags as shared
-from experiments import predict as publications
-from experiments.workdir import Lines, Workdir, default_path, finite, flagfile, launch, process_seconds
-from mllab import devices, weights
-from mllab.data import catalog
-from mllab.data.dataset import Dataset
-from mllab.data.split import stratified
-from mllab.errors import UserError
-from mllab.metrics import Interval, interval
-from mllab.models import convnet, linear, neighbors, softmax
-from mllab.models import table as models
-from mllab.models.base import predict
-from mllab.report import console
-from mllab.report import features as report
-from mllab.types import Array, Key, Params
+from experiments import frame, net_features, probes
+from experiments.net_features import PIXELS, TRAINED, UNTRAINED
+from experiments.predict import pretrained
+from experiments.probes import LINEAR, SETTINGS
+from mllab.report import style
+from mllab.report.report import Bullets, Drawing, Report, Section
+from mllab.report.table import fraction, listed, percent, points
 
-for name in ("dataset", "params", "seeds", "split_seed", "workdir", "data_dir"):
-    flags.declare_key_flag(name)
-FRACTIONS = flags.DEFINE_list(
-    "fractions", ["0.01", "0.1", "1"], "Shares of the training rows that are fitted to, above 0 and up to 1."
-)
-
-L2 = (1.0, 10.0, 100.0, 1000.0)  # penalties of the linear probe, on the sum over its training rows
-K = (1, 3, 5, 10, 20)  # how many neighbours vote
-TOLERANCE = 1e-4  # of the linear probe's optimum; see `softmax.fit`
+ITSELF = "the net itself"
+COLOURS = {PIXELS: style.BLUE, TRAINED: style.VERMILLION, UNTRAINED: style.GREEN}
 
 
-class Part(NamedTuple):
-    """Some rows in one representation, with their labels."""
+@dataclass(frozen=True, kw_only=True)
+class Settings(frame.Data, frame.Seeds):
+    """The net, the images, and how many of them to learn from."""
 
-    inputs: Array  # [M, D]
-    targets: Array  # [M]
-
-
-class Cell(NamedTuple):
-    """What one draw of training rows gave."""
-
-    validation: Mapping[Any, float]  # accuracy with each setting, l2 or k
-    chosen: float  # the setting of the best validation accuracy, of equal ones the first
-    test: float  # accuracy with that one
-    short: int  # fits that stopped short of the optimum
-
-
-def linear_probe(train: Part, validation: Part, test: Part, classes: int) -> Cell:
-    """Fit softmax regression to its optimum with each penalty; validation rows choose one, test rows score that one."""
-    fits = {l2: softmax.fit(train.inputs, train.targets, classes, l2=l2, tolerance=TOLERANCE) for l2 in L2}
-    scores = {l2: _accuracy(linear.apply(fit.params, validation.inputs), validation) for l2, fit in fits.items()}
-    chosen = max(scores, key=scores.__getitem__)
-    reached = _accuracy(linear.apply(fits[chosen].params, test.inputs), test)
-    return Cell(scores, chosen, reached, short=sum(not fit.gradient <= TOLERANCE for fit in fits.values()))
-
-
-def nearest_neighbors(train: Part, validation: Part, test: Part, classes: int) -> Cell:
-    """Let each number of neighbours vote; validation rows choose one, test rows score that one."""
-    most = max(k for k in K if k <= len(train.targets))
-
-    def votes(part: Part) -> Callable[[int], Array]:
-        labels = train.targets[neighbors.nearest(train.inputs, part.inputs, most).ids]
-        return lambda k: neighbors.log_probabilities(labels, jnp.ones(labels.shape), k, classes)
-
-    voted = votes(validation)
-    scores = {k: _accuracy(voted(k), validation) for k in K if k <= most}
-    chosen = max(scores, key=scores.__getitem__)
-    return Cell(scores, chosen, _accuracy(votes(test)(chosen), test), short=0)
-
-
-def _accuracy(outputs: Array, part: Part) -> float:
-    return float(np.mean(np.asarray(outputs).argmax(axis=1) == part.targets))
-
-
-PROBES: Mapping[str, Callable[[Part, Part, Part, int], Cell]] = {
-    report.PROBE: linear_probe,
-    report.NEIGHBORS: nearest_neighbors,
-}
-SETTINGS: Mapping[str, tuple[str, Sequence[float]]] = {report.PROBE: ("l2", L2), report.NEIGHBORS: ("k", K)}
-
-Cells = dict[tuple[str, str, float], list[Cell]]  # by representation, probe and fraction: a cell a draw
-
-
-def features(params: Params, extra: Any, images: Array, key: Key | None) -> tuple[Array, Any]:
-    """Return `convnet.features` in the form of a model's `apply`."""
-    del key
-    return convnet.features(params, images, extra), extra
-
-
-def drawn(data: Dataset, fraction: float, seed: int) -> np.ndarray:
-    """Return the ids of a fraction of the training rows, each class in proportion and with one row at least.
-
-    What a seed draws at a small fraction is part of what it draws at a larger one.
-    """
-    train = data.split.train
-    return train[stratified(data.targets[train], seed, (0.0, fraction, 0.0)).validation]
-
-
-def parts(inputs: np.ndarray, targets: np.ndarray, *rows: np.ndarray) -> list[Part]:
-    """Return rows of inputs [N, D], centred and in units of one deviation for all columns, both of the first rows'.
-
-    One deviation, not one a column: the columns have a unit in common, and a pixel that has ink in few training rows
-    would drown all others, were it stretched.
-    """
-    first = inputs[rows[0]]
-    mean = first.mean(axis=0, dtype=np.float64).astype(np.float32)
-    deviation = np.sqrt(np.mean((first - mean) ** 2, dtype=np.float64)).astype(np.float32) or np.float32(1)
-    return [Part(*map(jnp.asarray, ((inputs[ids] - mean) / deviation, targets[ids]))) for ids in rows]
-
-
-def measure(
-    net: weights.Published,
-    data: Dataset,
-    fractions: Sequence[float],
-    seeds: Sequence[int],
-    observe: Callable[[str, str, float, int, Cell], None] = lambda *cell: None,
-) -> Cells:
-    """Try each representation with each probe, at each fraction of the training rows, over the seeds' draws.
-
-    Args:
-        net: whose features are tried.
-        data: images and classes.
-        fractions: of the training rows.
-        seeds: see `draws`.
-        observe: told representation, probe, fraction, seed and cell as each arrives.
-    """
-    split, classes = data.split, len(data.classes)
-    model = net.model._replace(apply=features)
-    represent: Mapping[str, Callable[[int], np.ndarray]] = {
-        report.PIXELS: lambda seed: data.inputs.reshape(len(data.inputs), -1),
-        report.TRAINED: lambda seed: predict(model, net.params, net.extra, data.inputs),
-        report.UNTRAINED: lambda seed: predict(model, *net.model.init(jax.random.key(seed)), data.inputs),
-    }
-    cells: Cells = {}
-    for representation, inputs_of in represent.items():
-        for position, seed in enumerate(seeds):
-            if position == 0 or representation == report.UNTRAINED:
-                inputs = inputs_of(seed)
-            for fraction in fractions:
-                if seed not in draws(representation, fraction, seeds):
-                    continue
-                train = drawn(data, fraction, seed)
-                fit_to, choose_by, report_on = parts(inputs, data.targets, train, split.validation, split.test)
-                for probe, fitted in PROBES.items():
-                    cell = fitted(fit_to, choose_by, report_on, classes)
-                    cells.setdefault((representation, probe, fraction), []).append(cell)
-                    observe(representation, probe, fraction, seed, cell)
-    return cells
-
-
-def draws(representation: str, fraction: float, seeds: Sequence[int]) -> Sequence[int]:
-    """Return the seeds that differ: all training rows can be drawn once only, but every seed has an untrained net."""
-    return seeds if fraction < 1 or representation == report.UNTRAINED else seeds[:1]
-
-
-def main(argv: Sequence[str]) -> None:
-    """Read the flags and run."""
-    devices.cache_compilations()
-    path = Path(shared.WORKDIR.value) if shared.WORKDIR.value else default_path("features")
-    run(
-        Workdir(path, "features", flagfile("__main__")),
-        dataset=shared.DATASET.value,
-        data_dir=shared.DATA_DIR.value,
-        split_seed=shared.SPLIT_SEED.value,
-        params=publications.PARAMS.value,
-        fractions=parse_fractions(FRACTIONS.value),
-        seeds=range(shared.SEEDS.value),
+    dataset: str | None = frame.Data.with_default(
+        "dataset", None, help="Images with classes, by name or path. Default: those that the net was trained on."
+    )
+    params: str | None = frame.text(
+        None,
+        help="params.safetensors of a conv net that the image classifier published. Default: a small one of MNIST.",
+    )
+    fractions: tuple[float, ...] = frame.grid(
+        "0.01,0.1,1", high=1.0, help="Fractions of the training rows to fit to, above 0 and up to 1."
     )
 
 
-def parse_fractions(texts: Sequence[str]) -> list[float]:
-    """Return the numbers of a flag's list."""
-    try:
-        return [float(text) for text in texts]
-    except ValueError:
-        raise UserError(f"--fractions={','.join(texts)}: give numbers, such as 0.01,0.1,1") from None
+@dataclass(frozen=True)
+class Measurement:
+    """Test accuracy by representation, probe and fraction of the training rows."""
+
+    dataset: frame.DatasetFacts
+    net: net_features.Net
+    split_seed: int
+    seeds: list[int]
+    fractions: list[probes.Fraction]
+    settings: Mapping[str, probes.Setting]
+    cells: list[probes.Cell]
 
 
-def run(
-    workdir: Workdir,
-    *,
-    dataset: str | None = None,
-    data_dir: str | None = None,
-    split_seed: int = 0,
-    params: str | Path | None = None,
-    fractions: Sequence[float] = (0.01, 0.1, 1.0),
-    seeds: Sequence[int] = (0, 1, 2),
-) -> dict[str, Any]:
-    """Measure, write the workdir, show the table; return the summary that summary.json holds.
-
-    There is nothing to resume: the same workdir again repeats the minutes, to the same bits.
-
-    Args:
-        workdir: where to write.
-        dataset: images with classes (default: what the net was trained on).
-        data_dir: where to look for them first.
-        split_seed: of the split, where the set brings none; for honest figures the one that the net was trained with.
-        params: of a conv net that the image classifier published (default: the small one that comes with mllab).
-        fractions: of the training rows.
-        seeds: each draws its own rows, and its own untrained net.
-    """
-    seconds = {"start and imports": process_seconds()}
-    began = time.perf_counter()
-    fractions = checked_fractions(fractions)
-    path = Path(params or publications.pretrained())
-    net = load_net(path)
-    data = load_images(dataset, data_dir, split_seed, net, path)
-    seconds["data"] = time.perf_counter() - began
-    with workdir.opened():
-        digest = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()}
-        environment = workdir.write_environment(data.sha256 | digest, count=1)
-        with Lines(workdir.path / "metrics.jsonl") as lines, console.Progress() as progress:
-            told = observer(fractions, seeds, lines, progress, seconds)
-            cells = measure(net, data, fractions, seeds, told)
-        summary = summarise(net, path, data, split_seed, fractions, seeds, cells)
-        write_report(workdir, summary, environment, seconds)
-    console.show(report.worth_table(summary))
-    print(f"\n{report.answer(summary)}\nReport: {workdir.path / 'report.html'}")
-    return summary
+def measure(run: frame.Context, settings: Settings) -> Measurement:
+    """Probe each representation with each fraction of the training rows, over the seeds' draws."""
+    path, seeds = Path(settings.params or pretrained()), range(settings.seeds)
+    with run.timed("data"):
+        net = net_features.load_net(path)
+        data = net_features.load_images(run, settings.dataset, net, path)
+        run.read({path.name: hashlib.sha256(path.read_bytes()).hexdigest()})
+    outcomes: dict[tuple[str, str, float], list[probes.Outcome]] = {}
+    for representation, inputs_of in net_features.representations(net, data.inputs).items():
+        # All training rows are one draw, whatever the seed; but each seed has an untrained net of its own.
+        draws = {each: seeds if each < 1 or representation == UNTRAINED else seeds[:1] for each in settings.fractions}
+        run.progress.task(representation, len(SETTINGS) * sum(map(len, draws.values())))
+        best = 0.0
+        for seed in seeds:
+            if seed == 0 or representation == UNTRAINED:
+                inputs = inputs_of(seed)
+            for share in (each for each, drawn in draws.items() if seed in drawn):
+                train = probes.draw(data, share, seed)
+                for probe, setting in SETTINGS.items():
+                    with run.timed(f"{representation}, {probe}"):
+                        outcome = probes.tune(probe, inputs, data, train)
+                    outcomes.setdefault((representation, probe, share), []).append(outcome)
+                    place = {"representation": representation, "probe": probe, "fraction": share, "seed": seed}
+                    run.record(place | record for record in outcome.records(setting.name))
+                    best = max(best, *outcome.validation.values())
+                    run.progress.advance(best=best)
+    return Measurement(
+        dataset=frame.DatasetFacts.of(data),
+        net=net_features.Net.of(net, path, data),
+        split_seed=settings.split_seed,
+        seeds=list(seeds),
+        fractions=[probes.Fraction(each, len(probes.draw(data, each, 0))) for each in settings.fractions],
+        settings=SETTINGS,
+        cells=[probes.Cell.of(*key, each, outcomes[PIXELS, *key[1:]]) for key, each in outcomes.items()],
+    )
 
 
-def checked_fractions(fractions: Sequence[float]) -> list[float]:
-    """Return fractions, ascending.
-
-    Raises:
-        UserError: none, one that is not above 0 and up to 1, or one given twice.
-    """
-    if not fractions or not all(0 < fraction <= 1 for fraction in fractions):
-        raise UserError(
-            f"--fractions={','.join(f'{fraction:g}' for fraction in fractions)}: give numbers above 0 and up to 1, "
-            "such as 0.01,0.1,1"
-        )
-    if len(set(fractions)) != len(fractions):
-        raise UserError(f"--fractions={','.join(f'{fraction:g}' for fraction in fractions)}: give each once")
-    return sorted(fractions)
-
-
-def load_net(path: Path) -> weights.Published:
-    """Return the conv net that a file holds.
-
-    Raises:
-        UserError: see `weights.load_model`; or another model, which has no features.
-    """
-    net = weights.load_model(path)
-    if not isinstance(net.params, convnet.Params):
-        raise UserError(
-            f"{path} is of the model {net.about['plan']['model']}, and features are a conv net's: give params that the "
-            "image classifier published with --model=convnet, lenet or residual"
-        )
-    return net
-
-
-def load_images(
-    dataset: str | None, data_dir: str | None, split_seed: int, net: weights.Published, path: Path
-) -> Dataset:
-    """Return the data set, a user's own images resized to what the net takes.
-
-    Raises:
-        UserError: see `catalog.load`; or no images with classes, or images that do not fit the net.
-    """
-    dataset = dataset or net.about.get("dataset")
-    if not dataset:
-        raise UserError(f"{path} does not say what it was trained on: name images with --dataset")
-    if dataset.lower().endswith(catalog.TABLE_ENDINGS):
-        raise UserError(f"--dataset={dataset} is a table: features are of images")
-    height, width, channels = net.about["plan"]["shape"]
-    size = None if dataset in catalog.CATALOG else (height, width)
-    data = catalog.load(dataset, data_dir=data_dir, split_seed=split_seed, size=size)
-    if data.task != "classification" or data.inputs.ndim != 4:
-        raise UserError(f"{dataset} holds no pictures with classes: try digits, mnist, fashion_mnist or a folder")
-    if data.inputs.shape[1:] != (height, width, channels):
-        theirs = " × ".join(map(str, data.inputs.shape[1:]))
-        raise UserError(
-            f"{path} takes images of {height} × {width} × {channels}, and those of {dataset} are {theirs}: "
-            "give --params of a net for such images, or another --dataset"
-        )
-    return data
-
-
-def observer(
-    fractions: Sequence[float],
-    seeds: Sequence[int],
-    lines: Lines,
-    progress: console.Progress,
-    seconds: dict[str, float],
-) -> Callable[[str, str, float, int, Cell], None]:
-    """Return what `measure` tells its cells to: the bar moves, each has its record, and seconds are told by part."""
-    began, before, best = time.perf_counter(), "", 0.0
-
-    def seen(representation: str, probe: str, fraction: float, seed: int, cell: Cell) -> None:
-        nonlocal began, before, best
-        if representation != before:
-            total = len(PROBES) * sum(len(draws(representation, each, seeds)) for each in fractions)
-            progress.task(representation, total)
-            before, best = representation, 0.0
-        best = max(best, max(cell.validation.values()))
-        progress.advance(best=best)
-        setting, _ = SETTINGS[probe]
-        lines.add(
-            {
-                "representation": representation,
-                "probe": probe,
-                "fraction": fraction,
-                "seed": seed,
-                setting: value,
-                "validation_accuracy": accuracy,
-                **({"test_accuracy": cell.test} if value == cell.chosen else {}),
-            }
-            for value, accuracy in cell.validation.items()
-        )
-        now = time.perf_counter()
-        part = f"{representation}, {probe}"
-        seconds[part] = seconds.get(part, 0.0) + now - began
-        began = now
-
-    return seen
-
-
-def summarise(
-    net: weights.Published,
-    path: Path,
-    data: Dataset,
-    split_seed: int,
-    fractions: Sequence[float],
-    seeds: Sequence[int],
-    cells: Cells,
-) -> dict[str, Any]:
-    """Return the final figures as plain values, ready for JSON."""
-    about, test = net.about, data.split.test
-    at_home = about.get("dataset") == data.name and about.get("classes") == list(data.classes)
-    own = None
-    if at_home:
-        logits = predict(net.model, net.params, net.extra, data.inputs[test])
-        own = float(np.mean(logits.argmax(axis=1) == data.targets[test]))
-    size = jax.eval_shape(convnet.features, net.params, data.inputs[:1], net.extra).shape[1]
-    return {
-        "experiment": "features",
-        "dataset": {
-            "name": data.name,
-            "rows": {part: len(getattr(data.split, part)) for part in ("train", "validation", "test")},
-            "classes": list(data.classes),
-            "shape": list(data.inputs.shape[1:]),
-            "licence": data.licence,
-            "citation": data.citation,
-            "notes": list(data.notes),
-        },
-        "net": {
-            "params": str(path),
-            "model": models.describe(about["plan"]),
-            "dataset": about.get("dataset"),
-            "at_home": at_home,
-            "features": size,
-            "accuracy": own,
-        },
-        "split_seed": split_seed,
-        "seeds": list(seeds),
-        "fractions": [{"fraction": each, "rows": len(drawn(data, each, seeds[0]))} for each in fractions],
-        "settings": {probe: {"name": setting, "grid": list(grid)} for probe, (setting, grid) in SETTINGS.items()},
-        "cells": [
-            {
-                "representation": representation,
-                "probe": probe,
-                "fraction": fraction,
-                "test": interval(np.array([cell.test for cell in each])),
-                "test_by_draw": [cell.test for cell in each],
-                "ahead": ahead(each, cells[report.PIXELS, probe, fraction]),
-                "chosen": [cell.chosen for cell in each],
-                "short": sum(cell.short for cell in each),
-            }
-            for (representation, probe, fraction), each in cells.items()
+def report(run: frame.Context, settings: Settings, measured: Measurement) -> Report:
+    """Report test accuracy by representation, probe and number of training rows."""
+    del run, settings
+    data, net, cells, fractions = measured.dataset, measured.net, measured.cells, measured.fractions
+    alt = "Test accuracy against the number of training rows, one line for each representation and probe"
+    caption = (
+        "linear: softmax regression at its optimum; kNN: majority vote of the nearest neighbours; trained and "
+        "untrained: inputs of the net's last layer, with the published params and with initial ones."
+    )
+    pairs, rows = probes.by_pair(cells), f"{fractions[0].rows:,} training rows"
+    features, pixels = (percent(pairs[each, LINEAR][0].test) for each in (TRAINED, PIXELS))
+    title = f"A linear probe of {rows}: {features} on the net's features, {pixels} on pixels"
+    figure = probes.accuracy_figure(cells, fractions, COLOURS, title=title, level=(ITSELF, net.accuracy))
+    return Report(
+        title=f"Features of {net.model.partition(':')[0]} on {data.name}",
+        question=f"By how much do the net's features improve on raw pixels of {data.name}, for a linear probe and for "
+        "nearest neighbours, with few training rows and with many?",
+        answer=answer(measured),
+        table=probes.accuracy_table(cells, fractions, _caption(measured)),
+        sections=[
+            Section("By number of training rows", [Drawing("accuracy_by_training_rows", figure, alt, caption)]),
+            Section("How to read it", [Bullets(_caveats(measured))]),
+            Section("Chosen settings", [probes.setting_table(cells, fractions)]),
         ],
-    }
+        facts={
+            "data set": data.described(),
+            "rows": "{train:,} to draw from, {validation:,} to choose, {test:,} to report".format(**data.rows),
+            "net": [
+                net.model,
+                f"params: {net.params}",
+                f"trained on {net.dataset or 'a data set that it does not name'}",
+            ],
+            "columns": f"{int(np.prod(data.shape)):,} pixels; {net.features:,} features",
+            "linear probe": "softmax regression with an l2 penalty on the sum of the losses, at its optimum (L-BFGS)",
+            "nearest neighbours": "brute force, Euclidean distance, one vote each; exact also with all training rows",
+            "seeds": listed(measured.seeds),
+        },
+    )
 
 
-def ahead(cells: Sequence[Cell], pixels: Sequence[Cell]) -> Interval:
-    """Return the points of test accuracy by which cells lead those of pixels, draw by draw."""
-    here, there = (np.array([cell.test for cell in each]) for each in (cells, pixels))
-    return interval(100 * (here - there))  # where pixels have one draw, it is of all rows, and so of every draw
+def answer(measured: Measurement) -> str:
+    """Return in a few sentences how far features lead pixels, with few training rows and with many."""
+    few, many, pairs = measured.fractions[0], measured.fractions[-1], probes.by_pair(measured.cells)
+
+    def leads(representation: str, form: str) -> str:
+        few_rows, many_rows = (
+            [points(pairs[representation, probe][end].ahead) for probe in SETTINGS] for end in (0, -1)
+        )
+        return form.format(*few_rows) + (f"; with {many.rows:,}, {' and '.join(many_rows)}" if many != few else "")
+
+    text = (
+        f"On {measured.dataset.name} with {few.rows:,} training rows, the net's features lead pixels by "
+        f"{leads(TRAINED, '{} points of test accuracy with a linear probe and {} with nearest neighbours')}. An "
+        f"untrained net's: {leads(UNTRAINED, '{} and {}')}."
+    )
+    return f"{text} {_labels_used(measured)}" if measured.net.at_home else text
 
 
-def write_report(
-    workdir: Workdir, summary: dict[str, Any], environment: Mapping[str, Any], seconds: dict[str, float]
-) -> None:
-    """Write the figure, the page and summary.json."""
-    from mllab.report import page
+def _labels_used(measured: Measurement) -> str:
+    few = measured.fractions[0].fraction
+    text = "The net was trained on this data set, with the labels of all its training rows"
+    return f"{text}: its features at {fraction(few)} rest on more labels than the probes'." if few < 1 else f"{text}."
 
-    began = time.perf_counter()
-    figure = report.figure(summary, workdir.path / "figures")
-    seconds["figure"] = time.perf_counter() - began
-    summary["seconds"] = seconds | {"total": process_seconds()}
-    page.write(workdir.path / "report.html", report.page(finite(summary), figure, environment, workdir.command))
-    workdir.write_json("summary.json", summary)
 
+def _caption(measured: Measurement) -> str:
+    draws, net = len(measured.seeds), measured.net
+    parts = ["test accuracy", "one draw: no interval"]
+    if draws > 1:
+        parts[1] = f"± 95% interval over {draws} draws of the training rows, one split"
+        if measured.fractions[-1].fraction == 1:
+            parts.append("all rows are a single draw: no interval, except for the untrained nets, one per draw")
+    if net.accuracy is not None:
+        parts.append(f"{ITSELF}, trained on {measured.dataset.rows['train']:,} rows: {net.accuracy:.2%}")
+    return "; ".join(parts)
+
+
+def _caveats(measured: Measurement) -> list[str]:
+    net, validation, few = measured.net, measured.dataset.rows["validation"], measured.fractions[0]
+    unlike = ": with few training rows, better than these alone would allow" if validation > few.rows else ""
+    short = sum(cell.short for cell in measured.cells)
+    origin = [f"The net was trained on {net.dataset or 'another data set'}: it has seen no label of this one."]
+    if net.at_home:
+        origin = [
+            _labels_used(measured),
+            "A data set without test rows of its own is split by --split_seed, here "
+            f"{measured.split_seed}: a net that was trained with another has seen test rows.",
+        ]
+    return [
+        *origin,
+        "The untrained nets, one per seed, are the control: what the architecture contributes with initial params.",
+        f"l2 and k were chosen on {validation:,} validation rows{unlike}.",
+        "Test rows were scored once, with what was chosen.",
+        "Columns are centred and divided by one standard deviation in common, those of the training rows drawn. A "
+        "deviation per column would stretch pixels that have ink in few rows: nearest neighbours on pixels would lose "
+        "several points, and features would look better than they are.",
+        "Draws of one seed are nested: a smaller one is part of a larger one.",
+        *([f"{short} of the chosen linear probes stopped short of the optimum."] if short else []),
+    ]
+
+
+main, run = frame.program(Settings, measure, report)
 
 if __name__ == "__main__":
-    launch(main)
+    main()

@@ -19,13 +19,12 @@ import numpy as np
 
 from experiments import frame, inspection
 from experiments.frame import observers, publish
-from experiments.image_training import AUGMENTATIONS, Diverged, Recipe, Scores, train
+from experiments.image_training import AUGMENTATIONS, Measurement, Recipe, Scores, train
 from mllab import optimizers, racing
 from mllab.data.picture import border_means
-from mllab.metrics import Interval, interval
-from mllab.models import architecture
+from mllab.metrics import interval
+from mllab.models import table as models
 from mllab.report import learning, table
-from mllab.report.confusion import ClassRow
 from mllab.report.report import Bullets, Report, Section
 
 TUNED: Mapping[str, Mapping[str, Any]] = {  # on validation rows; see BUILD_NOTES.md
@@ -60,9 +59,9 @@ class Settings(frame.Data, frame.Network, frame.Training):
     epochs: int | None = _tuned("epochs")
     augment: tuple[str, ...] | None = frame.choices(
         (*AUGMENTATIONS, "none"),
+        None,
         help=f"Random augmentations of training images: {', '.join(AUGMENTATIONS)}, or none. Default: as tuned.",
         kind="augmentation",
-        optional=True,
     )
     label_smoothing: float | None = frame.number(
         None, help="Share of each label that is spread over all classes. Default: as tuned.", low=0, high=0.9
@@ -77,48 +76,20 @@ class Settings(frame.Data, frame.Network, frame.Training):
         return Recipe(**chosen | {"augment": tuple(name for name in chosen.get("augment", ()) if name != "none")})
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """Scores over all seeds, and the errors of the seed with the best validation accuracy."""
-
-    dataset: frame.DatasetFacts
-    model: str
-    settings: Mapping[str, Any]
-    epochs: int
-    batch_size: int
-    steps: int
-    seeds: list[int]
-    chance_loss: float
-    nonfinite: list[Diverged]
-    failed: list[Diverged]
-    validation: Scores
-    test: Scores
-    test_by_seed: Mapping[str, np.ndarray]
-    images_per_second: float | None
-    curves: learning.LearningCurves = frame.unsaved()
-    # Empty if a seed went non-finite:
-    train: Scores | None = None
-    gap: Interval | None = None  # accuracy on training rows less that on test rows, in points
-    parameters: int = 0
-    confusion: np.ndarray | None = None
-    per_class: tuple[ClassRow, ...] = ()
-    inspected: inspection.Inspection | None = frame.unsaved(default=None)
-
-
 def measure(run: frame.Context, settings: Settings) -> Measurement:
     """Train every seed, score it, inspect the best one and publish its params."""
     recipe, seeds = settings.recipe(), range(settings.first_seed, settings.first_seed + settings.seeds)
     with run.timed("data"):
         data = run.load(images=True, size=settings.size)
     facts, train_rows = frame.DatasetFacts.of(data), data.split.train
-    plan = architecture.plan(settings.model, facts.shape, len(facts.classes), **settings.options())
+    plan = models.plan(settings.model, facts.shape, len(facts.classes), **settings.options())
     trained = train(run, data, plan, recipe, seeds, settings.checkpoint_seconds)
     validation, test = trained.scores(facts.rows)
     nonfinite, failed = trained.diverged()
     augment = ", ".join(recipe.augment) or None
     measured = Measurement(
         dataset=facts,
-        model=architecture.describe(plan),
+        model=models.describe(plan),
         settings=dataclasses.asdict(recipe) | {"augment": augment, "split_seed": settings.split_seed},
         epochs=recipe.epochs,
         batch_size=recipe.batch_size,
@@ -177,8 +148,8 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
     speed = measured.images_per_second
     return Report(
         title=f"Image classifier: {name} on {data.name}",
-        question=f"How well does {name} distinguish the {len(data.classes)} classes of {data.name}, and which pixels do "
-        "its predictions depend on?",
+        question=f"How well does {name} distinguish the {len(data.classes)} classes of {data.name}, and which pixels "
+        "do its predictions depend on?",
         answer=answer(measured),
         table=table.Table(["rows", "number", "accuracy", "loss (nats)"], rows, caption=caption),
         sections=[

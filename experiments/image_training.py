@@ -9,11 +9,14 @@ import numpy as np
 
 from experiments import frame
 from experiments.frame import observers
+from experiments.inspection import Inspection
+from experiments.race_results import Lane, lanes
 from mllab import augmentation, losses, metrics, racing, sweep, training
 from mllab.data.dataset import Dataset
 from mllab.metrics import Interval, interval
-from mllab.models import architecture
+from mllab.models import table as models
 from mllab.models.base import Model, in_bfloat16, predict
+from mllab.report.confusion import ClassRow
 from mllab.report.learning import LearningCurves
 
 AUGMENTATIONS = (*augmentation.AUGMENTATIONS, "mixup")
@@ -56,12 +59,31 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Diverged:
-    """A seed that went non-finite at a step, or that failed: its kept validation loss is no better than chance."""
+class Measurement:
+    """Scores over all seeds, and the errors of the seed with the best validation accuracy."""
 
-    seed: int
-    step: int | None = None
-    kept_loss: float | None = None
+    dataset: frame.DatasetFacts
+    model: str
+    settings: Mapping[str, Any]
+    epochs: int
+    batch_size: int
+    steps: int
+    seeds: list[int]
+    chance_loss: float
+    nonfinite: list[Lane]
+    failed: list[Lane]
+    validation: Scores
+    test: Scores
+    test_by_seed: Mapping[str, np.ndarray]
+    images_per_second: float | None
+    curves: LearningCurves = frame.unsaved()
+    # Empty if a seed went non-finite:
+    train: Scores | None = None
+    gap: Interval | None = None  # accuracy on training rows less that on test rows, in points
+    parameters: int = 0
+    confusion: np.ndarray | None = None
+    per_class: tuple[ClassRow, ...] = ()
+    inspected: Inspection | None = frame.unsaved(default=None)
 
 
 class Trained(NamedTuple):
@@ -87,14 +109,12 @@ class Trained(NamedTuple):
         validation = Scores(interval(self.entry.score[0]), interval(kept_loss), rows["validation"])
         return validation, Scores(interval(self.test["accuracy"]), interval(self.test["loss"]), rows["test"])
 
-    def diverged(self) -> tuple[list[Diverged], list[Diverged]]:
+    def diverged(self) -> tuple[list[Lane], list[Lane]]:
         """Return the seeds that went non-finite, and those that failed."""
-        seeds, steps, losses = (
-            each.tolist() for each in (self.race.seeds, self.entry.nonfinite_step[0], self.entry.kept_loss[0])
+        nonfinite, failed = (
+            list(lanes(self.race, self.entry, where)) for where in (self.entry.nonfinite_step >= 0, self.entry.failed)
         )
-        nonfinite = [Diverged(seed, step=step) for seed, step in zip(seeds, steps, strict=True) if step >= 0]
-        failed = zip(seeds, losses, self.entry.failed[0], strict=True)
-        return nonfinite, [Diverged(seed, kept_loss=loss) for seed, loss, has_failed in failed if has_failed]
+        return nonfinite, failed
 
     def curves(self) -> LearningCurves:
         """Return the curves over epochs."""
@@ -126,24 +146,23 @@ def train(
     Raises:
         UserError: a recipe or examples that cannot be trained on, before anything is written.
     """
-    model = architecture.model(plan)
-    model = in_bfloat16(model) if recipe.precision == "bf16" else model
+    model = in_bfloat16(models.build(plan)) if recipe.precision == "bf16" else models.build(plan)
     train_rows, mesh = len(data.split.train), run.mesh()
     rates, optimizers = [recipe.learning_rate], [recipe.optimizer]
     racing.check(rates, optimizers, recipe.batch_size, train_rows, recipe.optimizer_settings)
     racing.check_examples(model, data.examples, data.split, data.task)
-    epoch_seconds: list[float] = []
+    epochs = 0  # that are trained now, not restored from a checkpoint
 
-    def time_epoch(event: training.Segment | training.Notice) -> None:
-        if isinstance(event, training.Segment) and not event.restored:
-            epoch_seconds.append(event.seconds)
+    def count(event: training.Segment | training.Notice) -> None:
+        nonlocal epochs
+        epochs += isinstance(event, training.Segment) and not event.restored
 
     def observe(name: str, grid: sweep.Grid) -> list:
         title = f"{plan['model']}, {name}"
         shown = observers.observer(run, name, grid, recipe.steps(train_rows), lambda held: held["accuracy"], title)
-        return [time_epoch, shown]
+        return [count, shown]
 
-    with run.timed("compiling and test scores"):
+    with observers.timed_race(run):
         race = racing.race(
             model,
             data.examples,
@@ -162,11 +181,8 @@ def train(
             workdir=run.path,
             checkpoint_seconds=checkpoint_seconds,
         )
-    seconds = sum(epoch_seconds)
-    run.seconds["compiling and test scores"] -= seconds
-    run.seconds["training"] = seconds
-    images = len(seeds) * train_rows * len(epoch_seconds)
-    return Trained(model, race, images / seconds if seconds else None)
+    speed = len(seeds) * train_rows * epochs / run.seconds["training"] if epochs else None
+    return Trained(model, race, speed)
 
 
 def objective(model: Model, augment: tuple[str, ...], smoothing: float, classes: int) -> training.Objective:

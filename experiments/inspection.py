@@ -125,7 +125,7 @@ def sections(inspected: Inspection, seeds: int) -> list[Section]:
 
 
 def _errors(inspected: Inspection, seeds: int) -> list[Block]:
-    from mllab.report.draw import heatmap, images
+    from mllab.report import draw
 
     confusion, classes = inspected.confusion, inspected.classes
     total, wrong = int(confusion.sum()), int(confusion.sum() - np.trace(confusion))
@@ -135,7 +135,7 @@ def _errors(inspected: Inspection, seeds: int) -> list[Block]:
     blocks: list[Block] = ["Of the seed with the best validation accuracy."] if seeds > 1 else []
     blocks.append(
         Drawing(
-            "confusion", heatmap.confusion(confusion, classes, title=title), "Test rows by true and by predicted class"
+            "confusion", draw.confusion(confusion, classes, title=title), "Test rows by true and by predicted class"
         )
     )
     if len(classes) > 2:
@@ -143,7 +143,7 @@ def _errors(inspected: Inspection, seeds: int) -> list[Block]:
     blocks.append(
         Drawing(
             "mistakes",
-            images.mistakes(**inspected.mistakes, classes=classes, title="The most confident errors"),
+            draw.mistakes(**inspected.mistakes, classes=classes, title="The most confident errors"),
             "Misclassified images with their true class, the predicted class, and its probability",
             "Where a person would hesitate too, or the label is wrong, more training will not help.",
         )
@@ -152,7 +152,7 @@ def _errors(inspected: Inspection, seeds: int) -> list[Block]:
 
 
 def _responses(inspected: Inspection) -> list[Block]:
-    from mllab.report.draw import images
+    from mllab.report import draw
 
     blocks: list[Block] = []
     if (weights := inspected.filters) is not None:
@@ -163,14 +163,14 @@ def _responses(inspected: Inspection) -> list[Block]:
             else f"Weights of the first layer: filters of {weights.shape[0]} × {weights.shape[1]}"
         )  # fmt: skip
         names = inspected.classes if by_class else ()
-        drawn = images.filters(weights, title=title, names=names)
+        drawn = draw.filters(weights, title=title, names=names)
         caption = "Stripes and edges are features; speckle is noise."
         blocks.append(Drawing("filters", drawn, "Weights of the first layer as images", caption))
     if inspected.feature_maps is not None:
-        drawn = images.feature_maps(**inspected.feature_maps, title="Activations of each layer for one image")
+        drawn = draw.feature_maps(**inspected.feature_maps, title="Activations of each layer for one image")
         caption = "Early layers keep the position of edges and strokes; later ones trade position for meaning."
         blocks.append(Drawing("feature_maps", drawn, "Activations of each layer for one image, as images", caption))
-    drawn = images.saliency(
+    drawn = draw.saliency(
         **inspected.saliency, classes=inspected.classes, title="The pixels that the predictions depend on"
     )
     alt = "Images, each beside the magnitude of the gradient of a logit by its pixels"

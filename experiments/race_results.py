@@ -201,15 +201,16 @@ def _result(raced: racing.Race, entry: racing.Entry, data: Dataset, target: floa
         test_by_seed=test,
         steps_to_target=np.array([]) if target is None else racing.steps_to(entry, raced.steps, target),
         width=racing.width(entry, raced.learning_rates),
-        nonfinite=list(_lanes(raced, entry, entry.nonfinite_step >= 0)),
-        failed=list(_lanes(raced, entry, entry.failed)),
+        nonfinite=list(lanes(raced, entry, entry.nonfinite_step >= 0)),
+        failed=list(lanes(raced, entry, entry.failed)),
         validation_by_rate=entry.score,
         loss=[interval(losses) for losses in entry.loss[:, best or 0]],
         score=[interval(scores) for scores in entry.score],
     )
 
 
-def _lanes(raced: racing.Race, entry: racing.Entry, where: np.ndarray) -> Iterator[Lane]:
+def lanes(raced: racing.Race, entry: racing.Entry, where: np.ndarray) -> Iterator[Lane]:
+    """Yield the lanes of an entry that are True in `where`, [R, G]."""
     for rate, seed in np.argwhere(where):
         step = int(entry.nonfinite_step[rate, seed])
         yield Lane(

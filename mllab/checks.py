@@ -24,13 +24,14 @@ def check_shape(values: AnyArray, expected: Sequence[int | str], name: str) -> N
         expected: a size for each axis: a number, or a letter for any; `"..."` at the end allows any further axes.
         name: of the argument.
     """
-    shape = jnp.shape(values)
-    fixed = expected[:-1] if expected[-1] == "..." else expected
-    fits = len(shape) >= len(fixed) if len(fixed) < len(expected) else len(shape) == len(fixed)
-    fits = fits and all(isinstance(want, str) or size == want for size, want in zip(shape, fixed, strict=False))
+    shape = np.shape(values)
+    open_ended = expected[-1] == "..."
+    sizes = expected[:-1] if open_ended else expected
+    fits = len(shape) == len(sizes) or (open_ended and len(shape) > len(sizes))
+    fits = fits and all(isinstance(size, str) or size == actual for size, actual in zip(sizes, shape, strict=False))
     if not fits or 0 in shape:
-        wanted = f"[{', '.join(map(str, expected))}]"
-        raise UserError(f"{name}: shape {list(shape)}, expected {wanted}{', each at least 1' if fits else ''}")
+        text = f"[{', '.join(map(str, expected))}]"
+        raise UserError(f"{name}: shape {list(shape)}, expected {text}{', each at least 1' if fits else ''}")
 
 
 def check_finite(values: AnyArray, name: str) -> None:
@@ -96,8 +97,8 @@ def check_weight(weight: AnyArray | None, count: int, dtype: jnp.dtype) -> Array
     """
     if weight is None:
         return jnp.ones(count, dtype)
-    if jnp.shape(weight) != (count,):
-        raise UserError(f"weight: shape {list(jnp.shape(weight))}, expected [{count}], one number per row")
+    if np.shape(weight) != (count,):
+        raise UserError(f"weight: shape {list(np.shape(weight))}, expected [{count}], one number per row")
     if is_concrete(weight):
         wrong = np.flatnonzero(~(np.isfinite(weight) & (np.asarray(weight) >= 0)))
         if wrong.size:

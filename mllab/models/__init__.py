@@ -1,1 +1,1 @@
-"""Models: modules of pure functions, one file each."""
+"""Models: modules and packages of pure functions. `table` lists those that minibatches train, by name."""

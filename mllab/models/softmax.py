@@ -181,7 +181,9 @@ def _fit(
         return jax.lax.while_loop(lambda s: unfinished(s) & (s.step < until), lambda s: descend(s, precondition), state)
 
     params = jnp.zeros((design.shape[1], classes), design.dtype)
-    logits = design @ params  # not zeros, a constant that XLA would fold at compile time
+    # Not a constant, which XLA would fold at compile time; nor design @ params, of which jaxlib 0.10.2 on CPUs makes
+    # NaN where it fuses it with the softmax, as it does if `fit` is mapped over penalties.
+    logits = 0 * weight[:, None] + params[:1]
     pairs = jnp.zeros((HISTORY, *params.shape), design.dtype)
     gradient, step = gradient_of(params, logits), jnp.zeros((), jnp.int32)
     start = _State(params, logits, gradient, pairs, pairs, pairs[:, 0, 0], step, jnp.array(False))

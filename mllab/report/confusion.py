@@ -37,8 +37,8 @@ def class_table(scores: Sequence[ClassRow]) -> Table:
         for one in order[:MAX_CLASSES]
     ]
     caption = (
-        "recall: share of the class's test rows that are predicted as the class; precision: share of the rows predicted "
-        "as the class that belong to it; F1: their harmonic mean"
+        "recall: share of the test rows of the class that are predicted as the class; precision: share of the test "
+        "rows predicted as the class that belong to it; F1: their harmonic mean"
     )
     if len(order) > MAX_CLASSES:
         caption += f"; the {MAX_CLASSES} classes of least recall, of {len(order)}: summary.json has all"

@@ -46,8 +46,8 @@ class LearningCurves:
 
 def drawings(curves: LearningCurves) -> list[Drawing]:
     """Return the drawings `loss`, with the gap at the least validation loss, and `accuracy`."""
-    from mllab.report.draw import curves as draw
-    from mllab.report.draw.curves import Series
+    from mllab.report import draw
+    from mllab.report.draw import Series
 
     over = f"{curves.seeds} seeds" if curves.seeds > 1 else ""
     best, reached = curves.best, 100 * curves.validation_accuracy[:, 0]

@@ -1,6 +1,5 @@
 """Choices, nested cross-validation and comparisons, against scikit-learn, double loops in NumPy and counting."""
 
-from functools import partial
 from itertools import product
 
 import jax
@@ -26,7 +25,7 @@ KEY = jax.random.key(0)
 INPUTS, TARGETS = load_iris(return_X_y=True)
 INPUTS, TARGETS = INPUTS.astype(np.float32), TARGETS.astype(np.int32)
 IRIS = {"inputs": INPUTS, "targets": TARGETS}
-FOLDS = validation.folds(np.arange(150), 4, 0, TARGETS)  # of 37 and 38 rows: with padding
+FOLDS = validation.folds(np.arange(150), 3, 0, TARGETS)
 ALPHA = (0.01, 1.0, 100.0)
 
 
@@ -113,7 +112,7 @@ def test_a_rule_chooses_the_setting():
         learners.nearest_neighbors(3, 25), axes, KEY, IRIS, FOLDS, accuracy, select=simplest(-np.array(axes["k"]))
     )
     np.testing.assert_array_equal(smooth.scores, plain.scores)
-    error = plain.by_fold.std(ddof=1) / 2
+    error = plain.by_fold.std(ddof=1) / np.sqrt(3)
     within = [k for k, mean in zip(axes["k"], plain.means, strict=True) if mean >= plain.means.max() - error]
     assert smooth.setting == {"k": max(within)}
     assert len(within) > 1
@@ -153,7 +152,7 @@ def test_a_choice_is_that_of_a_grid_search(case):
     theirs = np.full(choice.scores.shape, np.nan)
     for row, params in enumerate(search.cv_results_["params"]):
         index = tuple(list(values).index(params[names[name]]) for name, values in axes.items())
-        theirs[index] = [search.cv_results_[f"split{k}_test_score"][row] for k in range(4)]
+        theirs[index] = [search.cv_results_[f"split{k}_test_score"][row] for k in range(3)]
     atol = 0.03 if score is accuracy else 1e-4  # a row or so in doubt
     np.testing.assert_allclose(choice.scores, theirs, atol=atol)
     assert abs(theirs[choice.index].mean() - search.best_score_) < atol / 2
@@ -179,7 +178,7 @@ def test_folds_are_observed_one_by_one_and_nothing_else_changes():
     learner, score, axes, *_ = PEERS["neighbours"]
     choice = choose(learner, axes, KEY, IRIS, FOLDS, score, observe=observe)
     np.testing.assert_array_equal(choice.scores, choose(learner, axes, KEY, IRIS, FOLDS, score).scores)
-    assert [fold for fold, _ in seen] == [0, 1, 2, 3]
+    assert [fold for fold, _ in seen] == [0, 1, 2]
     np.testing.assert_array_equal(np.stack([scores for _, scores in seen], axis=-1), choice.scores)
 
 
@@ -209,12 +208,12 @@ def test_an_edge_is_named_where_the_score_still_rises():
 # ── Nested cross-validation ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def inner(examples, count=3):
+def inner(examples, count=4):
     return validation.folds(np.arange(len(examples["targets"])), count, 7, examples["targets"])
 
 
 def inner_of_values(examples):
-    return validation.folds(np.arange(len(examples["targets"])), 3, 7)
+    return validation.folds(np.arange(len(examples["targets"])), 4, 7)
 
 
 @pytest.mark.parametrize("case", PEERS)
@@ -224,7 +223,7 @@ def test_nested_cross_validation_is_a_double_loop(case):
     choices = []
     learner = selection.tuned(learner, axes, deal, score, observe=choices.append)
     ours = cross_validate(learner, {}, KEY, IRIS, FOLDS, score)
-    assert ours.shape == (4,)
+    assert ours.shape == (3,)
     scoring = "accuracy" if score is accuracy else "neg_mean_squared_error"
     for fold, (train, out) in enumerate(splits(FOLDS)):
         train = np.sort(train)
@@ -315,9 +314,9 @@ def test_outer_axes_are_settings_of_the_tuned_learner():
     learner = selection.tuned(learner, {"b": [0.0, 0.5, 1.0]}, inner_of_values, negative_error, observe=choices.append)
     examples = {"inputs": INPUTS, "targets": np.ones(150, np.float32)}
     scores = cross_validate(learner, {"a": [1.0, 2.0], "unread": [5, 6, 7]}, KEY, examples, FOLDS, negative_error)
-    np.testing.assert_array_equal(scores, np.zeros((2, 3, 4)))
-    assert [choice.setting["b"] for choice in choices] == [1.0] * 12 + [0.5] * 12
-    assert [choice.setting["unread"] for choice in choices[::4]] == [5, 6, 7] * 2
+    np.testing.assert_array_equal(scores, np.zeros((2, 3, 3)))
+    assert [choice.setting["b"] for choice in choices] == [1.0] * 9 + [0.5] * 9
+    assert [choice.setting["unread"] for choice in choices[::3]] == [5, 6, 7] * 2
 
 
 # ── Comparisons ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -340,10 +339,10 @@ def test_a_comparison_ranks_the_learners_and_names_ties():
     assert set(comparison.ranking[:2]) == {"neighbours", "svm"}
     assert comparison.ties == comparison.ranking[1:2]
     scores = comparison.choices["svm"].by_fold - comparison.choices["most frequent"].by_fold
-    half = 3.1824 * np.sqrt((1 / 4 + 1 / 3) * scores.var(ddof=1))  # Student's t at 97.5% for 4 folds, printed table
+    half = 4.3027 * np.sqrt((1 / 3 + 1 / 2) * scores.var(ddof=1))  # Student's t at 97.5% for 3 folds, printed table
     mean, low, high, count = comparison.difference("svm", "most frequent")
     np.testing.assert_allclose([mean, low, high], scores.mean() + np.array([0, -half, half]), rtol=1e-4)
-    assert count == 4
+    assert count == 3
     assert comparison.difference("most frequent", "svm").mean == -mean
 
 
@@ -380,11 +379,11 @@ def test_tuned_learners_are_compared_without_the_optimism_of_their_choice():
     learner, axes = learners.nearest_neighbors(2, 30), {"k": np.arange(1, 31)}
     pool = {
         "chosen": Candidate(learner, axes),
-        "tuned": Candidate(selection.tuned(learner, axes, partial(inner, count=4), accuracy), {}),
+        "tuned": Candidate(selection.tuned(learner, axes, inner, accuracy), {}),
     }
     gaps = []
     for seed in range(3):
-        folds = validation.folds(np.arange(90), 4, seed, examples["targets"])
+        folds = validation.folds(np.arange(90), 3, seed, examples["targets"])
         gaps.append(selection.compare(pool, KEY, examples, folds, accuracy).difference("chosen", "tuned").mean)
     assert np.mean(gaps) > 0.02
 

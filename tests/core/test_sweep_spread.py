@@ -44,7 +44,7 @@ def test_points_and_weights_are_checked():
     over = sweep.over_points(centred, devices.mesh(2), (0, None, None))
     with pytest.raises(UserError, match="points: row 1, column 0 is nan"):
         over(np.where(POINTS == 2, np.nan, POINTS))
-    with pytest.raises(UserError, match="weight: row 0 is -1.0"):
+    with pytest.raises(UserError, match=r"weight: row 0 is -1\.0"):
         over(POINTS, -np.ones(10))
 
 

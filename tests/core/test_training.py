@@ -132,7 +132,10 @@ def test_the_first_nonfinite_step_is_counted_from_the_start_of_the_drive():
         value = jnp.where(extra == hyper["bad_step"], jnp.inf, 1.0)
         return jnp.full(8, value) + params.sum() * 0, extra + 1  # a bare array [B]
 
-    run = training.supervised(init, objective, lambda hyper: optax.sgd(0.0), lambda *_: ({"loss": jnp.ones(10)}, None))
+    def measure(hyper, params, extra, examples):
+        return {"loss": jnp.ones(10)}, extra
+
+    run = training.supervised(init, objective, lambda hyper: optax.sgd(0.0), measure)
     for bad in (0, 4, 5, 13):
         assert drive(run, {"bad_step": bad}, jax.random.key(0)).nonfinite_step == bad
     assert drive(run, {"bad_step": 10**6}, jax.random.key(0)).nonfinite_step == -1
@@ -143,7 +146,7 @@ def test_a_lane_keeps_its_best_params_and_the_drive_stops_when_none_improves():
     lanes, (schedule, held_out) = grid(), problems.rows(epochs=40)
     result = training.drive(
         sweep.lanes(run, lanes.schedule), lanes.hyper, lanes.key, problems.examples(), schedule,
-        held_out=held_out, segment=5, patience=2, observe=[seen.append],
+        held_out=held_out, segment=5, patience=2, observers=[seen.append],
     )  # fmt: skip
     loss = result.history.held_out["loss"]
     done = len(seen)
@@ -277,7 +280,7 @@ def test_a_checkpoint_moves_between_numbers_of_devices(tmp_path):
         many = sweep.lanes(problems.run(), lanes.schedule, mesh=devices.mesh(count))
         return training.drive(
             many, lanes.hyper, lanes.key, problems.examples(), schedule, held_out=held_out, segment=5,
-            observe=[stop], workdir=workdir, checkpoint_seconds=0,
+            observers=[stop], workdir=workdir, checkpoint_seconds=0,
         )  # fmt: skip
 
     with pytest.raises(KeyboardInterrupt):

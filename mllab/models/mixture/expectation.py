@@ -53,7 +53,7 @@ class Moments(NamedTuple):
     log_likelihood: Array  # []
 
 
-def climb(
+def iterate(
     start: Mixture, data: Blocks, tolerance: Array | float, floor: Array | float, classes: int | None, steps: int
 ) -> Fit:
     """Return the result of EM from this start, for standardised points."""
@@ -65,26 +65,26 @@ def climb(
         step: Array
         gain: Array
 
-    def going(state: State) -> Array:
+    def unfinished(state: State) -> Array:
         return (state.step < steps) & (state.gain >= tolerance)
 
-    def forward(state: State) -> State:
+    def step(state: State) -> State:
         # The first iteration is an E step alone, so that the program has one of each; its history entry is overwritten.
-        moved = _maximised(state.params, state.moments, floor)
+        moved = _m_step(state.params, state.moments, floor)
         params = jax.tree.map(lambda new, old: jnp.where(state.step < 0, old, new), moved, state.params)
-        moments = _expected(params, data, floor, classes)
+        moments = _e_step(params, data, floor, classes)
         gain = jnp.where(state.step < 0, jnp.inf, moments.log_likelihood - state.moments.log_likelihood)
         return State(params, moments, state.history.at[state.step].set(moments.log_likelihood), state.step + 1, gain)
 
     infinite = jnp.array(jnp.inf, start.means.dtype)
     state = State(start, _no_moments(start), jnp.zeros(steps, infinite.dtype), jnp.array(-1, jnp.int32), infinite)
-    end = jax.lax.while_loop(going, forward, state)
+    end = jax.lax.while_loop(unfinished, step, state)
     likelihood = end.moments.log_likelihood
     history = jnp.where(jnp.arange(steps) < end.step, end.history, likelihood)
     return Fit(end.params, likelihood, history, end.step, end.gain < tolerance)
 
 
-def _expected(params: Mixture, data: Blocks, floor: Array | float, classes: int | None) -> Moments:
+def _e_step(params: Mixture, data: Blocks, floor: Array | float, classes: int | None) -> Moments:
     """Return the moments of the points under these params, block by block: the E step."""
     count = len(params.log_weights)
     inverse = inverse_factor(params)
@@ -117,7 +117,7 @@ def _no_moments(params: Mixture) -> Moments:
     return Moments(zeros.log_weights, zeros.means, zeros.cholesky, jnp.zeros((), zeros.means.dtype))
 
 
-def _maximised(params: Mixture, moments: Moments, floor: Array | float) -> Mixture:
+def _m_step(params: Mixture, moments: Moments, floor: Array | float) -> Mixture:
     """Return the params that maximise the expected likelihood for these moments: the M step."""
     features = params.means.shape[1]
     inverse = inverse_factor(params)
@@ -213,7 +213,7 @@ def owners(count: int, classes: int) -> Array:
     return jnp.arange(count) // (count // classes)
 
 
-def together(lanes: int, lane_bytes: int) -> int:
+def restarts_in_cache(lanes: int, lane_bytes: int) -> int:
     """Return how many restarts run at once: a divisor of their number that fits the cache.
 
     Small problems are batched, since the overhead of an operation outweighs its arithmetic; large ones run one by one,

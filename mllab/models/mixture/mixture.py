@@ -227,7 +227,7 @@ def _fit(
 
     def one(lane: tuple[Array, Key]) -> Fit:
         count, key = lane
-        return expectation.climb(
+        return expectation.iterate(
             expectation.drawn_start(key, rows, labels, weight, count, covariance, most, classes),
             data,
             tolerance,
@@ -237,7 +237,7 @@ def _fit(
         )
 
     lanes = jnp.repeat(counts, restarts), jnp.tile(jax.random.split(key, restarts), len(counts))
-    fits = jax.lax.map(one, lanes, batch_size=expectation.together(len(lanes[0]), rows.nbytes * most))
+    fits = jax.lax.map(one, lanes, batch_size=expectation.restarts_in_cache(len(lanes[0]), rows.nbytes * most))
     best = jnp.argmax(fits.log_likelihood.reshape(-1, restarts), axis=1)
     fits = jax.tree.map(lambda a: a[restarts * jnp.arange(len(counts)) + best], fits)
     return jax.vmap(expectation.fit_in_points, (0, None))(fits, units)
@@ -268,7 +268,7 @@ def _em(
     data = gaussians.in_blocks(rows, labels, weight, len(start.log_weights), block_rows)
     start = jax.tree.map(lambda a: a.astype(rows.dtype), start)
     return expectation.fit_in_points(
-        expectation.climb(expectation.in_units(start, units), data, tolerance, floor, classes, steps), units
+        expectation.iterate(expectation.in_units(start, units), data, tolerance, floor, classes, steps), units
     )
 
 
