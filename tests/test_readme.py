@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from experiments.workdir import Workdir
 from PIL import Image
 
 from experiments import image_classifier
-from experiments.workdir import Workdir
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()

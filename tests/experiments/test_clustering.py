@@ -12,7 +12,8 @@ from sklearn.cluster import KMeans
 from experiments import cluster_fits, color_quantization
 from experiments import clustering as experiment
 from mllab import devices
-from mllab.data import catalog, picture
+from mllab.data import catalog
+from mllab.data.readers import image_file
 from mllab.errors import UserError
 from mllab.metrics import Interval
 
@@ -244,7 +245,7 @@ def test_the_image_that_scikit_learn_brings_is_read_as_it_reads_it():
     from sklearn.datasets import load_sample_image
 
     path = color_quantization.locate("china")
-    pixels = picture.read(path, picture.stored_size(path), channels=3)
+    pixels = image_file.read(path, image_file.stored_size(path), channels=3)
     np.testing.assert_allclose(255 * pixels, load_sample_image("china.jpg"), atol=1e-4)
 
 

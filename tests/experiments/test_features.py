@@ -9,13 +9,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from experiments.workdir import Workdir
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from experiments import features as experiment
-from experiments.workdir import Workdir
 from mllab import weights
 from mllab.data import catalog
 from mllab.errors import UserError

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 import test_experiments
+from experiments.workdir import Workdir
 from PIL import Image
 from safetensors.numpy import load_file
 from scipy.special import log_softmax
@@ -22,7 +23,6 @@ from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_
 from test_experiments import ROOT, program
 
 from experiments import image_classifier, predict
-from experiments.workdir import Workdir
 from mllab import augmentation, weights
 from mllab.data import catalog
 from mllab.errors import UserError
@@ -303,7 +303,7 @@ def small(tmp_path_factory):
         ({"model": "convnt"}, "did you mean 'convnet'"),
         ({"model": "linear"}, "--model=softmax"),
         ({"model": "mlp", "options": {"channels": (8,)}}, "--channels is for convnet and residual, not for mlp"),
-        ({"dataset": "mnist", "size": (8, 8)}, "'mnist' brings its own target, task and size"),
+        ({"dataset": "mnist", "size": (8, 8)}, "size: only for your own data, and 'mnist' is a set of the catalog"),
         ({"dataset": "line"}, "line holds no pictures"),
         ({"dataset": "homes.csv"}, "homes.csv holds no pictures"),
         ({"dataset": "mnis"}, "did you mean 'mnist'"),

@@ -61,7 +61,9 @@ def test_every_experiment_writes_a_whole_folder_and_a_self_contained_page(name, 
     assert not list(workdir.rglob("*.partial"))
     summary = json.loads((workdir / "summary.json").read_text())
     assert summary["experiment"] == name.split()[0]
-    assert sum(seconds for part, seconds in summary["seconds"].items() if part != "total") <= summary["seconds"]["total"]
+    assert (
+        sum(seconds for part, seconds in summary["seconds"].items() if part != "total") <= summary["seconds"]["total"]
+    )
     assert (workdir / "metrics.jsonl").read_text()
     assert f"Report: {workdir / 'report.html'}" in shown
 
