@@ -92,7 +92,7 @@ def measure(run: frame.Context, image: str, ks: tuple[int, ...] | None, seeds: i
     fits = []
     for k, by_seed in found.items():
         _, colours, labels = min(by_seed, key=lambda each: each[0])
-        file = run.write(f"colours-{k}.png", picture.to_png(colours, labels)).name
+        file = run.write(f"colours-{k}.png", image_file.to_png(colours, labels)).name
         fits.append(Fit(k, interval(np.array([error for error, *_ in by_seed])), file, colours, labels))
     return Measurement(original, sample, fits, pixels)
 

@@ -266,7 +266,7 @@ def test_grey_images_have_as_many_colours_as_levels(tmp_path):
         ({"clusters": (2, 121)}, "--clusters: 121 clusters of 120 rows: give fewer"),
         ({"image": "chna"}, "did you mean 'china'"),
         ({"image": "absent/photo.jpg"}, "--image=absent/photo.jpg: no such file"),
-        ({"image": __file__}, "holds no image that can be read"),
+        ({"image": __file__}, "is not a readable image"),
         ({"image": "china", "dataset": "blobs"}, "--image=china --dataset=blobs: give one of them"),
     ],
 )
