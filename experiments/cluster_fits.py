@@ -103,7 +103,7 @@ def describe(data: Dataset, shown: Clusters) -> tuple[list[Cluster], np.ndarray]
     np.add.at(counts, (shown.labels["test"], classes), 1)
     terms: list[list[str]] = [[]] * shown.k
     if hasattr(data, "tfidf"):
-        from mllab.data import text  # brings scikit-learn
+        from mllab.data.readers import text  # brings scikit-learn
 
         assert isinstance(data, text.Documents)
         terms = text.top_terms(data, data.split.train, shown.labels["train"], shown.k, TERMS)

@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments import frame
 from mllab import sweep
-from mllab.data import picture
+from mllab.data.readers import image_file
 from mllab.errors import UserError, unknown
 from mllab.metrics import Interval, interval
 from mllab.models import kmeans
@@ -68,7 +68,7 @@ def measure(run: frame.Context, image: str, ks: tuple[int, ...] | None, seeds: i
     ks = ks or CLUSTERS
     with run.timed("data"):
         path = locate(image)
-        pixels = picture.read(path, picture.stored_size(path), channels=3)
+        pixels = image_file.read(path, image_file.stored_size(path), channels=3)
         (height, width, _), distinct = pixels.shape, len(np.unique(pixels.reshape(-1, 3), axis=0))
         original = Original(str(path), path.stem, height, width, distinct)
         if ks[-1] > distinct:
@@ -92,7 +92,7 @@ def measure(run: frame.Context, image: str, ks: tuple[int, ...] | None, seeds: i
     fits = []
     for k, by_seed in found.items():
         _, colours, labels = min(by_seed, key=lambda each: each[0])
-        file = run.write(f"colours-{k}.png", picture.to_png(colours, labels)).name
+        file = run.write(f"colours-{k}.png", image_file.to_png(colours, labels)).name
         fits.append(Fit(k, interval(np.array([error for error, *_ in by_seed])), file, colours, labels))
     return Measurement(original, sample, fits, pixels)
 

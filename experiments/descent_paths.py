@@ -15,7 +15,7 @@ import optax
 
 from mllab import losses
 from mllab.averaging import evaluation_params
-from mllab.data import synthetic
+from mllab.data.sets import synthetic
 from mllab.models import linear
 from mllab.optimizers import OPTIMIZERS, build
 from mllab.report.table import short

@@ -21,7 +21,7 @@ from experiments import frame, inspection
 from experiments.frame import observers, publish
 from experiments.image_training import AUGMENTATIONS, Measurement, Recipe, Scores, train
 from mllab import optimizers, racing
-from mllab.data.picture import border_means
+from mllab.data.readers.image_file import border_means
 from mllab.metrics import interval
 from mllab.models import table as models
 from mllab.report import learning, table

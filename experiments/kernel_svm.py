@@ -22,7 +22,7 @@ from mllab.errors import UserError
 from mllab.models.svm import SCHEMES, kernels
 from mllab.report import draw
 from mllab.report.confusion import ClassRow, class_table
-from mllab.report.report import Bullets, Drawing, Report, Section
+from mllab.report.report import Block, Bullets, Drawing, Report, Section
 from mllab.report.table import Table, legible, listed, number, percent, percent_bounds, share, short
 
 FORMULAS = {
@@ -148,7 +148,8 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
     )
     heat_map = kernel_tuning.heat_map(tuned, won, measured.c, measured.gamma, over)
     edges = [sentence for entry in tuned for sentence in entry.edges()]
-    plane, errors = [], []
+    plane: list[Block | None] = []
+    errors: list[Block | None] = []
     if measured.plane:
         x_label, y_label = map(legible, data.features)
         title = "Boundary, margins and support vectors of each kernel"

@@ -138,11 +138,16 @@ def tune(
         UserError: the kernel's values are beyond float32.
     """
     axes = {"c": c} | ({"gamma": gamma} if "gamma" in kernels.parts(kernel).reads else {})
-    common = {"kernel": kernel, "scheme": machine.scheme, "degree": machine.degree, "coef0": machine.coef0}
+    common: dict[str, Any] = {
+        "kernel": kernel,
+        "scheme": machine.scheme,
+        "degree": machine.degree,
+        "coef0": machine.coef0,
+    }
     learner = learners.svm(machine.classes, **common, calibrated=False, tolerance=TOLERANCE, steps=MAX_STEPS, mesh=mesh)
     choice = selection.choose(learner, axes, jax.random.key(0), examples, folds, validation.accuracy)
     params = svm.fit(
-        examples["inputs"], examples["targets"], machine.classes, **common, **choice.setting,
+        examples["inputs"], examples["targets"], machine.classes, **(common | choice.setting),
         tolerance=FINAL_TOLERANCE, steps=MAX_STEPS,
     )  # fmt: skip
     if not np.isfinite(params.gap).all():

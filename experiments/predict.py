@@ -18,7 +18,7 @@ import numpy as np
 
 from experiments import frame
 from mllab import weights
-from mllab.data import picture
+from mllab.data.readers import image_file
 from mllab.errors import UserError
 from mllab.models import base
 from mllab.report.report import Report
@@ -72,7 +72,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
             f"{params_file} holds a model that takes no images or names no classes: give params of an image classifier"
         )
     height, width, channels = shape
-    images = np.stack([picture.read(path, (height, width), channels) for path in settings.pictures])
+    images = np.stack([image_file.read(path, (height, width), channels) for path in settings.pictures])
     inverted = has_opposite_background(images, header.get("border"))
     images = np.where(inverted[:, None, None, None], 1 - images, images)
     with run.timed("prediction"):
@@ -119,7 +119,7 @@ def has_opposite_background(images: np.ndarray, training_border: float | None) -
     """
     if training_border is None or images.shape[-1] != 1 or MAX_PLAIN < training_border < 1 - MAX_PLAIN:
         return np.zeros(len(images), bool)
-    return (picture.border_means(images) > 0.5) != (training_border > 0.5)
+    return (image_file.border_means(images) > 0.5) != (training_border > 0.5)
 
 
 def pretrained() -> Path:

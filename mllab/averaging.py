@@ -1,4 +1,4 @@
-r"""Averaged params: an exponential moving average beside any optimizer, and which params to evaluate.
+r"""Averaged params: an exponential moving average for any optimizer, and which params to evaluate.
 
 Averaging (Polyak and Juditsky 1992; as an exponential moving average, Szegedy et al. 2016, arXiv:1512.00567, §8);
 $\beta$ = `decay`.
@@ -9,7 +9,7 @@ $\beta$ = `decay`.
 The trained params are unaffected; the average is what to evaluate. The warm-up is that of TensorFlow's
 `tf.train.ExponentialMovingAverage(num_updates=t)`: while $t < 9 / (1 - \beta)$ the average covers about the last tenth
 of the steps, so that a short run forgets its initial params. A bias correction such as Adam's would weight all steps
-alike instead. Batch statistics are not averaged: they are running averages of the trained params' activations already.
+equally instead. Batch statistics are not averaged: they are running averages already.
 """
 
 from typing import Any, NamedTuple

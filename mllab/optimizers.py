@@ -135,9 +135,9 @@ class Entry(NamedTuple):
 
     make: Callable[..., Optimizer]  # (learning_rate, **options) -> transformation
     help: str
-    family: str  # figures of paths show one family each: "plain", "adaptive" or "later"; five paths can be told apart
+    family: str  # "plain", "adaptive" or "later": figures of paths show one family each, at most five paths
     # Learning rates for the two least-squares problems of `experiments.linear_regression` in raw units, 500 full-batch
-    # steps from (8, 75): found by trial, for a small final loss and a path that stays on the page.
+    # steps from (8, 75): chosen by trial, for a small final loss and a path that stays within the figure.
     line_rate: float  # y = 2x + 25, condition number 133
     houses_rate: float  # price by area, condition number 3e7
     averages: bool = False  # keeps an average of the params, which is what to evaluate

@@ -192,7 +192,7 @@ def race(
                 placed,
                 schedule,
                 **segments,
-                observe=observers,
+                observers=observers,
                 name=name,
                 fingerprint=fingerprint,
                 **drive,

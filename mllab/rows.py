@@ -19,7 +19,7 @@ def weighted(losses: Array | Losses, weight: Array | np.ndarray) -> Losses:
     """Return losses with the row weights [B] multiplied in; a bare array [B] counts each example once.
 
     Raises:
-        UserError: values that do not fit the rows or their own weights.
+        UserError: values whose shape does not match the rows or the weights of the losses.
     """
     if not isinstance(losses, Losses):
         if losses.shape != weight.shape:

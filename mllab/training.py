@@ -142,7 +142,7 @@ def supervised(
             for name, value in values.items():
                 total = weighted(value, row.weight).weights.sum()
                 sums[name] = mean(value, row.weight) * total
-                if isinstance(value, Losses):  # else the total is that of the rows, known without the model
+                if isinstance(value, Losses):  # otherwise the total is that of `rows.weight`
                     totals[name] = total
             return extra, (sums, totals)
 
@@ -199,7 +199,7 @@ def drive(
     held_out: Rows,
     segment: int,
     patience: int | None = None,
-    observe: Iterable[Callable[[Segment | Notice], None]] = (),
+    observers: Iterable[Callable[[Segment | Notice], None]] = (),
     workdir: Path | None = None,
     name: str = "",
     fingerprint: str = "",
@@ -216,19 +216,19 @@ def drive(
         held_out: rows [S', B'] scored after each segment; never test rows.
         segment: steps per segment (the last may be shorter).
         patience: stop when no lane's held-out loss has improved for this many segments (None: never).
-        observe: callables that receive every event, a `Segment` or a `Notice`.
+        observers: callables that receive every event, a `Segment` or a `Notice`.
         workdir: folder for `checkpoints/<name>`; a checkpoint found there is resumed, to the same bits.
         name: distinguishes the drives of one workdir.
         fingerprint: extra text hashed into the checkpoint's identity; a checkpoint with another one is refused.
         checkpoint_seconds: wall time between checkpoints.
 
     Raises:
-        UserError: the workdir's checkpoint was made by another drive, or could not be written.
+        UserError: the workdir holds a checkpoint of another drive, or a checkpoint could not be written.
     """
     if segment < 1:
         raise UserError(f"segment = {segment}: a segment has 1 step or more")
     start, advance, score, keep = _compiled(run)
-    observers = tuple(observe)
+    observers = tuple(observers)
 
     def notify(event: Segment | Notice) -> None:
         for observer in observers:
@@ -239,7 +239,7 @@ def drive(
 
     state = start(hyper, key)
     scored = jax.eval_shape(score, hyper, state, examples, held_out)
-    # `kept` begins with a second start, not a reference to `state`: `advance` is given `state`'s buffers (donated).
+    # `kept` needs buffers of its own, hence a second start: `state` is donated to `advance`.
     kept, record = start(hyper, key), Record.empty(len(ends), scored)
     # The names of these entries are hashed too: renaming one would orphan the checkpoints that exist.
     inputs = {"hyper": hyper, "key": key, "examples": examples, "rows": (schedule, held_out), "ends": np.asarray(ends)}

@@ -214,7 +214,7 @@ def operations(sizes: Sequence[int], train_rows: int, validation_rows: int) -> i
 def floor(samples: Mapping[str, Sequence[Sample]], total: int) -> tuple[list[str], list[list]]:
     """Return the columns and rows of the arithmetic floor: `total` operations at this machine's matrix product."""
     rate = timing.figure(samples["ceiling"], "flops_per_second")
-    running = [sample.report["seconds"]["segments"] for sample in samples["mllab second"]]
+    running = [sample.report["seconds"]["training"] for sample in samples["mllab second"]]
     ratio = float(np.median(running)) / (total / rate)
     row = [
         f"{total / 1e9:.0f}",

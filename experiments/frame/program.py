@@ -74,11 +74,11 @@ class Context:
         name = options.pop("dataset", None) or getattr(self._settings, "dataset")  # noqa: B009
         is_table = images and name.lower().endswith(catalog.TABLE_ENDINGS)
         data = None if is_table else catalog.load(name, **given, **options)
-        if data is None or (images and (data.task != "classification" or data.inputs.ndim != 4)):
+        if data is None or (images and (not data.classes or data.inputs.ndim != 4)):
             raise UserError(
                 f"{name} has no images with classes: try digits, mnist, fashion_mnist or a folder of images"
             )
-        if classes and data.task != "classification":
+        if classes and not data.classes:
             raise UserError(
                 f"{data.target} of {name} is a quantity, and this experiment needs classes: try digits or moons, or a "
                 "table with --task=classification"

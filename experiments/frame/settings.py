@@ -231,7 +231,7 @@ def rates(options: Iterable[str], *, help: str, kind: str = "name") -> Any:
         return checked
 
     def show(value: Any) -> str:
-        return ",".join(f"{name}={_shortest(rate)}" for name, rate in value)
+        return ",".join(f"{name}={_shortest(rate)}" for name, rate in dict(value).items())
 
     return _field((), Setting(help, read, check, show, "give NAME=RATE, such as adam=0.5, separated by commas"))
 

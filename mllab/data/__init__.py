@@ -1,4 +1,10 @@
-"""Data sets by name, and the user's own tables: `load`."""
+"""Data sets: by name from the catalog, or read from your own tables and images.
+
+- `catalog`: one row a data set, and `load`, which takes a name or the path of your own data. A new data set goes here.
+- `dataset`: what `load` returns. `split`: stratified splits into training, validation and test rows.
+- `readers`: file formats and users' own data. `sets`: the loaders of the catalog's data sets.
+- `files`, `download`: published files, found or downloaded, and verified.
+"""
 
 from mllab.data.catalog import load
 from mllab.data.dataset import Dataset, Split

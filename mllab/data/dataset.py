@@ -1,4 +1,4 @@
-"""A data set as the library sees it: arrays, names, and which rows are for what."""
+"""A data set in memory: encoded arrays, their names, and the split."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Split:
-    """Row ids for training, choosing and reporting; the three are disjoint."""
+    """Row ids of the training, validation and test rows; the three are disjoint."""
 
     train: np.ndarray  # [M] int32
     validation: np.ndarray  # [M] int32
@@ -18,27 +18,26 @@ class Split:
 class Dataset:
     """Examples in memory, encoded and ready to train on.
 
-    Whatever was learned from data to encode it (means, scales, categories, medians) was learned from the training
-    rows alone.
+    Means, scales, medians and categories that encode them are computed from the training rows alone.
     """
 
     name: str
     task: str  # a key of `tasks.TASKS`
     inputs: np.ndarray  # [N, D] float32; images [N, height, width, channels] in [0, 1]
-    targets: np.ndarray  # [N] int32 classes, or [N] float32 values, standardised
+    targets: np.ndarray  # [N] int32 classes, or [N] float32 standardised values
     split: Split
-    features: tuple[str, ...] = ()  # name of each input column, where inputs are [N, D]
-    classes: tuple[str, ...] = ()  # name of each class, classification only
-    target: str = "target"  # what is predicted
-    unit: str = ""  # the target's unit, regression only
-    target_mean: float = 0.0  # regression: value in the target's unit = target_mean + target_scale * targets
+    features: tuple[str, ...] = ()  # names of the input columns, for inputs [N, D]
+    classes: tuple[str, ...] = ()  # names of the classes; classification only
+    target: str = "target"  # name of the target
+    unit: str = ""  # of the target; regression only
+    target_mean: float = 0.0  # regression: target_mean + target_scale * targets has the target's unit
     target_scale: float = 1.0
-    sha256: dict[str, str] = field(default_factory=dict)  # of each file read, by file name
+    sha256: dict[str, str] = field(default_factory=dict)  # of each file that was read, by file name
     licence: str = ""
     citation: str = ""
-    notes: tuple[str, ...] = ()  # what was done to the data, one plain sentence each ("3 missing values in age: ...")
+    notes: tuple[str, ...] = ()  # how the data were prepared, one sentence each ("3 missing values in age: ...")
 
     @property
     def examples(self) -> dict[str, np.ndarray]:
-        """The arrays that training gathers rows from."""
+        """The arrays from which training gathers rows."""
         return {"inputs": self.inputs, "targets": self.targets}

@@ -1,4 +1,4 @@
-"""Files from the network: streamed, checked, and put in place whole or not at all."""
+"""Downloads: streamed, verified, and moved into place whole or not at all."""
 
 import hashlib
 import http.client
@@ -12,24 +12,24 @@ from typing import BinaryIO
 
 from mllab.errors import UserError
 
-Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
+Progress = Callable[[int, int], None]  # (bytes downloaded, bytes in total)
 
-CHUNK = 1 << 18  # bytes between two reports of progress
-TIMEOUT = 30  # seconds without a byte
+CHUNK_BYTES = 1 << 18
+TIMEOUT_S = 30  # without a byte
 
 
 def fetch(url: str, destination: Path, *, sha256: str, size: int, progress: Progress | None = None) -> None:
-    """Download `url` to `destination`, which appears only when its size and checksum are right.
+    """Download `url` to `destination`, which appears only after its size and checksum are verified.
 
     Args:
         url: http or https.
-        destination: the file to write; its folder is made.
-        sha256: what the content must hash to, in hexadecimal.
-        size: what the content must measure, in bytes.
-        progress: called with the bytes done and the bytes in all, after every chunk.
+        destination: the file to write; its folder is created.
+        sha256: expected hash of the content, in hexadecimal.
+        size: expected size in bytes.
+        progress: called after every chunk with the bytes downloaded and the bytes in total.
 
     Raises:
-        UserError: no network, no such file there, a connection cut half-way, another content, no room here.
+        UserError: no network, no such file, a broken connection, unexpected content, or no space on the disk.
     """
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def fetch(url: str, destination: Path, *, sha256: str, size: int, progress: Prog
     try:
         with open(handle, "wb") as file:
             _stream(url, file, size, sha256, progress)
-        os.chmod(partial, 0o644)  # mkstemp keeps others out; a cache may be shared
+        os.chmod(partial, 0o644)  # mkstemp makes it private; a cache may be shared
         os.replace(partial, destination)
     except OSError as error:
         raise UserError(f"cannot write {destination}: {error.strerror}") from None
@@ -49,12 +49,15 @@ def fetch(url: str, destination: Path, *, sha256: str, size: int, progress: Prog
 
 
 def _stream(url: str, file: BinaryIO, size: int, sha256: str, progress: Progress | None) -> None:
-    """Copy the content of `url` to `file` and check it."""
+    """Copy the content of `url` to `file` and verify it."""
     digest, done = hashlib.sha256(), 0
     for chunk in _chunks(url):
         done += len(chunk)
         if done > size:
-            raise UserError(f"{url} is longer than the {size:,} bytes expected: it has changed upstream")
+            raise UserError(
+                f"{url} is longer than the expected {size:,} bytes: it has changed upstream; put the old file in "
+                "--data_dir"
+            )
         digest.update(chunk)
         file.write(chunk)
         if progress is not None:
@@ -63,17 +66,17 @@ def _stream(url: str, file: BinaryIO, size: int, sha256: str, progress: Progress
         raise UserError(f"{url} broke off after {done:,} of {size:,} bytes: try again, or put the file in --data_dir")
     if digest.hexdigest() != sha256:
         raise UserError(
-            f"{url} has sha256 {digest.hexdigest()[:12]}… where {sha256[:12]}… was expected: it has changed upstream, "
-            "or was damaged on the way"
+            f"{url} has SHA-256 {digest.hexdigest()[:12]}…, expected {sha256[:12]}…: it has changed upstream or was "
+            "damaged in transit; try again, or put the file in --data_dir"
         )
 
 
 def _chunks(url: str) -> Iterator[bytes]:
-    """Yield the content of `url`, in chunks; network trouble ends in one line."""
+    """Yield the content of `url` in chunks; network errors become a `UserError`."""
     request = urllib.request.Request(url, headers={"User-Agent": "mllab"})
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-            while chunk := response.read(CHUNK):
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+            while chunk := response.read(CHUNK_BYTES):
                 yield chunk
     except urllib.error.HTTPError as error:
         with error:

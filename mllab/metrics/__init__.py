@@ -1,6 +1,6 @@
-"""Metrics: values per example, intervals over seeds or rows, confusion matrices, and scores of clusterings.
+"""Metrics: values per example, intervals over seeds or rows, and confusion matrices.
 
-`metrics.clustering` is a module of its own, imported where it is used.
+Scores of clusterings are in `mllab.metrics.clustering`.
 """
 
 from mllab.metrics.confusion import ClassScores, confusion_matrix, example_rows, per_class

@@ -200,7 +200,7 @@ def test_ratios_are_of_medians_and_both_targets_must_be_met(loop, met):
 @pytest.mark.parametrize(("seconds", "met"), [(1.5, "yes"), (1.7, "no")])
 def test_the_floor_is_the_work_at_the_machines_rate(seconds, met):
     measured = {
-        "mllab second": samples(*[(9.0, {"seconds": {"segments": seconds}})] * 3),
+        "mllab second": samples(*[(9.0, {"seconds": {"training": seconds}})] * 3),
         "ceiling": samples((1.0, {"flops_per_second": 2e9}), (1.0, {"flops_per_second": 1e9})),
     }
     columns, (row,) = race.floor(measured, 1.5e9)  # a second, at the median rate

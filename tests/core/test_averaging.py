@@ -141,7 +141,7 @@ def test_a_drive_scores_the_average_and_resumes_it_to_the_bit(tmp_path, lanes):
             raise Killed
 
     with pytest.raises(Killed):
-        training.drive(run, hyper, key, *rest, **options, observe=[kill])
+        training.drive(run, hyper, key, *rest, **options, observers=[kill])
     resumed = training.drive(run, hyper, key, *rest, **options)
     whole = training.drive(run, hyper, key, *rest, **{**options, "workdir": None})
     assert problems.equal(resumed.state, whole.state)

@@ -206,7 +206,7 @@ def test_a_resumed_drive_ends_with_the_same_bits_and_replays_all_events(tmp_path
         with contextlib.suppress(Stop):
             result = training.drive(
                 many, lanes.hyper, lanes.key, problems.examples(), schedule, held_out=held_out, segment=5,
-                observe=[observe], workdir=workdir, name="adam", checkpoint_seconds=0, patience=patience,
+                observers=[observe], workdir=workdir, name="adam", checkpoint_seconds=0, patience=patience,
             )  # fmt: skip
         return result, seen
 

@@ -201,7 +201,7 @@ def test_it_trains_on_one_device_and_on_three_killed_and_resumed(make, tmp_path)
             raise Stop
 
     with contextlib.suppress(Stop):
-        drive(case, 3, observe=[stop], workdir=tmp_path, checkpoint_seconds=0)
+        drive(case, 3, observers=[stop], workdir=tmp_path, checkpoint_seconds=0)
     resumed = drive(case, 3, workdir=tmp_path, checkpoint_seconds=0)
     assert problems.equal(resumed.state, three.state)
     assert problems.equal(resumed.kept, three.kept)

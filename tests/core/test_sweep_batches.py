@@ -141,10 +141,10 @@ def test_a_replay_and_a_resumed_drive_with_random_draws_end_with_the_same_bits(t
             raise Stop
 
     with contextlib.suppress(Stop):
-        drive(many, batch=7, workdir=tmp_path, checkpoint_seconds=0, observe=[stop])
+        drive(many, batch=7, workdir=tmp_path, checkpoint_seconds=0, observers=[stop])
     assert list(tmp_path.rglob("seal.json"))
     events = []
-    resumed = drive(many, batch=7, workdir=tmp_path, checkpoint_seconds=0, observe=[events.append])
+    resumed = drive(many, batch=7, workdir=tmp_path, checkpoint_seconds=0, observers=[events.append])
     assert [event.restored for event in events[:2]] == [True, False]
     assert problems.equal(same(resumed), same(straight))
 

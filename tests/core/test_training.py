@@ -146,7 +146,7 @@ def test_a_lane_keeps_its_best_params_and_the_drive_stops_when_none_improves():
     lanes, (schedule, held_out) = grid(), problems.rows(epochs=40)
     result = training.drive(
         sweep.lanes(run, lanes.schedule), lanes.hyper, lanes.key, problems.examples(), schedule,
-        held_out=held_out, segment=5, patience=2, observe=[seen.append],
+        held_out=held_out, segment=5, patience=2, observers=[seen.append],
     )  # fmt: skip
     loss = result.history.held_out["loss"]
     done = len(seen)
@@ -280,7 +280,7 @@ def test_a_checkpoint_moves_between_numbers_of_devices(tmp_path):
         many = sweep.lanes(problems.run(), lanes.schedule, mesh=devices.mesh(count))
         return training.drive(
             many, lanes.hyper, lanes.key, problems.examples(), schedule, held_out=held_out, segment=5,
-            observe=[stop], workdir=workdir, checkpoint_seconds=0,
+            observers=[stop], workdir=workdir, checkpoint_seconds=0,
         )  # fmt: skip
 
     with pytest.raises(KeyboardInterrupt):

@@ -1,15 +1,16 @@
-"""Downloads against a local server that misbehaves in every way a real one does."""
+"""Downloads from a local server that fails in every way a real one does."""
 
 import errno
 import hashlib
+import os
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from mllab.data import catalog
-from mllab.data.download import CHUNK, fetch
+from mllab.data.download import CHUNK_BYTES, fetch
+from mllab.data.files import File, locate
 from mllab.errors import UserError
 
 CONTENT = bytes(range(256)) * 3000  # several chunks
@@ -59,7 +60,7 @@ def no_proxy(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
 
 
-def test_good_file_arrives_whole(server, tmp_path):
+def test_a_file_is_downloaded_whole_with_progress(server, tmp_path):
     seen = []
     destination = tmp_path / "folder" / "file"
     fetch(
@@ -71,7 +72,7 @@ def test_good_file_arrives_whole(server, tmp_path):
     )
     assert destination.read_bytes() == CONTENT
     assert [path.name for path in destination.parent.iterdir()] == ["file"]
-    assert len(seen) >= len(CONTENT) // CHUNK
+    assert len(seen) >= len(CONTENT) // CHUNK_BYTES
     assert seen == sorted(seen)
     assert seen[-1] == (len(CONTENT), len(CONTENT))
 
@@ -79,16 +80,16 @@ def test_good_file_arrives_whole(server, tmp_path):
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("/absent", "answered 404 Not Found: get the file elsewhere"),
+        ("/absent", "answered 404 Not Found: get the file elsewhere and put it in --data_dir"),
         ("/broken", "answered 503"),
         ("/cut", "broke off after 384,000 of 768,000 bytes: try again"),
         ("/chunked_cut", "cannot download .*: check the network"),
-        ("/longer", "is longer than the 768,000 bytes expected"),
-        ("/other", f"has sha256 .* where {SHA256[:12]}… was expected"),
+        ("/longer", "is longer than the expected 768,000 bytes: it has changed upstream"),
+        ("/other", f"has SHA-256 .*, expected {SHA256[:12]}…: it has changed upstream"),
     ],
 )
 @pytest.mark.parametrize("before", [None, b"what was there"])
-def test_failure_leaves_nothing_and_harms_nothing(server, tmp_path, path, words, before):
+def test_a_failure_leaves_the_folder_unchanged(server, tmp_path, path, words, before):
     destination = tmp_path / "file"
     if before:
         destination.write_bytes(before)
@@ -99,7 +100,7 @@ def test_failure_leaves_nothing_and_harms_nothing(server, tmp_path, path, words,
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == ([("file", before)] if before else [])
 
 
-def test_no_network(tmp_path):
+def test_without_a_network_the_message_says_so(tmp_path):
     with socket.socket() as closed:  # bound, but nobody listens
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/file"
@@ -110,7 +111,7 @@ def test_no_network(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_interrupt_leaves_nothing(server, tmp_path):
+def test_an_interrupt_leaves_the_folder_unchanged(server, tmp_path):
     def interrupt(done, total):
         raise KeyboardInterrupt
 
@@ -119,18 +120,26 @@ def test_interrupt_leaves_nothing(server, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_unwritable_destination_is_named(server, tmp_path):
+def test_an_unwritable_destination_is_named(server, tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(UserError, match=r"cannot write .*file/mnist/a: "):
         fetch(f"{server}/good", tmp_path / "file" / "mnist" / "a", sha256=SHA256, size=len(CONTENT))
 
 
-@pytest.mark.parametrize("failing", ["mllab.data.download._stream", "os.replace"])
-def test_full_disk_is_named(server, tmp_path, monkeypatch, failing):
-    def full(*args):
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full, which no byte can be written to")
+def test_a_full_disk_is_named(server, tmp_path, monkeypatch):
+    name = str(tmp_path / "part")
+    monkeypatch.setattr("tempfile.mkstemp", lambda **options: (os.open("/dev/full", os.O_WRONLY), name))
+    with pytest.raises(UserError, match=r"cannot write .*file: No space left on device"):
+        fetch(f"{server}/good", tmp_path / "file", sha256=SHA256, size=len(CONTENT))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failing_rename_is_named(server, tmp_path, monkeypatch):
+    def fail(*paths):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(failing, full)
+    monkeypatch.setattr("os.replace", fail)
     with pytest.raises(UserError, match=r"cannot write .*file: No space left on device"):
         fetch(f"{server}/good", tmp_path / "file", sha256=SHA256, size=len(CONTENT))
     assert not list(tmp_path.iterdir())
@@ -143,16 +152,16 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache" / "mllab" / "data"
 
 
-def test_downloaded_once_and_again_when_damaged(server, cache):
-    file = catalog.File("good", f"{server}/good", len(CONTENT), SHA256)
-    asked = Server.requests.count("/good")
+def test_a_file_is_downloaded_once_and_again_when_damaged(server, cache):
+    file = File("good", f"{server}/good", len(CONTENT), SHA256)
+    before = Server.requests.count("/good")
     for _ in range(2):
-        path = catalog.locate("some", file)
+        path = locate("some", file)
         assert path == cache / "some" / "good"
         assert path.read_bytes() == CONTENT
-    assert Server.requests.count("/good") == asked + 1
+    assert Server.requests.count("/good") == before + 1
     path.write_bytes(CONTENT[:-1])
-    with pytest.raises(UserError, match=r"some needs good: get it from http.*/good and put it in data_dir"):
-        catalog.locate("some", file, download=False)
-    catalog.locate("some", file)
+    with pytest.raises(UserError, match=r"some needs good: download it from http.*/good into data_dir"):
+        locate("some", file, download=False)
+    locate("some", file)
     assert path.read_bytes() == CONTENT

@@ -1,4 +1,4 @@
-"""The user's own tables: encoded as scikit-learn would, from training rows alone; mistakes end in one line."""
+"""A user's own tables: encoded as by scikit-learn, from training rows alone; every mistake ends in one line."""
 
 import contextlib
 import csv
@@ -41,7 +41,7 @@ tables = st.fixed_dictionaries(
 
 
 def frame_of(seed, rows, missing, classification) -> pd.DataFrame:
-    """Draw a table of two numeric and two text columns, some cells missing."""
+    """Draw a table with two numeric and two text columns, some cells missing."""
     rng = np.random.default_rng(seed)
     frame = pd.DataFrame(
         {
@@ -57,7 +57,7 @@ def frame_of(seed, rows, missing, classification) -> pd.DataFrame:
 
 
 def encoded_by_scikit_learn(frame: pd.DataFrame, train: np.ndarray) -> dict[str, np.ndarray]:
-    """Encode with scikit-learn, each column of the result by its name."""
+    """Encode with scikit-learn; return each input column by its name."""
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -78,7 +78,7 @@ def encoded_by_scikit_learn(frame: pd.DataFrame, train: np.ndarray) -> dict[str,
 
 @settings(max_examples=30, deadline=None)
 @given(table=tables, split_seed=st.integers(0, 3), ending=st.sampled_from([".csv", ".csv.gz", ".parquet"]))
-def test_encoded_as_scikit_learn_does(tmp_path_factory, table, split_seed, ending):
+def test_inputs_are_encoded_as_by_scikit_learn(tmp_path_factory, table, split_seed, ending):
     frame = frame_of(**table)
     path = tmp_path_factory.getbasetemp() / f"table{ending}"
     frame.to_parquet(path) if ending == ".parquet" else frame.to_csv(path, index=False)
@@ -103,7 +103,7 @@ def test_encoded_as_scikit_learn_does(tmp_path_factory, table, split_seed, endin
 
 @settings(max_examples=30, deadline=None)
 @given(table=tables, number=st.floats(-1e30, 1e30), text=st.sampled_from(["a", "new", None]))
-def test_held_out_rows_teach_nothing(tmp_path_factory, table, number, text):
+def test_held_out_rows_do_not_affect_the_encoding(tmp_path_factory, table, number, text):
     frame = frame_of(**table)
     path = tmp_path_factory.getbasetemp() / "leak.csv"
     frame.to_csv(path, index=False)
@@ -141,37 +141,37 @@ def test_any_damage_raises_only_user_errors(tmp_path_factory, data):
     [
         ("", "y", "t.csv is empty"),
         ("\n \n", "y", "t.csv is empty"),
-        ("\n" + GOOD, "price", "row 1 is blank where it should name the columns"),
-        ("size,price\n", "price", "names its columns but holds no rows"),
+        ("\n" + GOOD, "price", "row 1 is blank; put the column names there"),
+        ("size,price\n", "price", "has a header but no rows"),
         ("size,price\n1,2\n3,4.5\n", "price", r"t.csv: too few rows \(2\)"),
         (GOOD, "prise", "unknown column 'prise': did you mean 'price'"),
         ('x,"two\nlines",y\n1,2,3\n', "price", "unknown column 'price' .*known: x, two lines, y"),
-        (GOOD + "1,2,a\n", "price", "row 32 has 3 cells where the header names 4"),
-        (GOOD + "\n\n1,2,a,3,4\n", "price", "row 34 has 5 cells where the header names 4"),
-        (GOOD.replace("\n2,", '\n"2,'), "price", "row 4 has 1 cell where the header names 4"),
+        (GOOD + "1,2,a\n", "price", "row 32 has 3 cells, and the header names 4"),
+        (GOOD + "\n\n1,2,a,3,4\n", "price", "row 34 has 5 cells, and the header names 4"),
+        (GOOD.replace("\n2,", '\n"2,'), "price", "row 4 has 1 cell, and the header names 4"),
         ('size,price\n1,2\n1,"2\n1,3\n', "price", "row 3 opens a quote that is never closed"),
         ("size,size,price\n1,2,3\n", "price", "two columns are called 'size'"),
-        (GOOD + "1,2,a,\n", "price", "row 32, column 'price' is missing, and it is to be predicted"),
+        (GOOD + "1,2,a,\n", "price", "row 32, column 'price' is missing, and it is the target"),
         (GOOD + "1,2,a,nan\n1,2,b,NA\n", "price", r"row 32, column 'price' is missing \(as are 1 more\)"),
-        (GOOD + "1,2,a,dear\n", "price", "row 32, column 'price': 'dear' is no number"),
-        (GOOD.replace("\n4,", "\nfour,"), "price", "row 6, column 'size': 'four' is no number; mend it"),
-        (GOOD.replace("\n4,", "\n\nfour,"), "price", "row 7, column 'size': 'four' is no number"),
-        (GOOD + '"1,000",2,a,3\n', "price", "row 32, column 'size': '1,000' is no number"),
+        (GOOD + "1,2,a,dear\n", "price", "row 32, column 'price': 'dear' is not a number"),
+        (GOOD.replace("\n4,", "\nfour,"), "price", "row 6, column 'size': 'four' is not a number; correct it"),
+        (GOOD.replace("\n4,", "\n\nfour,"), "price", "row 7, column 'size': 'four' is not a number"),
+        (GOOD + '"1,000",2,a,3\n', "price", "row 32, column 'size': '1,000' is not a number"),
         (GOOD + "inf,2,a,3\n", "price", r"row 32, column 'size' is infinite or beyond 1e\+300"),
         (GOOD + "1,2,a,-1e400\n", "price", "row 32, column 'price' is infinite or beyond"),
         (lines("x,y", 9, lambda i: f"1,{i}"), "y", "class '0' has too few rows.*task='regression'"),
         (lines("x,y", 9, lambda i: f"{i},{'aab'[i // 4]}"), "y", r"column 'y': class 'b' has too few rows \(1\)"),
-        (lines("x,y", 9, lambda i: f"{i},a"), "y", "column 'y' is 'a' in every row: there is nothing to predict"),
+        (lines("x,y", 9, lambda i: f"{i},a"), "y", "column 'y' is 'a' in every row; choose a target that varies"),
         (lines("x,y", 9, lambda i: f"{i},1"), "y", "column 'y' is '1' in every row"),
         (lines("x,y", 9, lambda i: f"{i},1.5"), "y", "column 'y' is 1.5 in every training row"),
-        (lines("x,y", 9, lambda i: f",{i % 2}"), "y", r"no column is left to learn from \(dropped 'x': it is empty"),
-        (lines("y", 9, lambda i: f"{i % 2}"), "y", "no column is left to learn from"),
+        (lines("x,y", 9, lambda i: f",{i % 2}"), "y", r"no usable input column \(dropped 'x': it is empty"),
+        (lines("y", 9, lambda i: f"{i % 2}"), "y", "no usable input column: add one"),
         (GOOD.encode() + b"1,2,\xe9,4\n", "price", r"line 32 is not UTF-8 \(byte 0xe9\); save the file as UTF-8"),
         (GOOD.encode("utf-16"), "price", "line 1 is not UTF-8"),
-        ("x,y\n" + "1" * 200_000 + ",1\n", "y", "line 2 cannot be read: field larger than"),
+        ("x,y\n" + "1" * 200_000 + ",1\n", "y", "line 2 cannot be read as CSV: field larger than"),
     ],
 )  # fmt: skip
-def test_mistakes_are_named(tmp_path, text, target, words):
+def test_mistakes_in_a_csv_file_are_named(tmp_path, text, target, words):
     path = write(tmp_path, text)
     with pytest.raises(UserError, match=words) as caught:
         load(path, target=target)
@@ -182,9 +182,9 @@ def test_mistakes_are_named(tmp_path, text, target, words):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("t.csv.gz", gzip.compress(GOOD.encode(), mtime=0)[:-20], "cut short or damaged"),
+        ("t.csv.gz", gzip.compress(GOOD.encode(), mtime=0)[:-20], "is truncated or damaged"),
         ("t.parquet", GOOD.encode(), "is not a Parquet file"),
-        ("t.parquet", b"PAR1" + b"\x00" * 50 + b"PAR1", "t.parquet cannot be read"),
+        ("t.parquet", b"PAR1" + b"\x00" * 50 + b"PAR1", "t.parquet cannot be read as Parquet"),
     ],
 )
 def test_damaged_files_are_named(tmp_path, name, content, words):
@@ -192,20 +192,20 @@ def test_damaged_files_are_named(tmp_path, name, content, words):
         load(write(tmp_path, content, name), target="price")
 
 
-def test_too_far_for_float32(tmp_path):
+def test_a_number_too_far_for_float32_is_named(tmp_path):
     text = lines("x,tiny,y", 30, lambda i: f"{i},{1e-30 * i},{i * 1.5}")
     row = load(write(tmp_path, text), target="y").split.test[0]
     cells = text.split("\n")
     cells[row + 1] = f"{row},1e200,3"
-    with pytest.raises(UserError, match=rf"row {row + 2}, column 'tiny': 1e\+200 lies too far"):
+    with pytest.raises(UserError, match=rf"row {row + 2}, column 'tiny': 1e\+200 is too far"):
         load(write(tmp_path, "\n".join(cells)), target="y")
 
 
-def test_mistaken_task(tmp_path):
+def test_a_mistaken_task_is_refused(tmp_path):
     path = write(tmp_path, GOOD)
     with pytest.raises(UserError, match="unknown task 'classify': did you mean 'classification'"):
         load(path, target="price", task="classify")
-    with pytest.raises(UserError, match=r"row 2, column 'kind': 'a' is no number \(nor are 29 more\)"):
+    with pytest.raises(UserError, match=r"row 2, column 'kind': 'a' is not a number \(nor are 29 more\)"):
         load(path, target="kind", task="regression")
 
 
@@ -221,18 +221,18 @@ def test_mistaken_task(tmp_path):
         (lambda i: i % 3 + 0.5, "regression", ()),
     ],
 )
-def test_inferred_task(tmp_path, value, task, classes):
+def test_the_task_is_inferred_from_the_target(tmp_path, value, task, classes):
     dataset = load(write(tmp_path, lines("x,y", 63, lambda i: f"{i},{value(i)}")), target="y")
     assert (dataset.task, dataset.classes) == (task, classes)
     assert dataset.target == "y"
 
 
-def test_task_overrides(tmp_path):
+def test_a_task_overrides_the_inferred_one(tmp_path):
     path = write(tmp_path, lines("x,halves,whole", 30, lambda i: f"{i},{i % 3 + 0.5},{i % 2}"))
     assert load(path, target="whole", task="regression").task == "regression"
     dataset = load(path, target="halves", task="classification")
     assert dataset.classes == ("0.5", "1.5", "2.5")
-    assert dataset.notes == ("took the 3 different numbers of 'halves' as classes",)
+    assert dataset.notes == ("took the 3 distinct numbers of 'halves' as classes",)
 
 
 @pytest.mark.parametrize(
@@ -249,14 +249,14 @@ def test_task_overrides(tmp_path):
     ],
     ids=["BOM", "semicolons", "tabs", "spaces", "CRLF", "CR", "blank lines", "quotes"],
 )
-def test_spellings_of_one_table(tmp_path, text):
+def test_all_spellings_of_one_table_are_equal(tmp_path, text):
     plain, other = load(write(tmp_path, GOOD), target="price"), load(write(tmp_path, text), target="price")
     np.testing.assert_array_equal(plain.inputs, other.inputs)
     np.testing.assert_array_equal(plain.targets, other.targets)
     assert plain.features == other.features
 
 
-def test_what_was_done_is_noted(tmp_path):
+def test_the_preparation_is_noted(tmp_path):
     def cells(i):
         return [i, i if i % 10 else "?", "", 7, f"name {i}", "" if i == 3 else "ab"[i % 2], "only", i % 2]
 
@@ -273,11 +273,11 @@ def test_what_was_done_is_noted(tmp_path):
     notes = [note for note in dataset.notes if "no training row" not in note]
     assert notes == [
         "dropped column 1: it has no name",
-        "took the 2 different numbers of 'y' as classes",
-        f"4 missing values in 'some missing' took the median of the training rows, {median:g}",
+        "took the 2 distinct numbers of 'y' as classes",
+        f"4 missing values in 'some missing' became the median of the training rows, {median:g}",
         "dropped 'empty': it is empty in every training row",
         "dropped 'constant': it is 7 in every training row",
-        f"dropped 'id': its text has {len(train)} different values in {len(train)} training rows",
+        f"dropped 'id': its text has {len(train)} distinct values in {len(train)} training rows",
         "1 missing value in 'kind' became the category 'missing'",
         "dropped 'one': it is 'only' in every training row",
     ]
@@ -285,7 +285,7 @@ def test_what_was_done_is_noted(tmp_path):
     assert dataset.name == "t.csv"
 
 
-def test_columns_that_training_rows_leave_idle_are_dropped(tmp_path):
+def test_columns_that_are_constant_over_the_training_rows_are_dropped(tmp_path):
     train = set(load(write(tmp_path, lines("x,y", 30, lambda i: f"{i},{i / 4}")), target="y").split.train.tolist())
     table = lines(
         "x,same,same_text,empty,y",
@@ -301,12 +301,12 @@ def test_columns_that_training_rows_leave_idle_are_dropped(tmp_path):
     )
 
 
-def test_few_rows_keep_two_categories(tmp_path):
+def test_two_categories_are_kept_even_with_few_rows(tmp_path):
     dataset = load(write(tmp_path, lines("kind,y", 5, lambda i: f"{'ab'[i // 3]},{i / 4}")), target="y")
     assert dataset.features == ("kind=a", "kind=b")
 
 
-def test_without_pandas(tmp_path, monkeypatch):
+def test_without_pandas_the_message_says_so(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(UserError, match=r"needs pandas, which is not installed: pip install 'mllab\[experiments\]'"):
         load(write(tmp_path, GOOD), target="price")
@@ -317,7 +317,7 @@ def test_huge_numbers_are_standardised(tmp_path):
     assert dataset.inputs[dataset.split.train].std() == pytest.approx(1, rel=1e-5)
 
 
-def test_parquet_types(tmp_path):
+def test_all_parquet_types_are_read(tmp_path):
     rows = np.arange(30)
     frame = pd.DataFrame(
         {
@@ -331,7 +331,7 @@ def test_parquet_types(tmp_path):
         }
     )
     path = tmp_path / "t.parquet"
-    frame[rows > 0].to_parquet(path)  # with an index that is no column
+    frame[rows > 0].to_parquet(path)  # with an index that is not a column
     dataset = load(path, target="y")
     names = [name for name in dataset.features if name != "truth=missing"]
     assert names == ["small", "nullable", "truth=False", "truth=True", "grade=1", "grade=2", "grade=3"]

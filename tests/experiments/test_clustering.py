@@ -1,11 +1,7 @@
-"""Clusters end to end: records against scikit-learn and counting, k chosen without labels, pictures by their pixels."""
+"""Clustering end to end: records against scikit-learn and by counting, k chosen without classes, quantized images."""
 
 import dataclasses
-import io
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,17 +9,17 @@ from PIL import Image
 from sklearn import metrics as peer
 from sklearn.cluster import KMeans
 
+from experiments import cluster_fits, color_quantization
 from experiments import clustering as experiment
-from experiments import colours
-from experiments.workdir import Workdir
 from mllab import devices
 from mllab.data import catalog
+from mllab.data.readers import image_file
 from mllab.errors import UserError
+from mllab.metrics import Interval
 
-ROOT = Path(__file__).parents[2]
 BLOBS = catalog.load("blobs")
-SEEDS = (0, 1, 2)
-QUICK = {"restarts": 1, "device_count": 1}
+KS = (2, 3, 4, 5)
+QUICK = {"restarts": 1, "seeds": 1, "devices": 1}
 
 
 def rows_of(part, data=BLOBS):
@@ -32,9 +28,9 @@ def rows_of(part, data=BLOBS):
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """A whole run on the blobs; its folder and summary."""
-    workdir = Workdir(tmp_path_factory.mktemp("clustering") / "w", "clustering", "")
-    return workdir.path, experiment.run(workdir, clusters=[2, 3, 4, 5], seeds=SEEDS, restarts=4, device_count=1)
+    """A whole run on the blobs; its folder and measurement."""
+    path = tmp_path_factory.mktemp("clustering") / "w"
+    return path, experiment.run(workdir=str(path), clusters=KS, seeds=3, restarts=4, devices=1)
 
 
 def records(path):
@@ -42,23 +38,25 @@ def records(path):
 
 
 def test_a_run_writes_its_whole_workdir_and_summary_and_records_agree(ran):
-    path, summary = ran
+    path, measured = ran
     assert sorted(each.name for each in path.iterdir() if each.name != ".lock") == [
         "environment.json", "figures", "flags.cfg", "metrics.jsonl", "report.html", "summary.json",
     ]  # fmt: skip
     assert sorted(each.name for each in (path / "figures").iterdir()) == ["choice.svg", "classes.svg", "plane.svg"]
     written = json.loads((path / "summary.json").read_text())
-    told = records(path)
-    assert [(record["seed"], record["k"]) for record in told] == [(seed, k) for seed in SEEDS for k in (2, 3, 4, 5)]
+    lines = records(path)
+    assert [(record["seed"], record["k"]) for record in lines] == [(seed, k) for seed in range(3) for k in KS]
     for fit in written["fits"]:
-        mine = [record for record in told if record["k"] == fit["k"]]
-        for score in ("silhouette", "v_measure", "adjusted_rand", "purity"):
-            np.testing.assert_allclose(fit[score][0], np.mean([record[score] for record in mine]))
-        np.testing.assert_allclose(fit["distance"]["training"][0], np.mean([record["training"] for record in mine]))
+        of_k = [record for record in lines if record["k"] == fit["k"]]
+        for score in ("silhouette", *cluster_fits.AGREEMENT):
+            np.testing.assert_allclose(fit[score][0], np.mean([record[score] for record in of_k]))
+        for part in ("training", "validation"):
+            np.testing.assert_allclose(fit["distance"][part][0], np.mean([record[part] for record in of_k]))
     best = max(written["fits"], key=lambda fit: fit["silhouette"][0])
-    assert written["chosen"] == best["k"] == 4  # as many as were drawn
+    assert written["chosen"] == best["k"] == measured.chosen == 4  # the number of blobs
     assert sum(cluster["size"] for cluster in written["clusters"]) == len(BLOBS.split.test)
-    assert summary["chosen"] == 4
+    least = min((record for record in lines if record["k"] == 4), key=lambda record: record["inertia"])
+    assert written["shown_seed"] == least["seed"]
 
 
 @pytest.mark.parametrize("k", [3, 4])
@@ -67,10 +65,10 @@ def test_scores_are_those_of_scikit_learn(ran, k):
     record = next(record for record in records(path) if (record["seed"], record["k"]) == (0, k))
     centres = KMeans(k, n_init=20, random_state=0).fit(rows_of("train"))  # both find the least inertia
     assert record["inertia"] == pytest.approx(centres.inertia_, rel=1e-3)
-    labels, truth = centres.predict(rows_of("test")), BLOBS.targets[BLOBS.split.test]
-    assert record["v_measure"] == pytest.approx(peer.v_measure_score(truth, labels), abs=0.02)
-    assert record["adjusted_rand"] == pytest.approx(peer.adjusted_rand_score(truth, labels), abs=0.02)
-    counts = peer.cluster.contingency_matrix(truth, labels)
+    labels, classes = centres.predict(rows_of("test")), BLOBS.targets[BLOBS.split.test]
+    assert record["v_measure"] == pytest.approx(peer.v_measure_score(classes, labels), abs=0.02)
+    assert record["adjusted_rand"] == pytest.approx(peer.adjusted_rand_score(classes, labels), abs=0.02)
+    counts = peer.cluster.contingency_matrix(classes, labels)
     assert record["purity"] == pytest.approx(counts.max(axis=0).sum() / len(labels), abs=0.02)
     validation = rows_of("validation")
     silhouette = peer.silhouette_score(validation, centres.predict(validation))
@@ -79,159 +77,207 @@ def test_scores_are_those_of_scikit_learn(ran, k):
     assert record["validation"] == pytest.approx(distances.mean(), rel=0.01)
 
 
-def test_what_is_shown_is_counted_from_the_labels():
+def test_clusters_are_described_by_their_test_rows_the_largest_first():
     labels = {"test": np.repeat([0, 1, 2, 3], [10, 50, 20, 40]), "train": np.arange(360) % 4}
-    found = experiment.Found(0, 4, 0.0, [], np.arange(8.0).reshape(4, 2), labels, {})
-    shown = experiment.largest_first(found)
-    for part in labels:  # a row is in the same cluster as before, whatever its number now
+    found = cluster_fits.Clusters(0, 4, 0.0, [], {}, np.arange(8.0).reshape(4, 2), labels)
+    shown = cluster_fits.largest_first(found)
+    for part in labels:  # a row is in the same cluster as before, with another number
         np.testing.assert_array_equal(shown.centres[shown.labels[part]], found.centres[labels[part]])
-    truth = BLOBS.targets[BLOBS.split.test]
-    told = experiment.described(BLOBS, shown)
-    assert [cluster["size"] for cluster in told] == [50, 40, 20, 10]
-    for cluster, each in enumerate(told):
-        shares = [np.mean(truth[shown.labels["test"] == cluster] == label) for label in range(4)]
-        assert each["holds"] == {"class": str(np.argmax(shares)), "share": max(shares)}
+    classes = BLOBS.targets[BLOBS.split.test]
+    clusters, counts = cluster_fits.describe(BLOBS, shown)
+    assert [cluster.size for cluster in clusters] == [50, 40, 20, 10]
+    for cluster, described in enumerate(clusters):
+        rows = [np.sum((shown.labels["test"] == cluster) & (classes == label)) for label in range(4)]
+        np.testing.assert_array_equal(counts[cluster], rows)
+        assert described.holds == {"class": str(np.argmax(rows)), "share": max(rows) / sum(rows)}
 
 
-def test_labels_have_no_say_in_what_is_chosen():
+def test_a_cluster_without_test_rows_has_no_class():
+    labels = {"test": np.zeros(len(BLOBS.split.test), int), "train": np.zeros(360, int)}
+    clusters, _ = cluster_fits.describe(BLOBS, cluster_fits.Clusters(0, 2, 0.0, [], {}, np.zeros((2, 2)), labels))
+    assert [(cluster.size, cluster.holds is None) for cluster in clusters] == [(120, False), (0, True)]
+
+
+def test_classes_play_no_part_in_the_choice(tmp_path, monkeypatch):
     wrong = dataclasses.replace(BLOBS, targets=np.random.default_rng(0).integers(0, 4, 600).astype(np.int32))
-    told = [experiment.summarise(data, experiment.find(data, [3, 4], [0], 1), 0, 1) for data in (BLOBS, wrong)]
-    (sound, found), (blind, other) = told
-    assert sound["chosen"] == blind["chosen"]
-    np.testing.assert_array_equal(found.centres, other.centres)  # the same bits, too
-    assert blind["fits"][1]["v_measure"][0] < 0.2 < sound["fits"][1]["v_measure"][0]
+    measured = []
+    for name, data in {"right": BLOBS, "wrong": wrong}.items():
+        monkeypatch.setattr(catalog, "load", lambda *_, data=data, **__: data)
+        measured.append(experiment.run(workdir=str(tmp_path / name), clusters=(3, 4), **QUICK))
+    right, blind = measured
+    assert right.chosen == blind.chosen
+    assert [fit.silhouette.mean for fit in right.fits] == [fit.silhouette.mean for fit in blind.fits]
+    np.testing.assert_array_equal(right.shown.centres, blind.shown.centres)  # the same bits, too
+    assert blind.fits[1].v_measure.mean < 0.2 < right.fits[1].v_measure.mean
 
 
-def test_rows_that_all_fall_into_one_cluster_are_not_told_apart():
-    labels = {"validation": np.zeros(len(BLOBS.split.validation), int), "test": np.zeros(len(BLOBS.split.test), int)}
-    scores = experiment.scored(BLOBS, rows_of("validation"), labels)
-    assert (scores["silhouette"], scores["v_measure"], scores["purity"]) == (0, 0, 0.25)
+def test_rows_in_a_single_cluster_have_a_silhouette_of_0():
+    assert cluster_fits.silhouette(rows_of("validation"), np.zeros(len(BLOBS.split.validation), int)) == 0
 
 
-def test_rows_without_classes_are_clustered_too(tmp_path):
-    summary = experiment.run(Workdir(tmp_path, "clustering", ""), dataset="line", clusters=[2], seeds=[0], **QUICK)
-    assert "v_measure" not in summary["fits"][0]
-    assert [cluster["holds"] for cluster in summary["clusters"]] == [None, None]
+def test_rows_without_classes_are_clustered_too(tmp_path, capsys):
+    measured = experiment.run(workdir=str(tmp_path), dataset="line", clusters=(2,), **QUICK)
+    assert (measured.fits[0].v_measure, measured.clusters[0].holds) == (None, None)
     assert not (tmp_path / "figures" / "classes.svg").exists()
-    assert "V-measure" not in (tmp_path / "report.html").read_text()
+    shown = capsys.readouterr().out
+    for text in ((tmp_path / "report.html").read_text(), shown):
+        assert "V-measure" not in text
+        assert "most frequent" not in text
+    assert "The mean silhouette of 2 clusters is" in shown
+    assert "one seed: no interval" in " ".join(shown.split())
 
 
 def test_images_show_their_centres(tmp_path):
-    experiment.run(Workdir(tmp_path, "clustering", ""), dataset="digits", clusters=[10], seeds=[0], **QUICK)
+    experiment.run(workdir=str(tmp_path), dataset="digits", clusters=(10,), **QUICK)
     assert (tmp_path / "figures" / "centres.svg").read_text().count("<image") == 10
 
 
-def test_news_stories_fall_into_topics_with_their_words(tmp_path, data_dir):
+def test_news_stories_form_topics_with_their_words(tmp_path, data_dir):
     if not (data_dir / "newsgroups20").is_dir():
         pytest.skip(f"no real data set at {data_dir / 'newsgroups20'}")
-    summary = experiment.run(
-        Workdir(tmp_path, "clustering", ""), dataset="newsgroups20", data_dir=str(data_dir), seeds=[0], **QUICK
-    )
-    assert summary["dataset"]["rows"] == {"train": 9428, "validation": 1886, "test": 7532}
-    assert summary["given"]
-    assert summary["chosen"] == 20
-    assert summary["fits"][0]["v_measure"][0] > 0.25  # by chance it is 0.02
-    of_space = [cluster for cluster in summary["clusters"] if "orbit" in cluster["terms"]]
-    assert [cluster["holds"]["class"] for cluster in of_space] == ["sci.space"]
+    measured = experiment.run(workdir=str(tmp_path), dataset="newsgroups20", data_dir=str(data_dir), **QUICK)
+    assert measured.dataset.rows == {"train": 9428, "validation": 1886, "test": 7532}
+    assert [fit.k for fit in measured.fits] == [measured.chosen] == [20]
+    assert measured.fits[0].v_measure.mean > 0.25  # by chance it is 0.02
+    of_space = [cluster for cluster in measured.clusters if "orbit" in cluster.terms]
+    assert [cluster.holds["class"] for cluster in of_space] == ["sci.space"]
     assert "nasa" in (tmp_path / "report.html").read_text()
 
 
-@pytest.mark.parametrize(
-    ("text", "numbers"),
-    [("2:5", [2, 3, 4, 5]), ("7", [7]), ("8,2,4", [2, 4, 8]), ("3:3", [3])],
-)
+def reported(measured, **settings):
+    """The report of a measurement, and the texts of its bullets."""
+    report = experiment.report(None, experiment.Settings.make(settings), measured)
+    (bullets,) = (section.blocks[0].items for section in report.sections if section.heading == "How to read it")
+    return report, bullets
+
+
+def test_the_report_gives_the_choice_and_marks_it(ran):
+    _, measured = ran
+    fits = [
+        dataclasses.replace(
+            fit, silhouette=Interval(0.6, 0.59, 0.61, 3) if fit.k == 4 else Interval(0.4, 0.39, 0.41, 3)
+        )
+        for fit in measured.fits
+    ]
+    report, bullets = reported(dataclasses.replace(measured, fits=fits))
+    expected = (
+        "Of 2 to 5 clusters, 4 have the greatest mean silhouette: 0.600 ± 0.010 on validation rows. Against the 4"
+    )
+    assert report.answer.startswith(expected)
+    assert "V-measure" in report.answer
+    assert [line.split()[1] for line in report.table.lines() if line.startswith("* ")] == ["4"]
+    assert any("without the classes" in bullet for bullet in bullets)
+    assert report.sections[0].heading == "How many clusters"
+    assert report.sections[0].blocks
+
+
+def test_with_one_k_there_is_no_choice(ran):
+    _, measured = ran
+    report, bullets = reported(dataclasses.replace(measured, fits=[measured.fits[2]]), clusters=(4,), seeds=1)
+    assert not any(line.startswith("* ") for line in report.table.lines())
+    assert any("only one k" in bullet for bullet in bullets)
+    assert not report.sections[0].blocks
+
+
+@pytest.mark.parametrize(("text", "numbers"), [("2:5", (2, 3, 4, 5)), ("7", (7,)), ("8,2,4", (2, 4, 8)), ("3:3", (3,))])
 def test_numbers_of_clusters(text, numbers):
-    assert experiment.parse_clusters(text) == numbers
+    assert experiment.Settings.make({"clusters": text}).clusters == numbers
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("", "give LOW:HIGH"), ("a", "give LOW:HIGH"), ("2:3:4", "give LOW:HIGH"), ("1:4", "2 clusters or more"),
-        ("5:2", "LOW must not exceed HIGH"), ("2,2", "each number once"), ("-3", "give LOW:HIGH"), ("2.5", "give LOW"),
-    ],
-)  # fmt: skip
-def test_other_numbers_of_clusters_are_refused(text, says):
-    with pytest.raises(UserError, match=says):
-        experiment.parse_clusters(text)
+@pytest.mark.parametrize("text", ["", "a", "2:3:4", "1:4", "5:2", "2,2", "-3", "2.5"])
+def test_other_numbers_of_clusters_are_refused(text):
+    with pytest.raises(UserError, match=r"--clusters=.*give LOW:HIGH, such as 2:10, or whole numbers of 2 or more"):
+        experiment.Settings.make({"clusters": text})
 
 
 # ── Colours ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def three_colours(path, size=(12, 20)):
-    """The path of a picture of three colours with little noise."""
+    """The path of an image of three colours with little noise."""
     draw = np.random.default_rng(0)
     base = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200]])[draw.integers(0, 3, size)]
     Image.fromarray((base + draw.integers(-3, 4, base.shape)).astype(np.uint8)).save(path)
     return path
 
 
-def test_a_picture_is_reduced_to_the_colours_that_it_has(tmp_path):
-    path = three_colours(tmp_path / "flag.png")
-    workdir = Workdir(tmp_path / "w", "clustering", "")
-    summary = colours.run(workdir, str(path), [2, 3], seeds=[1], **QUICK)
-    original = np.asarray(Image.open(path), float)
-    for fit in summary["fits"]:
-        reduced = np.asarray(Image.open(workdir.path / fit["file"]).convert("RGB"), float)
+def test_an_image_is_reduced_to_the_colours_that_it_has(tmp_path, capsys):
+    path, workdir = three_colours(tmp_path / "flag.png"), tmp_path / "w"
+    measured = experiment.run(workdir=str(workdir), image=str(path), clusters=(2, 3), seeds=2, restarts=1, devices=1)
+    original, lines = np.asarray(Image.open(path), float), records(workdir)
+    for fit in measured.fits:
+        reduced = np.asarray(Image.open(workdir / fit.file).convert("RGB"), float)
         assert reduced.shape == original.shape
-        assert len(np.unique(reduced.reshape(-1, 3), axis=0)) == fit["k"]
+        assert len(np.unique(reduced.reshape(-1, 3), axis=0)) == fit.k
         error = np.sqrt(np.mean((reduced - original) ** 2))
-        assert fit["error"][0] == pytest.approx(error, abs=0.2)  # the file's colours are whole numbers
-    assert summary["fits"][1]["error"][0] < 3 < 30 < summary["fits"][0]["error"][0]
-    assert [record["k"] for record in records(workdir.path)] == [2, 3]
-    assert (workdir.path / "report.html").is_file()
+        least = min(record["error"] for record in lines if record["k"] == fit.k)
+        assert least == pytest.approx(error, abs=0.2)  # the file's colours are whole numbers
+    assert measured.fits[1].error.mean < 3 < 30 < measured.fits[0].error.mean
+    assert [(record["seed"], record["k"]) for record in lines] == [(0, 2), (0, 3), (1, 2), (1, 3)]
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert summary["image"]["colours"] == measured.image.colours == len(np.unique(original.reshape(-1, 3), axis=0))
+    for fit, written in zip(measured.fits, summary["fits"], strict=True):
+        np.testing.assert_allclose(written["error"][0], np.mean([r["error"] for r in lines if r["k"] == fit.k]))
+    assert sorted(each.name for each in (workdir / "figures").iterdir()) == ["error.svg", "pictures.svg"]
+    assert "± 95% interval over 2 samples of pixels and starts" in " ".join(capsys.readouterr().out.split())
 
 
-def test_more_colours_than_a_palette_holds_are_kept():
-    labels = np.arange(300).reshape(15, 20)
-    many = colours.Quantised(0, 300, np.random.default_rng(0).random((300, 3)), labels, 0.0)
-    shown = np.asarray(Image.open(io.BytesIO(colours.encoded(many))).convert("RGB"))
-    np.testing.assert_array_equal(shown, np.round(255 * many.colours[labels]))
+def test_one_number_of_colours_has_no_curve_and_one_seed_no_interval(tmp_path, capsys):
+    path, workdir = three_colours(tmp_path / "flag.png"), tmp_path / "w"
+    experiment.run(workdir=str(workdir), image=str(path), clusters=(2,), **QUICK)
+    assert [each.name for each in (workdir / "figures").iterdir()] == ["pictures.svg"]
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "one seed: no interval" in shown
+    assert shown.count("with 2 colours") == 1
 
 
-def test_the_picture_that_scikit_learn_carries_is_read_as_it_reads_it():
+def test_a_quantized_image_stands_above_its_colours_by_share():
+    labels, colours = np.zeros((40, 60), int), np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    labels[10:] = 1  # a quarter of it is red
+    image = color_quantization.with_strip(colours, labels)
+    np.testing.assert_array_equal(image[:40], colours[labels])
+    np.testing.assert_array_equal(image[40], 1)
+    np.testing.assert_array_equal(image[-1, :45], 0)  # the dark colour comes first
+    np.testing.assert_array_equal(image[-1, 45:], np.tile(colours[0], (15, 1)))
+
+
+def test_the_image_that_scikit_learn_brings_is_read_as_it_reads_it():
     from sklearn.datasets import load_sample_image
 
-    pixels = colours.read(colours.locate("china"))
+    path = color_quantization.locate("china")
+    pixels = image_file.read(path, image_file.stored_size(path), channels=3)
     np.testing.assert_allclose(255 * pixels, load_sample_image("china.jpg"), atol=1e-4)
 
 
-def test_grey_pictures_and_few_colours(tmp_path):
+def test_grey_images_have_as_many_colours_as_levels(tmp_path):
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / "grey.png")
-    assert colours.read(tmp_path / "grey.png").shape == (8, 8, 3)
     with pytest.raises(UserError, match=r"65 colours of the 64 that .*grey.png has"):
-        colours.run(Workdir(tmp_path / "w", "clustering", ""), str(tmp_path / "grey.png"), [2, 65])
+        experiment.run(workdir=str(tmp_path / "w"), image=str(tmp_path / "grey.png"), clusters=(2, 65))
     assert not (tmp_path / "w").exists()
 
 
+# ── Mistakes ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 @pytest.mark.parametrize(
-    ("run", "says"),
+    ("settings", "message"),
     [
-        (lambda w: experiment.run(w, dataset="blbs"), "did you mean 'blobs'"),
-        (lambda w: experiment.run(w, clusters=[2, 121]), "--clusters: 121 clusters of 120 rows: give fewer"),
-        (lambda w: colours.run(w, "chna"), "did you mean 'china'"),
-        (lambda w: colours.run(w, "absent/photo.jpg"), "--image=absent/photo.jpg: no such file"),
-        (lambda w: colours.run(w, __file__), "holds no image that can be read"),
+        ({"dataset": "blbs"}, "did you mean 'blobs'"),
+        ({"clusters": (2, 121)}, "--clusters: 121 clusters of 120 rows: give fewer"),
+        ({"image": "chna"}, "did you mean 'china'"),
+        ({"image": "absent/photo.jpg"}, "--image=absent/photo.jpg: no such file"),
+        ({"image": __file__}, "is not a readable image"),
+        ({"image": "china", "dataset": "blobs"}, "--image=china --dataset=blobs: give one of them"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_one_line_and_leaves_nothing(tmp_path, run, says):
+def test_a_mistake_is_refused_in_one_line_and_leaves_nothing(tmp_path, settings, message):
     with pytest.raises(UserError) as caught:
-        run(Workdir(tmp_path / "w", "clustering", ""))
-    assert says in str(caught.value)
+        experiment.run(workdir=str(tmp_path / "w"), **settings)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "w").exists()
 
 
-def test_the_program_ends_a_mistake_without_a_traceback(tmp_path):
-    flags = ["--image=china", "--dataset=blobs", f"--workdir={tmp_path / 'w'}"]
-    command = [sys.executable, "-m", "experiments.clustering", *flags]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.strip() == "error: --image=china --dataset=blobs: give one of them"
-    assert not (tmp_path / "w").exists()
-
-
 def test_spread_over_devices_the_clusters_are_the_same():
-    alone, spread = (experiment.find(BLOBS, [3, 4], [0], 1, mesh)[1] for mesh in (None, devices.mesh(2)))
+    alone, spread = (list(cluster_fits.fit(BLOBS, [3, 4], [0], 1, mesh))[1] for mesh in (None, devices.mesh(2)))
     assert spread.inertia == pytest.approx(alone.inertia, rel=1e-4)

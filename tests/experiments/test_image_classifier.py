@@ -294,7 +294,7 @@ def small(tmp_path_factory):
         ({"model": "linear"}, "--model=softmax"),
         ({"model": "mlp", "channels": (8,)}, "--channels is for convnet and residual, not for mlp"),
         ({"size": "8"}, "--size=8: give HEIGHTxWIDTH"),
-        ({"size": (8, 8)}, "'digits' brings its own target, task and size"),
+        ({"size": (8, 8)}, "size: only for your own data, and 'digits' is a set of the catalog"),
         ({"dataset": "line"}, "line has no images with classes"),
         ({"dataset": "homes.csv"}, "homes.csv has no images with classes"),
         ({"dataset": "mnis"}, "did you mean 'mnist'"),

@@ -225,8 +225,8 @@ def test_the_program_classifies_from_any_folder_and_writes_nothing(tmp_path):
     ("words", "message"),
     [
         ([], "name one or more pictures"),
-        (["{cut}"], "{cut} is cut short or damaged"),
-        ([SEVEN, "{cut}"], "{cut} is cut short or damaged"),
+        (["{cut}"], "{cut} is truncated or damaged"),
+        ([SEVEN, "{cut}"], "{cut} is truncated or damaged"),
         (["absent.png"], "cannot read absent.png"),
         ([SEVEN, "--dataset=mnist"], "--dataset means nothing to this experiment"),
         ([SEVEN, "--top=0"], "--top=0: out of range"),

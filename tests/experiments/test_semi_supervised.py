@@ -1,244 +1,343 @@
-"""What points without a label are worth: fits against closed forms, draws by counting, and the program end to end."""
+"""Mixtures with few labels: fits against closed forms, choices by hand, and whole runs."""
 
+import dataclasses
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
-from experiments import labelling
+from experiments import frame
 from experiments import semi_supervised as experiment
-from experiments.labelling import ALONE, BOTH, EVERY, Setting
-from experiments.workdir import Workdir
+from experiments import semi_supervised_fit as fitting
+from experiments import semi_supervised_results as results
+from experiments.mixture_bic import Bic, Setting
+from experiments.semi_supervised_fit import ALONE, BOTH, EVERY, Part
 from mllab import devices
 from mllab.data import catalog
 from mllab.errors import UserError
+from mllab.metrics import Interval
+from mllab.report.draw import save
 
-ROOT = Path(__file__).parents[2]
 DATA = catalog.load("stretched")
-TRAIN, TEST = DATA.split.train, DATA.split.test
-COUNTS, SEEDS = (3, 24), (0, 1, 2)
-OPTIONS = {
-    "labels": COUNTS, "seeds": SEEDS, "covariances": ("full",), "most_components": 3, "restarts": 2, "device_count": 2,
+TRAIN, VALIDATION, TEST = vars(DATA.split).values()
+COUNTS, DRAWS = (3, 24), 3
+SMALL = {
+    "labels": COUNTS, "draws": DRAWS, "covariances": ("full",), "most_components": 3, "restarts": 2, "devices": 2,
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """A whole run on points of three stretched classes; its folder and summary."""
-    workdir = Workdir(tmp_path_factory.mktemp("semi_supervised") / "w", "semi_supervised", "")
-    return workdir.path, experiment.run(workdir, **OPTIONS)
+    """A whole run on points of three stretched classes; its folder and measurement."""
+    path = tmp_path_factory.mktemp("semi_supervised") / "w"
+    return path, experiment.run(workdir=str(path), **SMALL)
 
 
 def records(path):
     return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
 
 
-def discriminant(rows):
-    """The accuracy on test rows of Gaussians fitted to each class of some training rows, in closed form."""
-    points, targets = DATA.inputs[TRAIN][rows].astype(float), DATA.targets[TRAIN][rows]
-    columns = []
+def discriminant(labels):
+    """The test accuracy of Gaussians fitted to each class of the labelled training rows, in closed form."""
+    points, columns = DATA.inputs[TRAIN].astype(float), []
     for label in range(3):
-        own = points[targets == label]
-        normal = multivariate_normal(own.mean(axis=0), np.cov(own.T, bias=True) + 1e-6 * np.eye(2))
-        columns.append(normal.logpdf(DATA.inputs[TEST]) + np.log(np.mean(targets == label)))
+        rows = points[labels == label]
+        normal = multivariate_normal(rows.mean(axis=0), np.cov(rows.T, bias=True) + 1e-6 * np.eye(2))
+        columns.append(normal.logpdf(DATA.inputs[TEST]) + np.log(np.mean(labels[labels >= 0] == label)))
     return np.mean(np.argmax(columns, axis=0) == DATA.targets[TEST])
 
 
 def test_a_run_writes_its_whole_workdir_and_summary_and_records_agree(ran):
-    path, _ = ran
+    path, measured = ran
     assert sorted(each.name for each in path.iterdir() if each.name != ".lock") == [
         "environment.json", "figures", "flags.cfg", "metrics.jsonl", "report.html", "summary.json",
     ]  # fmt: skip
-    summary = json.loads((path / "summary.json").read_text())
-    tested = [record for record in records(path) if "test_accuracy" in record]
-    assert len(tested) == 2 * len(COUNTS) * len(SEEDS) + 1
+    assert sorted(each.stem for each in (path / "figures").iterdir()) == [
+        "accuracy_by_labels", "bic_by_components", "four_panels", "likelihood_by_step",
+    ]  # fmt: skip
+    summary, lines = json.loads((path / "summary.json").read_text()), records(path)
+    assert summary["counts"] == frame.to_json(measured.counts)
+    tested = [record for record in lines if "test_accuracy" in record]
+    assert len(tested) == 2 * len(COUNTS) * DRAWS + 1
+    assert sum("validation_accuracy" in record for record in lines) == len(tested)
+    assert [record["bic"] for record in lines if "bic" in record] == summary["bic"]["values"]["full"]
     for count in summary["counts"]:
         for method in (ALONE, BOTH):
-            told = [
+            by_draw = [
                 record["test_accuracy"]
                 for record in tested
                 if (record["method"], record["labels"]) == (method, count["labels"])
             ]
-            assert count[method]["test_by_draw"] == told
-            np.testing.assert_allclose(count[method]["test"][0], np.mean(told))
+            assert count[method]["test_by_draw"] == by_draw
+            np.testing.assert_allclose(count[method]["test"][0], np.mean(by_draw))
         gains = np.subtract(count[BOTH]["test_by_draw"], count[ALONE]["test_by_draw"])
         assert count["gain"][0] == pytest.approx(100 * gains.mean())
-    assert len((path / "report.html").read_text()) > 20_000
+    assert [climb["labels"] for climb in summary["climbs"]] == list(COUNTS)
     for climb in summary["climbs"]:
         assert (np.diff(climb["history"]) > -1e-5).all()
 
 
-def test_what_is_learned_from_labelled_rows_alone_is_the_closed_form(ran):
-    _, summary = ran
-    most = summary["counts"][-1]
-    for seed, accuracy in zip(SEEDS, most[ALONE]["test_by_draw"], strict=True):
-        expected = discriminant(labelling.drawn(DATA.targets[TRAIN], most["labels"], seed))
-        assert abs(accuracy - expected) < 1.5 / len(TEST)
-    assert abs(summary[EVERY]["test"] - discriminant(np.arange(len(TRAIN)))) < 1.5 / len(TEST)
+def test_what_is_fitted_to_labelled_rows_alone_is_the_closed_form(ran):
+    _, measured = ran
+    most, targets = measured.counts[-1], DATA.targets[TRAIN]
+    for seed, accuracy in enumerate(most.alone.test_by_draw):
+        assert abs(accuracy - discriminant(fitting.labelled(targets, most.labels, seed))) < 1.5 / len(TEST)
+    assert abs(measured.every.test - discriminant(targets)) < 1.5 / len(TEST)
 
 
-def test_three_labels_and_all_points_tell_stretched_classes_apart(ran):
-    _, summary = ran
-    few = summary["counts"][0]
-    assert few[BOTH]["test"][0] > 0.9  # what all labels reach, and the labelled alone do not
-    assert few["gain"][0] > 5
+def test_three_labels_and_all_rows_separate_stretched_classes(ran):
+    _, measured = ran
+    few = measured.counts[0]
+    assert few.both.test.mean > 0.9  # what all labels reach, and the labelled rows alone do not
+    assert few.gain.mean > 5
 
 
 def test_bic_is_that_of_scikit_learn(ran):
-    _, summary = ran
+    _, measured = ran
     points = DATA.inputs[TRAIN]
-    for components, value in zip(summary["bic"]["components"], summary["bic"]["values"]["full"], strict=True):
+    for components, value in zip(measured.bic.components, measured.bic.values["full"], strict=True):
         peer = GaussianMixture(components, n_init=5, random_state=0).fit(points)
         assert value == pytest.approx(peer.bic(points), rel=1e-2 if components > 1 else 1e-4)
-    assert summary["bic"]["chosen"] == {"components": 3, "covariance": "full"}
+    assert measured.bic.chosen == Setting("full", 3)
 
 
 def test_again_it_has_the_same_bits(ran):
-    path, summary = ran
-    lines = (path / "metrics.jsonl").read_bytes()
-    again = experiment.run(Workdir(path, "semi_supervised", ""), **OPTIONS)
+    path, _ = ran
+    lines, summary = (path / "metrics.jsonl").read_bytes(), json.loads((path / "summary.json").read_text())
+    experiment.run(workdir=str(path), **SMALL)
     assert (path / "metrics.jsonl").read_bytes() == lines
-    for name in ("counts", EVERY, "bic", "climbs"):
-        assert json.dumps(experiment.finite(again[name])) == json.dumps(experiment.finite(summary[name]))
+    again = json.loads((path / "summary.json").read_text())
+    assert {**again, "seconds": None} == {**summary, "seconds": None}
 
 
-def test_test_labels_have_no_say_in_what_is_chosen():
-    def part(rows, targets):
-        return labelling.Part(jnp.asarray(DATA.inputs[rows]), jnp.asarray(targets))
+# ── Fits and choices ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    train, validation = (part(rows, DATA.targets[rows]) for rows in (TRAIN, DATA.split.validation))
-    bic = {Setting("spherical", 1): 1.0, Setting("diagonal", 1): 0.0}
-    right, wrong = (
-        labelling.measure(
-            train, validation, part(TEST, targets), 3, counts=[12], seeds=[0], bic=bic, restarts=1, mesh=devices.mesh(1)
-        )
-        for targets in (DATA.targets[TEST], (DATA.targets[TEST] + 1) % 3)
-    )
-    assert right.chosen == wrong.chosen
-    for place, accuracy in right.test.items():
-        assert wrong.test[place] < accuracy
+
+@pytest.fixture(scope="module")
+def fitted():
+    """Fits with 12 labels and their lanes, of two settings."""
+    lanes, arrays = fitting.arrange(DATA.targets[TRAIN], [12], 1)
+    points, mesh = jnp.asarray(DATA.inputs[TRAIN]), devices.mesh(1)
+    settings = [Setting(covariance, 1) for covariance in ("spherical", "diagonal")]
+    return lanes, {setting: fitting.fit(arrays, points, setting, 3, 1, mesh) for setting in settings}
+
+
+def chosen(fitted, accuracies, rows, targets=DATA.targets[TEST]):
+    """The choice by these validation accuracies, the same for all lanes, and a BIC that prefers the first setting."""
+    lanes, fits = fitted
+    bic = Bic([1, 2, 3], {"spherical": [9.0, 9.0, 10.0], "diagonal": [9.0, 9.0, 20.0]}, Setting("spherical", 1))
+    validation = {setting: np.full(len(lanes), each) for setting, each in zip(fits, accuracies, strict=True)}
+    test = Part(jnp.asarray(DATA.inputs[TEST]), jnp.asarray(targets))
+    return fitting.choose(fits, validation, lanes, rows, bic, test, 3)
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "rows", "chosen"),
+    ("accuracies", "rows", "covariance"),
     [
-        ((0.80, 0.95), 100, "full"),  # a lead that 100 rows can tell
-        ((0.94, 0.95), 100, "tied"),  # one that they cannot: the lesser BIC
-        ((0.94, 0.95), 100_000, "full"),
-        ((1.0, 1.0), 10, "tied"),
+        ((0.80, 0.95), 100, "diagonal"),  # a lead that 100 rows support
+        ((0.94, 0.95), 100, "spherical"),  # one that they do not: the lesser BIC
+        ((0.94, 0.95), 100_000, "diagonal"),
+        ((1.0, 1.0), 10, "spherical"),
     ],
 )
-def test_validation_rows_choose_what_they_can_tell_and_bic_the_rest(accuracy, rows, chosen):
-    settings = [Setting("tied", 1), Setting("full", 1)]
-    bic = dict(zip(settings, (10.0, 20.0), strict=True))
-    assert labelling.best(dict(zip(settings, accuracy, strict=True)), rows, bic).covariance == chosen
+def test_validation_rows_choose_and_bic_within_a_standard_error(fitted, accuracies, rows, covariance):
+    methods = chosen(fitted, accuracies, rows)
+    assert list(methods) == [(ALONE, 12), (BOTH, 12), (EVERY, len(TRAIN))]
+    for method in methods.values():
+        assert (method.covariance, method.components) == (covariance, 1)
+        assert method.validation == pytest.approx(accuracies[["spherical", "diagonal"].index(covariance)])
 
 
-@given(st.data())
-def test_a_draw_is_nested_in_proportion_and_has_every_class(data):
-    sizes = data.draw(st.lists(st.integers(1, 40), min_size=2, max_size=6))
-    targets = np.random.default_rng(data.draw(st.integers(0, 9))).permutation(np.repeat(np.arange(len(sizes)), sizes))
-    seed, count = data.draw(st.integers(0, 99)), data.draw(st.integers(len(sizes), sum(sizes)))
-    rows = labelling.drawn(targets, count, seed)
-    assert len(set(rows)) == len(rows) == count
-    taken = np.bincount(targets[rows], minlength=len(sizes))
-    assert (taken >= 1).all()
-    exact = count * np.array(sizes) / sum(sizes)
-    assert (taken - exact < 1.5).all()  # ones that are owed to small classes come off the others
-    fewer = data.draw(st.integers(len(sizes), count))
-    assert set(labelling.drawn(targets, fewer, seed)) <= set(rows)
+def test_test_rows_play_no_part_in_the_choice(fitted):
+    right, wrong = (
+        chosen(fitted, (0.94, 0.95), 100, targets) for targets in (DATA.targets[TEST], (DATA.targets[TEST] + 1) % 3)
+    )
+    for group, method in right.items():
+        assert (method.covariance, method.validation) == (wrong[group].covariance, wrong[group].validation)
+        assert wrong[group].test.mean < method.test.mean
 
 
-def test_another_seed_draws_other_rows():
-    assert set(labelling.drawn(DATA.targets[TRAIN], 12, 0)) != set(labelling.drawn(DATA.targets[TRAIN], 12, 1))
-
-
-def test_every_fit_is_told_its_own_labels_and_sees_its_own_rows():
+def test_every_fit_has_its_labels_and_sees_its_rows():
     targets = DATA.targets[TRAIN]
-    places, lanes = labelling.arranged(targets, COUNTS, SEEDS)
-    assert len(places) == len(set(places)) == len(lanes.labels) == 2 * len(COUNTS) * len(SEEDS) + 1
-    for place, labels, weight in zip(places, np.asarray(lanes.labels), np.asarray(lanes.weight), strict=True):
-        told = labels >= 0
-        assert told.sum() == place.labels
-        assert (labels[told] == targets[told]).all()
-        assert (weight == (told if place.method == ALONE else 1)).all()
+    lanes, arrays = fitting.arrange(targets, COUNTS, DRAWS)
+    assert len(lanes) == len(set(lanes)) == len(arrays.labels) == 2 * len(COUNTS) * DRAWS + 1
+    for lane, labels, weight in zip(lanes, np.asarray(arrays.labels), np.asarray(arrays.weight), strict=True):
+        labelled = labels >= 0
+        assert labelled.sum() == lane.labels
+        assert (labels[labelled] == targets[labelled]).all()
+        assert (weight == (labelled if lane.method == ALONE else 1)).all()
+    assert (fitting.labelled(targets, 12, 0) != fitting.labelled(targets, 12, 1)).any()  # another seed, other rows
 
 
 def test_principal_components_are_those_of_scikit_learn():
     digits = catalog.load("digits")
-    columns = experiment.reduced(digits, None)
+    columns = fitting.reduced(digits, None)
     flat = digits.inputs.reshape(len(digits.inputs), -1)
-    peer = PCA(experiment.WHOLE).fit(flat[digits.split.train])
+    peer = PCA(fitting.MAX_COLUMNS).fit(flat[digits.split.train])
     expected = peer.transform(flat)
     expected /= np.sqrt(np.mean(expected[digits.split.train] ** 2))
     np.testing.assert_allclose(np.abs(columns.points), np.abs(expected), atol=2e-4)
     assert columns.variance == pytest.approx(peer.explained_variance_ratio_.sum(), rel=1e-4)
-    assert experiment.reduced(DATA, None).points is not None
-    np.testing.assert_array_equal(experiment.reduced(DATA, None).points, DATA.inputs)
-
-
-def test_leads_are_over_the_best_rival():
-    outputs = np.log([[0.7, 0.2, 0.1], [0.3, 0.3, 0.4]])
-    for row, leads in zip(outputs, experiment.leads(outputs), strict=True):
-        for label, lead in enumerate(leads):
-            assert lead == pytest.approx(row[label] - max(np.delete(row, label)))
+    np.testing.assert_array_equal(fitting.reduced(DATA, None).points, DATA.inputs)
 
 
 def test_more_columns_than_two_are_drawn_in_a_plane_without_boundary(tmp_path):
     experiment.run(
-        Workdir(tmp_path / "w", "semi_supervised", ""),
-        dataset="digits", dimensions=3, labels=(20,), seeds=(0,), covariances=("spherical",), most_components=10,
-        restarts=1, device_count=1,
+        workdir=str(tmp_path / "w"), dataset="digits", dimensions=3, labels=(20,), draws=1, covariances=("spherical",),
+        most_components=10, restarts=1, devices=1,
     )  # fmt: skip
     drawn = (tmp_path / "w" / "figures" / "four_panels.svg").read_text()
     assert "1st principal component" in drawn
     assert "Tinted" not in drawn
     page = (tmp_path / "w" / "report.html").read_text()
-    assert "the first 3 principal components of 64 columns" in page
+    assert "the first 3 principal components of 64" in page
     assert "one draw: no interval" in page
 
 
+# ── The report ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def gains(measured, *intervals):
+    """The measurement with 3, 12, ... labels and these gains (mean, half-width), labelled rows alone reaching 70%."""
+    method, counts = measured.counts[0].alone, []
+    for index, (mean, half) in enumerate(intervals):
+        alone = dataclasses.replace(method, test=Interval(0.7, 0.68, 0.72, 3))
+        both = dataclasses.replace(method, test=Interval(0.7 + mean / 100, 0.68 + mean / 100, 0.72 + mean / 100, 3))
+        gain = Interval(mean, np.nan if half is None else mean - half, np.nan if half is None else mean + half, 3)
+        counts.append(results.Count(3 * 4**index, alone, both, gain))
+    return dataclasses.replace(measured, counts=counts, panels=dataclasses.replace(measured.panels, labels=3))
+
+
+def bic(components, most=4):
+    values = {
+        name: [abs(k - components) * 100.0 + rank for k in range(1, most + 1)]
+        for rank, name in enumerate(("tied", "full"))
+    }
+    return Bic(list(range(1, most + 1)), values, Setting("tied", components))
+
+
+def text_of(measured, **settings):
+    """The answer and the bullets of the report."""
+    report = experiment.report(None, experiment.Settings.make(settings), measured)
+    (bullets,) = (section.blocks[0].items for section in report.sections if section.heading == "How to read it")
+    return "\n".join([report.answer, *bullets])
+
+
+HARM, MISFIT, UNCLEAR = (
+    "Unlabelled rows reduce the accuracy",
+    "draw components away",
+    "the interval of the gain contains 0",
+)
+
+
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("intervals", "contains", "lacks"),
     [
-        ({"labels": (2,)}, "--labels=2: stretched has 3 classes, and each needs a label: give 3 or more"),
-        ({"labels": (360,)}, "--labels=360: stretched has 360 training rows"),
-        ({"labels": (6, 6)}, "give one or more, each once"),
-        ({"covariances": ("ful",)}, "unknown covariance 'ful': did you mean 'full'"),
-        ({"covariances": ()}, "--covariances=: give one or more"),
-        ({"components": (1, 1)}, "--components=1,1: give one or more, each once"),
-        ({"most_components": 2}, "--most_components=2: the classifiers have up to 3 components"),
-        ({"dimensions": 3}, "--dimensions=3: stretched has 2 columns"),
-        ({"dataset": "streched"}, "did you mean 'stretched'"),
-        ({"dataset": "line"}, "line has values to predict"),
+        (
+            ((20, 5), (-3, 1)),
+            ["With 3 labels", "70 ± 2% from", "90 ± 2% with 357", "+20 ± 5 points. With 12 labels: −3.0 ± 1.0 points.",
+             f"{HARM} with 12 labels: −3.0 ± 1.0 points.", "yet increase the likelihood",
+             "as many as there are classes"],
+            [UNCLEAR, MISFIT, "before EM"],
+        ),
+        (((20, 5), (6, 1)), [], [HARM, UNCLEAR]),
+        (((-9, 5), (-3, 1)), [f"{HARM} with 3, 12 labels: at worst −9 ± 5 points"], [UNCLEAR]),
+        (((20, 5), (1, 2)), [f"With 12 labels {UNCLEAR}"], [HARM]),
+        (((20, None),), ["+20.0 points."], [HARM, "With 3 labels:"]),
+    ],
+)  # fmt: skip
+def test_the_report_states_where_unlabelled_rows_help_and_where_they_hurt(ran, intervals, contains, lacks):
+    text = text_of(dataclasses.replace(gains(ran[1], *intervals), bic=bic(3)))
+    for each in contains:
+        assert each in text, each
+    for each in lacks:
+        assert each not in text, each
+
+
+@pytest.mark.parametrize(
+    ("preferred", "per_class", "contains", "lacks"),
+    [
+        (3, (1,), ["prefers 3 components of tied covariance: as many as there are classes"], [MISFIT, "were tried"]),
+        (4, (1,), [MISFIT, "of tied covariance, the most that were tried; the classifiers have 3."], []),
+        (2, (1, 2), [MISFIT, "the classifiers have 3 or 6."], ["were tried"]),
+        (3, (1, 2), ["as many as there are classes"], [MISFIT]),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_one_line_and_leaves_nothing(tmp_path, options, says):
-    with pytest.raises(UserError) as caught:
-        experiment.run(Workdir(tmp_path / "w", "semi_supervised", ""), **options)
-    assert says in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "w").exists()
+def test_the_report_states_what_bic_prefers(ran, preferred, per_class, contains, lacks):
+    text = text_of(dataclasses.replace(ran[1], bic=bic(preferred)), components=per_class)
+    for each in contains:
+        assert each in text, each
+    for each in lacks:
+        assert each not in text, each
 
 
-def test_the_program_ends_a_mistake_without_a_traceback(tmp_path):
-    command = [sys.executable, "-m", "experiments.semi_supervised", "--labels=few", f"--workdir={tmp_path / 'w'}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: --labels=few: give positive whole numbers")
-    assert done.stderr.count("\n") == 1
-    assert not (tmp_path / "w").exists()
+def test_the_report_counts_fits_that_have_not_converged(ran):
+    assert "4 of 10 fits ended before EM had converged" in text_of(
+        dataclasses.replace(ran[1], fits={"all": 10, "short": 4})
+    )
+
+
+def test_tables_give_the_gain_its_sign_and_mark_the_least_bic(ran):
+    measured = gains(ran[1], (20, 5), (-3, 1), (1, 2))
+    table = results.gain_table(measured.counts, measured.every, 3)
+    assert [row[-1] for row in table.rows] == ["help", "hurt", "unclear"]
+    assert [row[-2] for row in table.rows] == ["+20 ± 5", "−3.0 ± 1.0", "+1 ± 2"]
+    least = bic(3).table(100)
+    assert least.columns == ["components", "tied", "full"]
+    assert least.best == 2
+    assert least.rows[2][1:] == ["0.0 (least)", "1.0"]
+    assert least.rows[0][1:] == ["200.0", "201.0"]
+    assert least.numeric() == [True] * 3
+
+
+def test_figures_name_their_lines_and_axes(ran, tmp_path):
+    _, measured = ran
+    drawings = [*results.curves(measured.counts, measured.every, DRAWS), bic(3).drawing(3)]
+    expected = {
+        "accuracy_by_labels": (*results.METHODS, "all rows labelled", "labelled rows in all, log scale", "3 draws"),
+        "likelihood_by_step": ("3 labels", "24 labels", "step of EM", "nats"),
+        "bic_by_components": ("tied", "full", "components", "smaller is better"),
+    }
+    assert [drawing.name for drawing in drawings] == list(expected)
+    for drawing in drawings:
+        text = save(drawing.figure, tmp_path / "figure.svg").read_text()
+        for each in expected[drawing.name]:
+            assert each in text, each
+
+
+# ── Settings and mistakes ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_default_labels_double_from_one_a_class_and_leave_half_of_the_rows():
-    assert experiment.checked_labels(None, DATA) == [3, 6, 12, 24, 48, 96]
-    assert experiment.checked_most(None, 3, (1, 4), 360) == 12
+    settings = experiment.Settings.make({"components": (1, 4)})
+    assert settings.label_counts(3, 360) == [3, 6, 12, 24, 48, 96]
+    assert settings.label_counts(3, 20) == [3, 6]
+    assert settings.bic_components(3, 360) == 12
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"labels": (2,)}, "--labels=2: 3 classes need a label each: give 3 or more"),
+        ({"labels": (360,)}, "--labels=360: of 360 training rows some must be unlabelled"),
+        ({"labels": (6, 6)}, "--labels=6,6: a number is given twice"),
+        ({"labels": "few"}, "--labels=few: give LOW:HIGH"),
+        ({"covariances": ("ful",)}, "unknown covariance 'ful': did you mean 'full'"),
+        ({"covariances": ()}, "--covariances=: none, or one twice"),
+        ({"components": (1, 1)}, "--components=1,1: a number is given twice"),
+        ({"most_components": 2}, "--most_components=2: the classifiers have up to 3 components"),
+        ({"dimensions": 3}, "--dimensions=3: stretched has 2 columns"),
+        ({"dataset": "streched"}, "did you mean 'stretched'"),
+        ({"dataset": "line"}, "this experiment needs classes"),
+    ],
+)
+def test_a_mistake_is_refused_in_one_line_and_leaves_nothing(tmp_path, settings, message):
+    with pytest.raises(UserError) as caught:
+        experiment.run(workdir=str(tmp_path / "w"), **settings)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "w").exists()

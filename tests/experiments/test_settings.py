@@ -146,6 +146,21 @@ def test_a_bad_keyword_is_one_line(overrides):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("0.1,0.01", [0.01, 0.1]), ("1e-4:1:5", [1e-4, 1e-3, 1e-2, 1e-1, 1.0]), ("0.5", [0.5]), ("2:2:1", [2.0])],
+)
+def test_grids_by_text(text, expected):
+    np.testing.assert_allclose(Settings(c=text).c, expected)
+
+
+@pytest.mark.parametrize("text", ["1:2", "1:2:3:4", "0", "-1", "1:2:0", "1:2:1", "1:2:x", "1,,2", ":"])
+def test_malformed_grids_are_one_line(text):
+    with pytest.raises(UserError, match=f"^--c={text}: ") as caught:
+        Settings(c=text)
+    assert "\n" not in str(caught.value)
+
+
 def test_words_that_are_no_flags_are_left_over():
     made, rest = parsed("a.png", "--count=4", "b.png", "--noloud")
     assert rest == ["a.png", "b.png"]

@@ -411,7 +411,7 @@ W = np.zeros((3, 3, 3, 4), np.float32)
         (lambda: convolve(X, W, dilation=0), "dilation = 0"),
         (lambda: max_pool(X, 6), "a pooling window of 6 x 6 does not fit an image of 5 x 6"),
         (lambda: average_pool(X, 6, 1), "a pooling window of 6 x 6 does not fit an image of 5 x 6"),
-        (lambda: max_pool(X[0]), r"images \[B, height, width, C\], not of \[5, 6, 3\]"),
+        (lambda: max_pool(X[0]), r"pooling takes images \[B, height, width, C\], not \[5, 6, 3\]"),
         (lambda: max_pool(X, 2, 0), "both must be 1 or more"),
         (lambda: average_pool(X, 0), "both must be 1 or more"),
     ],

@@ -10,6 +10,7 @@ from mllab.models.svm.multiclass import SCHEMES, class_margins, class_scores, pa
 from mllab.models.svm.smo import Dual, solve
 
 __all__ = [
-    "SCHEMES", "SVM", "Dual", "apply", "class_margins", "class_scores", "decision", "fit", "grid", "pairs", "solve", "solve_tasks",
+    "SCHEMES", "SVM", "Dual", "apply", "class_margins",
+    "class_scores", "decision", "fit", "grid", "pairs", "solve", "solve_tasks",
     "support",
 ]  # fmt: skip

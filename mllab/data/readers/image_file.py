@@ -1,16 +1,14 @@
-"""One picture file as an array: PNG, JPEG, GIF (its first frame), BMP or WebP, told by what it holds.
+"""One image file as an array: PNG, JPEG, GIF (its first frame), BMP or WebP, recognised by its content.
 
-Every picture comes out alike, whatever wrote it:
+All images are normalised in the same way:
 
-- upright, as its EXIF orientation says;
-- in [0, 1]: 8-bit values / 255, 16-bit grey values / 65535 (16-bit colours: their upper 8 bits, which is what Pillow
-  reads);
-- opaque: a colour c of opacity a is laid on white, a c + (1 - a);
-- resized by Lanczos's filter, each axis by itself: nothing is cropped or added at a border, and a picture of another
-  aspect ratio is squeezed. The filter widens as the picture shrinks, so that nothing aliases. (Pillow's box filter
-  weighs whole pixels: 3 to 2 would average the first two and keep the third.) Where it overshoots at an edge, values
-  are clipped;
-- grey, [height, width, 1], where red, green and blue agree in every pixel, whatever the file's own mode.
+- upright, by the EXIF orientation;
+- in [0, 1]: 8-bit values / 255, 16-bit grey values / 65535 (of 16-bit colours Pillow reads the upper 8 bits);
+- opaque: a colour c of opacity a becomes a c + (1 - a), its look on a white background;
+- resized by Lanczos's filter, each axis separately, without cropping or padding, so that another aspect ratio is
+  squeezed. The filter widens as the image shrinks, which avoids aliasing. (Pillow's box filter weights whole pixels: it
+  reduces 3 pixels to 2 by averaging the first two and keeping the third.) Values that overshoot at an edge are clipped;
+- grey, [height, width, 1], if red, green and blue agree in every pixel, whatever the mode of the file.
 """
 
 import contextlib
@@ -24,12 +22,13 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from mllab.data.readers import content
 from mllab.errors import UserError
 
 Size = tuple[int, int]  # height, width
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
-ENDINGS = {  # what a file so called should hold; the last line's are images, but of formats that are refused
+ENDINGS = {  # file name ending: expected format; those of the last line are refused
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jfif": "JPEG", ".gif": "GIF", ".bmp": "BMP", ".webp": "WEBP",
     ".tif": "TIFF", ".tiff": "TIFF", ".heic": "HEIF", ".heif": "HEIF", ".avif": "AVIF",
 }  # fmt: skip
@@ -37,30 +36,29 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue: IT
 
 
 class Stored(NamedTuple):
-    """How a file holds its picture."""
+    """How a file stores its image."""
 
-    size: Size  # upright, before it was resized
+    size: Size  # upright, before resizing
     format: str  # one of FORMATS
     grey: bool
-    transparent: bool  # was laid on white
+    transparent: bool  # before it was composited on white
     deep: bool  # 16-bit grey
     sha256: bytes  # of the file
 
 
 def read(path: str | Path, size: Size, channels: int) -> np.ndarray:
-    """Read one picture as a model wants it.
+    """Read an image with the size and the channels that a model takes.
 
     Args:
         path: of the file.
         size: height and width of the result.
-        channels: 1 (a coloured picture becomes its luma, Y = 0.299 R + 0.587 G + 0.114 B) or 3 (a grey one is
-            repeated).
+        channels: 1 (colour becomes luma, Y = 0.299 R + 0.587 G + 0.114 B) or 3 (grey is repeated).
 
     Returns:
         [height, width, channels] float32 in [0, 1].
 
     Raises:
-        UserError: naming the file, where it cannot be read or is no picture.
+        UserError: the file cannot be read, or is not an image.
     """
     pixels, _ = decode(Path(path), size)
     if pixels.shape[-1] == channels:
@@ -69,16 +67,13 @@ def read(path: str | Path, size: Size, channels: int) -> np.ndarray:
 
 
 def decode(path: Path, size: Size) -> tuple[np.ndarray, Stored]:
-    """Read one picture, [height, width, 1 (grey) or 3], and how it was stored; raises as `read` does."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    if not content:
-        raise UserError(f"{path} is empty (0 bytes): get it again, or remove it")
-    with _opened(path, io.BytesIO(content)) as image:
-        upright = _upright(image)
-        # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size: photographs load several times faster for it.
+    """Read an image, [height, width, 1 (grey) or 3], and how it was stored; raises like `read`."""
+    encoded = content.read(path)
+    if not encoded:
+        raise UserError(f"{path} is empty (0 bytes): replace or remove it")
+    with _opened(path, io.BytesIO(encoded)) as image:
+        upright = _upright_size(image)
+        # Decoding a JPEG at 1/2, 1/4 or 1/8 of its size loads photographs several times faster.
         image.draft(None, (2 * max(size), 2 * max(size)))
         transparent = "A" in image.getbands() or "transparency" in image.info
         deep = image.mode.startswith("I")
@@ -86,61 +81,60 @@ def decode(path: Path, size: Size) -> tuple[np.ndarray, Stored]:
         grey = bool((pixels == pixels[..., :1]).all())
         stored = Stored(
             size=upright,
-            format="JPEG" if image.format == "MPO" else str(image.format),  # MPO: a JPEG and others behind it
+            format="JPEG" if image.format == "MPO" else str(image.format),  # MPO: several JPEGs in one file
             grey=grey,
             transparent=transparent,
             deep=deep,
-            sha256=hashlib.sha256(content).digest(),
+            sha256=hashlib.sha256(encoded).digest(),
         )
         return pixels[..., :1] if grey else pixels, stored
 
 
 def stored_size(path: Path) -> Size:
-    """Return height and width of a picture, upright, from the beginning of its file; raises as `read` does."""
+    """Return the height and width of an image, upright, from the start of its file; raises like `read`."""
     try:
         with open(path, "rb") as file, _opened(path, file) as image:
-            return _upright(image)
+            return _upright_size(image)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
 
 
 @contextlib.contextmanager
 def _opened(path: Path, file: BinaryIO) -> Iterator[Image.Image]:
-    """Open a picture, not decoded yet; whatever Pillow makes of a damaged one becomes one line that names it."""
+    """Open an image without decoding it; any error of Pillow in the block becomes a `UserError` that names the file."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd metadata, which nobody needs here
+        warnings.simplefilter("ignore")  # about odd metadata, which is not used
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(file, formats=FORMATS) as image:
                 yield image
         except (Image.DecompressionBombWarning, Image.DecompressionBombError):
             raise UserError(
-                f"{path} says that it has more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels: it is damaged, or wants "
-                "to be made smaller"
+                f"{path} has more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels by its header: make it smaller, or "
+                "remove it if it is damaged"
             ) from None
         except UnidentifiedImageError:
             raise UserError(
-                f"{path} holds no image that can be read ({', '.join(FORMATS)}; at least one pixel): convert it, or "
-                "remove it"
+                f"{path} is not a readable image ({', '.join(FORMATS)}; at least one pixel): convert or remove it"
             ) from None
-        except Exception as error:  # decoders raise nearly anything: OSError, SyntaxError, struct.error, IndexError
-            raise UserError(f"{path} is cut short or damaged ({error}): get it again, or remove it") from None
+        except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, IndexError and others
+            raise UserError(f"{path} is truncated or damaged ({error}): replace or remove it") from None
 
 
-def _upright(image: Image.Image) -> Size:
-    """Return height and width as the picture is to be looked at."""
-    # Without the first condition Pillow would decode a whole PNG to look for the orientation at its end.
+def _upright_size(image: Image.Image) -> Size:
+    """Return height and width after the EXIF orientation is applied."""
+    # Without the first condition Pillow decodes a whole PNG to look for the orientation at its end.
     sideways = "exif" in image.info and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
     return (image.width, image.height) if sideways else (image.height, image.width)
 
 
 def _pixels(image: Image.Image, size: Size, transparent: bool) -> np.ndarray:
-    """Return what 8-bit values show: [height, width, 1 or 3]."""
+    """Return the pixels of an 8-bit image: [height, width, 1 or 3]."""
     grey = image.mode in ("1", "L", "LA")
     image = image.convert(("LA" if grey else "RGBA") if transparent else ("L" if grey else "RGB"))
     height, width = size
     if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.LANCZOS)  # weighs colours by their opacity
+        image = image.resize((width, height), Image.Resampling.LANCZOS)  # weights colours by their opacity
     pixels = np.asarray(image, np.float32) / 255
     if pixels.ndim == 2:
         pixels = pixels[..., None]
@@ -148,29 +142,29 @@ def _pixels(image: Image.Image, size: Size, transparent: bool) -> np.ndarray:
 
 
 def _deep_pixels(image: Image.Image, size: Size, transparent: bool) -> np.ndarray:
-    """Return what 16-bit grey values show: [height, width, 1]."""
+    """Return the pixels of a 16-bit grey image: [height, width, 1]."""
     values = np.asarray(image)[..., None]
     pixels = values.astype(np.float32) / 65535
-    if transparent:  # Pillow reads one transparent value here, no opacities
+    if transparent:  # for 16 bits Pillow reads one transparent value and no opacities
         pixels = np.where(values == image.info["transparency"], np.float32(1), pixels)
     return resize(pixels, size)
 
 
 def border_means(images: np.ndarray) -> np.ndarray:
-    """Return the mean of the outermost pixels of each image [N, H, W, C], [N]: its background, if that is plain."""
+    """Return the mean of the border pixels of each image [N, H, W, C], [N]: the background, if it is plain."""
     edge = np.ones(images.shape[1:3], bool)
     edge[1:-1, 1:-1] = False
     return images[:, edge].mean(axis=(1, 2))
 
 
 def on_white(pixels: np.ndarray) -> np.ndarray:
-    """Lay [..., C + 1], colours and their opacity in [0, 1], on white: [..., C]."""
+    """Composite [..., C + 1], colours and their opacity in [0, 1], on white: [..., C]."""
     colours, opacity = pixels[..., :-1], pixels[..., -1:]
     return colours * opacity + (1 - opacity)
 
 
 def resize(pixels: np.ndarray, size: Size) -> np.ndarray:
-    """Resize [height, width, C] float32 in [0, 1] as files are resized, without rounding to 8 bits."""
+    """Resize [height, width, C] float32 in [0, 1] by the same filter as files, without rounding to 8 bits."""
     if pixels.shape[:2] == size:
         return pixels
     height, width = size

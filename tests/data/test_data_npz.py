@@ -1,7 +1,6 @@
-"""The user's own images as arrays: NPZ and IDX files give what NumPy put in, and every mistake ends in one line."""
+"""NPZ files of a user's own images are read as NumPy wrote them; every mistake ends in one line."""
 
 import contextlib
-import gzip
 import hashlib
 import io
 import zipfile
@@ -11,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from test_data_idx import encode
 
 from mllab.data import load
 from mllab.errors import UserError
@@ -22,8 +20,8 @@ LABELS = np.arange(12) % 3
 COLOURS = RNG.integers(0, 256, (12, 5, 4, 3), dtype=np.uint8)
 FLOATS = RNG.random((12, 5, 4), dtype=np.float32)
 OPACITY = RNG.random((12, 5, 4, 2))
-DIVIDED = ("divided floats by 255, since they go beyond 1",)
-LAID = ("laid images with transparency on white",)
+DIVIDED = ("divided floats by 255, since some exceed 1",)
+COMPOSITED = ("composited images with transparency on white",)
 
 
 def save(folder, **arrays):
@@ -44,12 +42,16 @@ def save(folder, **arrays):
         (FLOATS.astype(np.float64), FLOATS[..., None], ()),
         (BYTES.astype(np.float32), BYTES[..., None] / 255, DIVIDED),
         (BYTES.astype(np.float16), BYTES[..., None] / 255, DIVIDED),
-        (OPACITY, OPACITY[..., :1] * OPACITY[..., 1:] + 1 - OPACITY[..., 1:], LAID),
-        (np.concatenate([COLOURS, BYTES[..., None]], -1), 1 - (1 - COLOURS / 255) * (BYTES[..., None] / 255), LAID),
+        (OPACITY, OPACITY[..., :1] * OPACITY[..., 1:] + 1 - OPACITY[..., 1:], COMPOSITED),
+        (
+            np.concatenate([COLOURS, BYTES[..., None]], -1),
+            1 - (1 - COLOURS / 255) * (BYTES[..., None] / 255),
+            COMPOSITED,
+        ),
     ],
 )
 @pytest.mark.parametrize(("x", "y"), [("images", "labels"), ("x", "y"), ("X", "y")])
-def test_arrays_of_every_kind(tmp_path, images, expected, notes, x, y):
+def test_images_of_every_kind_are_read(tmp_path, images, expected, notes, x, y):
     path = save(tmp_path, **{x: images, y: LABELS})
     dataset = load(path)
     assert dataset.inputs.dtype == np.float32
@@ -74,14 +76,14 @@ def test_arrays_of_every_kind(tmp_path, images, expected, notes, x, y):
         (np.array(["10", "9", "1"])[LABELS], np.array([2, 1, 0])[LABELS], ("1", "9", "10")),
     ],
 )
-def test_labels_of_every_kind(tmp_path, labels, targets, classes):
+def test_labels_of_every_kind_are_read(tmp_path, labels, targets, classes):
     dataset = load(save(tmp_path, images=BYTES, labels=labels))
     np.testing.assert_array_equal(dataset.targets, targets)
     assert dataset.classes == classes
 
 
 @pytest.mark.parametrize("strings", [False, True])
-def test_training_and_test_arrays_as_keras_names_them(tmp_path, strings):
+def test_training_and_test_arrays_named_as_by_keras(tmp_path, strings):
     y_test = np.array([2, 0, 2])
     labels = [np.array(["ant", "bee", "cow"])[y] if strings else y for y in (LABELS, y_test)]
     path = save(tmp_path, x_train=BYTES / 255.0, y_train=labels[0], x_test=BYTES[:3] / 300.0, y_test=labels[1])
@@ -92,16 +94,16 @@ def test_training_and_test_arrays_as_keras_names_them(tmp_path, strings):
     np.testing.assert_array_equal(dataset.split.test, [12, 13, 14])
     np.testing.assert_array_equal(np.sort(np.r_[dataset.split.train, dataset.split.validation]), np.arange(12))
     assert np.bincount(LABELS[dataset.split.validation]).tolist() == [1, 1, 1]
-    assert dataset.notes == ("took a sixth of the training rows for validation, by class",)
+    assert dataset.notes == ("took a sixth of the training rows for validation, stratified by class",)
 
 
-def test_one_scale_for_training_and_test(tmp_path):
+def test_training_and_test_images_share_one_scale(tmp_path):
     dark = np.full((3, 5, 4), 0.5)  # of 255
     path = save(tmp_path, x_train=BYTES.astype(float), y_train=LABELS, x_test=dark, y_test=np.arange(3))
     np.testing.assert_allclose(load(path).inputs[12:], 0.5 / 255, rtol=1e-6)
 
 
-def test_resized_as_files_are(tmp_path):
+def test_arrays_are_resized_like_files(tmp_path):
     for i, label in enumerate(LABELS):
         folder = tmp_path / "files" / str(label)
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,8 +118,8 @@ def test_resized_as_files_are(tmp_path):
     assert load(save(tmp_path, images=COLOURS, labels=LABELS), size=(5, 4)).notes == ()
 
 
-def test_more_than_memory_should_hold(tmp_path):
-    with pytest.raises(UserError, match=r"data.npz: 12 images of 90000 × 90000 would take .* ask for a smaller size"):
+def test_more_than_the_memory_limit_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"data.npz: 12 images of 90000 × 90000 take .*: choose a smaller size"):
         load(save(tmp_path, images=BYTES, labels=LABELS), size=(90_000, 90_000))
 
 
@@ -138,40 +140,46 @@ def changed(array, place, value):
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"imgs": BYTES, "labels": LABELS}, "holds imgs, labels, but no images: call the array images or x or X"),
-        ({"images": BYTES}, "holds images, but no labels: call the array labels or y or Y"),
+        ({"imgs": BYTES, "labels": LABELS}, "holds imgs, labels, but no images: name the array images or x or X"),
+        ({"images": BYTES}, "holds images, but no labels: name the array labels or y or Y"),
         ({}, "holds nothing, but no images"),
-        (pair() | {"x": BYTES}, "which are the images, images or x"),
+        (pair() | {"x": BYTES}, "images and x may both be the images; keep one of them"),
         ({"x_train": BYTES, "y_train": LABELS}, "holds x_train, y_train, but no x_test"),
         (pair(np.array([BYTES, 1], object)), "cannot be read .*allow_pickle=False"),
         (pair(labels=np.array([*"abcabcabcabc"], object)), "cannot be read .*allow_pickle=False"),
-        (pair(BYTES[0]), r"images is \[5, 4\], where images are \[N, height, width\]"),
-        (pair(BYTES[:0], LABELS[:0]), r"images is \[0, 5, 4\], where images are"),
-        (pair(BYTES[:, :0]), r"images is \[12, 0, 4\]"),
+        (pair(BYTES[0]), r"images has shape \[5, 4\], expected \[N, height, width\]"),
+        (pair(BYTES[:0], LABELS[:0]), r"images has shape \[0, 5, 4\], expected"),
+        (pair(BYTES[:, :0]), r"images has shape \[12, 0, 4\]"),
         (pair(np.moveaxis(np.repeat(COLOURS, 2, 2), -1, 1)), r"\[12, 3, 5, 8\].*images.transpose\(0, 2, 3, 1\)"),
-        (pair(np.repeat(COLOURS, 2, -1)), r"images is \[12, 5, 4, 6\], and images have 1 or 3 channels.* opacity$"),
-        (pair(BYTES.astype(np.int64)), "images holds int64, where images are uint8, uint16 or floats"),
-        (pair(changed(FLOATS, (7, 1, 1), np.nan)), "images holds nan in image 7, and floats lie in"),
+        (pair(np.repeat(COLOURS, 2, -1)), r"images has shape \[12, 5, 4, 6\], expected 1 or 3 channels.* opacity$"),
+        (pair(BYTES.astype(np.int64)), "images holds int64, expected uint8, uint16 or floats: convert it"),
+        (pair(changed(FLOATS, (7, 1, 1), np.nan)), "images holds nan in image 7, expected floats in"),
         (pair(changed(FLOATS, (7, 1, 1), np.inf)), "images holds inf in image 7"),
         (pair(changed(FLOATS, (7, 1, 1), -0.5)), "images holds -0.5 in image 7"),
         (pair(changed(FLOATS, (7, 1, 1), 1.5)), "images holds 1.5 in image 7"),
         (pair(changed(FLOATS, (7, 1, 1), 256)), "images holds 256 in image 7"),
-        (pair(labels=LABELS[:-1]), "images holds 12 images and labels 11 labels: they do not match"),
-        (pair(labels=np.eye(3)[LABELS]), r"labels is \[12, 3\], where labels are \[N\]: take argmax\(axis=1\)"),
-        (pair(labels=LABELS.astype(float)), "labels holds float64, where labels are whole numbers, or strings"),
-        (pair(labels=LABELS + 1), r"3 different labels, 1 to 3: number the classes 0 to 2"),
-        (pair(labels=LABELS - 1), r"3 different labels, -1 to 1: number"),
-        (pair(labels=LABELS * 2), r"3 different labels, 0 to 4: number"),
-        (pair(labels=LABELS * 0), "all labels of labels are 0: a classifier needs at least two"),
+        (pair(labels=LABELS[:-1]), "images holds 12 images and labels 11 labels, expected as many"),
+        (pair(labels=np.eye(3)[LABELS]), r"labels has shape \[12, 3\], expected \[N\]: apply argmax\(axis=1\)"),
+        (pair(labels=LABELS.astype(float)), "labels holds float64, expected whole numbers or strings: convert it"),
+        (pair(labels=LABELS + 1), r"3 distinct labels, 1 to 3: number the classes 0 to 2"),
+        (pair(labels=LABELS - 1), r"3 distinct labels, -1 to 1: number"),
+        (pair(labels=LABELS * 2), r"3 distinct labels, 0 to 4: number"),
+        (pair(labels=LABELS * 0), "all labels of labels are 0; add rows of another class"),
         (pair(labels=np.array([0] * 10 + [1, 1])), r"class '1' has too few rows \(2\)"),
-        (parts(x_test=COLOURS[:3]), r"x_train holds uint8 \[5, 4\] and x_test uint8 \[5, 4, 3\]: make them alike"),
+        (
+            parts(x_test=COLOURS[:3]),
+            r"x_train holds uint8 \[5, 4\] and x_test uint8 \[5, 4, 3\]: write both with the same dtype",
+        ),
         (parts(x_test=FLOATS[:3]), r"x_train holds uint8 \[5, 4\] and x_test float32 \[5, 4\]"),
-        (parts(y_test=np.array([0, 3, 1])), "label 3 of image 1 of y_test is none of those of y_train"),
-        (parts(y_test=np.array(["0", "1", "2"])), "y_test holds <U1, where labels are"),
-        (parts(y_test=np.arange(4)), "x_test holds 3 images and y_test 4 labels"),
+        (
+            parts(y_test=np.array([0, 3, 1])),
+            "label 3 of image 1 of y_test is not in y_train: add it there, or remove it",
+        ),
+        (parts(y_test=np.array(["0", "1", "2"])), "y_test holds <U1, expected whole numbers or strings"),
+        (parts(y_test=np.arange(4)), "x_test holds 3 images and y_test 4 labels, expected as many"),
     ],
 )
-def test_arrays_that_make_no_sense_are_refused(tmp_path, arrays, words):
+def test_arrays_of_other_shapes_or_types_are_refused(tmp_path, arrays, words):
     path = save(tmp_path, **arrays)
     with pytest.raises(UserError, match=words) as caught:
         load(path)
@@ -187,10 +195,10 @@ WHOLE = WHOLE.getvalue()
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "is no NPZ file: write it with numpy.savez"),
-        (b"images,labels\n", "is no NPZ file"),
-        (WHOLE[:-30], "is no NPZ file"),
-        (WHOLE[:100] + bytes(40) + WHOLE[140:], r"cannot be read \(.*\): write it anew"),
+        (b"", "is not an NPZ file: write it with numpy.savez"),
+        (b"images,labels\n", "is not an NPZ file"),
+        (WHOLE[:-30], "is not an NPZ file"),
+        (WHOLE[:100] + bytes(40) + WHOLE[140:], r"cannot be read \(.*\): write it again"),
     ],
 )
 def test_damaged_archives_are_refused(tmp_path, content, words):
@@ -213,12 +221,12 @@ def test_any_damage_raises_only_user_errors(tmp_path_factory, data):
         load(path)
 
 
-def test_what_is_read_may_be_no_array_or_refused(tmp_path, monkeypatch):
+def test_members_that_are_not_arrays_and_errors_of_the_system_are_named(tmp_path, monkeypatch):
     path = tmp_path / "data.npz"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("images", b"a text")
         archive.writestr("labels", b"another")
-    with pytest.raises(UserError, match=r"'images' is no array: write it anew with numpy.savez"):
+    with pytest.raises(UserError, match=r"'images' is not an array: write the file again with numpy.savez"):
         load(path)
     for error, words in (
         (PermissionError(13, "Permission denied"), "cannot read .*: Permission denied"),
@@ -233,62 +241,7 @@ def test_what_is_read_may_be_no_array_or_refused(tmp_path, monkeypatch):
             load(path)
 
 
-def test_a_file_that_is_nowhere(tmp_path):
+def test_a_missing_file_is_named_with_the_nearest_name(tmp_path):
     save(tmp_path, **pair())
     with pytest.raises(UserError, match=r"no file .*/dat.npz: did you mean .*/data.npz\?"):
         load(tmp_path / "dat.npz")
-
-
-def idx_folder(folder, packed=True, **replaced):
-    """Write MNIST's four files, of three classes; `replaced` swaps arrays."""
-    arrays = {
-        "train-images-idx3": BYTES,
-        "train-labels-idx1": LABELS,
-        "t10k-images-idx3": BYTES[:3],
-        "t10k-labels-idx1": np.array([2, 0, 2]),
-    } | {name.replace("_", "-"): array for name, array in replaced.items()}
-    for name, array in arrays.items():
-        content = encode(array, 0x08, "B")
-        (folder / f"{name}-ubyte{'.gz' if packed else ''}").write_bytes(gzip.compress(content) if packed else content)
-    return folder
-
-
-@pytest.mark.parametrize("packed", [True, False])
-def test_idx_files_of_one_s_own(tmp_path, packed):
-    dataset = load(idx_folder(tmp_path, packed))
-    np.testing.assert_allclose(dataset.inputs[..., 0], np.concatenate([BYTES, BYTES[:3]]) / 255, atol=1e-7)
-    np.testing.assert_array_equal(dataset.targets, [*LABELS, 2, 0, 2])
-    np.testing.assert_array_equal(dataset.split.test, [12, 13, 14])
-    assert dataset.classes == ("0", "1", "2")
-    assert dataset.name == tmp_path.name
-    assert dataset.sha256 == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tmp_path.iterdir()}
-    assert len(dataset.sha256) == 4
-    resized = load(tmp_path, size=(10, 8))
-    assert resized.inputs.shape == (15, 10, 8, 1)
-    assert resized.notes[-1] == "resized images of 5 × 4 to 10 × 8 (height × width)"
-
-
-@pytest.mark.parametrize(
-    ("replaced", "words"),
-    [
-        ({"train_labels_idx1": LABELS + 1}, "train-labels holds 3 different labels, 1 to 3: number the classes 0 to 2"),
-        ({"train_labels_idx1": LABELS * 0}, "all labels of train-labels are 0"),
-        (
-            {"t10k_labels_idx1": np.array([0, 7, 0])},
-            "label 7 of image 1 of t10k-labels is none of those of train-labels",
-        ),
-        ({"train_labels_idx1": LABELS[:-1]}, "12 images and .* 11 labels: they do not match"),
-        ({"train_labels_idx1": BYTES}, "are images and labels swapped"),
-    ],
-)
-def test_idx_files_that_do_not_match_are_refused(tmp_path, replaced, words):
-    with pytest.raises(UserError, match=words) as caught:
-        load(idx_folder(tmp_path, **replaced))
-    assert str(tmp_path) in str(caught.value)
-
-
-@pytest.mark.parametrize("missing", ["train-images-idx3", "t10k-labels-idx1"])
-def test_an_idx_file_that_is_missing_is_named(tmp_path, missing):
-    (idx_folder(tmp_path) / f"{missing}-ubyte.gz").unlink()
-    with pytest.raises(UserError, match=f"has no file {missing}-ubyte \\(gzipped or plain\\)"):
-        load(tmp_path)

@@ -1,4 +1,4 @@
-"""The user's own folder of images: rows, classes and parts as the folders say, and every mistake in one line."""
+"""A user's own folder of images: rows, classes and parts follow the folders; every mistake ends in one line."""
 
 import hashlib
 import os
@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mllab.data import image_files, load
+from mllab.data import load
+from mllab.data.readers import image_dataset
 from mllab.errors import UserError
 
 
 def draw(path: Path, value=0.0, shape=(4, 4), colour=False, **options) -> Path:
-    """Write an image of one value in [0, 255]; a coloured one has no blue."""
+    """Write an image with one value in [0, 255]; a coloured one has no blue."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.full((*shape, 3) if colour else shape, value, np.uint8)
     if colour:
@@ -28,7 +29,7 @@ def draw(path: Path, value=0.0, shape=(4, 4), colour=False, **options) -> Path:
 
 
 def folder_of(path: Path, classes=("cat", "dog"), count=3, **options) -> Path:
-    """Write `count` images a class, called 0.png, 1.png, ...; the value tells the file."""
+    """Write `count` images a class, named 0.png, 1.png, ..., each with its own value."""
     for c, name in enumerate(classes):
         for i in range(count):
             draw(path / name / f"{i}.png", 100 * c + i, **options)
@@ -47,7 +48,7 @@ def digits():
     return load_digits()
 
 
-def test_three_hundred_digits_come_back(tmp_path, digits):
+def test_three_hundred_digits_are_read_as_written(tmp_path, digits):
     pixels = np.rint(digits.images[:300] * 255 / 16).astype(np.uint8)
     rows = []
     for i in range(300):
@@ -75,28 +76,28 @@ def test_three_hundred_digits_come_back(tmp_path, digits):
     assert not np.array_equal(load(tmp_path, split_seed=4).split.test, split.test)
 
 
-def test_natural_order_whatever_the_file_system_s(tmp_path, monkeypatch):
-    for name in ("class 10", "class 2", "Class 1"):
-        for file in ("b10.png", "b9.png", "A1.png"):
-            draw(tmp_path / name / file)
+def test_classes_and_files_are_in_natural_order_on_every_file_system(tmp_path, monkeypatch):
+    for c, name in enumerate(("Class 1", "class 2", "class 10")):
+        for i, file in enumerate(("A1.png", "b9.png", "b10.png")):
+            draw(tmp_path / name / file, 10 * c + i)
     shuffled = np.random.default_rng(0)
     listed = Path.iterdir
     monkeypatch.setattr(Path, "iterdir", lambda path: iter(shuffled.permutation(sorted(listed(path))).tolist()))
     for _ in range(5):
-        found = image_files._find(tmp_path)
-        assert found.classes == ("Class 1", "class 2", "class 10")
-        assert [path.name for path in found.files] == ["A1.png", "b9.png", "b10.png"] * 3
-        assert found.targets.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+        dataset = load(tmp_path)
+        assert dataset.classes == ("Class 1", "class 2", "class 10")
+        assert values(dataset) == [0, 1, 2, 10, 11, 12, 20, 21, 22]
+        assert dataset.targets.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
 @given(names=st.permutations(["a1", "A1", "a01", "a1b", "a", "1", "01", "", "²", "٣"]))
 def test_names_that_differ_in_case_or_zeros_have_one_order(names):
-    ordered = sorted(names, key=image_files.natural_order)
+    ordered = sorted(names, key=image_dataset.natural_order)
     assert ordered == ["", "01", "1", "٣", "a", "A1", "a01", "a1", "a1b", "²"]
 
 
 @pytest.mark.parametrize("validation", ["", "validation", "val", "Val"])
-def test_parts_are_the_split(tmp_path, validation):
+def test_parts_become_the_split(tmp_path, validation):
     for part, count, first in (("train", 12, 0), (validation, 2, 40), ("test", 3, 60)):
         for c, name in enumerate(("cat", "dog")):
             for i in range(count if part else 0):
@@ -104,19 +105,19 @@ def test_parts_are_the_split(tmp_path, validation):
     dataset = load(tmp_path)
     assert dataset.classes == ("cat", "dog")
     np.testing.assert_array_equal(np.array(values(dataset)) // 100, dataset.targets)
-    held = {
+    values_of = {
         part: sorted(value % 100 for value in np.array(values(dataset))[rows])
         for part, rows in vars(dataset.split).items()
     }
-    assert held["test"] == [60, 60, 61, 61, 62, 62]
+    assert values_of["test"] == [60, 60, 61, 61, 62, 62]
     if validation:
-        assert held["validation"] == [40, 40, 41, 41]
-        assert held["train"] == sorted([*range(12), *range(12)])
+        assert values_of["validation"] == [40, 40, 41, 41]
+        assert values_of["train"] == sorted([*range(12), *range(12)])
         assert dataset.notes == ()
     else:
-        assert sorted(held["train"] + held["validation"]) == sorted([*range(12), *range(12)])
+        assert sorted(values_of["train"] + values_of["validation"]) == sorted([*range(12), *range(12)])
         assert np.bincount(dataset.targets[dataset.split.validation]).tolist() == [2, 2]
-        assert dataset.notes == ("took a sixth of the training rows for validation, by class",)
+        assert dataset.notes == ("took a sixth of the training rows for validation, stratified by class",)
 
 
 def test_a_class_may_be_called_test(tmp_path):
@@ -133,13 +134,13 @@ def test_a_class_may_be_called_test(tmp_path):
             [(8, 8), (10, 12), (12, 30)],
             None,
             (10, 12),
-            r"4 images of 6 to 10 × 12 \(.*medians, each 64 at most\), 4 of",
+            r"4 images of 6 to 10 × 12 \(.*medians, each at most 64\), 4 of",
         ),
         ([(100, 20), (200, 30)], None, (64, 25), "6 images of 6 to 64 × 25 .* 6 of them squeezed"),
         ([(8, 8), (4, 4), (4, 8)], (2, 2), (2, 2), r"6 images of 6 to 2 × 2 \(height × width\), 2 of them squeezed"),
     ],
 )
-def test_one_size(tmp_path, shapes, size, expected, note):
+def test_images_get_one_size(tmp_path, shapes, size, expected, note):
     for i in range(3):
         for c, name in enumerate(("cat", "dog")):
             draw(tmp_path / name / f"{i}.png", 10 * i + 100 * c, shapes[(i + c) % len(shapes)])
@@ -151,51 +152,52 @@ def test_one_size(tmp_path, shapes, size, expected, note):
         assert re.search(note, dataset.notes[0])
 
 
-def test_more_than_memory_should_hold(tmp_path, monkeypatch):
-    monkeypatch.setattr(image_files, "MOST_BYTES", 6 * 4 * 4 * 3 * 4)
-    assert len(load(folder_of(tmp_path)).inputs) == 6
-    monkeypatch.setattr(image_files, "MOST_BYTES", 6 * 4 * 4 * 3 * 4 - 1)
-    with pytest.raises(UserError, match=r"6 images of 4 × 4 would take .* GiB of memory, and .* ask for a smaller"):
-        load(tmp_path)
+def test_more_than_the_memory_limit_is_refused(tmp_path):
+    most = image_dataset.MAX_BYTES // 12  # pixels: three channels of four bytes
+    image_dataset.check_memory("folder", most, (1, 1))
+    with pytest.raises(UserError, match=r"folder: .* images of 1 × 1 take 4\.0 GiB of memory, more than the limit"):
+        image_dataset.check_memory("folder", most + 1, (1, 1))
+    with pytest.raises(UserError, match=r"6 images of 90000 × 90000 take .* GiB of memory.*: choose a smaller size"):
+        load(folder_of(tmp_path), size=(90_000, 90_000))
 
 
-def test_grey_among_colours_becomes_colour(tmp_path):
+def test_grey_images_among_colours_are_repeated_in_three_channels(tmp_path):
     folder_of(tmp_path / "grey")
     folder_of(tmp_path / "colour", colour=True)
     draw(tmp_path / "colour" / "cat" / "0.png", 77)
     assert load(tmp_path / "grey").inputs.shape == (6, 4, 4, 1)
     mixed = load(tmp_path / "colour")
     assert mixed.inputs.shape == (6, 4, 4, 3)
-    assert mixed.notes == ("1 grey image among coloured ones became red, green and blue",)
+    assert mixed.notes == ("repeated 1 grey image in three channels, since others have colours",)
     np.testing.assert_allclose(mixed.inputs[0], 77 / 255, rtol=1e-6)
     np.testing.assert_allclose(mixed.inputs[4, ..., 0], 101 / 255, rtol=1e-6)
     assert not mixed.inputs[4, ..., 2].any()
 
 
-def test_what_was_done_is_noted(tmp_path):
+def test_the_preparation_is_noted(tmp_path):
     folder_of(tmp_path)
     for name in (".DS_Store", "Thumbs.db", "README.txt", "cat/.hidden.png", "cat/list.txt", "dog/labels", "loose.png"):
         (tmp_path / name).write_bytes(b"no image")
     (tmp_path / ".cache" / "deeper").mkdir(parents=True)
     (tmp_path / "__MACOSX").mkdir()
     draw(tmp_path / "cat" / "0.png", 5, format="JPEG")
-    draw(tmp_path / "dog" / "0.JPG", 8, format="PNG")  # the ending of a photograph, the content of a PNG
+    draw(tmp_path / "dog" / "0.JPG", 8, format="PNG")  # a PNG with the ending of a JPEG
     os.truncate(draw(tmp_path / "dog" / ".1.png"), 9)
     Image.fromarray(np.full((4, 4, 2), 102, np.uint8)).save(tmp_path / "dog" / "1.png")
     Image.fromarray(np.full((4, 4), 300, np.uint16)).save(tmp_path / "dog" / "2.png")
     dataset = load(tmp_path)
     assert dataset.notes == (
-        "laid 1 image with transparency on white",
+        "composited 1 image with transparency on white",
         "divided 1 image of 16 bits by 65,535",
-        f"read 2 files by content, which is not what the name says: {tmp_path}/cat/0.png holds JPEG",
-        "left out what is no image by its name: 5 hidden, 2 .txt, 1 .db, 1 without ending",
-        "left out 1 image beside the folders of the classes, such as loose.png",
+        f"read 2 files in another format than the name tells: {tmp_path}/cat/0.png is JPEG",
+        "skipped files that are not images by their names: 5 hidden, 2 .txt, 1 .db, 1 without ending",
+        "skipped 1 image outside of the class folders, such as loose.png",
     )
     assert len(dataset.inputs) == 7
     np.testing.assert_allclose(dataset.inputs[[0, 3, 4, 5, 6], 0, 0, 0] * 255, [5, 8, 100, 193.8, 300 / 257], rtol=1e-5)
 
 
-def test_one_digest_of_paths_and_contents(tmp_path):
+def test_the_digest_is_of_paths_and_contents(tmp_path):
     draw(folder_of(tmp_path / "a") / "cat" / "10.png", 10)
     (digest,) = load(tmp_path / "a").sha256.values()
     lines = [
@@ -231,26 +233,26 @@ def parts(folder, *names):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda f: remove(f, "dog/*"), r"/dog holds no image \(PNG, JPEG, .*\): add some, or remove the folder"),
-        (lambda f: (remove(f, "dog/*"), (f / "dog" / "a.txt").touch()), "/dog holds no image"),
-        (lambda f: draw(f / "dog" / "young" / "0.png"), "/dog holds a folder, young: images stand directly"),
-        (lambda f: (f / "dog").rename(f.with_name("moved")), "holds one class, 'cat': a classifier needs at least two"),
+        (lambda f: remove(f, "dog/*"), r"/dog has no image \(PNG, JPEG, .*\): add some, or remove the folder"),
+        (lambda f: (remove(f, "dog/*"), (f / "dog" / "a.txt").touch()), "/dog has no image"),
+        (lambda f: draw(f / "dog" / "young" / "0.png"), "/dog has the subfolder young: put images directly"),
+        (lambda f: (f / "dog").rename(f.with_name("moved")), "has only the class 'cat': add the folder"),
         (lambda f: remove(f, "dog/[12].png"), r"class 'dog' has too few rows \(1\)"),
-        (lambda f: (f / "dog" / "again").symlink_to(f), "/dog holds a folder, again"),
-        (lambda f: (f / "again").symlink_to(f), "/again holds a folder, again"),
-        (lambda f: (f / "dog" / "a.png").symlink_to("a.png"), "/dog/a.png is neither a file nor a folder; a link"),
-        (lambda f: (f / "bird").symlink_to("nowhere"), "/bird is neither a file nor a folder; a link that leads"),
+        (lambda f: (f / "dog" / "again").symlink_to(f), "/dog has the subfolder again"),
+        (lambda f: (f / "again").symlink_to(f), "/again has the subfolder again"),
+        (lambda f: (f / "dog" / "a.png").symlink_to("a.png"), "/dog/a.png is neither a file nor a folder: remove"),
+        (lambda f: (f / "bird").symlink_to("nowhere"), "/bird is neither a file nor a folder: .* correct the link"),
         (lambda f: os.mkfifo(f / "dog" / "a.png"), "/dog/a.png is neither a file nor a folder"),
-        (lambda f: (f / "dog" / "1.png").write_bytes(b""), r"/dog/1.png is empty \(0 bytes\): get it again, .* it$"),
+        (lambda f: (f / "dog" / "1.png").write_bytes(b""), r"/dog/1.png is empty \(0 bytes\): replace or remove it$"),
         (lambda f: [os.truncate(f / "dog" / f"{i}.png", 50) for i in (0, 1)],
-         "/dog/0.png is cut short or damaged .*; 1 more file of .* cannot be read either$"),
+         "/dog/0.png is truncated or damaged .*; 1 other file of .* cannot be read either$"),
         (lambda f: [(f / "cat" / f"{i}.png").write_text("cat") for i in (0, 1, 2)],
-         "/cat/0.png holds no image that can be read .*; 2 more files of .* cannot be read either$"),
-        (lambda f: [path.write_text("none") for path in f.glob("*/*")], "/cat/0.png holds no image .*; 5 more files"),
-        (lambda f: (f / "dog" / "a.tiff").write_bytes(b"II*\0"), "/dog/a.tiff holds no image that can be read"),
+         "/cat/0.png is not a readable image .*; 2 other files of .* cannot be read either$"),
+        (lambda f: [path.write_text("none") for path in f.glob("*/*")], "/cat/0.png is not a .*; 5 other files"),
+        (lambda f: (f / "dog" / "a.tiff").write_bytes(b"II*\0"), "/dog/a.tiff is not a readable image"),
     ],
 )  # fmt: skip
-def test_a_spoilt_folder_is_refused(tmp_path, spoil, words):
+def test_a_damaged_folder_is_refused(tmp_path, spoil, words):
     folder = folder_of(tmp_path / "pets")
     spoil(folder)
     with pytest.raises(UserError, match=words) as caught:
@@ -262,26 +264,26 @@ def test_a_spoilt_folder_is_refused(tmp_path, spoil, words):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda f: None, "holds no folders of images: put the images of each class"),
-        (lambda f: draw(f / "0.png"), "holds images but no folders: put those of each class"),
-        (lambda f: parts(f, "train", "val"), "has train and val but no folder test: add it"),
-        (lambda f: parts(f, "test"), "has test but no folder train: add it"),
-        (lambda f: parts(f, "train", "test", "extra"), "/extra is none of train, validation, val, test, as the"),
+        (lambda f: None, "has no class folders: put the images of each class"),
+        (lambda f: draw(f / "0.png"), "has images but no class folders: put the images of each class"),
+        (lambda f: parts(f, "train", "val"), "has the folder train and val but no test: add it"),
+        (lambda f: parts(f, "test"), "has the folder test but no train: add it"),
+        (lambda f: parts(f, "train", "test", "extra"), "/extra is not one of train, validation, val, test, like the"),
         (lambda f: parts(f, "train", "test", "val", "validation"), "/val and .*/validation are both for validation"),
         (lambda f: (parts(f, "train", "test"), folder_of(f / "train", ["emu"])), "/test has no class folder 'emu'"),
         (lambda f: (parts(f, "train", "test"), folder_of(f / "test", ["emu"])), "/train has no class folder 'emu'"),
-        (lambda f: (parts(f, "train", "test"), remove(f, "test/dog/*")), "/test/dog holds no image"),
+        (lambda f: (parts(f, "train", "test"), remove(f, "test/dog/*")), "/test/dog has no image"),
         (lambda f: (parts(f, "train", "test"), remove(f, "train/dog/[12].png")), "class 'dog' has too few rows"),
     ],
 )  # fmt: skip
-def test_folders_that_make_no_sense_are_refused(tmp_path, make, words):
+def test_folders_of_another_layout_are_refused(tmp_path, make, words):
     make(tmp_path)
     with pytest.raises(UserError, match=words) as caught:
         load(tmp_path)
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
+def test_a_folder_without_permission_is_named(tmp_path, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -296,19 +298,19 @@ def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
     [
         ("pets", {"target": "class"}, "target and task are for tables, and pets holds images"),
         ("pets", {"task": "classification"}, "target and task are for tables"),
-        ("pets", {"size": (0, 4)}, r"size is height and width, two whole numbers from 1, not \(0, 4\)"),
-        ("pets", {"size": (4,)}, "size is height and width"),
-        ("pets", {"size": (100_000, 100_000)}, "ask for a smaller size"),
-        ("digits", {"size": (4, 4)}, "'digits' brings its own target, task and size"),
+        ("pets", {"size": (0, 4)}, r"size = \(0, 4\): expected height and width, two whole numbers of 1 or more"),
+        ("pets", {"size": (4,)}, "expected height and width"),
+        ("pets", {"size": (100_000, 100_000)}, "choose a smaller size"),
+        ("digits", {"size": (4, 4)}, "size: only for your own data, and 'digits' is a set of the catalog"),
         ("t.csv", {"size": (4, 4), "target": "a"}, "size is for images, and t.csv is a table"),
         ("data/pots", {}, r"no folder data/pots: did you mean data/pets\?"),
         ("data/zzz/", {}, "no folder data/zzz/: check the path"),
         ("dogits/", {}, "unknown data set 'dogits/': did you mean 'digits'"),
         ("", {}, "unknown data set ''"),
-        ("a.png", {}, "cannot read a.png: tables end in .csv, .csv.gz, .parquet, arrays of images in .npz, and images"),
+        ("a.png", {}, "cannot read a.png: expected a table .*, arrays of images .* or a folder of images"),
     ],
 )
-def test_mistaken_names(tmp_path, monkeypatch, name, options, words):
+def test_mistaken_names_and_options_are_refused(tmp_path, monkeypatch, name, options, words):
     monkeypatch.chdir(tmp_path)
     folder_of(tmp_path / "pets")
     folder_of(tmp_path / "data" / "pets")
@@ -317,7 +319,7 @@ def test_mistaken_names(tmp_path, monkeypatch, name, options, words):
         load(name, **options)
 
 
-def test_a_folder_called_like_a_set(tmp_path, monkeypatch):
+def test_a_folder_with_the_name_of_a_set_is_read_by_its_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder_of(tmp_path / "digits")
     assert len(load("digits").inputs) == 1797
@@ -327,7 +329,7 @@ def test_a_folder_called_like_a_set(tmp_path, monkeypatch):
     assert load(".").name == "digits"
 
 
-def test_pillow_comes_with_images_alone(tmp_path):
+def test_pillow_is_imported_for_images_only(tmp_path):
     program = (
         "import sys; from mllab.data import load; load('digits'); print('PIL' in sys.modules)\n"
         "sys.modules['PIL'] = None\n"

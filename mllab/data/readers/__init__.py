@@ -1,0 +1,8 @@
+"""Readers of file formats and of users' own data.
+
+- `csv_parquet`: CSV and Parquet files as columns; `table_encoding`: columns as inputs; `table`: both as a data set.
+- `image_file`: one image as an array; `image_folder`: a folder of images as a data set.
+- `npz`: arrays of images in an NPZ file; `idx`: IDX files, the format of MNIST.
+- `text`: documents as TF-IDF and its truncated SVD.
+- `content`: bytes of a file, decompressed; `image_dataset`: what the readers of images share.
+"""

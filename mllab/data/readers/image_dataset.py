@@ -1,0 +1,81 @@
+"""What the readers of images share: classes from labels, one size, and the limit on memory."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from mllab.data.dataset import Dataset
+from mllab.data.readers import image_file
+from mllab.data.readers.image_file import Size
+from mllab.errors import UserError
+
+MAX_BYTES = 4 * 2**30  # of all images as float32 in three channels: a data set is in memory as a whole
+
+
+def natural_order(name: str) -> tuple[list[str | int], str]:
+    """Return a sort key that orders the numbers in names by value: a2 before a10."""
+    parts = re.split(r"(\d+)", name)
+    return [int(part) if i % 2 else part.casefold() for i, part in enumerate(parts)], name
+
+
+def check_memory(where: str, count: int, size: Size) -> None:
+    """Raise UserError if `count` images of this size would take more than `MAX_BYTES`."""
+    height, width = size
+    if (needed := count * height * width * 3 * 4) > MAX_BYTES:
+        raise UserError(
+            f"{where}: {count:,} images of {height} × {width} take {needed / 2**30:,.1f} GiB of memory, more than the "
+            f"limit of {MAX_BYTES / 2**30:g} GiB: choose a smaller size"
+        )
+
+
+def classes_of(where: Path, labels: Mapping[str, np.ndarray]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return targets [N] int32 and the names of the classes, in natural order.
+
+    Args:
+        where: the file or folder, for messages.
+        labels: arrays of labels by name, training rows first; whole numbers 0 to C - 1, or strings. The first array
+            has every class.
+
+    Raises:
+        UserError: other labels, or a single class.
+    """
+    (first, known), *_ = labels.items()
+    for name, array in labels.items():
+        if array.dtype.kind not in "iuU" or (array.dtype.kind == "U") != (known.dtype.kind == "U"):
+            raise UserError(f"{where}: {name} holds {array.dtype}, expected whole numbers or strings: convert it")
+    values = sorted(set(known.tolist()), key=lambda value: natural_order(str(value)))
+    if len(values) < 2:
+        raise UserError(f"{where}: all labels of {first} are {values[0]!r}; add rows of another class")
+    if known.dtype.kind != "U" and values != list(range(len(values))):
+        raise UserError(
+            f"{where}: {first} holds {len(values)} distinct labels, {min(values)} to {max(values)}: number the classes "
+            f"0 to {len(values) - 1}, as numpy.unique(..., return_inverse=True) does"
+        )
+    code = {value: target for target, value in enumerate(values)}
+    targets = []
+    for name, array in labels.items():
+        for row, label in enumerate(array.tolist()):
+            if label not in code:
+                raise UserError(
+                    f"{where}: label {label!r} of image {row} of {name} is not in {first}: add it there, or remove it"
+                )
+            targets.append(code[label])
+    return np.array(targets, np.int32), tuple(str(value) for value in values)
+
+
+def resized(dataset: Dataset, size: Size | None) -> Dataset:
+    """Return the data set with images of this size; None leaves them unchanged.
+
+    Raises:
+        UserError: see `check_memory`.
+    """
+    before = dataset.inputs.shape[1:3]
+    if size is None or size == before:
+        return dataset
+    note = f"resized images of {before[0]} × {before[1]} to {size[0]} × {size[1]} (height × width)"
+    check_memory(dataset.name, len(dataset.inputs), size)
+    inputs = np.stack([image_file.resize(pixels, size) for pixels in dataset.inputs])
+    return dataclasses.replace(dataset, inputs=inputs, notes=(*dataset.notes, note))

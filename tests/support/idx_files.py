@@ -1,0 +1,33 @@
+"""IDX files for tests, written value by value as the format describes it."""
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+
+
+def encode(array: np.ndarray, code: int, letter: str) -> bytes:
+    """Return the content of an IDX file.
+
+    Args:
+        array: the values.
+        code: of the type, in the header.
+        letter: of the type, as `struct` has it.
+    """
+    header = struct.pack(">BBBB", 0, 0, code, array.ndim) + b"".join(struct.pack(">I", n) for n in array.shape)
+    return header + b"".join(struct.pack(f">{letter}", value) for value in array.ravel().tolist())
+
+
+def write(folder: Path, arrays: dict[str, np.ndarray], packed: bool = True) -> dict[str, Path]:
+    """Write arrays of bytes as files named like MNIST's, such as `train-images`; return their paths by file name.
+
+    The names in the result end in .gz, as `idx.labelled_images` takes them, also for plain files.
+    """
+    paths = {}
+    for name, array in arrays.items():
+        file = f"{name}-idx{3 if name.endswith('images') else 1}-ubyte"
+        content = encode(array, 0x08, "B")
+        paths[f"{file}.gz"] = folder / (f"{file}.gz" if packed else file)
+        paths[f"{file}.gz"].write_bytes(gzip.compress(content) if packed else content)
+    return paths
