@@ -1,6 +1,6 @@
 """Train an image classifier with several seeds, and score it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -82,7 +82,7 @@ class Measurement:
     gap: Interval | None = None  # accuracy on training rows less that on test rows, in points
     parameters: int = 0
     confusion: np.ndarray | None = None
-    per_class: tuple[ClassRow, ...] = ()
+    per_class: Sequence[ClassRow] = ()
     inspected: Inspection | None = frame.unsaved(default=None)
 
 

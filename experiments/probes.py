@@ -150,7 +150,12 @@ def softmax_regression(classes: int) -> Learner:
         del key
         chosen = gather(examples, rows.ids)
         return softmax.fit(
-            chosen["inputs"], chosen["targets"], classes, l2=hyper["l2"], weight=rows.weight, tolerance=TOLERANCE
+            chosen["inputs"],
+            chosen["targets"],
+            classes,
+            l2=hyper["l2"],
+            weight=jnp.asarray(rows.weight),
+            tolerance=TOLERANCE,
         )
 
     def predict(params: softmax.Fit, inputs: Inputs) -> Outputs:
@@ -207,7 +212,7 @@ def accuracy_figure(
     """
     from mllab.report import draw  # brings matplotlib
 
-    x, pairs = [each.rows for each in fractions], by_pair(cells)
+    x, pairs = np.array([each.rows for each in fractions], float), by_pair(cells)
     lines = [
         draw.Series.of_intervals(
             f"{representation.removesuffix(' net')}, {'kNN' if probe == NEIGHBORS else 'linear'}",
@@ -222,7 +227,7 @@ def accuracy_figure(
     name, accuracy = level
     if accuracy is not None:
         lines.append(
-            draw.Series(name, x, [100 * accuracy] * len(x), style=style.Style(style.BLACK, style.DASH_DOT, ""))
+            draw.Series(name, x, np.full(len(x), 100 * accuracy), style=style.Style(style.BLACK, style.DASH_DOT, ""))
         )
     draws = max(len(cell.test_by_draw) for cell in cells)
     return draw.curves(

@@ -66,7 +66,7 @@ def drawings(curves: LearningCurves) -> list[Drawing]:
         note="Vertical bar: the gap at the least validation loss. Training loss is the mean over an epoch's "
         "minibatches, as trained: with augmentation, dropout and label smoothing, where they are on.",
     )
-    highest = f"at most {np.nanmax(reached):.2f}%" if np.isfinite(reached).any() else "never finite"
+    highest = f"{np.nanmax(reached):.2f}% at best" if np.isfinite(reached).any() else "never finite"
     accuracy = draw.curves(
         [Series.of_intervals("validation", curves.epoch, curves.validation_accuracy, scale=100.0, limits=(0, 100))],
         title=f"Validation accuracy: {highest}",
