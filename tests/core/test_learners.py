@@ -240,6 +240,25 @@ def test_kernel_values_beyond_float32_are_wrong_answers(calibrated):
     rows = Rows(np.arange(150), np.ones(150, np.float32))
     params = learner.fit({"gamma": 1000.0, "c": 1.0}, KEY, IRIS, rows)
     assert np.isnan(learner.predict(params, IRIS["inputs"])).all()
+    one_vs_rest = learners.svm(3, scheme="one_vs_rest", calibrated=calibrated)
+    params = one_vs_rest.fit({"c": 1.0}, KEY, IRIS, rows)
+    infinite = params.replace(bias=params.bias.at[0].set(jnp.inf))  # the scores of one class alone
+    assert np.isnan(one_vs_rest.predict(infinite, IRIS["inputs"])).all()
+
+
+def test_the_default_gamma_is_that_of_the_training_rows():
+    inputs = INPUTS.copy()
+    inputs[1::3] *= 30
+    folds = validation.holdout(np.arange(0, 150, 3), np.arange(1, 150, 3))
+    examples = {"inputs": inputs, "targets": TARGETS}
+    learner, axes, atol = CASES["svm_scale"]
+    scores = cross_validate(learner, axes, KEY, examples, folds, own_output)
+    train = {name: array[::3] for name, array in examples.items()}
+    for place, c in enumerate(axes["c"]):
+        params = learner.fit({"c": c}, KEY, train, Rows(np.arange(50), np.ones(50, np.float32)))
+        np.testing.assert_allclose(params.hyper["gamma"], 1 / (4 * train["inputs"].var()), rtol=1e-4)
+        alone = np.mean(own_output(learner.predict(params, inputs[1::3]), TARGETS[1::3]))
+        np.testing.assert_allclose(scores[place, 0], alone, atol=atol)
 
 
 def test_settings_of_the_factory_are_settings_of_an_axis():
