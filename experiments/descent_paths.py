@@ -95,7 +95,7 @@ def mean_squared_error(params: linear.Linear, x: Array, y: Array) -> Array:
 
 
 @partial(jax.jit, static_argnames=("optimizer", "steps"))
-def path(x: Array, y: Array, rate: Array, start: Array, *, optimizer: str, steps: int) -> Path:
+def follow(x: Array, y: Array, rate: Array, start: Array, *, optimizer: str, steps: int) -> Path:
     """Return the path of one optimizer; every step uses the full batch.
 
     The path of a schedule-free optimizer is that of its averaged params; its gradients are taken at other params.
@@ -126,7 +126,7 @@ def path(x: Array, y: Array, rate: Array, start: Array, *, optimizer: str, steps
     return jax.lax.scan(step, (params, update.init(params)), length=steps + 1)[1]
 
 
-def paths(
+def follow_each(
     problem: Problem,
     rates: Mapping[str, float],
     *,
@@ -135,12 +135,12 @@ def paths(
 ) -> dict[str, Path]:
     """Return the path of each optimizer of `rates`, from START; `observe` is called with its steps."""
     data = jnp.asarray(problem.x, float), jnp.asarray(problem.y, float)
-    made = {}
+    paths = {}
     for optimizer, rate in rates.items():
-        followed = path(*data, jnp.asarray(rate, float), jnp.asarray(START), optimizer=optimizer, steps=steps)
-        made[optimizer] = jax.device_get(followed)
+        path = follow(*data, jnp.asarray(rate, float), jnp.asarray(START), optimizer=optimizer, steps=steps)
+        paths[optimizer] = jax.device_get(path)
         observe(steps)
-    return made
+    return paths
 
 
 def loss_grid(problem: Problem, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -210,29 +210,29 @@ def closed_forms(lines: Mapping[str, linear.Linear], problem: Problem) -> list[F
     return fits
 
 
-def result(optimizer: str, rate: float, followed: Path, closed: Fit, variance: float) -> Descent:
+def result(optimizer: str, rate: float, path: Path, closed: Fit, variance: float) -> Descent:
     """Return where a path ends, how soon it is near the closed form, and whether it diverged.
 
     Args:
         optimizer: its name.
         rate: its learning rate.
-        followed: its path.
+        path: its path.
         closed: the line of least loss.
         variance: of the targets, which is the loss of predicting their mean.
     """
-    nonfinite = ~np.isfinite(np.stack(followed)).all(axis=0)
-    far = np.flatnonzero(~(followed.loss <= (1 + NEAR) * closed.loss))
+    nonfinite = ~np.isfinite(np.stack(path)).all(axis=0)
+    far = np.flatnonzero(~(path.loss <= (1 + NEAR) * closed.loss))
     arrival = int(far[-1]) + 1 if far.size else 0
     return Descent(
         optimizer,
         rate,
-        a=float(followed.a[-1]),
-        b=float(followed.b[-1]),
-        loss=float(followed.loss[-1]),
-        distance=float(np.hypot(followed.a[-1] - closed.a, followed.b[-1] - closed.b)),
-        steps=arrival if arrival < len(followed.loss) else None,
+        a=float(path.a[-1]),
+        b=float(path.b[-1]),
+        loss=float(path.loss[-1]),
+        distance=float(np.hypot(path.a[-1] - closed.a, path.b[-1] - closed.b)),
+        steps=arrival if arrival < len(path.loss) else None,
         nonfinite_step=int(nonfinite.argmax()) if nonfinite.any() else None,
-        failed=bool(not nonfinite.any() and followed.loss[-1] >= variance),
+        failed=bool(not nonfinite.any() and path.loss[-1] >= variance),
     )
 
 
@@ -241,12 +241,12 @@ def soonest_first(results: Iterable[Descent]) -> list[Descent]:
     return sorted((each for each in results if each.steps is not None), key=lambda each: each.steps or 0)
 
 
-def window(followed: Iterable[Path], minimum: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+def window(paths: Iterable[Path], minimum: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     """Return slopes and intercepts [WINDOW_SIDE] each, around the paths where these stay near START and the minimum."""
-    followed, sides = list(followed), []
+    paths, sides = list(paths), []
     for name, start, least in zip(("a", "b"), START, minimum, strict=True):
         reach = 2 * abs(start - least) or 1.0
-        visited = np.concatenate([[start, least], *(getattr(each, name) for each in followed)])
+        visited = np.concatenate([[start, least], *(getattr(each, name) for each in paths)])
         visited = np.clip(visited[np.isfinite(visited)], min(start, least) - reach, max(start, least) + reach)
         margin = 0.08 * np.ptp(visited)
         sides.append(np.linspace(visited.min() - margin, visited.max() + margin, WINDOW_SIDE))
@@ -261,13 +261,13 @@ class Quantity(NamedTuple):
     log: bool
 
 
-def quantities(followed: Mapping[str, Path], labels: Labels, closed: Fit) -> list[Quantity]:
+def quantities(paths: Mapping[str, Path], labels: Labels, closed: Fit) -> list[Quantity]:
     """Return params, sizes of gradients and velocities, losses and distances to the closed form."""
 
     def quantity(label: str, of: Callable[[Path], Any], *, log: bool = True, floor: float = 0.0) -> Quantity:
-        least = floor * max(of(each)[0] for each in followed.values()) if floor else -np.inf
+        least = floor * max(of(each)[0] for each in paths.values()) if floor else -np.inf
         values = {}
-        for name, each in followed.items():
+        for name, each in paths.items():
             shown = (each.loss <= MAX_SHOWN * each.loss[0]) & (of(each) >= least)
             values[name] = np.where(shown, of(each), np.nan)
         return Quantity(f"{label}, log scale" if log else label, values, log)

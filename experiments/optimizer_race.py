@@ -69,17 +69,17 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
             observe=lambda name, grid: [observers.observer(run, name, grid, steps, score)],
             **settings.values("epochs", "batch_size", "shared_batches", "patience", "checkpoint_seconds"),
         )  # fmt: skip
-    noted = settings.values("split_seed", "shared_batches", "patience", "precision") | of_optimizers
-    noted |= {"activation": plan.get("activation")}
-    noted = {name: value for name, value in noted.items() if value is not None and value is not False}
+    conditions = settings.values("split_seed", "shared_batches", "patience", "precision") | of_optimizers
+    conditions |= {"activation": plan.get("activation")}
+    conditions = {name: value for name, value in conditions.items() if value is not None and value is not False}
     measured = Measurement.of(
-        raced, data, models.describe(plan), settings.epochs, batch_size, steps, settings.target_score, noted
+        raced, data, models.describe(plan), settings.epochs, batch_size, steps, settings.target_score, conditions
     )
     with run.timed("events and params"):
         observers.write_events(raced, run.path / "events")
         if raced.winner:
             publish.winner(
-                run, raced, plan, data, model=measured.model, settings=noted, features=data.features,
+                run, raced, plan, data, model=measured.model, settings=conditions, features=data.features,
                 target={"name": data.target, "mean": data.target_mean, "scale": data.target_scale},
                 optimizer=measured.winner, learning_rate=raced.learning_rates[raced.winner.best],
             )  # fmt: skip

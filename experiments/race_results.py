@@ -155,10 +155,10 @@ class Measurement:
         )
 
 
-def diverged_lanes(found: Sequence[Result], learning_rates: np.ndarray, seeds: int) -> list[str]:
+def diverged_lanes(results: Sequence[Result], learning_rates: np.ndarray, seeds: int) -> list[str]:
     """Return a line for each optimizer and rate with diverged lanes: how, when, and which seeds."""
     lines = []
-    for result in found:
+    for result in results:
         for rate in learning_rates:
             parts = []
             nonfinite = [lane for lane in result.nonfinite if lane.learning_rate == rate]

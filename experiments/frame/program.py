@@ -169,7 +169,9 @@ class Context:
             if then != now:
                 shown = "unset" if now is None else setting.show(now)
                 differ.append(f"--{name} ({before.get(name, 'unset')}, now {shown})")
-        return sorted(differ) + [f"--{name} (unknown)" for name in sorted(before.keys() - cls.table().keys())]
+        # flags.cfg of earlier versions also held flags that the experiment does not read.
+        foreign = before.keys() - cls.table().keys() - groups.SHARED.keys()
+        return sorted(differ) + [f"--{name} (unknown)" for name in sorted(foreign)]
 
 
 S = TypeVar("S", bound=settings.Base)
