@@ -9,20 +9,18 @@ to the first setting in the order of the axes. List the values of an axis from s
 which simplicity matters most first.
 """
 
-import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mllab.errors import UserError, unknown
 from mllab.metrics import Interval
 from mllab.rows import gather
 from mllab.types import Examples, Hyper, Inputs, Key, Outputs, Params, Rows
-from mllab.validation import Axes, Folds, Learner, Score, checked_axes, cross_validate, interval
+from mllab.validation import Axes, Folds, Learner, Score, checked_axes, cross_validate, interval, one_by_one
 
 DIGITS = 9  # significant digits of a mean: sums of the same scores in another order differ by rounding
 
@@ -256,17 +254,7 @@ def tuned(
     def predict(params: Tuned, inputs: Inputs) -> Outputs:
         return learner.predict(params.params, inputs)
 
-    def grid(axes: Axes, key: Key, examples: Examples, train: Rows, held_out: Rows) -> Outputs:
-        outputs = []
-        for setting in itertools.product(*(np.asarray(values) for values in axes.values())):
-            for fold in range(len(held_out.ids)):
-                rows = Rows(train.ids[fold], train.weight[fold])
-                params = fit(dict(zip(axes, setting, strict=True)), key, examples, rows)
-                outputs.append(predict(params, gather(examples["inputs"], held_out.ids[fold])))
-        shape = *(len(values) for values in axes.values()), len(held_out.ids)
-        return jax.tree.map(lambda *each: jnp.stack(each).reshape(*shape, *each[0].shape), *outputs)
-
-    return Learner(fit, predict, grid)
+    return Learner(fit, predict, one_by_one(fit, predict))
 
 
 # ── Several learners ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -3,6 +3,7 @@
 Folds are rows `[K, M]`, padded to one size with weight 0, so that every setting × fold is a lane of one program.
 """
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -244,6 +245,27 @@ def _mapped(
     for axis in reversed(range(len(axes))):
         function = jax.vmap(function, (tuple(0 if place == axis else None for place in range(len(axes))), None, None))
     return function(tuple(axes.values()), train, held_out)
+
+
+def one_by_one(
+    fit: Callable[[Hyper, Key, Examples, Rows], Params], predict: Callable[[Params, Inputs], Outputs]
+) -> Callable[[Axes, Key, Examples, Rows, Rows], Outputs]:
+    """Return a `Learner.grid` that fits setting after setting and fold after fold on the host.
+
+    For a fit that cannot be traced, or that takes longer if many are mapped over at once.
+    """
+
+    def grid(axes: Axes, key: Key, examples: Examples, train: Rows, held_out: Rows) -> Outputs:
+        outputs = []
+        for setting in itertools.product(*(np.asarray(values) for values in axes.values())):
+            for fold in range(len(held_out.ids)):
+                rows = Rows(train.ids[fold], train.weight[fold])
+                params = fit(dict(zip(axes, setting, strict=True)), key, examples, rows)
+                outputs.append(predict(params, gather(examples["inputs"], held_out.ids[fold])))
+        shape = *(len(values) for values in axes.values()), len(held_out.ids)
+        return jax.tree.map(lambda *each: jnp.stack(each).reshape(*shape, *each[0].shape), *outputs)
+
+    return grid
 
 
 @partial(jax.jit, static_argnames=("score", "axes"))

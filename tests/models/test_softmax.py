@@ -198,6 +198,18 @@ def test_the_learner_is_scikit_learn_on_every_fold():
             np.testing.assert_allclose(scores[position, fold], peer.score(inputs[held], labels[held]), atol=0.021)
 
 
+def test_penalties_are_mapped_over_wide_inputs():
+    """With hundreds of rows and columns jaxlib 0.10.2 made NaN of the first logits on CPUs, and no step was taken."""
+    draw = np.random.default_rng(0)
+    x, labels = draw.normal(size=(500, 200)).astype(np.float32), draw.integers(0, 10, 500).astype(np.int32)
+    penalties = jnp.array([10.0, 100.0])
+    mapped = jax.vmap(lambda l2: softmax.fit(x, labels, 10, l2=l2, tolerance=1e-5))(penalties)
+    assert ((mapped.gradient >= 0) & (mapped.gradient <= 1e-5)).all()
+    for place, l2 in enumerate(penalties):
+        peer = LogisticRegression(C=1 / float(l2), tol=1e-6, max_iter=5000).fit(x, labels)
+        np.testing.assert_allclose(mapped.params.w[place], peer.coef_.T, atol=2e-3)
+
+
 def test_fit_lowers_to_every_platform():
     x, y = jax.ShapeDtypeStruct((20, 3), jnp.float32), jax.ShapeDtypeStruct((20,), jnp.int32)
     fit = jax.jit(lambda x, y, l2: softmax.fit(x, y, 3, l2=l2))
