@@ -3,8 +3,8 @@
 A class of settings inherits the groups that it shares with other experiments and adds fields of its own:
 
     @dataclass(frozen=True, kw_only=True)
-    class Settings(groups.Data, groups.Folds):
-        dataset: str = groups.Data.with_default("dataset", "moons")
+    class Settings(shared_flags.Data, shared_flags.Folds):
+        dataset: str = shared_flags.Data.with_default("dataset", "moons")
         kernels: tuple[str, ...] = settings.choices(KERNELS, help="Kernels to compare.")
         c: tuple[float, ...] = settings.grid("0.01:100:5", help="Cost of a point inside the margin.")
 
