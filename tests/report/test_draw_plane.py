@@ -10,7 +10,6 @@ from sklearn.svm import SVC
 
 from mllab.report import draw
 from mllab.report.draw import Mesh, Mixture, Plane, plane
-from mllab.report.draw.plane import Level
 from mllab.report.style import class_style
 from support.figures import check_figure, drawn
 
@@ -213,7 +212,7 @@ def test_a_field_without_the_level_or_without_numbers_has_no_line():
     holes = np.where(np.arange(20) < 5, np.nan, slope)
     fields = np.stack([slope, holes, slope + 99, 1e-4 * slope, np.full(over.shape, np.nan)])
     panel = Plane(np.zeros((1, 2)), np.zeros(1, int), fields=fields)
-    figure = plane.class_regions(over, [panel], "a", **LABELS, levels=[Level(0.0, "zero")])
+    figure = plane.class_regions(over, [panel], "a", **LABELS, levels={0.0: "zero"})
     assert len(figure.axes[0].collections) == 2
 
 
