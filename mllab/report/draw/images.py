@@ -3,7 +3,7 @@
 An image is [height, width, channels] in [0, 1], grey (1 channel) or RGB (3). The SVG embeds it as a PNG of its own
 pixels, enlarged without smoothing: 8 × 8 pixels stay 64 squares. Images of more than MAX_PIXELS together are averaged
 down, so that a file stays below 400 kB. The figures take `true` and `predicted`, the classes of the images [M];
-`classes`, the name of each class [C]; `title`, the message or the question; and `note`, one more sentence at the foot.
+`classes`, the name of each class [C]; and `title`, the message or the question.
 """
 
 import math
@@ -92,7 +92,7 @@ def image_grid(groups: Sequence[Group], *, columns: int, title: str, notes: Sequ
 
 def mistakes(
     images: ArrayLike, true: Sequence[int], predicted: Sequence[int], probabilities: Sequence[float],
-    classes: Sequence[str], *, title: str, note: str = "",
+    classes: Sequence[str], *, title: str,
 ) -> Figure:  # fmt: skip
     """Draw misclassified images [M, H, W, 1 or 3], each with its classes and the probability [M] of the predicted one.
 
@@ -103,11 +103,11 @@ def mistakes(
     captions, columns = [" ".join(part) for part in parts], 6
     if not _fit(captions, columns):
         captions, columns = ["\n".join(part).replace(" → ", "\n→ ") for part in parts], 4
-    notes = ["Below each image: true class → predicted class (probability of the prediction).", note]
+    notes = ["Below each image: true class → predicted class (probability of the prediction)."]
     return image_grid([Group(shrink(_rgb(images)[:MAX_MISTAKES]), captions)], columns=columns, title=title, notes=notes)
 
 
-def filters(weights: ArrayLike, *, title: str, names: Sequence[str] = (), note: str = "") -> Figure:
+def filters(weights: ArrayLike, *, title: str, names: Sequence[str] = ()) -> Figure:
     """Draw the weights [kh, kw, 1 or 3, C] of a first layer, an image per filter or unit, all on one colour scale.
 
     The first MAX_FILTERS are shown. `names` [C] stand below them: the classes, where there is a unit per class.
@@ -123,15 +123,13 @@ def filters(weights: ArrayLike, *, title: str, names: Sequence[str] = (), note: 
         if channels == 1
         else "Grey: 0; a positive weight brightens its colour"
     )
-    notes = [f"{key}; {scale}.", f"The first {len(shown)} of {count}." if count > len(shown) else "", note]
+    notes = [f"{key}; {scale}.", f"The first {len(shown)} of {count}." if count > len(shown) else ""]
     columns = 5 if names else 8 if len(shown) <= 32 else 16
     captions = [legible(name) for name in names[:MAX_FILTERS]]
     return image_grid([Group(images, captions)], columns=columns, title=title, notes=notes)
 
 
-def feature_maps(
-    image: ArrayLike, layers: Sequence[tuple[str, ArrayLike]], *, title: str, caption: str = "", note: str = ""
-) -> Figure:
+def feature_maps(image: ArrayLike, layers: Sequence[tuple[str, ArrayLike]], *, title: str, caption: str) -> Figure:
     """Draw the activations of each layer for one image [H, W, 1 or 3], each layer on its own scale.
 
     `layers` are names and maps [h, w, C], in order; of at most MAX_LAYERS, evenly spaced, the first MAX_MAPS maps are
@@ -139,7 +137,7 @@ def feature_maps(
     """
     places = np.unique(np.linspace(0, len(layers) - 1, min(MAX_LAYERS, len(layers))).round().astype(int))
     budget = MAX_PIXELS // (MAX_LAYERS + 1)
-    groups = [Group(shrink(_rgb(np.asarray(image)[None]), budget), heading=caption or "the image")]
+    groups = [Group(shrink(_rgb(np.asarray(image)[None]), budget), heading=caption)]
     for name, values in (layers[place] for place in places):
         maps = _finite(np.moveaxis(np.asarray(values), -1, 0)[:MAX_MAPS, ..., None])
         low, high = float(maps.min()), float(maps.max())
@@ -152,14 +150,13 @@ def feature_maps(
         "Dark blue: the lowest value of a layer, yellow: the highest; each layer on its own scale.",
         f"At most {MAX_MAPS} maps per layer, the first ones.",
         f"{len(places)} of {len(layers)} layers." if len(places) < len(layers) else "",
-        note,
     ]
     return image_grid(groups, columns=8, title=title, notes=notes)
 
 
 def saliency(
     images: ArrayLike, gradients: ArrayLike, true: Sequence[int], predicted: Sequence[int], classes: Sequence[str],
-    *, title: str, note: str = "",
+    *, title: str,
 ) -> Figure:  # fmt: skip
     """Draw each image beside its saliency map: per pixel the largest absolute gradient over channels.
 
@@ -177,14 +174,13 @@ def saliency(
     notes = [
         "Yellow: pixels where the logit's gradient is largest; each map on its own scale, from 0.",
         "→: true and predicted class of a mistake." if any("→" in caption for caption in captions) else "",
-        note,
     ]
     return image_grid([Group(pairs, captions, pairs=True)], columns=3, title=title, notes=notes)
 
 
 def neighbours(
     images: ArrayLike, true: Sequence[int], predicted: Sequence[int], nearest: ArrayLike, labels: ArrayLike,
-    classes: Sequence[str], *, title: str, note: str = "",
+    classes: Sequence[str], *, title: str,
 ) -> Figure:  # fmt: skip
     """Draw a row per test image [M, H, W, 1 or 3]: the image, then its nearest neighbours, each with its class.
 
@@ -202,14 +198,11 @@ def neighbours(
     notes = [
         f"Left of the line: a test image, its true class{prediction}.",
         "Right: its nearest training rows, nearest first, each with its class.",
-        note,
     ]
     return image_grid([group], columns=rows.shape[1], title=title, notes=notes)
 
 
-def side_by_side(
-    images: Sequence[ArrayLike], captions: Sequence[str], *, title: str, columns: int = 2, note: str = ""
-) -> Figure:
+def side_by_side(images: Sequence[ArrayLike], captions: Sequence[str], *, title: str, columns: int = 2) -> Figure:
     """Draw images of one shape [H, W, 1 or 3] side by side, `columns` in a row, each with a caption.
 
     Of larger ones every so many rows and columns are shown: averages would add colours to a reduced palette.
@@ -217,7 +210,7 @@ def side_by_side(
     shown = _rgb(np.stack([np.asarray(image, float) for image in images]))
     stride = max(1, math.ceil(math.sqrt(math.prod(shown.shape[:3]) / MAX_PIXELS_SIDE_BY_SIDE)))
     group = Group(shown[:, ::stride, ::stride], captions)
-    return image_grid([group], columns=columns, title=title, notes=[note])
+    return image_grid([group], columns=columns, title=title)
 
 
 def shrink(images: Floats, pixels: int = MAX_PIXELS) -> Floats:

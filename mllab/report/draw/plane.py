@@ -1,14 +1,13 @@
 """The plane: points by class, class regions, contour lines, Gaussians and centres, in panels that share one frame.
 
 Predictions come in as arrays over a `mesh` of places: evaluate the model at `mesh(points).places`. The figures take
-`classes`, the name of each class [C]; `title`, the message or the question; `x_label` and `y_label`, the names of the
-two columns; and `note`, one more sentence at the foot.
+`classes`, the name of each class [C]; `title`, the message or the question; and `x_label` and `y_label`, the names of
+the two columns.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,8 @@ PALE = 0.16  # of a class's colour in its region
 GREY = Style("#9a9a9a", SOLID, "o")  # points without a label
 HEIGHT = 340.0  # points, of a single panel at most
 POINT: dict[str, Any] = {"markersize": 3.4, "markeredgewidth": 0, "alpha": 0.6}
+BOUNDARY = base.curve(Style(INK, SOLID, ""), linewidth=1.3)  # the contour line of 0
+MARGIN = base.curve(Style(INK, DASHED, ""), linewidth=0.8)  # that of any other value
 EMPHASISED: dict[str, Any] = {"markersize": 4.6, "markeredgecolor": BLACK, "markeredgewidth": 0.7}
 
 
@@ -96,7 +97,7 @@ def leads(scores: Floats) -> Floats:
 @base.with_look
 def class_regions(
     over: Mesh, panels: Sequence[Plane], classes: Sequence[str], *, title: str, x_label: str, y_label: str,
-    levels: Mapping[float, str] = MappingProxyType({}), emphasis: str = "", notes: Sequence[str] = (),
+    levels: Mapping[float, str], emphasis: str = "", notes: Sequence[str] = (),
 ) -> Figure:  # fmt: skip
     """Draw panels of points in the plane, two in a row, with a key of classes (where labels have names) and lines.
 
@@ -144,12 +145,7 @@ def _key(panels: Sequence[Plane], classes: Sequence[str], levels: Mapping[float,
         key.append(Label(emphasis, base.dots(Style("white", SOLID, "o"), **EMPHASISED)))
     if any(panel.centres is not None for panel in panels):
         key.append(Label("centre", base.dots(Style(INK, SOLID, "+"), markersize=9, markeredgewidth=2)))
-    return [*key, *(Label(text, _level_line(level)) for level, text in levels.items())]
-
-
-def _level_line(level: float) -> dict[str, Any]:
-    """Return the Line2D properties of a contour line: level 0, where a boundary lies, is solid."""
-    return base.curve(Style(INK, DASHED if level else SOLID, ""), linewidth=0.8 if level else 1.3)
+    return [*key, *(Label(text, MARGIN if level else BOUNDARY) for level, text in levels.items())]
 
 
 def _draw_panel(axes: Axes, over: Mesh, panel: Plane, levels: Mapping[float, str], limit: int) -> None:
@@ -165,7 +161,7 @@ def _draw_panel(axes: Axes, over: Mesh, panel: Plane, levels: Mapping[float, str
         values = field[np.isfinite(field)]
         for level in levels if values.size and np.ptp(values) > MIN_RANGE else ():
             if values.min() < level < values.max():
-                line = _level_line(level)
+                line = MARGIN if level else BOUNDARY
                 look: dict[str, Any] = {"linewidths": line["linewidth"], "linestyles": [line["linestyle"]]}
                 axes.contour(x, y, np.ma.masked_invalid(field), [level], colors=INK, **look)
     emphasised = np.zeros(len(panel.points), bool) if panel.emphasised is None else panel.emphasised
@@ -184,42 +180,39 @@ def _draw_panel(axes: Axes, over: Mesh, panel: Plane, levels: Mapping[float, str
 
 
 def _draw_components(axes: Axes, mixture: Mixture) -> None:
-    """Draw each component's ellipses at 1 and 2 standard deviations."""
+    """Draw the ellipses of each finite component at 1 and 2 standard deviations."""
     for mean, covariance, owner in zip(mixture.means, mixture.covariances, mixture.component_class, strict=True):
-        if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
-            continue
-        variances, directions = np.linalg.eigh(covariance)
-        angle = np.degrees(np.arctan2(directions[1, 1], directions[0, 1]))
-        for deviations, width in ((1, 1.4), (2, 0.9)):
-            short, long = 2 * deviations * np.sqrt(np.maximum(variances, 0))
-            how: dict[str, Any] = {"fill": False, "edgecolor": class_style(int(owner)).colour, "linewidth": width}
-            axes.add_patch(Ellipse((mean[0], mean[1]), long, short, angle=angle, zorder=5, **how))
+        if np.isfinite(mean).all() and np.isfinite(covariance).all():
+            variances, directions = np.linalg.eigh(covariance)
+            angle, colour = np.degrees(np.arctan2(directions[1, 1], directions[0, 1])), class_style(int(owner)).colour
+            for deviations, width in ((1, 1.4), (2, 0.9)):
+                short, long = 2 * deviations * np.sqrt(np.maximum(variances, 0))
+                look: dict[str, Any] = {"fill": False, "edgecolor": colour, "linewidth": width, "zorder": 5}
+                axes.add_patch(Ellipse(tuple(mean), long, short, angle=angle, **look))
 
 
-def boundaries(
-    over: Mesh, machines: Sequence[Plane], classes: Sequence[str], *, note: str = "", **texts: str
-) -> Figure:
+def boundaries(over: Mesh, machines: Sequence[Plane], classes: Sequence[str], **texts: str) -> Figure:
     """Draw the decision regions, boundary, margins and support vectors of kernel machines, a panel each.
 
     Their `fields` are the decision values f of each class, their `emphasised` points the support vectors.
     """
     levels = {0.0: "boundary: f = 0", 1.0: "margin: f = 1 or −1"}
-    return class_regions(over, machines, classes, levels=levels, emphasis="support vector", notes=[note], **texts)
+    return class_regions(over, machines, classes, levels=levels, emphasis="support vector", **texts)
 
 
-def clusters(points: Floats, labels: NDArray[np.integer], centres: Floats, *, note: str = "", **texts: str) -> Figure:
+def clusters(points: Floats, labels: NDArray[np.integer], centres: Floats, **texts: str) -> Figure:
     """Draw points [N, 2] by cluster [N], the centres [K, 2], and the part of the plane that is nearest to each."""
     over = mesh(np.concatenate([points, centres]), 240)
     nearness = np.stack([-((over.places - centre) ** 2).sum(axis=1).reshape(over.shape) for centre in centres])
     panel = Plane(points, labels, regions=nearness.argmax(axis=0), fields=leads(nearness), centres=centres)
     levels = {0.0: "equally near to two centres"} if len(centres) > 1 else {}
-    notes = ["Colour and marker: the cluster of a point.", note]
+    notes = ["Colour and marker: the cluster of a point."]
     return class_regions(over, [panel], (), levels=levels, notes=notes, **texts)
 
 
 def semi_supervised(
     over: Mesh, points: Floats, labels: NDArray[np.integer], classes: Sequence[str], mixtures: tuple[Mixture, Mixture],
-    *, note: str = "", **texts: str,
+    **texts: str,
 ) -> Figure:  # fmt: skip
     """Draw labelled points, all points [N, 2] (label -1: none), and below each the mixture that was fitted to them."""
     labelled = labels >= 0
@@ -234,5 +227,5 @@ def semi_supervised(
         panels.append(replace(panel, heading=mixture.heading, mixture=mixture, regions=regions, fields=mixture.leads))
     levels = {} if mixtures[-1].leads is None else {0.0: "decision boundary"}
     tint = "Tinted: the most probable class." if levels else ""
-    notes = ["Ellipses: components at 1 and 2 standard deviations.", tint, note]
+    notes = ["Ellipses: components at 1 and 2 standard deviations.", tint]
     return class_regions(over, panels, classes, levels=levels, emphasis="labelled point", notes=notes, **texts)
