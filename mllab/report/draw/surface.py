@@ -64,31 +64,30 @@ class Path:
     a: ArrayLike  # [S]
     b: ArrayLike  # [S]
 
-    @property
-    def points(self) -> Floats:
-        """The params, [S, 2]."""
-        return np.stack([np.asarray(self.a, float), np.asarray(self.b, float)], axis=1)
-
 
 class Cut(NamedTuple):
     """The part of a path inside a frame."""
 
+    optimizer: str
     line: Floats  # [P, 2]; NaN between its pieces
     exits: Floats  # [X, 2, 2] where it leaves, and its direction there
     left: int | None  # the first step outside
-    end: Floats | None  # its last point, [2], if inside
+    start: Floats  # [1, 2] its first point, wherever it is; [0, 2] of an empty path
+    end: Floats  # [1, 2] its last point if inside, otherwise [0, 2]
 
-    def label(self, name: str) -> str:
-        """Return the name of the path, with the step at which it leaves."""
-        back = "" if self.end is None else ", returns"
-        return legible(name) + ("" if self.left is None else f" (leaves at step {self.left:,}{back})")
+    @property
+    def label(self) -> str:
+        """The name of the path, with the step at which it leaves."""
+        back = ", returns" if len(self.end) else ""
+        return legible(self.optimizer) + ("" if self.left is None else f" (leaves at step {self.left:,}{back})")
 
 
 @base.with_look
 def loss_contours(landscape: Landscape, paths: Sequence[Path], *, title: str) -> Figure:
     """Draw lines of equal loss, and every optimizer's path over them."""
     a, b, loss = landscape.a, landscape.b, np.asarray(landscape.loss, float)
-    levels = _levels(loss)
+    top, bottom = loss.max(), max(loss.min(), loss.max() * 1e-6)
+    levels = np.geomspace(bottom, top, LEVELS + 1) if 0 < bottom < top else np.zeros(0)
     factor = f"; each is {levels[1] / levels[0]:.2g} times the one inside it" if levels.size else ""
     lines = f"Lines of equal {landscape.loss_label}{factor}."
     figure, cuts = _sheet(landscape, paths, title, lines, "Triangle: a path leaves the frame.")
@@ -106,8 +105,7 @@ def loss_contours(landscape: Landscape, paths: Sequence[Path], *, title: str) ->
         angle = np.degrees(np.arctan2(way[1] / np.ptp(b), way[0] / np.ptp(a)))
         return {"marker": (3, 0, angle - 90), "markersize": 13, "clip_on": False}
 
-    _draw(landscape, paths, cuts, lambda points, **how: axes.plot(*points.T, **how), triangle)
-    for place in _shared_start(landscape, paths):
+    for place in _draw(landscape, cuts, lambda points, **look: axes.plot(*points.T, **look), triangle):
         axes.annotate("start", place, (8, 5), textcoords="offset points", size=LABEL, zorder=6)
     return figure
 
@@ -137,11 +135,11 @@ def loss_surface(
 
     height_at = RegularGridInterpolator((b, a), height, bounds_error=False, fill_value=None)  # by rounding, outside
 
-    def plot(points: Floats, **how: Any) -> None:
+    def plot(points: Floats, **look: Any) -> None:
         draped = _subdivided(points, np.array([np.ptp(a), np.ptp(b)]) / MESH)
-        axes.plot(*draped.T, height_at(draped[:, ::-1]), **how | {"markevery": [-1]})
+        axes.plot(*draped.T, height_at(draped[:, ::-1]), **look | {"markevery": [-1]})
 
-    _draw(landscape, paths, cuts, plot, lambda way: {"marker": "X"})
+    _draw(landscape, cuts, plot, lambda way: {"marker": "X"})
     labels = (landscape.a_label, landscape.b_label, landscape.loss_label)
     for axis, label in zip((axes.xaxis, axes.yaxis, axes.zaxis), labels, strict=True):
         axis.set_major_locator(MaxNLocator(5))
@@ -160,49 +158,40 @@ def _sheet(
 ) -> tuple[Figure, list[Cut]]:
     """Return a sheet with a key of the paths, and the paths cut to the frame."""
     cuts = [cut_to_frame(path, landscape.a, landscape.b) for path in paths]
+    key = [Label(cut.label, base.curve(style(cut.optimizer))) for cut in cuts]
     star = "Star: the closed form." if landscape.shows_optimum else ""
-    names = [cut.label(path.optimizer) for path, cut in zip(paths, cuts, strict=True)]
-    key = [Label(name, base.curve(style(path.optimizer))) for name, path in zip(names, paths, strict=True)]
     notes = [first, star, leaves if any(len(cut.exits) for cut in cuts) else "", last]
     return base.figure(HEIGHT, title=title, notes=notes, key=key), cuts
 
 
 def _draw(
-    landscape: Landscape, paths: Sequence[Path], cuts: Sequence[Cut], plot: Callable[..., Any],
-    exit_look: Callable[[Floats], dict[str, Any]],
-) -> None:  # fmt: skip
-    """Draw paths, with marks where they leave, at their ends and at the start that all share, and the optimum."""
-    for path, cut in zip(paths, cuts, strict=True):
-        colour, dash, marker = style(path.optimizer)
+    landscape: Landscape, cuts: Sequence[Cut], plot: Callable[..., Any], exit_look: Callable[[Floats], dict[str, Any]]
+) -> Floats:
+    """Draw paths, with marks where they leave, at their ends, at their start if all share one, and at the optimum.
+
+    Returns the shared start, [1, 2], or [0, 2] where there is none inside the frame.
+    """
+    for cut in cuts:
+        colour, dash, marker = style(cut.optimizer)
         plot(cut.line, color=colour, linestyle=dash, linewidth=1.4, marker=marker, markersize=4, markevery=0.15)
         rim = {"color": colour, "markersize": 9, "markeredgecolor": "white", "zorder": 5}
         for point, way in cut.exits[:MAX_EXITS]:
             plot(point[None], **rim | exit_look(way))
-        if cut.end is not None:
-            plot(cut.end[None], marker=marker, **rim)
-    for place in _shared_start(landscape, paths):
-        plot(place[None], **START)
+        if len(cut.end):
+            plot(cut.end, marker=marker, **rim)
+    starts = np.unique(np.concatenate([np.zeros((0, 2)), *(cut.start for cut in cuts)]), axis=0)
+    shared = starts if len(starts) == 1 and landscape.contains(*starts[0]) else starts[:0]
+    if len(shared):
+        plot(shared, **START)
     if landscape.shows_optimum:
         plot(np.array([landscape.optimum]), **STAR)
-
-
-def _shared_start(landscape: Landscape, paths: Sequence[Path]) -> Floats:
-    """Return the point that all paths start from, if they share one inside the frame, [1 or 0, 2]."""
-    starts = np.unique(np.concatenate([np.zeros((0, 2)), *(path.points[:1] for path in paths)]), axis=0)
-    return starts if len(starts) == 1 and landscape.contains(*starts[0]) else starts[:0]
-
-
-def _levels(loss: Floats) -> Floats:
-    """Return losses that grow by a constant factor; none where the loss is constant."""
-    top = loss.max()
-    bottom = max(loss.min(), top * 1e-6)
-    return np.geomspace(bottom, top, LEVELS + 1) if 0 < bottom < top else np.zeros(0)
+    return shared
 
 
 def cut_to_frame(path: Path, a: ArrayLike, b: ArrayLike) -> Cut:
     """Return the part of a path inside the frame of the grids, each segment cut by Liang and Barsky's rule."""
-    points = path.points
-    low, high = np.array([np.min(a), np.min(b)], float), np.array([np.max(a), np.max(b)], float)
+    points = np.stack([np.asarray(path.a, float), np.asarray(path.b, float)], axis=1)
+    first, low, high = points[:1], np.array([np.min(a), np.min(b)]), np.array([np.max(a), np.max(b)])
     near = np.logical_and.accumulate((np.abs(points - low) < FAR * (high - low)).all(axis=1))
     is_whole, points = bool(near.all()), points[near]
     inside = np.all((points >= low) & (points <= high), axis=1)
@@ -221,8 +210,9 @@ def cut_to_frame(path: Path, a: ArrayLike, b: ArrayLike) -> Cut:
         line.append(start[step] + leaves[step] * way[step])
     gone = seen & ~inside[1:]
     exits = np.stack([start[gone] + leaves[gone, None] * way[gone], way[gone]], axis=1)
-    end = points[-1] if is_whole and inside.size and inside[-1] else None
-    return Cut(np.array(line).reshape(-1, 2), exits, int(outside[0]) if outside.size else None, end)
+    end = points[-1:] if is_whole and inside[-1:].all() else points[:0]
+    left = int(outside[0]) if outside.size else None
+    return Cut(path.optimizer, np.array(line).reshape(-1, 2), exits, left, first, end)
 
 
 def _subdivided(line: Floats, cell: Floats) -> Floats:
