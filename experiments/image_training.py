@@ -16,7 +16,7 @@ from mllab.data.dataset import Dataset
 from mllab.metrics import Interval, interval
 from mllab.models import table as models
 from mllab.models.base import Model, in_bfloat16, predict
-from mllab.report.confusion import ClassRow
+from mllab.report.class_tables import ClassRow
 from mllab.report.learning import LearningCurves
 
 AUGMENTATIONS = (*augmentation.AUGMENTATIONS, "mixup")

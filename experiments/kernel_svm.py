@@ -21,7 +21,7 @@ from mllab import metrics
 from mllab.errors import UserError
 from mllab.models.svm import SCHEMES, kernels
 from mllab.report import draw
-from mllab.report.confusion import ClassRow, class_table
+from mllab.report.class_tables import ClassRow, class_table
 from mllab.report.report import Block, Bullets, Drawing, Report, Section
 from mllab.report.table import Table, legible, listed, number, percent, percent_bounds, share, short
 

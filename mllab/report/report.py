@@ -1,6 +1,6 @@
 """The grammar of all reports: a question, an answer, one table, sections of text, tables and drawings, and facts.
 
-An experiment makes a `Report`; `page.standard` adds what every page has.
+An experiment makes a `Report`; `mllab.report.page` adds what every page has.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,13 @@ class Drawing:
 
     name: str
     figure: Any  # a matplotlib Figure, as `mllab.report.draw` makes them
-    alt: str  # what it shows, for those who cannot see it
+    alt: str  # a description for those who cannot see it
     caption: str = ""
 
 
 @dataclass(frozen=True)
 class Definitions:
-    """Names and what they stand for; several lines where a sequence."""
+    """Names and what they stand for, a line or several."""
 
     items: Mapping[str, str | Sequence[str]]
 
@@ -54,7 +54,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """What an experiment reports; sections without blocks and empty facts are left out."""
+    """The results of an experiment; sections without blocks and empty facts are left out."""
 
     title: str
     question: str
@@ -81,7 +81,7 @@ class Environment:
 
 @dataclass(frozen=True)
 class Provenance:
-    """How a report came about: what `page.standard` adds to it."""
+    """How a report came about."""
 
     command: str  # that repeats the run
     environment: Environment

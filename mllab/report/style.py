@@ -62,19 +62,11 @@ MODELS: dict[str, Style] = {
     "mlp": Style(VERMILLION, SOLID, "D"),
     "lenet": Style(GREEN, DASH_DOT, "^"),
     "convnet": Style(SKY, SOLID, "v"),
-    "resnet": Style(GREEN, SOLID, "P"),
-    "rnn": Style(ORANGE, DASHED, "<"),
-    "lstm": Style(PURPLE, SOLID, ">"),
-    "gru": Style(PURPLE, DASHED, "X"),
-    "seq2seq": Style(ORANGE, SOLID, "d"),
-    "transformer": Style(SKY, DASHED, "*"),
+    "residual": Style(GREEN, SOLID, "P"),
     "knn": Style(BLACK, DOTTED, "h"),
     "svm": Style(BLUE, SOLID, "p"),
-    "kernel_ridge": Style(BLUE, DOTTED, "H"),
     "kmeans": Style(ORANGE, DOTTED, "8"),
     "mixture": Style(GREEN, DOTTED, "P"),
-    "ridge": Style(BLACK, DASHED, "s"),
-    "polynomial": Style(VERMILLION, DASHED, "^"),
 }
 
 PARTS: dict[str, Style] = {  # of the split

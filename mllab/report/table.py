@@ -15,7 +15,6 @@ from dataclasses import dataclass
 BLANK = "—"  # a missing number
 MIN_CAPTION_WIDTH = 60  # characters; a caption is as wide as its table, or this
 MAX_NAME = 24  # characters of a user's name in a figure or a table
-BEST = "* "  # marks the best row without colour
 
 Interval = Sequence[float | None]
 
@@ -34,7 +33,7 @@ class Table:
 
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
-    best: int | None = None  # index of the row to mark
+    best: int | None = None  # index of the row to mark, by `*` and by bold type
     caption: str | None = None
 
     def __post_init__(self):
@@ -44,38 +43,29 @@ class Table:
 
     def numeric(self) -> list[bool]:
         """Return for each column whether it holds numbers only, and is therefore aligned to the right."""
-        return [_is_numeric(column) for column in self._cells_by_column()]
+        return [is_numeric for is_numeric, _ in self._by_column()]
 
-    def aligned(self) -> list[list[str]]:
+    def aligned(self) -> list[tuple[str, ...]]:
         """Return the cells as text; those of a numeric column are padded to align their decimal points."""
-        columns = self._cells_by_column()
-        padded = [_at_the_point(cells) if _is_numeric(cells) else cells for cells in columns]
-        return [[cells[row] for cells in padded] for row in range(len(self.rows))]
+        return list(zip(*(cells for _, cells in self._by_column()), strict=True))
 
     def lines(self) -> list[str]:
         """Return the table as lines of plain text: header, rule, rows (the best begins with `*`), caption."""
-        rows, numeric = self.aligned(), self.numeric()
-        margin = BEST if self.best is not None else ""
-        widths = [max(map(len, column)) for column in zip(self.columns, *rows, strict=True)]
+        columns = []
+        for name, (is_numeric, cells) in zip(self.columns, self._by_column(), strict=True):
+            width = max(map(len, [name, *cells]))
+            texts = [printable(name), "-" * width, *cells]
+            columns.append([text.rjust(width) if is_numeric else text.ljust(width) for text in texts])
+        lines = ["  ".join(texts) for texts in zip(*columns, strict=True)]
+        if self.best is not None:
+            lines = [("* " if index == self.best + 2 else "  ") + line for index, line in enumerate(lines)]
+        caption = textwrap.wrap(self.caption or "", max(len(lines[1]), MIN_CAPTION_WIDTH))
+        return [line.rstrip() for line in lines] + caption
 
-        def line(cells: Sequence[str], mark: str) -> str:
-            placed = [
-                cell.rjust(width) if right else cell.ljust(width)
-                for cell, width, right in zip(cells, widths, numeric, strict=True)
-            ]
-            return (mark.ljust(len(margin)) + "  ".join(placed)).rstrip()
-
-        rule = "  ".join("-" * width for width in widths)
-        body = [line(cells, BEST if index == self.best else "") for index, cells in enumerate(rows)]
-        return [
-            line([printable(name) for name in self.columns], ""),
-            " " * len(margin) + rule,
-            *body,
-            *textwrap.wrap(self.caption or "", max(len(margin + rule), MIN_CAPTION_WIDTH)),
-        ]
-
-    def _cells_by_column(self) -> list[list[str]]:
-        return [[_text(row[column]) for row in self.rows] for column in range(len(self.columns))]
+    def _by_column(self) -> list[tuple[bool, list[str]]]:
+        """Return for each column whether it is numeric, and its cells as text."""
+        columns = [[_text(row[index]) for row in self.rows] for index in range(len(self.columns))]
+        return [(True, _at_the_point(cells)) if _is_numeric(cells) else (False, cells) for cells in columns]
 
 
 def number(mean: float, low: float = math.nan, high: float = math.nan) -> str:
@@ -156,11 +146,6 @@ def probability(value: float) -> str:
     return ">99%" if value >= 0.995 else f"{value:.0%}"
 
 
-def seconds(value: float) -> str:
-    """Return a wall time in seconds, to a hundredth."""
-    return f"{value:.2f}"
-
-
 def significant(value: float | None, digits: int = 3) -> str:
     """Return a number with some significant digits, for a numeric column: '0.00123', '1.2e+04'."""
     return BLANK if value is None or not math.isfinite(value) else f"{value:.{digits}g}"
@@ -235,9 +220,7 @@ def _is_numeric(cells: Sequence[str]) -> bool:
 
 def _at_the_point(cells: Sequence[str]) -> list[str]:
     """Pad the cells of a numeric column to one width, their decimal points aligned."""
-    parts = []
-    for cell in cells:
-        leading = _LEADING.match(cell).end() if cell not in ("", BLANK) else len(cell)  # type: ignore[union-attr]
-        parts.append((cell[:leading], cell[leading:]))
+    ends = [_LEADING.match(cell).end() for cell in cells]  # type: ignore[union-attr]
+    parts = [(cell[:end], cell[end:]) for cell, end in zip(cells, ends, strict=True)]
     left, right = (max(len(part[side]) for part in parts) for side in (0, 1))
     return [before.rjust(left) + after.ljust(right) for before, after in parts]

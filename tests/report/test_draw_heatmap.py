@@ -133,8 +133,8 @@ def test_a_contingency_table_gives_shares_by_darkness_and_number(tmp_path):
 
 @pytest.mark.parametrize("value", np.linspace(0, 1, 6))
 def test_numbers_contrast_with_their_cell(value):
-    cells = draw.Cells(heatmap.ACCURACY([[value]])[..., :3], [["1"]])
-    (text,) = draw.heat_map([cells], ["a"], title="t").axes[0].texts
+    cells = heatmap.Cells(heatmap.ACCURACY([[value]])[..., :3], [["1"]])
+    (text,) = heatmap.heat_map([cells], ["a"], title="t").axes[0].texts
 
     def luminance(colour):  # WCAG 2.1
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]

@@ -9,7 +9,8 @@ from sklearn.datasets import make_blobs, make_moons
 from sklearn.svm import SVC
 
 from mllab.report import draw
-from mllab.report.draw import Level, Mesh, Mixture, Plane, plane
+from mllab.report.draw import Mesh, Mixture, Plane, plane
+from mllab.report.draw.plane import Level
 from mllab.report.style import class_style
 from support.figures import check_figure, drawn
 
@@ -86,7 +87,7 @@ def test_kernel_machines_show_points_by_class_support_vectors_with_a_rim_and_whe
 def test_a_region_lies_where_the_model_decides_for_the_class():
     over = Mesh(np.linspace(0, 1, 3), np.linspace(0, 1, 2))
     regions = np.array([[0, 1, 1], [2, 2, 0]])
-    figure = draw.class_regions(over, [Plane(np.zeros((1, 2)), np.zeros(1, int), regions=regions)], "abc", **LABELS)
+    figure = plane.class_regions(over, [Plane(np.zeros((1, 2)), np.zeros(1, int), regions=regions)], "abc", **LABELS)
     (ground,) = figure.axes[0].images
     assert ground.origin == "lower"  # rows ascend with y
     np.testing.assert_allclose(ground.get_extent(), [-0.25, 1.25, -0.5, 1.5])  # a place is the middle of its pixel
@@ -212,7 +213,7 @@ def test_a_field_without_the_level_or_without_numbers_has_no_line():
     holes = np.where(np.arange(20) < 5, np.nan, slope)
     fields = np.stack([slope, holes, slope + 99, 1e-4 * slope, np.full(over.shape, np.nan)])
     panel = Plane(np.zeros((1, 2)), np.zeros(1, int), fields=fields)
-    figure = draw.class_regions(over, [panel], "a", **LABELS, levels=[Level(0.0, "zero")])
+    figure = plane.class_regions(over, [panel], "a", **LABELS, levels=[Level(0.0, "zero")])
     assert len(figure.axes[0].collections) == 2
 
 
@@ -220,7 +221,7 @@ def test_a_component_that_is_not_finite_is_left_out(tmp_path):
     covariances = np.stack([np.eye(2), np.full((2, 2), np.nan)])
     mixture = Mixture("one of two", np.zeros((2, 2)), covariances, np.array([0, 1]))
     panel = Plane(np.zeros((1, 2)), np.zeros(1, int), mixture=mixture)
-    figure = draw.class_regions(draw.mesh(panel.points), [panel], "ab", **LABELS)
+    figure = plane.class_regions(draw.mesh(panel.points), [panel], "ab", **LABELS)
     assert len(figure.axes[0].patches) == 2
 
 
@@ -239,7 +240,7 @@ UGLY = {
     "mixtures of ugly names": lambda: semi_supervised(
         labelled=30, classes=NASTY, x_label=NASTY[3], y_label="2nd principal component", note="A note. " * 20
     ),
-    "a long heading": lambda: draw.class_regions(
+    "a long heading": lambda: plane.class_regions(
         draw.mesh(np.eye(2)), [Plane(np.eye(2), np.arange(2), "heading " * 9, "detail " * 20)] * 2, "ab", **LABELS
     ),
 }  # fmt: skip

@@ -86,7 +86,7 @@ def image_grid(groups: Sequence[Group], *, columns: int, title: str, notes: Sequ
         axes.set(xlim=(-1, ROOM + 1), ylim=(height, -1), aspect="equal", anchor="NW")
         axes.set_axis_off()
         if group.heading:
-            base.heading(axes, base.fit(printable(group.heading), LABEL, ROOM))
+            axes.set_title(base.fit(printable(group.heading), LABEL, ROOM))
     return figure
 
 

@@ -141,15 +141,15 @@ def class_regions(
     every = figure.subplots(rows, columns, squeeze=False).ravel()
     for index, (axes, panel) in enumerate(zip(every, panels, strict=False)):
         _draw_panel(axes, over, panel, levels, limit)
-        base.scale_x(axes, over.x[0], over.x[-1])
-        base.scale_y(axes, over.y[0], over.y[-1])
+        base.scale(axes.xaxis, over.x[0], over.x[-1])
+        base.scale(axes.yaxis, over.y[0], over.y[-1])
         is_lowest = index + columns >= len(panels)
         axes.tick_params(labelbottom=is_lowest, labelleft=index % columns == 0)
-        axes.set_xlabel(base.fit(printable(x_label), LABEL, width) if is_lowest else "", size=LABEL, color=INK)
-        axes.set_ylabel("" if index % columns else legible(y_label), size=LABEL, color=INK)
+        axes.set_xlabel(base.fit(printable(x_label), LABEL, width) if is_lowest else "")
+        axes.set_ylabel("" if index % columns else legible(y_label))
         axes.set(aspect="equal", anchor="NW")
-        how: dict[str, Any] = {"pad": 19 if panel.detail else 7, "size": LABEL, "color": INK, "weight": "bold"}
-        axes.set_title(base.fit(printable(panel.heading), LABEL, width, "bold"), loc="left", **how)
+        heading = base.fit(printable(panel.heading), LABEL, width, "bold")
+        axes.set_title(heading, pad=19 if panel.detail else 7, weight="bold")
         how = {"size": NOTE, "color": SOFT, "in_layout": False, "textcoords": "offset points"}
         axes.annotate(base.fit(printable(panel.detail), NOTE, width), (0, 1), (0, 6), "axes fraction", **how)
     for axes in every[len(panels) :]:
@@ -159,7 +159,6 @@ def class_regions(
 
 
 def _draw_panel(axes: Axes, over: Mesh, panel: Plane, levels: Sequence[Level], limit: int) -> None:
-    base.furnish(axes, grid=False)
     x, y = over.x, over.y
     if panel.regions is not None:
         colours = [to_rgb(class_style(index).colour) for index in range(int(panel.regions.max()) + 1)]

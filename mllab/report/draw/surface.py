@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from scipy.interpolate import RegularGridInterpolator
 
 from mllab.report.draw import base
-from mllab.report.draw.base import INK, LABEL, TICK, Floats, Label
+from mllab.report.draw.base import LABEL, TICK, Floats, Label
 from mllab.report.style import style
 from mllab.report.table import legible, short
 
@@ -50,6 +50,11 @@ class Landscape:
         """Return whether a point is inside the frame."""
         return bool(self.a[0] <= a <= self.a[-1] and self.b[0] <= b <= self.b[-1])
 
+    @property
+    def shows_optimum(self) -> bool:
+        """Whether there is an optimum inside the frame."""
+        return self.optimum is not None and self.contains(*self.optimum)
+
 
 @dataclass(frozen=True)
 class Path:
@@ -58,6 +63,11 @@ class Path:
     optimizer: str  # its name in the key, and its style
     a: ArrayLike  # [S]
     b: ArrayLike  # [S]
+
+    @property
+    def points(self) -> Floats:
+        """The params, [S, 2]."""
+        return np.stack([np.asarray(self.a, float), np.asarray(self.b, float)], axis=1)
 
 
 class Cut(NamedTuple):
@@ -70,9 +80,8 @@ class Cut(NamedTuple):
 
     def label(self, name: str) -> str:
         """Return the name of the path, with the step at which it leaves."""
-        if self.left is None:
-            return legible(name)
-        return f"{legible(name)} (leaves at step {self.left:,}{'' if self.end is None else ', returns'})"
+        back = "" if self.end is None else ", returns"
+        return legible(name) + ("" if self.left is None else f" (leaves at step {self.left:,}{back})")
 
 
 @base.with_look
@@ -84,22 +93,21 @@ def loss_contours(landscape: Landscape, paths: Sequence[Path], *, title: str, no
     notes = f"Lines of equal {landscape.loss_label}{factor}.", "Triangle: a path leaves the frame.", note
     figure, cuts = _sheet(landscape, paths, title, *notes)
     axes = figure.add_subplot()
-    base.furnish(axes, grid=False)
-    base.heading(axes, landscape.b_label)
-    axes.set_xlabel(landscape.a_label, size=LABEL, color=INK)
+    axes.set_title(landscape.b_label)
+    axes.set_xlabel(landscape.a_label)
     if levels.size:
         greys = [str(grey) for grey in np.linspace(0.99, 0.80, LEVELS)]
         axes.contourf(a, b, np.clip(loss, levels[0], levels[-1]), levels, colors=greys)
         axes.contour(a, b, loss, levels, colors="#a0a0a0", linewidths=0.5)
-    base.scale_x(axes, a[0], a[-1])
-    base.scale_y(axes, b[0], b[-1])
+    base.scale(axes.xaxis, a[0], a[-1])
+    base.scale(axes.yaxis, b[0], b[-1])
 
     def triangle(way: Floats) -> dict[str, Any]:
         angle = np.degrees(np.arctan2(way[1] / np.ptp(b), way[0] / np.ptp(a)))
         return {"marker": (3, 0, angle - 90), "markersize": 13, "clip_on": False}
 
     _draw(landscape, paths, cuts, lambda points, **how: axes.plot(*points.T, **how), triangle)
-    for place in _start(landscape, paths):
+    for place in _shared_start(landscape, paths):
         axes.annotate("start", place, (8, 5), textcoords="offset points", size=LABEL, zorder=6)
     return figure
 
@@ -150,23 +158,19 @@ def loss_surface(
 def _sheet(
     landscape: Landscape, paths: Sequence[Path], title: str, first: str, leaves: str, note: str
 ) -> tuple[Figure, list[Cut]]:
+    """Return a sheet with a key of the paths, and the paths cut to the frame."""
     cuts = [cut_to_frame(path, landscape.a, landscape.b) for path in paths]
-    star = "Star: the closed form." if landscape.optimum and landscape.contains(*landscape.optimum) else ""
+    star = "Star: the closed form." if landscape.shows_optimum else ""
+    names = [cut.label(path.optimizer) for path, cut in zip(paths, cuts, strict=True)]
+    key = [Label(name, base.curve(style(path.optimizer))) for name, path in zip(names, paths, strict=True)]
     notes = [first, star, leaves if any(len(cut.exits) for cut in cuts) else "", note]
-    key = [
-        Label(cut.label(path.optimizer), base.curve(style(path.optimizer)))
-        for path, cut in zip(paths, cuts, strict=True)
-    ]
     return base.figure(HEIGHT, title=title, notes=notes, key=key), cuts
 
 
 def _draw(
-    landscape: Landscape,
-    paths: Sequence[Path],
-    cuts: Sequence[Cut],
-    plot: Callable[..., Any],
+    landscape: Landscape, paths: Sequence[Path], cuts: Sequence[Cut], plot: Callable[..., Any],
     exit_look: Callable[[Floats], dict[str, Any]],
-) -> None:
+) -> None:  # fmt: skip
     """Draw paths, with marks where they leave, at their ends and at the start that all share, and the optimum."""
     for path, cut in zip(paths, cuts, strict=True):
         colour, dash, marker = style(path.optimizer)
@@ -176,16 +180,16 @@ def _draw(
             plot(point[None], **rim | exit_look(way))
         if cut.end is not None:
             plot(cut.end[None], marker=marker, **rim)
-    for place in _start(landscape, paths):
-        plot(np.array([place]), **START)
-    if landscape.optimum and landscape.contains(*landscape.optimum):
+    for place in _shared_start(landscape, paths):
+        plot(place[None], **START)
+    if landscape.shows_optimum:
         plot(np.array([landscape.optimum]), **STAR)
 
 
-def _start(landscape: Landscape, paths: Sequence[Path]) -> list[tuple[float, float]]:
-    """Return the point that all paths start from, in a list, if they share one inside the frame."""
-    starts = {(float(np.ravel(path.a)[0]), float(np.ravel(path.b)[0])) for path in paths if np.size(path.a)}
-    return [start for start in starts if len(starts) == 1 and landscape.contains(*start)]
+def _shared_start(landscape: Landscape, paths: Sequence[Path]) -> Floats:
+    """Return the point that all paths start from, if they share one inside the frame, [1 or 0, 2]."""
+    starts = np.unique(np.concatenate([np.zeros((0, 2)), *(path.points[:1] for path in paths)]), axis=0)
+    return starts if len(starts) == 1 and landscape.contains(*starts[0]) else starts[:0]
 
 
 def _levels(loss: Floats) -> Floats:
@@ -197,8 +201,8 @@ def _levels(loss: Floats) -> Floats:
 
 def cut_to_frame(path: Path, a: ArrayLike, b: ArrayLike) -> Cut:
     """Return the part of a path inside the frame of the grids, each segment cut by Liang and Barsky's rule."""
+    points = path.points
     low, high = np.array([np.min(a), np.min(b)], float), np.array([np.max(a), np.max(b)], float)
-    points = np.stack([np.asarray(path.a, float), np.asarray(path.b, float)], axis=1)
     near = np.logical_and.accumulate((np.abs(points - low) < FAR * (high - low)).all(axis=1))
     is_whole, points = bool(near.all()), points[near]
     inside = np.all((points >= low) & (points <= high), axis=1)
