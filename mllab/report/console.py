@@ -28,12 +28,6 @@ class Progress:
 
     A task shows `compiling` until its first `advance`; its rate and the time left count from there, since the first
     steps bring the compilation with them.
-
-    >>> with Progress() as progress:
-    ...     for name in ("sgd", "adam"):
-    ...         progress.task(name, total=880, lanes=24)
-    ...         for _ in range(20):
-    ...             progress.advance(44, best=0.97)
     """
 
     def __init__(self, stream: TextIO | None = None):

@@ -42,8 +42,8 @@ def render(report: Report, drawn: Mapping[str, Path], provenance: Provenance) ->
         drawing.name: inline_svg(drawn[drawing.name], drawing.alt, prefix=f"figure-{number}-")
         for number, drawing in enumerate(drawings, start=1)
     }
-    css = Markup(_text("page.css"))
-    return _template().render(report=report, sections=sections, figures=figures, css=css, kind=_kind)
+    css, kind = Markup(_text("page.css")), lambda block: type(block).__name__
+    return _template().render(report=report, sections=sections, figures=figures, css=css, kind=kind)
 
 
 def _sections(report: Report, provenance: Provenance) -> list[Section]:
@@ -87,8 +87,7 @@ def seconds_table(seconds: Mapping[str, float]) -> Table:
 def inline_svg(path: str | Path, alt: str, prefix: str) -> Markup:
     """Return an SVG file as an element of HTML, with a prefix before each id and each reference to one.
 
-    Figures made alike share the ids of their clip paths and markers, and a browser would use the first figure's for
-    all.
+    Figures made alike share ids, and a browser would use the first figure's clip paths and markers for all.
     """
     root = ElementTree.parse(path).getroot()
     for element in root.iter():
@@ -120,7 +119,3 @@ def _template() -> jinja2.Template:
 
 def _text(name: str) -> str:
     return (resources.files("mllab.report") / name).read_text()
-
-
-def _kind(block: Block) -> str:
-    return type(block).__name__

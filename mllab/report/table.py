@@ -69,15 +69,10 @@ class Table:
 
 
 def number(mean: float, low: float = math.nan, high: float = math.nan) -> str:
-    """Return a mean and its half-width, with as many digits as the interval supports.
+    """Return a mean and its half-width, with as many digits as the interval supports: '0.972 ± 0.004', '1230 ± 130'.
 
     The half-width keeps one significant digit, two where it begins with 1 (rounding 0.14 to 0.1 would lose a third of
     it), and the mean is rounded to the same place. Without an interval the mean keeps three significant digits.
-
-    >>> number(0.97213, 0.96820, 0.97606)
-    '0.972 ± 0.004'
-    >>> number(1234.5, 1100, 1369)
-    '1230 ± 130'
     """
     if not math.isfinite(mean):
         return BLANK
@@ -102,11 +97,7 @@ def interval(values: Interval | None) -> str:
 
 
 def percent(values: Interval | None) -> str:
-    """Return the interval of a share as a percentage; with two decimals where it has no bounds.
-
-    >>> percent((0.97213, 0.96820, 0.97606)), percent((0.97213, None, None))
-    ('97.2 ± 0.4%', '97.21%')
-    """
+    """Return the interval of a share as a percentage: '97.2 ± 0.4%'; '97.21%' where it has no bounds."""
     mean, low, high = (100 * value for value in _bounds(values))
     if not math.isfinite(mean):
         return BLANK
@@ -119,11 +110,7 @@ def percent_bounds(low: float, high: float) -> str:
 
 
 def points(values: Interval) -> str:
-    """Return the interval of a difference in percentage points, with its sign; one decimal where it has no bounds.
-
-    >>> points((-1.24, -1.54, -0.94)), points((3.14, None, None))
-    ('−1.2 ± 0.3', '+3.1')
-    """
+    """Return the interval of a difference in percentage points: '−1.2 ± 0.3'; '+3.1' where it has no bounds."""
     mean, low, high = _bounds(values)
     if not math.isfinite(mean):
         return BLANK
@@ -157,11 +144,7 @@ def short(value: float, digits: int = 3) -> str:
 
 
 def plain(value: float) -> str:
-    """Return a number with seven significant digits at most, thousands separated, a short exponent, a true minus sign.
-
-    >>> plain(20000), plain(-1e-05)
-    ('20,000', '−1e-5')
-    """
+    """Return a number with at most seven significant digits: '20,000', '−1e-5'."""
     size = abs(value)
     if size and not 1e-4 <= size < 1e6:
         digits, exponent = f"{value:.6e}".split("e")

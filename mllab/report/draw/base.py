@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import matplotlib
+import matplotlib.style
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -48,9 +48,7 @@ INK, SOFT, FAINT = "#1a1a1a", "#555555", "#e3e3e3"
 SAMPLE = 20.0  # points of line before a name
 LEADER = 12.0  # points between the right side of the axes and the names
 
-_BACKEND = ("backend", "webagg", "savefig.directory", "toolbar", "interactive")  # settings that are the user's
-_LOOK: dict[Any, Any] = {
-    **{name: value for name, value in matplotlib.rcParamsDefault.items() if not name.startswith(_BACKEND)},
+_LOOK: dict[str, Any] = {
     "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib; as wide as Verdana, so that a substitute fits too
     "text.parse_math": False,  # a column named `$x$` is no formula
     "text.hinting": "none",  # or letters of a PNG would be wider than those of the SVG
@@ -79,7 +77,7 @@ _LOOK: dict[Any, Any] = {
 @contextlib.contextmanager
 def look():
     """Return a context in which matplotlib starts from its own defaults, whatever the user's matplotlibrc is."""
-    with matplotlib.rc_context(_LOOK), warnings.catch_warnings():
+    with matplotlib.style.context(["default", _LOOK]), warnings.catch_warnings():
         # A class named in Chinese: an SVG holds the text, and the reader's fonts have its glyphs.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield

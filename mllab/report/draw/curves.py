@@ -137,7 +137,7 @@ def panels(quantities: Sequence[Panel], *, title: str, x_label: str = "step", ov
 
 
 @base.with_look
-def against_rate(series: Sequence[Series], *, title: str, y_label: str, over: str = "", note: str = "") -> Figure:
+def against_rate(series: Sequence[Series], *, title: str, y_label: str, over: str = "") -> Figure:
     """Draw a final score against the learning rate: one curve an optimizer, its best rate with a filled marker.
 
     Lanes that went non-finite or failed (`Series.diverged`) are counted in a strip below, a row an optimizer. Larger
@@ -147,7 +147,7 @@ def against_rate(series: Sequence[Series], *, title: str, y_label: str, over: st
     beyond = "▼: below the frame." if clipped else ""
     filled = "Filled marker: the rate chosen." if any(one.best is not None for one in series) else ""
     lost = [one for one in series if one.diverged.any()]
-    notes = [*_notes(series, over), filled, beyond, note]
+    notes = [*_notes(series, over), filled, beyond]
     figure, axes, *strips = _single(series, title, notes, "learning rate, log scale", y_label, rows=len(lost))
     rates = _joined(series, "x")
     log_x = rates.size > 0 and bool((rates > 0).all())

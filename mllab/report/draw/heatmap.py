@@ -1,7 +1,7 @@
 """Coloured cells: accuracy over two hyperparameters, a confusion matrix, clusters against classes.
 
-The figures take `title`, the message or the question; `x_label` and `y_label`, what columns and rows are; and `note`,
-one more sentence at the foot. Names and numbers are written only where they fit, at MIN_TYPE or more.
+The figures take `title`, the message or the question. Names and numbers are written only where they fit, at MIN_TYPE
+or more.
 """
 
 from collections.abc import Collection, Sequence
@@ -142,7 +142,7 @@ def accuracy_by_setting(grids: Sequence[Grid], c: Sequence[float], *, title: str
     return heat_map(blocks, list(map(short, c)), title=title, x_label="C", y_label="gamma", notes=notes, matrix=False)
 
 
-def confusion(counts: ArrayLike, classes: Sequence[str], *, title: str, note: str = "") -> Figure:
+def confusion(counts: ArrayLike, classes: Sequence[str], *, title: str) -> Figure:
     """Draw a confusion matrix, its diagonal in grey and its mistakes in colour, so that a few of them stand out.
 
     `counts` [C, C] are the test rows of each true class (rows) predicted as each class (columns).
@@ -157,14 +157,12 @@ def confusion(counts: ArrayLike, classes: Sequence[str], *, title: str, note: st
     colours[diagonal] = to_rgb(FAINT)
     texts = [[f"{count}" if count else "" for count in row] for row in counts]
     scale = f"Colour: mistakes, from 1 (pale) to {most:,} (dark) per cell." if most > 1 else "Colour: 1 mistake."
-    notes = ["Grey: correct.", scale if most else "No mistakes.", note]
+    notes = ["Grey: correct.", scale if most else "No mistakes."]
     cells = Cells(colours, texts, classes, bold={(index, index) for index in range(len(classes))})
     return heat_map([cells], classes, title=title, x_label="predicted class", y_label="true class", notes=notes)
 
 
-def contingency(
-    counts: ArrayLike, clusters: Sequence[str], classes: Sequence[str], *, title: str, note: str = ""
-) -> Figure:
+def contingency(counts: ArrayLike, clusters: Sequence[str], classes: Sequence[str], *, title: str) -> Figure:
     """Draw clusters against classes: the darker a cell, the larger the share of the cluster's rows in that class.
 
     `counts` [K, C] are the rows of each cluster in each class.
@@ -176,4 +174,4 @@ def contingency(
     texts = [[f"{100 * value:.0f}" if value >= MIN_SHARE else "" for value in row] for row in shares]
     scale = f"Each row: percentage of the cluster's rows per class, written from {share(MIN_SHARE, 0)}."
     cells = Cells(SHARES(shares)[..., :3], texts, clusters)
-    return heat_map([cells], classes, title=title, x_label="class", y_label="cluster", notes=[scale, note])
+    return heat_map([cells], classes, title=title, x_label="class", y_label="cluster", notes=[scale])

@@ -85,13 +85,13 @@ class Cut(NamedTuple):
 
 
 @base.with_look
-def loss_contours(landscape: Landscape, paths: Sequence[Path], *, title: str, note: str = "") -> Figure:
-    """Draw lines of equal loss, and every optimizer's path over them; `note` is one more sentence at the foot."""
+def loss_contours(landscape: Landscape, paths: Sequence[Path], *, title: str) -> Figure:
+    """Draw lines of equal loss, and every optimizer's path over them."""
     a, b, loss = landscape.a, landscape.b, np.asarray(landscape.loss, float)
     levels = _levels(loss)
     factor = f"; each is {levels[1] / levels[0]:.2g} times the one inside it" if levels.size else ""
-    notes = f"Lines of equal {landscape.loss_label}{factor}.", "Triangle: a path leaves the frame.", note
-    figure, cuts = _sheet(landscape, paths, title, *notes)
+    lines = f"Lines of equal {landscape.loss_label}{factor}."
+    figure, cuts = _sheet(landscape, paths, title, lines, "Triangle: a path leaves the frame.")
     axes = figure.add_subplot()
     axes.set_title(landscape.b_label)
     axes.set_xlabel(landscape.a_label)
@@ -156,14 +156,14 @@ def loss_surface(
 
 
 def _sheet(
-    landscape: Landscape, paths: Sequence[Path], title: str, first: str, leaves: str, note: str
+    landscape: Landscape, paths: Sequence[Path], title: str, first: str, leaves: str, last: str = ""
 ) -> tuple[Figure, list[Cut]]:
     """Return a sheet with a key of the paths, and the paths cut to the frame."""
     cuts = [cut_to_frame(path, landscape.a, landscape.b) for path in paths]
     star = "Star: the closed form." if landscape.shows_optimum else ""
     names = [cut.label(path.optimizer) for path, cut in zip(paths, cuts, strict=True)]
     key = [Label(name, base.curve(style(path.optimizer))) for name, path in zip(names, paths, strict=True)]
-    notes = [first, star, leaves if any(len(cut.exits) for cut in cuts) else "", note]
+    notes = [first, star, leaves if any(len(cut.exits) for cut in cuts) else "", last]
     return base.figure(HEIGHT, title=title, notes=notes, key=key), cuts
 
 
