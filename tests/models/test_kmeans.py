@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from experiments.bench.timing import Sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
@@ -14,7 +15,6 @@ from sklearn.datasets import load_digits
 
 from experiments.bench import kmeans as bench
 from experiments.bench import kmeans_peers
-from experiments.bench.timing import Sample
 from mllab import devices, learners, sweep, validation
 from mllab.errors import UserError
 from mllab.models import kmeans

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from experiments.bench.timing import Sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
@@ -11,7 +12,6 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from experiments.bench import neighbors as bench
 from experiments.bench import neighbors_once, neighbors_peers
-from experiments.bench.timing import Sample
 from mllab import learners, metrics, validation
 from mllab.errors import UserError
 from mllab.models import neighbors

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from experiments.bench.timing import Sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
@@ -13,7 +14,6 @@ from sklearn.svm import SVC
 
 from experiments.bench import svm as bench
 from experiments.bench import svm_once, svm_peers
-from experiments.bench.timing import Sample
 from mllab import devices, learners, metrics, sweep, validation
 from mllab.errors import UserError
 from mllab.models import svm
