@@ -298,9 +298,11 @@ def _end(line: str) -> None:
 
 
 def _name(module: ModuleType) -> str:
-    """Return an experiment's name: its module's, also where that runs as `__main__`."""
+    """Return an experiment's name: its module's below `experiments`, also where that runs as `__main__`."""
     spec = module.__spec__
-    return (spec.name if spec else Path(module.__file__ or "experiment").stem).rpartition(".")[2]
+    name = spec.name if spec else Path(module.__file__ or "experiment").stem
+    package, _, rest = name.partition(".")
+    return rest if package == "experiments" else name.rpartition(".")[2]
 
 
 def process_seconds() -> float:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from experiments.bench.timing import Sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
@@ -11,7 +12,6 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from experiments.bench import neighbors as bench
 from experiments.bench import neighbors_once, neighbors_peers
-from experiments.bench.timing import Sample
 from mllab import learners, metrics, validation
 from mllab.errors import UserError
 from mllab.models import neighbors
@@ -37,7 +37,7 @@ def exact(train, queries, count, weight):
     outlier=st.sampled_from([0, 2**22]),
     absent=st.sampled_from([0.0, 0.5]),
 )
-def test_neighbors_are_those_of_exact_arithmetic(rows, features, count, seed, spread, offset, outlier, absent):
+def test_neighbors_match_exact_integer_arithmetic(rows, features, count, seed, spread, offset, outlier, absent):
     rng = np.random.default_rng(seed)
     train = rng.integers(-spread, spread + 1, (rows, features)) + offset
     train[rng.integers(rows)] += outlier
@@ -54,7 +54,7 @@ def test_neighbors_are_those_of_exact_arithmetic(rows, features, count, seed, sp
     ("rows", "queries", "features", "count"), [(50, 20, 4, 50), (900, 60, 30, 1), (900, 60, 30, 40)]
 )
 @pytest.mark.parametrize("offset", [0.0, 300.0])
-def test_neighbors_are_scikit_learns(rows, queries, features, count, offset):
+def test_neighbors_match_scikit_learn(rows, queries, features, count, offset):
     rng = np.random.default_rng(rows)
     train = rng.standard_normal((rows, features)).astype(np.float32) + np.float32(offset)
     points = rng.standard_normal((queries, features)).astype(np.float32) + np.float32(offset)
@@ -64,7 +64,7 @@ def test_neighbors_are_scikit_learns(rows, queries, features, count, offset):
     np.testing.assert_array_equal(near.ids, ids)
 
 
-def test_equal_rows_come_in_order_of_id():
+def test_duplicates_are_ordered_by_id():
     rng = np.random.default_rng(1)
     train = np.tile(rng.standard_normal((211, 37)), (5, 1))
     near = neighbors.nearest(train, rng.standard_normal((50, 37)), 15)
@@ -73,7 +73,7 @@ def test_equal_rows_come_in_order_of_id():
     np.testing.assert_array_equal(np.ptp(np.asarray(near.distances).reshape(50, 3, 5), axis=2), 0)
 
 
-def test_rows_equally_near_on_different_sides_come_in_order_of_id():
+def test_different_rows_at_equal_distance_are_ordered_by_id():
     places, far = np.float32([0.1, 0.2, 0.3]), np.random.default_rng(2).standard_normal((40, 2)).astype(np.float32) + 3
     sides = [(a * x, b * y) for x in places for y in places if x <= y for a in (-1, 1) for b in (-1, 1)]
     order = np.random.default_rng(3).permutation(len(sides))
@@ -94,7 +94,7 @@ def test_the_size_of_blocks_does_not_matter():
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**31), exponent=st.integers(-20, 20), shift=st.integers(-500, 500))
-def test_order_scale_and_place_change_what_they_should(seed, exponent, shift):
+def test_results_follow_permutation_scaling_and_translation_of_the_points(seed, exponent, shift):
     rng = np.random.default_rng(seed)
     train = rng.permutation(np.arange(900, dtype=np.float32).reshape(300, 3))  # no two alike
     queries = rng.integers(0, 900, (5, 3)).astype(np.float32) + np.float32(0.25)
@@ -144,7 +144,7 @@ def digits():
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 8, 30])
-def test_votes_and_their_ties_are_scikit_learns(digits, k):
+def test_votes_and_their_ties_match_scikit_learn(digits, k):
     inputs, labels = digits
     train, queries = inputs[:900], inputs[900:]
     distances, _ = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(train).kneighbors(queries)
@@ -160,7 +160,7 @@ def test_votes_and_their_ties_are_scikit_learns(digits, k):
     np.testing.assert_allclose(np.exp(outputs)[clear], expected[clear], rtol=1e-5)
 
 
-def test_a_grid_is_every_k_on_every_fold_by_itself(digits):
+def test_a_grid_equals_single_fits_of_every_k_on_every_fold(digits):
     inputs, labels = digits
     examples = {"inputs": inputs[:203].reshape(-1, 8, 8, 1), "targets": labels[:203]}
     folds = validation.folds(np.arange(203), 4, seed=0)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from experiments.bench.timing import Sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
@@ -13,7 +14,6 @@ from sklearn.svm import SVC
 
 from experiments.bench import svm as bench
 from experiments.bench import svm_once, svm_peers
-from experiments.bench.timing import Sample
 from mllab import devices, learners, metrics, sweep, validation
 from mllab.errors import UserError
 from mllab.models import svm
@@ -71,7 +71,7 @@ def check_optimum(kernel, signs, upper, dual, tolerance):
     c=st.sampled_from([1e-3, 1.0, 30.0]),
     weighted=st.booleans(),
 )
-def test_the_dual_is_libsvms_and_at_its_optimum(seed, name, c, weighted):
+def test_the_dual_matches_libsvm_and_satisfies_the_optimality_conditions(seed, name, c, weighted):
     x, labels = problem(seed=seed)
     rng = np.random.default_rng(seed)
     weight = rng.choice([0.5, 1.0, 2.0], len(x)) if weighted else np.ones(len(x))
@@ -141,7 +141,7 @@ def test_the_bias_alone_classifies_a_single_class(sign):
 
 
 @pytest.mark.parametrize(("kernel", "classes"), [("linear", 2), ("polynomial", 4), ("rbf", 2), ("rbf", 4)])
-def test_one_vs_one_is_scikit_learns(kernel, classes):
+def test_one_vs_one_matches_scikit_learn(kernel, classes):
     x, labels = problem(120, classes)
     peer = SVC(
         C=2, kernel=SKLEARN[kernel], gamma=0.4, degree=2, coef0=1, tol=1e-6, break_ties=classes > 2,
@@ -161,7 +161,7 @@ def test_one_vs_one_is_scikit_learns(kernel, classes):
 
 
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
-def test_one_vs_rest_is_scikit_learns(kernel):
+def test_one_vs_rest_matches_scikit_learn(kernel):
     x, labels = problem(120, 4)
     machine = SVC(C=2, kernel=SKLEARN[kernel], gamma=0.4, degree=2, coef0=1, tol=1e-6)
     peer = OneVsRestClassifier(machine).fit(x.astype(float), labels)
@@ -178,7 +178,7 @@ def test_one_vs_rest_is_scikit_learns(kernel):
 
 
 @pytest.mark.parametrize("scheme", svm.SCHEMES)
-def test_a_class_that_is_absent_is_never_predicted_one_vs_one(scheme):
+def test_one_vs_one_never_predicts_an_absent_class(scheme):
     x, labels = problem(60, 3)
     weight = (labels != 1).astype(np.float32)
     params = svm.fit(x, labels, 3, scheme=scheme, weight=weight)
@@ -188,7 +188,7 @@ def test_a_class_that_is_absent_is_never_predicted_one_vs_one(scheme):
     np.testing.assert_array_equal(predicted, peer.predict(x[weight > 0]))
 
 
-def test_columns_that_are_constant_and_a_default_gamma():
+def test_constant_columns_and_the_default_gamma():
     x, labels = problem(60)
     wider = np.column_stack([x, np.full(60, 7.0, np.float32)])
     gamma = 0.4
@@ -199,7 +199,7 @@ def test_columns_that_are_constant_and_a_default_gamma():
     assert np.asarray(svm.apply(constant, np.ones((1, 2), np.float32))).argmax(1) == 1
 
 
-def test_the_slope_is_of_greatest_likelihood():
+def test_the_slope_matches_a_logistic_regression_on_platts_targets():
     x, labels = problem(400, seed=3)
     scores = np.asarray(svm.decision(svm.fit(x, labels, 2), x))
     slope = float(calibration.slope(svm.class_scores(scores, 2, "one_vs_one"), labels, np.ones(400, np.float32)))
@@ -213,7 +213,7 @@ def test_the_slope_is_of_greatest_likelihood():
     assert always_wrong > 0
 
 
-def test_the_slope_has_the_greatest_likelihood_of_its_neighbours():
+def test_the_slope_maximises_the_likelihood():
     """A grid of slopes, whose likelihoods are computed from the definition."""
     rng = np.random.default_rng(0)
     scores, labels = rng.standard_normal((50, 3)), rng.integers(0, 3, 50)
@@ -302,7 +302,7 @@ def test_the_grid_of_the_learner_equals_its_fits(digits):
     assert np.isnan(validation.cross_validate(short, hyper, KEY, examples, folds, likelihood)).all()
 
 
-def test_the_scores_of_the_learner_are_scikit_learns(digits):
+def test_the_scores_of_the_learner_match_scikit_learn(digits):
     examples = {"inputs": digits[0], "targets": digits[1]}
     folds = validation.folds(np.arange(300), 3, 0, digits[1])
     learner = learners.svm(10, pair_rows=80)
