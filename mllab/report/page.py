@@ -3,7 +3,7 @@
 The page opens from disk with no network and no script. Names that users chose (data sets, columns, paths) are escaped.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -13,7 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from mllab.report.atomic import write_bytes
-from mllab.report.report import Block, Bullets, Code, Definitions, Drawing, Provenance, Report, Section
+from mllab.report.report import Block, Bullets, Drawing, Provenance, Report, Section
 from mllab.report.table import Table
 
 
@@ -36,18 +36,23 @@ def write(path: str | Path, report: Report, drawn: Mapping[str, Path], provenanc
 
 def render(report: Report, drawn: Mapping[str, Path], provenance: Provenance) -> str:
     """Return a report's page as HTML; the same report gives the same text."""
-    sections = _sections(report, provenance)
+    seconds = [seconds_table(provenance.seconds)] if provenance.seconds else []
+    sections = [Section("The result", [report.table]), *report.sections, Section("Where the time went", seconds)]
+    sections = [Section(each.heading, [block for block in each.blocks if not _is_empty(block)]) for each in sections]
     drawings = [block for section in sections for block in section.blocks if isinstance(block, Drawing)]
     figures = {
         drawing.name: inline_svg(drawn[drawing.name], drawing.alt, prefix=f"figure-{number}-")
         for number, drawing in enumerate(drawings, start=1)
     }
-    css, kind = Markup(_text("page.css")), lambda block: type(block).__name__
-    return _template().render(report=report, sections=sections, figures=figures, css=css, kind=kind)
+    return _template().render(
+        report=report, sections=[section for section in sections if section.blocks], figures=figures,
+        facts=_facts(report, provenance), command=provenance.command, css=Markup(_text("page.css")),
+        kind=lambda block: type(block).__name__,
+    )  # fmt: skip
 
 
-def _sections(report: Report, provenance: Provenance) -> list[Section]:
-    """Return the result and the report's sections, where the time went, how it was run, and how to repeat it."""
+def _facts(report: Report, provenance: Provenance) -> dict[str, str | Sequence[str]]:
+    """Return the report's facts, and those on the data, the versions, the devices and the code."""
     machine = provenance.environment
     devices = "{count} × {kind} ({platform})".format(**machine.devices)
     facts = {
@@ -58,16 +63,7 @@ def _sections(report: Report, provenance: Provenance) -> list[Section]:
         "devices": f"{devices}, {machine.cpu}",
         "code": machine.git_commit or "not a git checkout",
     }
-    same = "On the same versions and devices it ends with the same bits, wall times excepted."
-    sections = [
-        Section("The result", [report.table]),
-        *report.sections,
-        Section("Where the time went", [seconds_table(provenance.seconds)] if provenance.seconds else []),
-        Section("How it was run", [Definitions({name: value for name, value in facts.items() if value})]),
-        Section("Repeat it", [Code(provenance.command), same]),
-    ]
-    filled = [Section(each.heading, [block for block in each.blocks if not _is_empty(block)]) for each in sections]
-    return [section for section in filled if section.blocks]
+    return {name: value for name, value in facts.items() if value}
 
 
 def _is_empty(block: Block | None) -> bool:

@@ -21,27 +21,13 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Definitions:
-    """Names and what they stand for, a line or several."""
-
-    items: Mapping[str, str | Sequence[str]]
-
-
-@dataclass(frozen=True)
 class Bullets:
     """Short statements, one a line; empty ones are left out."""
 
     items: Sequence[str]
 
 
-@dataclass(frozen=True)
-class Code:
-    """A command to copy."""
-
-    text: str
-
-
-Block = str | Table | Drawing | Definitions | Bullets | Code  # text is a paragraph
+Block = str | Table | Drawing | Bullets  # text is a paragraph
 
 
 @dataclass(frozen=True)
@@ -61,7 +47,7 @@ class Report:
     answer: str
     table: Table  # the result: below the answer on the page, above it on the terminal
     sections: Sequence[Section] = ()
-    facts: Mapping[str, str | Sequence[str]] = field(default_factory=dict)  # how it was run
+    facts: Mapping[str, str | Sequence[str]] = field(default_factory=dict)  # how it was run; a line or several each
     remarks: Sequence[str] = ()  # lines below the table on the terminal: diverged lanes, edges of grids
     tables: Sequence[Table] = ()  # further tables for the terminal
 
