@@ -45,7 +45,12 @@ def _tuned(name: str) -> Any:
 class Settings(frame.Data, frame.Network, frame.Training):
     """The data set, the net, and how it is trained."""
 
-    dataset: str = frame.Data.with_default("dataset", "mnist")
+    dataset: str = frame.Data.with_default(
+        "dataset",
+        "mnist",
+        help="Images: digits, mnist, fashion_mnist, or the path of your own folder of images (one subfolder a class), "
+        ".npz file of images and labels, or folder of IDX files.",
+    )
     size: tuple[int, int] | None = frame.size(
         None, help="Size of your own images, HEIGHTxWIDTH. Default: theirs, at most 64x64."
     )
