@@ -15,3 +15,16 @@ def test_intervals_of_a_proportion_match_a_published_table(right, rows, low, hig
     share, *bounds, count = metrics.proportion(np.arange(rows) < right)
     assert (share, count) == (right / rows, rows)
     np.testing.assert_allclose(bounds, [low, high], atol=6e-5)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.1, 2.0, "ahead of"),
+        (-2.0, -0.1, "behind"),
+        (-0.1, 2.0, "not clearly ahead of"),
+        (float("nan"), float("nan"), "not clearly ahead of"),  # one seed
+    ],
+)
+def test_a_lead_is_clear_where_its_interval_excludes_0(low, high, verdict):
+    assert metrics.Lead("adam", metrics.Interval(1.0, low, high, 3)).verdict == verdict

@@ -7,14 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiments.bench.timing import Sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
-from experiments.bench import kmeans as bench
-from experiments.bench import kmeans_peers
 from mllab import devices, learners, sweep, validation
 from mllab.errors import UserError
 from mllab.models import kmeans
@@ -314,28 +311,6 @@ def test_a_grid_equals_single_fits_of_every_k_on_every_fold():
             peer = KMeans(int(k), n_init=5, random_state=0).fit(points[train])
             expected = -squares(points[held], peer.cluster_centers_).min(1).mean()
             np.testing.assert_allclose(shared[place, fold], expected, rtol=0.02)
-
-
-def test_the_peer_of_the_benchmark_begins_where_mllab_does():
-    points, rng = blobs(8, rows=600)
-    starts = np.stack([points[rng.choice(600, 6, replace=False)] for _ in range(3)])
-    peer = kmeans_peers.fit(points, kmeans_peers.centred(starts, points), steps=2, tolerance=0)
-    ours = kmeans.fit(KEY, points, 6, start=starts, steps=2, tolerance=0)
-    np.testing.assert_allclose(ours.inertia, peer.inertia_, rtol=1e-5)
-    np.testing.assert_allclose(ours.centres, peer.cluster_centers_, atol=1e-4)
-
-
-def test_the_benchmark_judges_by_medians_and_by_inertia():
-    case = next(iter(bench.CASES))
-
-    def samples(inertia, *seconds):
-        return [Sample(0, {"seconds": each, "inertia": inertia, "steps": 20}) for each in seconds]
-
-    for inertia, met in ((100.01, "yes"), (101, "no")):
-        measured = {"mllab": samples(inertia, 1, 9, 1), "sklearn": samples(100, 1.2, 1.2, 0)}
-        columns, rows = bench.times(case, measured)
-        judged = [dict(zip(columns, row, strict=True)) for row in rows]
-        assert [(row["× mllab"], row["met"]) for row in judged] == [(None, None), ("1.20", met)]
 
 
 X = np.arange(12.0).reshape(6, 2)

@@ -4,14 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiments.bench.timing import Sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
-from experiments.bench import neighbors as bench
-from experiments.bench import neighbors_once, neighbors_peers
 from mllab import learners, metrics, validation
 from mllab.errors import UserError
 from mllab.models import neighbors
@@ -178,41 +175,6 @@ def test_a_grid_equals_single_fits_of_every_k_on_every_fold(digits):
         for position, k in enumerate(ks):
             peer = KNeighborsClassifier(int(k), algorithm="brute").fit(inputs[train], labels[train])
             np.testing.assert_allclose(shared[position, fold], peer.score(inputs[held], labels[held]), atol=0.021)
-
-
-@pytest.mark.parametrize("peer", ["sklearn", "faiss", "loops"])
-def test_the_peers_of_the_benchmark_find_the_same(peer, tmp_path):
-    if peer == "faiss":
-        pytest.importorskip("faiss")
-    rng = np.random.default_rng(4)
-    train, queries = rng.random((300, 8), np.float32), rng.random((9, 8), np.float32)
-    files = tmp_path / "ours.npz", tmp_path / "theirs.npz"
-    results = neighbors.nearest(train, queries, 4), neighbors_peers.PEERS[peer](train, queries, 4)
-    for path, (distances, ids) in zip(files, results, strict=True):
-        np.savez(path, distances=distances, ids=ids)
-    np.testing.assert_array_equal(results[0].ids, results[1][1])
-    assert bench.agreement(*files) == 1
-    np.savez(files[1], distances=np.asarray(results[0].distances) * [1, 1, 1, 1.01], ids=results[0].ids)
-    assert bench.agreement(*files) == 0.75
-
-
-def test_the_benchmark_judges_by_medians():
-    case = next(iter(bench.CASES))
-
-    def samples(*seconds):
-        return [Sample(0, {"seconds": each}) for each in seconds]
-
-    measured = {"mllab": samples(1, 9, 1), "sklearn": samples(2.1, 2.1, 0), "loops": samples(149, 149, 200)}
-    columns, rows = bench.times(case, measured, dict.fromkeys(measured, 1.0))
-    judged = [dict(zip(columns, row, strict=True)) for row in rows]
-    assert [(row["× mllab"], row["met"]) for row in judged] == [(None, None), ("2.10", "yes"), ("149.00", "no")]
-    _, ((*_, ratio, target, met),) = bench.grids({"1": samples(1), str(bench.MOST): samples(3.2)})
-    assert (ratio, target, met) == ("3.20", bench.GRID_RATIO, "no")
-
-
-def test_the_benchmark_counts_votes_of_every_k_on_every_fold(digits):
-    data = {"train": jnp.asarray(digits[0][:50]), "labels": jnp.asarray(digits[1][:50])}
-    assert neighbors_once.votes(data, most=3)().shape == (3, neighbors_once.FOLDS, 10, 10)
 
 
 def test_nearest_lowers_to_every_platform():

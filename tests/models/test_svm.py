@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiments.bench.timing import Sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
@@ -12,8 +11,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import SVC
 
-from experiments.bench import svm as bench
-from experiments.bench import svm_once, svm_peers
 from mllab import devices, learners, metrics, sweep, validation
 from mllab.errors import UserError
 from mllab.models import svm
@@ -275,33 +272,6 @@ def test_a_grid_equals_fits_one_by_one(digits, scheme, count, fold_rows, batch_r
         assert (np.asarray(scores[1, 1, 3]).argmax(1) == peer.predict(inputs)).mean() > 0.995
 
 
-def test_the_grid_of_the_learner_equals_its_fits(digits):
-    kernel = "polynomial"
-    inputs, labels = digits[0][:90], digits[1][:90] % 3
-    examples = {"inputs": inputs.reshape(-1, 8, 8, 1) / 16, "targets": labels}
-    folds = validation.folds(np.arange(90), 3, 0, labels)
-    hyper = {"c": np.array([1.0, 10, 1, 10]), "gamma": np.array([0.01, 0.01, 0.1, 0.1])}
-    hyper |= {"degree": np.full(4, 2.0), "coef0": np.full(4, 1.0)}
-    pair_rows = int(np.sort(np.bincount(labels))[-2:].sum())
-    learner = learners.svm(3, kernel, pair_rows=pair_rows, tolerance=1e-4)
-
-    def likelihood(outputs, targets):
-        return jnp.take_along_axis(outputs, targets[:, None], axis=1)[:, 0]
-
-    scores = {
-        name: validation.cross_validate(each, hyper, KEY, examples, folds, likelihood)
-        for name, each in {
-            "grid": learner,
-            "alone": learner._replace(grid=None),
-            "masked": learners.svm(3, kernel, tolerance=1e-4, mesh=devices.mesh(2)),
-        }.items()
-    }
-    np.testing.assert_allclose(scores["grid"], scores["alone"], atol=0.02)
-    np.testing.assert_allclose(scores["grid"], scores["masked"], atol=0.02)
-    short = learners.svm(3, kernel, pair_rows=pair_rows - 20)
-    assert np.isnan(validation.cross_validate(short, hyper, KEY, examples, folds, likelihood)).all()
-
-
 def test_the_scores_of_the_learner_match_scikit_learn(digits):
     examples = {"inputs": digits[0], "targets": digits[1]}
     folds = validation.folds(np.arange(300), 3, 0, digits[1])
@@ -410,44 +380,3 @@ def test_a_kernel_without_gamma_ignores_it():
     assert np.isfinite(svm.apply(params, X)).all()
     rows = Rows(np.arange(6), np.ones(6))
     assert learners.svm(2, "linear").fit({"c": 1.0}, KEY, {"inputs": X, "targets": Y}, rows).hyper == {}
-
-
-@pytest.mark.parametrize("folds", [0, 2])
-def test_the_benchmark_compares_the_solutions(digits, folds, tmp_path):
-    inputs, labels = digits[0][:120], digits[1][:120] % 2
-    held_out = np.arange(120)[None] % 2 == np.arange(folds)[:, None]
-    grid = (
-        {"c": np.array([0.01, 1.0]), "gamma": np.array([1e-4, 1e-3])}
-        if folds
-        else {"c": np.ones(1), "gamma": np.full(1, 1e-3)}
-    )
-    data = {"inputs": inputs, "labels": labels, "held_out": held_out, **grid}
-    paths = [tmp_path / f"{name}.npz" for name in ("data", "ours", "theirs")]
-    results = (
-        data,
-        svm_once.solved(jax.tree.map(jnp.asarray, data)),
-        (svm_peers.grid if folds else svm_peers.fit)(data)[1],
-    )
-    for path, arrays in zip(paths, results, strict=True):
-        np.savez(path, **arrays)
-    objective_off, accuracy_off = bench.differences(*paths)
-    if folds:
-        assert objective_off is None
-        assert accuracy_off <= 1 / 60
-        assert np.ptp(results[2]["accuracy"]) > 0.05
-    else:
-        assert (objective_off < bench.EXACT, accuracy_off) == (True, None)
-        np.savez(paths[1], coefficients=0.9 * np.asarray(results[1]["coefficients"]))
-        assert bench.differences(*paths)[0] > 10 * bench.EXACT
-
-
-def test_the_benchmark_judges_speed_and_agreement():
-    samples = {"once": [Sample(0, {"seconds": 2.0})], "peers": [Sample(0, {"seconds": 11.0})]}
-    for name, off, met in [
-        ("10,000 images, C = 1", (1e-6, None), "yes"),
-        ("10,000 images, C = 1", (1e-4, None), "no"),
-        ("5,000 images, grid", (None, 0.0), "no"),
-        ("digits, grid", (None, 0.001), "yes"),
-        ("digits, grid", (None, 0.01), "no"),
-    ]:
-        assert bench.judged(name, samples, *off)[-1] == met
