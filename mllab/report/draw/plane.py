@@ -136,9 +136,8 @@ def class_regions(
 
 
 def _key(panels: Sequence[Plane], classes: Sequence[str], levels: Mapping[float, str], emphasis: str) -> list[Label]:
-    key = [Label(legible(name), base.dots(class_style(index))) for index, name in enumerate(classes)]
-    if len(classes) > MAX_NAMED:
-        key = []
+    named = classes if len(classes) <= MAX_NAMED else ()
+    key = [Label(legible(name), base.dots(class_style(index))) for index, name in enumerate(named)]
     if any((panel.labels < 0).any() for panel in panels):
         key.append(Label("no label", base.dots(GREY)))
     if emphasis:

@@ -144,7 +144,7 @@ def loss_surface(
     for axis, label in zip((axes.xaxis, axes.yaxis, axes.zaxis), labels, strict=True):
         axis.set_major_locator(MaxNLocator(5))
         axis.set_major_formatter(base.PlainFormatter())
-        axis.set_label_text(label, size=LABEL)
+        axis.set_label_text(label)
         axis.set_tick_params(labelsize=TICK - 1)
         axis.set_pane_color((1, 1, 1, 0))
     if log_loss:
