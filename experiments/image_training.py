@@ -1,6 +1,6 @@
 """Train an image classifier with several seeds, and score it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from mllab.metrics import Interval, interval
 from mllab.models import table as models
 from mllab.models.base import Model, in_bfloat16, predict
 from mllab.race_results import Lane, lanes
-from mllab.report.confusion import ClassRow
+from mllab.report.class_tables import ClassRow
 from mllab.report.learning import LearningCurves
 
 AUGMENTATIONS = (*augmentation.AUGMENTATIONS, "mixup")
@@ -82,7 +82,7 @@ class Measurement:
     gap: Interval | None = None  # accuracy on training rows less that on test rows, in points
     parameters: int = 0
     confusion: np.ndarray | None = None
-    per_class: tuple[ClassRow, ...] = ()
+    per_class: Sequence[ClassRow] = ()
     inspected: Inspection | None = frame.unsaved(default=None)
 
 

@@ -23,7 +23,7 @@ from mllab.errors import UserError
 from mllab.metrics import Lead
 from mllab.models.svm import SCHEMES, kernels
 from mllab.report import draw
-from mllab.report.confusion import ClassRow, class_table
+from mllab.report.class_tables import ClassRow, class_table
 from mllab.report.report import Block, Bullets, Drawing, Report, Section
 from mllab.report.table import Table, interval, legible, listed, percent, percent_bounds, share, short
 

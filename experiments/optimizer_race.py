@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from experiments import frame
-from experiments.frame import observers, publish
+from experiments.frame import observers, publish_params
 from experiments.race_measurement import Measurement, diverged_lanes, steps_cell, width_cell
 from mllab import racing
 from mllab.metrics import interval
@@ -80,7 +80,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     with run.timed("events and params"):
         observers.write_events(raced, run.path / "events")
         if raced.winner:
-            publish.winner(
+            publish_params.winner(
                 run, raced, plan, data, model=measured.model, settings=conditions, features=data.features,
                 target={"name": data.target, "mean": data.target_mean, "scale": data.target_scale},
                 optimizer=measured.winner, learning_rate=raced.learning_rates[raced.winner.best],
