@@ -15,12 +15,12 @@ from scipy.special import log_softmax
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 
 from experiments import frame, image_classifier, image_training, predict
-from experiments.race_results import Lane
 from mllab import augmentation, weights
 from mllab.data import catalog
 from mllab.errors import UserError
 from mllab.metrics import interval
 from mllab.models import base
+from mllab.race_results import Lane
 from mllab.report.learning import LearningCurves
 from support import workdirs
 from support.oracles import convnet_logits
