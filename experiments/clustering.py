@@ -102,7 +102,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement | color
         "distance²: mean squared distance of training rows to their centre; silhouette: of validation rows"
         + "; agreement with the classes: of test rows" * bool(agreement)
         + (f"; ± 95% interval over {seeds} seeds" if seeds > 1 else "; one seed: no interval")
-        + "; * the greatest mean silhouette" * several,
+        + "; marked: the greatest mean silhouette" * several,
     )
     clusters = cluster_table(measured)
     caveats = [

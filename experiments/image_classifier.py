@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from experiments import frame, inspection
-from experiments.frame import observers, publish
+from experiments.frame import observers, publish_params
 from experiments.image_training import AUGMENTATIONS, Measurement, Recipe, Scores, train
 from mllab import optimizers, racing
 from mllab.data.readers.image_file import border_means
@@ -45,7 +45,12 @@ def _tuned(name: str) -> Any:
 class Settings(frame.Data, frame.Network, frame.Training):
     """The data set, the net, and how it is trained."""
 
-    dataset: str = frame.Data.with_default("dataset", "mnist")
+    dataset: str = frame.Data.with_default(
+        "dataset",
+        "mnist",
+        help="Images: digits, mnist, fashion_mnist, or the path of your own folder of images (one subfolder a class), "
+        ".npz file of images and labels, or folder of IDX files.",
+    )
     size: tuple[int, int] | None = frame.size(
         None, help="Size of your own images, HEIGHTxWIDTH. Default: theirs, at most 64x64."
     )
@@ -116,7 +121,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         flags = [flag for flag in settings.result_flags() if not flag.startswith("--dataset=")]  # which may be a path
         border = float(border_means(data.inputs[sample]).mean())
         header = {"border": border, "settings": measured.settings, "flags": flags, "test_accuracy": test.accuracy}
-        publish.winner(run, trained.race, plan, data, **header, licence=data.licence, citation=data.citation)
+        publish_params.winner(run, trained.race, plan, data, **header, licence=data.licence, citation=data.citation)
     return dataclasses.replace(
         measured,
         train=Scores(interval(accuracy), interval(loss), len(sample)),
@@ -138,14 +143,14 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         for part, scores in (("test", measured.test), ("validation", measured.validation), ("train", measured.train))
         if scores
     ]
-    caption = f"{over}; of the params with the least validation loss{' of each seed' if seeds > 1 else ''}"
+    caption = f"{over}; {'each seed' if seeds > 1 else 'scored'} with the params of its least validation loss"
     diverged = [f"seed {one.seed}: non-finite from step {one.step:,}" for one in measured.nonfinite]
     diverged += [
         f"seed {one.seed}: failed, its validation loss of {one.kept_loss:.3g} no better than chance "
         f"({measured.chance_loss:.3g})"
         for one in measured.failed
     ]
-    speed = measured.images_per_second
+    speed, by_seed = measured.images_per_second, measured.test_by_seed["accuracy"]
     return Report(
         title=f"Image classifier: {name} on {data.name}",
         question=f"How well does {name} distinguish the {len(data.classes)} classes of {data.name}, and which pixels "
@@ -164,7 +169,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
             "training": f"{measured.epochs} epochs, batch {measured.batch_size}: {measured.steps:,} steps a seed",
             "speed": f"{speed:,.0f} images a second in training, without compilation" if speed else "",
             "seeds": table.listed(measured.seeds),
-            "test accuracy by seed": table.listed(measured.test_by_seed["accuracy"], ".2%"),
+            "test accuracy by seed": table.listed(by_seed[np.isfinite(by_seed)], ".2%"),
             "settings": [f"{name} = {value}" for name, value in measured.settings.items() if value is not None],
             "kept params": "those of each seed's least validation loss",
             "chance": f"a validation loss of {measured.chance_loss:.3g}: a seed that keeps no better has failed",

@@ -15,7 +15,7 @@ from mllab import metrics
 from mllab.data.dataset import Dataset
 from mllab.models import convnet, layers
 from mllab.models.base import Model, predict, saliency
-from mllab.report.confusion import ClassRow, class_table, pair_table
+from mllab.report.class_tables import ClassRow, class_table, pair_table
 from mllab.report.report import Block, Drawing, Section
 from mllab.types import Params
 
@@ -30,8 +30,8 @@ class Inspection:
     classes: tuple[str, ...]
     confusion: np.ndarray  # [C, C] rows of each true class (matrix rows) predicted as each class (columns)
     per_class: list[ClassRow]
-    mistakes: Mapping[str, np.ndarray]  # images [M, H, W, C], true, predicted, probabilities [M], most confident first
-    saliency: Mapping[str, np.ndarray]  # images and gradients [M, H, W, C], true, predicted [M]
+    mistakes: Mapping[str, Any]  # images [M, H, W, C], true, predicted, probabilities [M], most confident first
+    saliency: Mapping[str, Any]  # images and gradients [M, H, W, C], true, predicted [M]
     filters: np.ndarray | None  # weights of the image itself, [height, width, C, filters]
     feature_maps: Mapping[str, Any] | None  # image [H, W, C]; layers, pairs of name and [h, w, c]; caption
 

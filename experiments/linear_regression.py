@@ -79,7 +79,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         lines = {method: linear.fit(problem.x[:, None], problem.y, method=method) for method in linear.METHODS}
         fits = descent.closed_forms(lines, problem)
     with run.timed("descent"):
-        paths = descent.paths(problem, rates, steps=settings.steps, observe=run.progress.advance)
+        paths = descent.follow_each(problem, rates, steps=settings.steps, observe=run.progress.advance)
     results = [descent.result(name, rates[name], path, fits[0], problem.y.var()) for name, path in paths.items()]
     smallest, largest = descent.hessian_eigenvalues(problem.x)
     with run.timed("records and events"):
@@ -178,14 +178,11 @@ def drawings(measured: Measurement, family: str, landscape: draw.Landscape) -> l
     paths = {name: path for name, path in measured.paths.items() if OPTIMIZERS[name].family == family}
     if not paths:
         return []
-    steps, title = np.arange(measured.steps + 1.0), f"{FAMILIES[family]}: {measured.steps:,} steps"
-    ways = [draw.Path(name, path.a, path.b) for name, path in paths.items()]
-    panels = [
-        draw.Panel(label, [draw.Series(name, steps, curve) for name, curve in values.items()], log)
-        for label, values, log in descent.quantities(paths, measured.labels, measured.closed_form[0])
-    ]
-    contours = draw.loss_contours(landscape, ways, title=title)
-    height = draw.loss_surface(landscape, ways, title=title, log_loss=True, note="Height on a log scale.")
+    title = f"{FAMILIES[family]}: {measured.steps:,} steps"
+    drawn = [draw.Path(name, path.a, path.b) for name, path in paths.items()]
+    panels = descent.panels(paths, measured.labels, measured.closed_form[0])
+    contours = draw.loss_contours(landscape, drawn, title=title)
+    height = draw.loss_surface(landscape, drawn, title=title, log_loss=True, note="Height on a log scale.")
     by_step = draw.panels(panels, title=f"{FAMILIES[family]}, step by step", note=descent.LEFT_OUT)
     return [
         Drawing(f"contours_{family}", contours, "Contours of the loss over slope and intercept, with every path"),

@@ -10,6 +10,7 @@ Last, the lecture's demonstration of vectorization: the cost of loops in a searc
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,10 +27,7 @@ from mllab.report.table import Table, legible, percent, percent_bounds, ranged, 
 
 MAX_K = 50  # by default
 SHOWN, EXAMPLES, LISTED = 7, 6, 12  # on the page: neighbours of an image, images of each kind, k in the table (about)
-TITLES = {
-    "mistakes": "Nearest neighbours of misclassified images",
-    "hits": "Nearest neighbours of correctly classified images",
-}
+KINDS = {"mistakes": "misclassified", "hits": "correctly classified"}
 CAVEATS = (
     "Ties between classes go to the first class, ties between distances to the first row.",
     "Distances are Euclidean: over pixels in [0, 1], or over columns standardised by the training rows of the split.",
@@ -68,7 +66,7 @@ class Measurement:
     test: Interval
     baseline: tuple[str, Interval, Interval]  # the most frequent class, and its accuracy, held out and on test rows
     loops: distance_demo.Demonstration | None
-    images: Mapping[str, tuple[np.ndarray, ...]] = frame.unsaved()  # by kind, for `draw.neighbours`
+    images: Mapping[str, Mapping[str, Any]] = frame.unsaved()  # by kind, for `draw.neighbours`
 
 
 def measure(run: frame.Context, settings: Settings) -> Measurement:
@@ -98,16 +96,17 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         baseline = validation.cross_validate(learners.most_frequent(len(data.classes)), {}, *arguments)
     with run.timed("test rows"):
         k, truth, frequent = int(choice.setting["k"]), data.targets[test], metrics.most_frequent(data.targets[ids])
-        fitted = neighbors.fit(inputs, examples["targets"], k)
-        outputs = np.asarray(neighbors.apply(fitted, queries, len(data.classes), k))
+        outputs = np.asarray(
+            neighbors.apply(neighbors.fit(inputs, examples["targets"], k), queries, len(data.classes), k)
+        )
         predicted = outputs.argmax(axis=1)
         run.record([{"k": k, "test_accuracy": float(np.mean(predicted == truth))}])
         images = {}
         for kind, rows in metrics.example_rows(truth, predicted, outputs.max(axis=1)).items():
             if data.inputs.ndim == 4 and len(rows := rows[:EXAMPLES]):
                 near = ids[np.asarray(neighbors.nearest(inputs, queries[rows], min(SHOWN, len(ids))).ids)]
-                shown = [array[rows] for array in (data.inputs[test], truth, predicted)]
-                images[kind] = (*shown, data.inputs[near], data.targets[near])
+                shown = {"images": data.inputs[test[rows]], "true": truth[rows], "predicted": predicted[rows]}
+                images[kind] = shown | {"nearest": data.inputs[near], "labels": data.targets[near]}
     with run.timed("loops"):
         loops = distance_demo.demonstrate(settings.loops, run.progress) if settings.loops else None
     over_folds = lambda scores: validation.interval(scores, settings.folds)  # noqa: E731
@@ -127,28 +126,27 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
 def report(run: frame.Context, settings: Settings, measured: Measurement) -> Report:
     """Report accuracy by k, the nearest neighbours of some test images, and the cost of loops."""
     data, test, loops = measured.dataset, measured.test, measured.loops
-    tables = [distance_demo.table(loops)] if loops else []
-    rows, ks, over = data.rows, [score.k for score in measured.k], settings.described()
-    frequent, held_out, baseline = measured.baseline
-    mean = f"mean over {over} ± corrected 95% interval"
-    result = [
-        ["nearest neighbours", measured.chosen, measured.held_out, test],
-        [f"always '{legible(frequent)}', the most frequent", None, held_out, baseline],
+    rows, over = data.rows, settings.described()
+    ks, accuracy = [score.k for score in measured.k], [score.accuracy for score in measured.k]
+    mean, (frequent, held_out, baseline) = f"mean over {over} ± corrected 95% interval", measured.baseline
+    result: list[tuple[str, int | None, Interval, Interval]] = [
+        ("nearest neighbours", measured.chosen, measured.held_out, test),
+        (f"always '{legible(frequent)}', the most frequent", None, held_out, baseline),
     ]
     table = Table(
         ["prediction", "k", "held-out accuracy", "test accuracy", "95% interval"],
         [
-            [*row, percent(folds), share(each.mean, 2), percent_bounds(each.low, each.high)]
-            for *row, folds, each in result
+            [name, k, percent(folds), share(each.mean, 2), percent_bounds(each.low, each.high)]
+            for name, k, folds, each in result
         ],
         best=0,
         caption=f"held out: {mean}; test: {rows['test']:,} rows, interval over the sampling of rows",
     )
-    chosen, accuracy = ks.index(measured.chosen), [score.accuracy for score in measured.k]
+    chosen = ks.index(measured.chosen)
     listed = sorted({*(np.geomspace(1, len(ks), LISTED).round().astype(int) - 1).tolist(), chosen})
     by_k = Table(
         ["k", "held-out accuracy"],
-        [[ks[place], percent(measured.k[place].accuracy)] for place in listed],
+        [[ks[place], percent(accuracy[place])] for place in listed],
         listed.index(chosen),
         f"{mean}; {len(listed)} of {len(ks)} k: all are in summary.json",
     )
@@ -163,8 +161,9 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         note="The interval is corrected for the rows that folds share. Marker: the chosen k.",
     )
     neighbours = [
-        Drawing(f"neighbors_of_{kind}", draw.neighbours(*images, data.classes, title=TITLES[kind]), alt=TITLES[kind])
-        for kind, images in measured.images.items()
+        Drawing(f"neighbors_of_{kind}", draw.neighbours(**shown, classes=data.classes, title=title), alt=title)
+        for kind, shown in measured.images.items()
+        for title in [f"Nearest neighbours of {KINDS[kind]} images"]
     ]
     scarce = measured.scarce and f"Classes with fewer rows than folds: {', '.join(map(legible, measured.scarce))}."
     return Report(
@@ -179,7 +178,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         [
             Section("Accuracy by k", [Drawing("accuracy_by_k", curve, "Held-out accuracy against k"), by_k]),
             Section("Neighbours", neighbours),
-            Section("The cost of loops", [*tables, distance_demo.note(loops)]),
+            Section("The cost of loops", [distance_demo.table(loops), distance_demo.note(loops)] if loops else []),
             Section("How to read it", [Bullets([*settings.caveats(), *CAVEATS, scarce or ""])]),
         ],
         {
@@ -189,7 +188,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
             "folds": f"{over}, stratified by class, seed {settings.split_seed}",
             "nearest neighbours": "by brute force, exact, one vote each",
         },
-        tables=tables,
+        tables=[distance_demo.table(loops)] if loops else [],
     )
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mllab import learners, selection, validation
@@ -18,7 +17,7 @@ from mllab.report import style
 from mllab.report.table import Table, fraction, listed, percent
 from mllab.rows import gather
 from mllab.types import Examples, Hyper, Inputs, Key, Outputs, Rows
-from mllab.validation import Axes, Learner
+from mllab.validation import Learner
 
 LINEAR, NEIGHBORS = "linear probe", "nearest neighbours"
 SHAPES = {LINEAR: (style.SOLID, "s"), NEIGHBORS: (style.DOTTED, "h")}  # dash and marker
@@ -143,28 +142,18 @@ def _learner(probe: str, classes: int, most: int) -> Learner:
 def softmax_regression(classes: int) -> Learner:
     """Return softmax regression at its optimum; it reads `l2`, and its fit is a `softmax.Fit`.
 
-    Its grid fits setting after setting: mapped over all at once, as in `mllab.learners`, they take twice as long.
+    Its settings are fitted one by one: mapped over, as by `learners.softmax_regression`, they take twice as long.
     """
 
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> softmax.Fit:
         del key
-        chosen = gather(examples, rows.ids)
-        return softmax.fit(
-            chosen["inputs"], chosen["targets"], classes, l2=hyper["l2"], weight=rows.weight, tolerance=TOLERANCE
-        )
+        inputs, targets = (gather(examples[name], rows.ids) for name in ("inputs", "targets"))
+        return softmax.fit(inputs, targets, classes, l2=hyper["l2"], tolerance=TOLERANCE)
 
     def predict(params: softmax.Fit, inputs: Inputs) -> Outputs:
         return jax.nn.log_softmax(linear.apply(params.params, inputs))
 
-    def grid(axes: Axes, key: Key, examples: Examples, train: Rows, held_out: Rows) -> Outputs:
-        outputs = [
-            predict(fit({"l2": l2}, key, examples, Rows(*rows)), gather(examples["inputs"], ids))
-            for l2 in axes["l2"]
-            for *rows, ids in zip(*train, held_out.ids, strict=True)
-        ]
-        return jnp.stack(outputs).reshape(len(axes["l2"]), len(held_out.ids), *outputs[0].shape)
-
-    return Learner(fit, predict, grid)
+    return Learner(fit, predict, validation.one_by_one(fit, predict))
 
 
 def accuracy_table(cells: Sequence[Cell], fractions: Sequence[Fraction], caption: str) -> Table:
@@ -207,7 +196,7 @@ def accuracy_figure(
     """
     from mllab.report import draw  # brings matplotlib
 
-    x, pairs = [each.rows for each in fractions], by_pair(cells)
+    x, pairs = np.array([each.rows for each in fractions], float), by_pair(cells)
     lines = [
         draw.Series.of_intervals(
             f"{representation.removesuffix(' net')}, {'kNN' if probe == NEIGHBORS else 'linear'}",
@@ -222,7 +211,7 @@ def accuracy_figure(
     name, accuracy = level
     if accuracy is not None:
         lines.append(
-            draw.Series(name, x, [100 * accuracy] * len(x), style=style.Style(style.BLACK, style.DASH_DOT, ""))
+            draw.Series(name, x, np.full(len(x), 100 * accuracy), style=style.Style(style.BLACK, style.DASH_DOT, ""))
         )
     draws = max(len(cell.test_by_draw) for cell in cells)
     return draw.curves(

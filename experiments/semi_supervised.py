@@ -151,8 +151,9 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
     caveats = [
         f"Labelled rows are drawn stratified by class, at least one for each of the {classes} classes; with one seed, "
         "fewer labelled rows are part of more.",
-        "The setting is chosen for each number of labels and each method by the accuracy on "
-        f"{rows['validation']:,} validation rows with their labels, and within one standard error by BIC.",
+        f"Settings are chosen for each number of labels and each method by the accuracy on {rows['validation']:,} "
+        f"labelled validation rows{', more than a user would have' * (rows['validation'] > few.labels)}, and within "
+        "one standard error by BIC.",
         f"The test rows were scored once, with the chosen settings. {conclusion}",
     ]
     if hurt := [count for count in counts if count.effect == "hurt"]:

@@ -3,7 +3,7 @@
     learner = learners.nearest_neighbors(classes=10, most=20)
     scores = validation.cross_validate(learner, {"k": [1, 5, 20]}, key, examples, folds, validation.accuracy)  # [3, K]
 
-Each names the hypers that it reads: the axes of a grid and the settings of a fit are these, and no others.
+The docstrings name the hyperparameters that a learner reads; it refuses others.
 """
 
 import math
@@ -28,13 +28,13 @@ from mllab.validation import Axes, Learner
 
 
 def _check_hyper(hyper: Mapping[str, Any], required: Collection[str], optional: Collection[str] = ()) -> None:
-    """Raise UserError unless the hypers are the required ones and perhaps some optional ones."""
+    """Raise UserError if a required hyper is missing, or one is neither required nor optional."""
     for name in hyper:
         if name not in (*required, *optional):
             raise unknown("hyper", name, (*required, *optional))
     for name in required:
         if name not in hyper:
-            raise UserError(f"hyper {name!r} is missing: add it to the axes, or to the settings of the fit")
+            raise UserError(f"hyper {name!r} is missing: add it to the axes, or to the setting of a fit")
 
 
 def _points(examples: Examples, ids: Array | np.ndarray | None = None) -> Array:
@@ -44,7 +44,7 @@ def _points(examples: Examples, ids: Array | np.ndarray | None = None) -> Array:
 
 
 def most_frequent(classes: int) -> Learner:
-    """Return the baseline that predicts the class frequencies of its rows, whatever the inputs; it reads no hyper."""
+    """Return the baseline that predicts the class frequencies of its training rows; it reads no hyperparameters."""
 
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> Array:
         del key
@@ -193,7 +193,8 @@ def svm(
         """Return the outputs [G, A, K, M', C] on held-out rows, from class scores [G, A, K, N, C] of all rows."""
 
         def fold(scores: Array, weight: Array, ids: Array) -> Outputs:
-            return outputs_of(scores[ids], calibration.slope(scores, targets, weight) if calibrated else None)
+            slope = calibration.slope(scores, targets, weight.astype(scores.dtype)) if calibrated else None
+            return outputs_of(scores[ids], slope)
 
         return jax.vmap(jax.vmap(jax.vmap(fold), (0, None, None)), (0, None, None))(scores, weight, ids)
 

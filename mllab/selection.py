@@ -1,28 +1,26 @@
-"""Choosing settings by cross-validation, and comparing learners that were so chosen.
+"""Hyperparameter selection by cross-validation, nested cross-validation, and comparisons of learners.
 
     folds = validation.folds(np.arange(len(targets)), 5, seed=0, targets=targets)
     choice = choose(learners.svm(2), {"c": [1.0, 10.0], "gamma": [0.1, 1.0]}, key, examples, folds, accuracy)
     choice.setting, choice.interval  # {"c": 10.0, "gamma": 1.0} and its mean score with a 95% interval
 
-A greater score is better: negate a loss. Rules are deterministic: means are compared to `DIGITS` digits, and of equal
-ones the first in the order of the axes is chosen. So list the values of an axis from simple to complex, and first the
-axis that is to be kept simple first.
+A greater score is better: negate a loss. Rules are deterministic: means are compared to `DIGITS` digits, and ties go
+to the first setting in the order of the axes. List the values of an axis from simple to complex, and the axis along
+which simplicity matters most first.
 """
 
-import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mllab.errors import UserError, unknown
 from mllab.metrics import Interval
 from mllab.rows import gather
 from mllab.types import Examples, Hyper, Inputs, Key, Outputs, Params, Rows
-from mllab.validation import Axes, Folds, Learner, Score, checked_axes, cross_validate, interval
+from mllab.validation import Axes, Folds, Learner, Score, checked_axes, cross_validate, interval, one_by_one
 
 DIGITS = 9  # significant digits of a mean: sums of the same scores in another order differ by rounding
 
@@ -33,9 +31,9 @@ Select = Callable[[np.ndarray], tuple[int, ...]]  # scores [*axes, K] -> the ind
 
 
 def best(scores: np.ndarray) -> tuple[int, ...]:
-    """Return the index of the greatest mean score, [*axes, K] -> [*axes]; of equal ones the first.
+    """Return the index in [*axes] of the greatest mean score, the first of equal ones; scores are [*axes, K].
 
-    Settings with a score that is not finite are passed over.
+    Settings with a score that is not finite are excluded.
 
     Raises:
         UserError: no setting has finite scores.
@@ -47,12 +45,12 @@ def best(scores: np.ndarray) -> tuple[int, ...]:
 def simplest(complexity: np.ndarray, error: Callable[[np.ndarray], float] | None = None) -> Select:
     """Return the one-standard-error rule: the least complex setting within one standard error of the best mean.
 
-        choose(learner, {"k": [1, 3, 5, 7]}, ..., select=simplest(-np.array([1, 3, 5, 7])))  # many neighbours: simple
+        choose(learner, {"k": [1, 3, 5]}, ..., select=simplest(np.array([-1, -3, -5])))  # more neighbours are simpler
 
     Args:
-        complexity: of each setting, [*axes]: a number of parameters, or BIC; of equal ones the first is chosen.
-        error: the standard error of the best setting's mean, from its scores [K]; by default that over the folds. See
-            `proportion_error`.
+        complexity: of each setting, [*axes], such as the number of parameters, or BIC. Ties go to the first.
+        error: returns the standard error of the best setting's mean from its scores [K]; by default s / sqrt(K). See
+            also `proportion_error`.
 
     Source: Breiman et al., *Classification and regression trees* (1984), section 3.4.3.
     """
@@ -70,7 +68,7 @@ def simplest(complexity: np.ndarray, error: Callable[[np.ndarray], float] | None
 
 
 def proportion_error(rows: int) -> Callable[[np.ndarray], float]:
-    """Return the standard error of an accuracy p that all scores measure on the same rows: sqrt(p (1 - p) / rows)."""
+    """Return the standard error of an accuracy p, measured by all scores on the same rows: sqrt(p (1 - p) / rows)."""
 
     def error(scores: np.ndarray) -> float:
         mean = scores.mean()
@@ -106,7 +104,7 @@ def _near_best(means: np.ndarray, error: float = 0.0) -> np.ndarray:
 
 
 class Edge(NamedTuple):
-    """An axis at whose end the score still rises: a better setting may lie beyond it."""
+    """An axis whose chosen value is the least or greatest while the score still rises: extend the axis."""
 
     axis: str
     value: float  # the chosen one
@@ -116,9 +114,9 @@ class Edge(NamedTuple):
 
 @dataclass(frozen=True)
 class Choice:
-    """The setting that was chosen, and the scores it was chosen by."""
+    """The chosen setting and the scores of all."""
 
-    axes: dict[str, np.ndarray]  # as given
+    axes: dict[str, np.ndarray]
     scores: np.ndarray  # [*axes, K] on the held-out rows
     index: tuple[int, ...]  # of the chosen setting
     per_round: float  # folds in a round; see `validation.interval`
@@ -144,7 +142,7 @@ class Choice:
         return interval(self.by_fold, self.per_round)
 
     def edges(self, rise: float) -> list[Edge]:
-        """Return the axes at whose end the choice lies while the mean score rises by `rise` or more towards it."""
+        """Return the axes with the choice at an end, towards which the mean score rises by `rise` or more."""
         edges = []
         for axis, (name, values) in enumerate(self.axes.items()):
             order = np.argsort(values, kind="stable")
@@ -169,18 +167,18 @@ def choose(
     select: Select = best,
     observe: Callable[[int, np.ndarray], None] | None = None,
 ) -> Choice:
-    """Return the setting that the scores on held-out rows select.
+    """Return the setting that is selected by the scores on held-out rows.
 
     Args:
-        learner: see `validation.cross_validate`, also for the other arguments.
+        learner: the algorithm.
         axes: the settings to choose from.
         key: shared by all settings and folds.
         examples: `{"inputs", "targets"}`.
-        folds: see `validation.folds`; one, by `validation.holdout`, for a fixed set of validation rows.
-        score: greater is better.
+        folds: see `validation.folds`; `validation.holdout` makes the one fold of a fixed set of validation rows.
+        score: see `validation.Score`; greater is better.
         select: the rule; see `best` and `simplest`.
-        observe: called with the number of each fold and its scores [*axes]. Folds are then computed one by one, and
-            work that a learner shares between folds is repeated.
+        observe: called with the number of each fold and its scores [*axes]. The folds then run one after another, and
+            work that the learner could share between folds is repeated.
 
     Raises:
         UserError: see `validation.cross_validate` and the rule.
@@ -196,7 +194,7 @@ def choose(
 
 
 def choose_by(scores: np.ndarray, axes: Axes, folds: Folds, select: Select = best) -> Choice:
-    """Return the choice by scores [*axes, K] that were computed elsewhere; see `choose` for the other arguments."""
+    """Return the choice for scores [*axes, K] that have been computed already; for the other arguments see `choose`."""
     return Choice(checked_axes(axes), scores, select(scores), folds.per_round)
 
 
@@ -216,25 +214,25 @@ def tuned(
     select: Select = best,
     observe: Callable[[Choice], None] = lambda choice: None,
 ) -> Learner:
-    """Return the learner that chooses its setting by cross-validation inside the rows that it is fitted to.
+    """Return the learner that chooses its setting by cross-validation within its training rows.
 
-    Cross-validating it is nested cross-validation: its scores are those of the whole procedure, the choice included.
+    To cross-validate it is nested cross-validation, which scores the whole procedure, selection included.
 
         def inner(examples):
             return validation.folds(np.arange(len(examples["targets"])), 5, seed=1, targets=examples["targets"])
 
         scores = cross_validate(tuned(learner, axes, inner, accuracy), {}, key, examples, outer, accuracy)  # [K]
 
-    Outer folds run one after another on the host. Each fit works on a copy of its training rows alone, without the
-    padding, so no other row can influence the choice. The rows must not be traced. Outer axes are passed on to the
-    learner, as settings that are fixed within a fit.
+    Outer folds run one after another on the host. Each fit copies its training rows, without the padding, so no other
+    row can influence the choice. The rows must be concrete, not traced. The values of outer axes are passed on to the
+    learner.
 
     Args:
         learner: the learner to tune.
         axes: the settings to choose from.
-        folds: from the training examples, M of them, inner folds of the rows 0..M-1. Examples may carry more than
-            inputs and targets for it, such as groups.
-        score: greater is better.
+        folds: returns the inner folds of the rows 0..M-1 from the M training examples. The examples may contain more
+            than inputs and targets for this purpose, such as groups.
+        score: see `validation.Score`; greater is better.
         select: the rule; see `best` and `simplest`.
         observe: called with the choice of each fit.
     """
@@ -256,24 +254,14 @@ def tuned(
     def predict(params: Tuned, inputs: Inputs) -> Outputs:
         return learner.predict(params.params, inputs)
 
-    def grid(axes: Axes, key: Key, examples: Examples, train: Rows, held_out: Rows) -> Outputs:
-        outputs = []
-        for setting in itertools.product(*(np.asarray(values) for values in axes.values())):
-            for fold in range(len(held_out.ids)):
-                rows = Rows(train.ids[fold], train.weight[fold])
-                params = fit(dict(zip(axes, setting, strict=True)), key, examples, rows)
-                outputs.append(predict(params, gather(examples["inputs"], held_out.ids[fold])))
-        shape = *(len(values) for values in axes.values()), len(held_out.ids)
-        return jax.tree.map(lambda *each: jnp.stack(each).reshape(*shape, *each[0].shape), *outputs)
-
-    return Learner(fit, predict, grid)
+    return Learner(fit, predict, one_by_one(fit, predict))
 
 
 # ── Several learners ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Candidate(NamedTuple):
-    """A learner of a comparison, and how its setting is chosen."""
+    """A learner with the settings to choose from, and the rule."""
 
     learner: Learner
     axes: Axes
@@ -288,7 +276,7 @@ class Comparison:
 
     @property
     def ranking(self) -> list[str]:
-        """The names by mean score, the best first; of equal ones the first in the pool."""
+        """The names in descending order of the mean score; ties are in the order of the pool."""
         ranking, names = [], list(self.choices)
         while names:
             (place,) = best(np.stack([self.choices[name].by_fold for name in names]))
@@ -296,10 +284,10 @@ class Comparison:
         return ranking
 
     def difference(self, first: str, second: str) -> Interval:
-        """Return the mean of the paired differences, first less second, and its 95% interval; see `interval`.
+        """Return the mean of the paired differences over folds, first minus second, and its corrected 95% interval.
 
-        The scores of a choice are optimistic, the more so the more settings it is made from; those of `tuned` learners
-        are not. Intervals are not corrected for the number of comparisons.
+        The scores of a choice are optimistically biased, the more so the more settings there are; those of `tuned`
+        learners are not. Intervals are not corrected for the number of comparisons. See `validation.interval`.
 
         Raises:
             UserError: a name that is not in the pool.
@@ -312,9 +300,9 @@ class Comparison:
 
     @property
     def ties(self) -> list[str]:
-        """The other names whose difference to the best has an interval that includes 0, in the order of the ranking.
+        """The names whose difference from the best has an interval that includes 0, in the order of the ranking.
 
-        With one fold there is no interval, and all are named.
+        With one fold there are no intervals, and all other names are ties.
         """
         top, *others = self.ranking
         return [name for name in others if not self.difference(top, name).low > 0]
@@ -329,7 +317,7 @@ def compare(
     *,
     observe: Callable[[str, Choice | None], None] = lambda name, choice: None,
 ) -> Comparison:
-    """Let each learner choose its setting on the same folds.
+    """Return the comparison of learners, each with the setting chosen on the same folds.
 
         comparison = compare(
             {
@@ -346,8 +334,8 @@ def compare(
         key: shared by all.
         examples: `{"inputs", "targets"}`.
         folds: see `validation.folds`.
-        score: greater is better.
-        observe: called with each name and None before, and with its choice after it is made.
+        score: see `validation.Score`; greater is better.
+        observe: called with each name and None at its start, and with the name and its choice at its end.
 
     Raises:
         UserError: an empty pool; see also `choose`.

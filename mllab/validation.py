@@ -3,6 +3,7 @@
 Folds are rows `[K, M]`, padded to one size with weight 0, so that every setting × fold is a lane of one program.
 """
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -58,24 +59,24 @@ def folds(
 ) -> Folds:
     """Return `count` folds of the rows `ids`, shuffled anew in each round; a round holds every row out once.
 
-    The sizes of folds differ by one row at most. With `targets` the folds are stratified: so do the rows of each class
-    in them; a class of fewer rows than folds is missing from the held-out rows of some. With `groups` all rows of a
-    group are on the same side of every fold, and folds are as even as that allows.
+    Fold sizes differ by one row at most. With `targets` the folds are stratified: their numbers of rows of a class
+    also differ by one at most, and a class with fewer rows than folds is missing from some held-out rows. With `groups`
+    all rows of a group are on the same side of every fold, and the folds are as even as that allows.
 
     Args:
         ids: row ids, [M].
         count: K, 2 or more.
-        seed: of the shuffles; the first rounds are the same however many follow.
+        seed: of the shuffles; the first rounds do not depend on the number of rounds.
         targets: classes of all examples, [N].
-        groups: groups of all examples, [N], such as the person measured where new people are to be predicted.
+        groups: groups of all examples, [N], such as the patient that an example is from.
         rounds: number of repetitions.
 
     Returns:
         rounds * K folds, round by round.
 
     Raises:
-        UserError: fewer rows or groups than folds, fewer than two folds or one round, a duplicate row, targets or
-            groups for fewer examples than the rows need, or no class with as many rows as folds.
+        UserError: fewer rows or groups than folds, fewer than two folds or one round, a duplicate row, a row without
+            a target or group, or no class with as many rows as folds.
     """
     ids = np.asarray(ids)
     if not 2 <= count <= len(ids):
@@ -159,9 +160,10 @@ def holdout(train: np.ndarray, validation: np.ndarray) -> Folds:
 def cross_validate(
     learner: Learner, axes: Axes, key: Key, examples: Examples, folds: Folds, score: Score
 ) -> np.ndarray:
-    """Return the mean score on the held-out rows of every setting and fold, [*axes, K], as float64.
+    """Return the mean score on the held-out rows for every setting and fold, [*axes, K] float64.
 
-    Settings × folds are one program. Examples that are in no fold are not read at all: they are cut off first.
+    All settings and folds run in one program, unless the learner's own `grid` does otherwise. Only the examples of the
+    folds are passed on, so no other example can influence a score.
 
         scores = cross_validate(
             learners.svm(2), {"gamma": [0.1, 1.0], "c": [1.0, 10.0, 100.0]}, jax.random.key(0), examples,
@@ -170,15 +172,15 @@ def cross_validate(
 
     Args:
         learner: the algorithm.
-        axes: the settings; `{}` for a learner without any.
-        key: shared by all settings and folds, which are so compared on equal terms.
+        axes: the settings; `{}` for a learner without hyperparameters.
+        key: shared by all settings and folds, so that they are compared on equal terms.
         examples: `{"inputs", "targets"}`.
         folds: see `folds` and `holdout`.
         score: see `Score`; means are weighted by the weight of the held-out rows.
 
     Raises:
-        UserError: an axis without settings or not one-dimensional, folds with rows that the examples do not have, or a
-            score that is not one number an example.
+        UserError: see `checked_axes`; rows beyond the examples, a fold without rows, or a score that is not one number
+            an example.
     """
     settings = OrderedDict((name, jnp.asarray(values)) for name, values in checked_axes(axes).items())
     examples, folds = _restricted(examples, folds)
@@ -191,7 +193,7 @@ def cross_validate(
         raise UserError(
             f"a score of shape {values.shape[1 + len(sizes) :]} for {weight.shape[1]} examples: return one number each"
         )
-    # Means in float64 on the host: equally many correct answers are equal scores.
+    # Means in float64: the same number of correct answers gives the same score.
     return np.sum(np.where(weight > 0, values, 0) * weight, axis=-1) / np.sum(weight, axis=-1)
 
 
@@ -209,7 +211,7 @@ def checked_axes(axes: Axes) -> dict[str, np.ndarray]:
 
 
 def _restricted(examples: Examples, folds: Folds) -> tuple[Examples, Folds]:
-    """Return the examples that are rows of some fold, and the folds renumbered."""
+    """Return the examples that are in some fold, and the folds with their rows renumbered."""
     parts = [np.asarray(rows.ids) for rows in folds]
     ids = np.unique(np.concatenate([part.ravel() for part in parts]))
     count = len(examples["targets"])
@@ -243,6 +245,27 @@ def _mapped(
     for axis in reversed(range(len(axes))):
         function = jax.vmap(function, (tuple(0 if place == axis else None for place in range(len(axes))), None, None))
     return function(tuple(axes.values()), train, held_out)
+
+
+def one_by_one(
+    fit: Callable[[Hyper, Key, Examples, Rows], Params], predict: Callable[[Params, Inputs], Outputs]
+) -> Callable[[Axes, Key, Examples, Rows, Rows], Outputs]:
+    """Return a `Learner.grid` that fits setting after setting and fold after fold on the host.
+
+    For a fit that cannot be traced, or that takes longer if many are mapped over at once.
+    """
+
+    def grid(axes: Axes, key: Key, examples: Examples, train: Rows, held_out: Rows) -> Outputs:
+        outputs = []
+        for setting in itertools.product(*(np.asarray(values) for values in axes.values())):
+            for fold in range(len(held_out.ids)):
+                rows = Rows(train.ids[fold], train.weight[fold])
+                params = fit(dict(zip(axes, setting, strict=True)), key, examples, rows)
+                outputs.append(predict(params, gather(examples["inputs"], held_out.ids[fold])))
+        shape = *(len(values) for values in axes.values()), len(held_out.ids)
+        return jax.tree.map(lambda *each: jnp.stack(each).reshape(*shape, *each[0].shape), *outputs)
+
+    return grid
 
 
 @partial(jax.jit, static_argnames=("score", "axes"))

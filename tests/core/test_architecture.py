@@ -34,6 +34,8 @@ ALLOWED = {
     "racing": {
         "types", "errors", "rows", "tasks", "devices", "averaging", "optimizers", "models", "training", "sweep",
     },
+    "paths": {"types", "averaging"},
+    "race_results": {"metrics", "racing"},
     "data": {"types", "errors", "devices", "tasks"},
     "report": {"errors"},
 }  # fmt: skip

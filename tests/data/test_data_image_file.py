@@ -319,3 +319,13 @@ def test_any_damage_raises_only_user_errors(tmp_path_factory, data, kind):
         warnings.simplefilter("error")
         pixels = image_file.read(path, (4, 4), 3)
         assert np.isfinite(pixels).all()
+
+
+@pytest.mark.parametrize("count", [3, 256, 300])
+def test_a_png_has_the_colours_that_its_pixels_index_with_a_palette_up_to_256(count):
+    labels = np.arange(20 * 15).reshape(20, 15) % count
+    colours = RNG.random((count, 3))
+    content = image_file.to_png(colours, labels)
+    image = Image.open(io.BytesIO(content))
+    assert image.mode == ("P" if count <= 256 else "RGB")
+    np.testing.assert_array_equal(np.asarray(image.convert("RGB")), np.round(255 * colours[labels]))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mllab.data.scaling import standardise
-from mllab.data.split import sample, shuffled, stratified, with_own_test_rows
+from mllab.data.split import sample, shuffled, stratified, stratified_order, with_own_test_rows
 from mllab.errors import UserError
 
 FRACTIONS = st.sampled_from([(0.6, 0.2, 0.2), (5 / 6, 1 / 6, 0.0), (0.5, 0.25, 0.25), (0.8, 0.1, 0.1)])
@@ -89,6 +89,19 @@ def test_samples_are_stratified_and_nested():
     assert set(small) < set(large) < set(ids)
     np.testing.assert_array_equal(sample(ids, targets, 1.0, seed=3), ids)
     assert np.bincount(targets[sample(ids, targets, 1e-6, seed=3)]).tolist() == [1] * 4
+
+
+@given(st.data())
+def test_every_beginning_of_a_stratified_order_is_stratified_and_has_every_class(data):
+    sizes = data.draw(st.lists(st.integers(1, 40), min_size=2, max_size=6))
+    targets = np.random.default_rng(data.draw(st.integers(0, 9))).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    order = stratified_order(targets, data.draw(st.integers(0, 99)))
+    assert sorted(order.tolist()) == list(range(len(targets)))
+    count = data.draw(st.integers(len(sizes), sum(sizes)))
+    taken = np.bincount(targets[order[:count]], minlength=len(sizes))
+    assert (taken >= 1).all()
+    exact = count * np.array(sizes) / sum(sizes)
+    assert (taken - exact < 1.5).all()  # the one row of each small class comes off the others
 
 
 @pytest.mark.parametrize("size", [1e-200, 1e-3, 1.0, 1e5, 1e200])

@@ -154,12 +154,14 @@ def reported(measured, **settings):
 def test_the_report_gives_the_choice_and_marks_it(ran):
     _, measured = ran
     fits = [
-        dataclasses.replace(fit, silhouette=Interval(0.6 if fit.k == 3 else 0.4, 0.59 if fit.k == 3 else 0.39, 0.61, 3))
+        dataclasses.replace(
+            fit, silhouette=Interval(0.6, 0.59, 0.61, 3) if fit.k == 4 else Interval(0.4, 0.39, 0.41, 3)
+        )
         for fit in measured.fits
     ]
-    report, bullets = reported(dataclasses.replace(measured, fits=fits, chosen=3))
+    report, bullets = reported(dataclasses.replace(measured, fits=fits))
     expected = (
-        "Of 2 to 5 clusters, 3 have the greatest mean silhouette: 0.600 ± 0.010 on validation rows. Against the 4"
+        "Of 2 to 5 clusters, 4 have the greatest mean silhouette: 0.600 ± 0.010 on validation rows. Against the 4"
     )
     assert report.answer.startswith(expected)
     assert "V-measure" in report.answer

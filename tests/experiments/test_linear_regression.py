@@ -20,7 +20,7 @@ STEPS = 500
 def followed(request):
     """A problem, and the path of every optimizer at its default rate."""
     problem = descent.PROBLEMS[request.param](0)
-    return problem, descent.paths(problem, problem.rates, steps=STEPS)
+    return problem, descent.follow_each(problem, problem.rates, steps=STEPS)
 
 
 def descend(x, y, rate, steps, momentum, nesterov=False):
@@ -47,7 +47,7 @@ def descend(x, y, rate, steps, momentum, nesterov=False):
 def test_a_path_is_that_of_the_two_sums(optimizer, how):
     with jax.enable_x64(True):
         problem = descent.line(1)
-        path = descent.paths(problem, {optimizer: 0.003}, steps=40)[optimizer]
+        path = descent.follow_each(problem, {optimizer: 0.003}, steps=40)[optimizer]
         expected, gradients = descend(problem.x, problem.y, 0.003, 40, **how)
         np.testing.assert_allclose(np.stack([path.a, path.b], axis=1), expected, rtol=1e-10)
         np.testing.assert_allclose(np.stack([path.gradient_a, path.gradient_b], axis=1), gradients, rtol=1e-7)
@@ -73,7 +73,7 @@ def test_velocity_is_the_change_that_the_next_step_shows(followed):
 
 def test_lbfgs_alone_reaches_the_houses_minimum_in_raw_units():
     problem = descent.houses(0)
-    paths = descent.paths(problem, problem.rates, steps=STEPS)
+    paths = descent.follow_each(problem, problem.rates, steps=STEPS)
     slope, intercept = np.polyfit(problem.x, problem.y, 1)
     distance = {name: np.hypot(path.a[-1] - slope, path.b[-1] - intercept) for name, path in paths.items()}
     assert [name for name, far in distance.items() if far < 0.1] == ["lbfgs"]
@@ -158,9 +158,8 @@ def test_the_window_holds_start_and_minimum_and_cuts_paths_that_leave():
 
 def test_quantities_leave_out_rounding_error_and_losses_that_explode():
     path = path_of([1.0, 2.0, 5000.0])._replace(gradient_a=np.array([-1.0, 1e-9, 1.0]))
-    shown = {
-        each.label: each.values["sgd"] for each in descent.quantities({"sgd": path}, descent.line(0).labels, LEAST)
-    }
+    panels = descent.panels({"sgd": path}, descent.line(0).labels, LEAST)
+    shown = {panel.y_label: panel.series[0].mean for panel in panels}
     np.testing.assert_array_equal(shown["mean squared error, log scale"], [1.0, 2.0, np.nan])
     np.testing.assert_array_equal(shown["gradient |∂L/∂a|, log scale"], [1.0, np.nan, np.nan])
     np.testing.assert_array_equal(shown["slope a"], [2.0, 2.0, np.nan])

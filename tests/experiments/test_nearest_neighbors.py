@@ -117,13 +117,14 @@ def test_the_neighbours_that_are_drawn_are_the_nearest(ran):
     _, measured = ran
     flat = DIGITS.inputs.reshape(len(DIGITS.inputs), -1).astype(float)
     assert set(measured.images) == {"mistakes", "hits"}
-    for kind, (images, true, predicted, neighbors, labels) in measured.images.items():
+    for kind, shown in measured.images.items():
+        images, true, predicted, neighbors, labels = shown.values()
         assert (true == predicted).all() == (kind == "hits")
         assert len(set(true)) == len(true) or kind == "mistakes"
         assert labels.shape == neighbors.shape[:2]
-        for image, shown in zip(images, neighbors, strict=True):
+        for image, near in zip(images, neighbors, strict=True):
             nearest = np.sort(np.linalg.norm(flat[POOL] - image.reshape(-1), axis=1))[: experiment.SHOWN]
-            distances = np.linalg.norm(shown.reshape(len(shown), -1) - image.reshape(-1).astype(float), axis=1)
+            distances = np.linalg.norm(near.reshape(len(near), -1) - image.reshape(-1).astype(float), axis=1)
             np.testing.assert_allclose(distances, nearest, rtol=1e-6)
 
 

@@ -10,7 +10,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from experiments import frame
-from experiments.frame import groups, settings
+from experiments.frame import settings, shared_flags
 from mllab.errors import UserError
 
 
@@ -48,7 +48,7 @@ def test_defaults_values_and_text_give_the_same_settings():
 
 
 def parsed(*words):
-    values, rest = settings.parse(Settings, words, groups.SHARED)
+    values, rest = settings.parse(Settings, words, shared_flags.SHARED)
     return Settings.make(values), rest
 
 
@@ -143,6 +143,21 @@ def test_a_bad_keyword_is_one_line(overrides):
         return
     with pytest.raises(UserError, match=name) as caught:
         Settings.make(overrides)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("0.1,0.01", [0.01, 0.1]), ("1e-4:1:5", [1e-4, 1e-3, 1e-2, 1e-1, 1.0]), ("0.5", [0.5]), ("2:2:1", [2.0])],
+)
+def test_grids_by_text(text, expected):
+    np.testing.assert_allclose(Settings(c=text).c, expected)
+
+
+@pytest.mark.parametrize("text", ["1:2", "1:2:3:4", "0", "-1", "1:2:0", "1:2:1", "1:2:x", "1,,2", ":"])
+def test_malformed_grids_are_one_line(text):
+    with pytest.raises(UserError, match=f"^--c={text}: ") as caught:
+        Settings(c=text)
     assert "\n" not in str(caught.value)
 
 
