@@ -15,12 +15,8 @@ from mllab.data.dataset import Dataset
 from mllab.metrics import Interval, interval
 from mllab.models import table as models
 from mllab.models.base import Model, in_bfloat16, predict
-<<<<<<< HEAD
-from mllab.report.class_tables import ClassRow
-=======
 from mllab.race_results import Lane, lanes
-from mllab.report.confusion import ClassRow
->>>>>>> short1
+from mllab.report.class_tables import ClassRow
 from mllab.report.learning import LearningCurves
 
 AUGMENTATIONS = (*augmentation.AUGMENTATIONS, "mixup")

@@ -12,13 +12,8 @@ from typing import Any
 import numpy as np
 
 from experiments import frame
-<<<<<<< HEAD
 from experiments.frame import observers, publish_params
-from experiments.race_results import Measurement, diverged_lanes
-=======
-from experiments.frame import observers, publish
 from experiments.race_measurement import Measurement, diverged_lanes, steps_cell, width_cell
->>>>>>> short1
 from mllab import racing
 from mllab.metrics import interval
 from mllab.models import table as models

@@ -1,4 +1,4 @@
-"""Benchmarks beside scikit-learn: on a small problem all solvers agree, and tables judge by medians and by agreement."""
+"""Benchmarks beside scikit-learn: solvers agree on a small problem; tables judge by medians and by agreement."""
 
 import numpy as np
 import pytest
