@@ -1,4 +1,4 @@
-"""What all benchmarks share: programs as processes of their own, measured in turn, and tables of their medians.
+"""The harness of all benchmarks: programs as separate processes, measured in turn, and tables of their medians.
 
 NumPy's, PyTorch's and JAX's thread pools slow each other several-fold inside one process, so every measurement is a
 process of its own, started after the previous one has ended.
@@ -51,7 +51,7 @@ class Sample(NamedTuple):
     """One measurement of a program."""
 
     seconds: float  # wall time of the process
-    report: dict[str, Any]  # what the program reported
+    report: dict[str, Any]  # written by the program
 
 
 Samples = Mapping[str, Sequence[Sample]]  # of each program, by name
@@ -101,9 +101,9 @@ def solver_program(
 
 
 def start(main: Callable[[], None], **roles: Callable[..., dict[str, Any]]) -> None:
-    """Run a case as the command line says: the benchmark itself, or one of its roles.
+    """Run a case from the command line: the benchmark itself, or one of its roles.
 
-    A role is a function of keyword arguments, given as `--name=JSON`, that returns a report. The report is written to
+    A role is a function of keyword arguments, written as `--name=JSON`, that returns a report. The report is written to
     the file that `--report` names, or printed.
     """
     if len(sys.argv) < 2 or sys.argv[1] not in roles:
@@ -144,7 +144,7 @@ def solving(
 
 
 def solved(solver: Solver) -> dict[str, Any]:
-    """Return what a solver reports, the median `seconds` of its calls, and the `first_seconds` of its warm-up."""
+    """Return the report of a solver, with the median `seconds` of its calls and the `first_seconds` of its warm-up."""
     first, _ = _timed(solver.warm_up or solver.solve)
     times = []
     for _ in range(solver.calls):

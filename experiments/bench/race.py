@@ -64,7 +64,7 @@ class Settings(harness.Settings, frame.Seeds):
 
 @dataclass(frozen=True)
 class Measurement:
-    """The samples of all programs, and what they computed."""
+    """The samples of all programs, and the numbers of rows."""
 
     samples: Samples
     train_rows: int

@@ -184,7 +184,7 @@ FILE = File("file.txt", "http://127.0.0.1:1/none", len(CONTENT), hashlib.sha256(
 @pytest.fixture
 def places(tmp_path, monkeypatch):
     """The three folders that are searched, in this order."""
-    folders = {place: tmp_path / place for place in ("given", "environment", "cache")}
+    folders = {place: tmp_path / place for place in ("data_dir", "environment", "cache")}
     for folder in folders.values():
         folder.mkdir()
     monkeypatch.setenv("MLLAB_DATA", str(folders["environment"]))
@@ -194,9 +194,9 @@ def places(tmp_path, monkeypatch):
 
 def test_search_order(places):
     candidates = [
-        places["given"] / "some" / "file.txt",
-        places["given"] / "some" / "file.txt.gz",
-        places["given"] / "file.txt",
+        places["data_dir"] / "some" / "file.txt",
+        places["data_dir"] / "some" / "file.txt.gz",
+        places["data_dir"] / "file.txt",
         places["environment"] / "some" / "file.txt",
         places["environment"] / "file.txt.gz",
         places["cache"] / "mllab" / "data" / "some" / "file.txt",
@@ -204,7 +204,7 @@ def test_search_order(places):
     for path in reversed(candidates):  # each takes precedence over those after it
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(gzip.compress(CONTENT) if path.suffix == ".gz" else CONTENT)
-        assert locate("some", FILE, data_dir=places["given"], download=False) == path
+        assert locate("some", FILE, data_dir=places["data_dir"], download=False) == path
 
 
 @pytest.mark.parametrize(
@@ -216,16 +216,16 @@ def test_search_order(places):
     ],
 )
 def test_a_file_with_other_content_is_refused(places, content, suffix, words):
-    (places["given"] / f"file.txt{suffix}").write_bytes(content)
+    (places["data_dir"] / f"file.txt{suffix}").write_bytes(content)
     with pytest.raises(UserError, match=words):
-        locate("some", FILE, data_dir=places["given"])
+        locate("some", FILE, data_dir=places["data_dir"])
 
 
 def test_a_missing_file_or_folder_is_named(places):
     with pytest.raises(UserError, match=r"some needs file.txt: download it from http://127.0.0.1:1/none into data_dir"):
-        locate("some", FILE, data_dir=places["given"], download=False)
+        locate("some", FILE, data_dir=places["data_dir"], download=False)
     with pytest.raises(UserError, match=r"no folder .*/absent"):
-        locate("some", FILE, data_dir=places["given"] / "absent")
+        locate("some", FILE, data_dir=places["data_dir"] / "absent")
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def test_the_preparation_is_noted(tmp_path):
     assert dataset.notes == (
         "composited 1 image with transparency on white",
         "divided 1 image of 16 bits by 65,535",
-        f"read 2 files in another format than the name tells: {tmp_path}/cat/0.png is JPEG",
+        f"read 2 files of another format than their names suggest: {tmp_path}/cat/0.png is JPEG",
         "skipped files that are not images by their names: 5 hidden, 2 .txt, 1 .db, 1 without ending",
         "skipped 1 image outside of the class folders, such as loose.png",
     )

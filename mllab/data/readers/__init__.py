@@ -4,5 +4,5 @@
 - `image_file`: one image as an array; `image_folder`: a folder of images as a data set.
 - `npz`: arrays of images in an NPZ file; `idx`: IDX files, the format of MNIST.
 - `text`: documents as TF-IDF and its truncated SVD.
-- `content`: bytes of a file, decompressed; `image_dataset`: what the readers of images share.
+- `content`: bytes of a file, decompressed; `image_dataset`: classes, sizes and limits for the readers of images.
 """

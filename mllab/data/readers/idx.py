@@ -113,7 +113,7 @@ def labelled_images(
         files: path of each file by its name in `FILES` and `.gz`.
         split_seed: seed of the validation rows.
         classes: names of the classes.
-        target: what the labels are.
+        target: name of the target.
 
     Returns:
         Images [N, height, width, 1] float32 in [0, 1], the training files' rows first.

@@ -1,4 +1,4 @@
-"""What the readers of images share: classes from labels, one size, and the limit on memory."""
+"""Shared by the readers of images: classes from labels, one size, and the limit on memory."""
 
 import dataclasses
 import re
@@ -42,14 +42,14 @@ def classes_of(where: Path, labels: Mapping[str, np.ndarray]) -> tuple[np.ndarra
     Raises:
         UserError: other labels, or a single class.
     """
-    (first, known), *_ = labels.items()
+    (first, training), *_ = labels.items()
     for name, array in labels.items():
-        if array.dtype.kind not in "iuU" or (array.dtype.kind == "U") != (known.dtype.kind == "U"):
+        if array.dtype.kind not in "iuU" or (array.dtype.kind == "U") != (training.dtype.kind == "U"):
             raise UserError(f"{where}: {name} holds {array.dtype}, expected whole numbers or strings: convert it")
-    values = sorted(set(known.tolist()), key=lambda value: natural_order(str(value)))
+    values = sorted(set(training.tolist()), key=lambda value: natural_order(str(value)))
     if len(values) < 2:
         raise UserError(f"{where}: all labels of {first} are {values[0]!r}; add rows of another class")
-    if known.dtype.kind != "U" and values != list(range(len(values))):
+    if training.dtype.kind != "U" and values != list(range(len(values))):
         raise UserError(
             f"{where}: {first} holds {len(values)} distinct labels, {min(values)} to {max(values)}: number the classes "
             f"0 to {len(values) - 1}, as numpy.unique(..., return_inverse=True) does"

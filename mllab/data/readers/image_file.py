@@ -8,7 +8,7 @@ All images are normalised in the same way:
 - resized by Lanczos's filter, each axis separately, without cropping or padding, so that another aspect ratio is
   squeezed. The filter widens as the image shrinks, which avoids aliasing. (Pillow's box filter weights whole pixels: it
   reduces 3 pixels to 2 by averaging the first two and keeping the third.) Values that overshoot at an edge are clipped;
-- grey, [height, width, 1], if red, green and blue agree in every pixel, whatever the mode of the file.
+- grey, [height, width, 1], if red, green and blue agree in every pixel, for every mode of the file.
 """
 
 import contextlib

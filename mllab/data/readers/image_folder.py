@@ -259,7 +259,7 @@ def _notes(listing: _Listing, stored: list[Stored], size: tuple[int, ...], reque
     ]
     if misnamed:
         path, actual = misnamed[0]
-        notes.append(f"read {_count(misnamed, 'file')} in another format than the name tells: {path} is {actual}")
+        notes.append(f"read {_count(misnamed, 'file')} of another format than their names suggest: {path} is {actual}")
     if "train" in listing.rows and "validation" not in listing.rows:
         notes.append(VALIDATION_SIXTH_NOTE)
     return notes

@@ -83,7 +83,7 @@ def read(path: Path) -> list[Post]:
         UserError: the file is damaged or truncated, or is another archive.
     """
     posts = []
-    # Decompressed as a whole and verified, since tarfile takes damage in the middle for the end of the archive.
+    # Decompressed as a whole and verified, since tarfile treats damage in the middle as the end of the archive.
     unpacked = io.BytesIO(content.unpack(path, content.read(path)))
     try:
         with tarfile.open(fileobj=unpacked, mode="r:") as archive:
