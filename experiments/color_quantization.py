@@ -145,8 +145,5 @@ def report(measured: Measurement, seeds: int, restarts: int) -> Report:
         f"to 255: {', '.join(ends)}.",
         Table(["colours", "bits a pixel", "error", "image"], rows, caption=caption),
         [Section("The images", drawings(measured, name, seeds)), Section("How to read it", [Bullets(caveats)])],
-        {
-            "image": f"{image.path}: {image.height:,} × {image.width:,} pixels",
-            "seeds": listed(range(seeds)),
-        },
+        {"image": f"{image.path}: {image.height:,} × {image.width:,} pixels", "seeds": listed(range(seeds))},
     )
