@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from mllab import losses
-from mllab.averaging import evaluation_params
+from mllab import losses, paths
 from mllab.data.sets import synthetic
 from mllab.models import linear
 from mllab.optimizers import OPTIMIZERS, build
+from mllab.report import draw
 from mllab.report.table import short
 from mllab.types import Array
 
@@ -54,39 +53,32 @@ class Problem(NamedTuple):
 
 def line(noise_seed: int) -> Problem:
     """Return y = 2x + 25 with normal noise of sigma 0.5."""
-    return Problem(
-        *synthetic.line(np.random.default_rng(noise_seed)),
-        Labels("x", "y", "slope a", "intercept b", "mean squared error"),
-        {name: entry.line_rate for name, entry in OPTIMIZERS.items()},
-    )
+    x, y = synthetic.line(np.random.default_rng(noise_seed))
+    labels = Labels("x", "y", "slope a", "intercept b", "mean squared error")
+    return Problem(x, y, labels, {name: entry.line_rate for name, entry in OPTIMIZERS.items()})
 
 
 def houses(noise_seed: int) -> Problem:
     """Return the price of six houses by their area."""
     del noise_seed
-    return Problem(
-        *synthetic.houses(),
-        Labels(
-            "area (square feet)", "price (k$)", "slope a (k$ per square foot)", "intercept b (k$)",
-            "mean squared error (k$²)",
-        ),
-        {name: entry.houses_rate for name, entry in OPTIMIZERS.items()},
-    )  # fmt: skip
+    units = "slope a (k$ per square foot)", "intercept b (k$)", "mean squared error (k$²)"
+    labels = Labels("area (square feet)", "price (k$)", *units)
+    return Problem(*synthetic.houses(), labels, {name: entry.houses_rate for name, entry in OPTIMIZERS.items()})
 
 
 PROBLEMS: Mapping[str, Callable[[int], Problem]] = {"line": line, "houses": houses}
 
 
 class Path(NamedTuple):
-    """The path of one optimizer: entry s is the state before step s, and the change that step s makes."""
+    """The path of one optimizer, [S + 1] each: entry s is the state before step s, and the change that step s makes."""
 
-    a: Array  # [S + 1]
-    b: Array  # [S + 1]
-    loss: Array  # [S + 1]
-    gradient_a: Array  # [S + 1]
-    gradient_b: Array  # [S + 1]
-    velocity_a: Array  # [S + 1]
-    velocity_b: Array  # [S + 1]
+    a: Array
+    b: Array
+    loss: Array
+    gradient_a: Array
+    gradient_b: Array
+    velocity_a: Array
+    velocity_b: Array
 
 
 def mean_squared_error(params: linear.Linear, x: Array, y: Array) -> Array:
@@ -96,48 +88,23 @@ def mean_squared_error(params: linear.Linear, x: Array, y: Array) -> Array:
 
 @partial(jax.jit, static_argnames=("optimizer", "steps"))
 def follow(x: Array, y: Array, rate: Array, start: Array, *, optimizer: str, steps: int) -> Path:
-    """Return the path of one optimizer; every step uses the full batch.
-
-    The path of a schedule-free optimizer is that of its averaged params; its gradients are taken at other params.
-
-    Args:
-        x: inputs [N].
-        y: targets [N].
-        rate: learning rate.
-        start: a and b before the first step, [2].
-        optimizer: a key of `OPTIMIZERS`.
-        steps: number of steps S.
-    """
-    loss_of = partial(mean_squared_error, x=x[:, None], y=y)
-    update = optax.with_extra_args_support(build(optimizer, rate))
-
-    def step(carry: tuple[linear.Linear, optax.OptState], _: None) -> tuple[Any, Path]:
-        params, state = carry
-        loss, gradient = jax.value_and_grad(loss_of)(params)
-        changes, new_state = update.update(gradient, state, params, value=loss, grad=gradient, value_fn=loss_of)
-        new_params = optax.apply_updates(params, changes)
-        here, there = evaluation_params(state, params), evaluation_params(new_state, new_params)
-        velocity = jax.tree.map(jnp.subtract, there, here)
-        a, b, loss = here.w[0, 0], here.b[0], loss_of(here)
-        at_step = Path(a, b, loss, gradient.w[0, 0], gradient.b[0], velocity.w[0, 0], velocity.b[0])
-        return (new_params, new_state), at_step
-
-    params = linear.Linear(w=start[:1, None], b=start[1:])
-    return jax.lax.scan(step, (params, update.init(params)), length=steps + 1)[1]
+    """Return the path of one optimizer on data [N] from `start`, [2]; see `paths.follow`."""
+    loss = partial(mean_squared_error, x=x[:, None], y=y)
+    path = paths.follow(loss, build(optimizer, rate), linear.Linear(w=start[:1, None], b=start[1:]), steps)
+    a, b, *changes = (
+        side for each in (path.params, path.gradient, path.velocity) for side in (each.w[:, 0, 0], each.b[:, 0])
+    )
+    return Path(a, b, path.loss, *changes)
 
 
 def follow_each(
-    problem: Problem,
-    rates: Mapping[str, float],
-    *,
-    steps: int,
-    observe: Callable[[int], None] = lambda steps: None,
+    problem: Problem, rates: Mapping[str, float], *, steps: int, observe: Callable[[int], None] = lambda steps: None
 ) -> dict[str, Path]:
     """Return the path of each optimizer of `rates`, from START; `observe` is called with its steps."""
-    data = jnp.asarray(problem.x, float), jnp.asarray(problem.y, float)
+    x, y, start = (jnp.asarray(values, float) for values in (problem.x, problem.y, START))
     paths = {}
     for optimizer, rate in rates.items():
-        path = follow(*data, jnp.asarray(rate, float), jnp.asarray(START), optimizer=optimizer, steps=steps)
+        path = follow(x, y, jnp.asarray(rate, float), start, optimizer=optimizer, steps=steps)
         paths[optimizer] = jax.device_get(path)
         observe(steps)
     return paths
@@ -213,27 +180,19 @@ def closed_forms(lines: Mapping[str, linear.Linear], problem: Problem) -> list[F
 def result(optimizer: str, rate: float, path: Path, closed: Fit, variance: float) -> Descent:
     """Return where a path ends, how soon it is near the closed form, and whether it diverged.
 
-    Args:
-        optimizer: its name.
-        rate: its learning rate.
-        path: its path.
-        closed: the line of least loss.
-        variance: of the targets, which is the loss of predicting their mean.
+    `variance` is that of the targets: the loss of predicting their mean.
     """
     nonfinite = ~np.isfinite(np.stack(path)).all(axis=0)
     far = np.flatnonzero(~(path.loss <= (1 + NEAR) * closed.loss))
     arrival = int(far[-1]) + 1 if far.size else 0
+    a, b, loss = (float(values[-1]) for values in (path.a, path.b, path.loss))
     return Descent(
-        optimizer,
-        rate,
-        a=float(path.a[-1]),
-        b=float(path.b[-1]),
-        loss=float(path.loss[-1]),
+        optimizer, rate, a, b, loss,
         distance=float(np.hypot(path.a[-1] - closed.a, path.b[-1] - closed.b)),
         steps=arrival if arrival < len(path.loss) else None,
         nonfinite_step=int(nonfinite.argmax()) if nonfinite.any() else None,
-        failed=bool(not nonfinite.any() and path.loss[-1] >= variance),
-    )
+        failed=bool(not nonfinite.any() and loss >= variance),
+    )  # fmt: skip
 
 
 def soonest_first(results: Iterable[Descent]) -> list[Descent]:
@@ -243,44 +202,38 @@ def soonest_first(results: Iterable[Descent]) -> list[Descent]:
 
 def window(paths: Iterable[Path], minimum: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     """Return slopes and intercepts [WINDOW_SIDE] each, around the paths where these stay near START and the minimum."""
-    paths, sides = list(paths), []
-    for name, start, least in zip(("a", "b"), START, minimum, strict=True):
-        reach = 2 * abs(start - least) or 1.0
-        visited = np.concatenate([[start, least], *(getattr(each, name) for each in paths)])
-        visited = np.clip(visited[np.isfinite(visited)], min(start, least) - reach, max(start, least) + reach)
-        margin = 0.08 * np.ptp(visited)
-        sides.append(np.linspace(visited.min() - margin, visited.max() + margin, WINDOW_SIDE))
-    return sides[0], sides[1]
+    ends = np.array([START, minimum])
+    visited = np.concatenate([ends, *(np.stack([path.a, path.b], axis=1) for path in paths)])
+    visited = np.where(np.isfinite(visited), visited, START)
+    reach = 2 * np.ptp(ends, axis=0)
+    reach[reach == 0] = 1.0
+    visited = np.clip(visited, ends.min(axis=0) - reach, ends.max(axis=0) + reach)
+    margin = 0.08 * np.ptp(visited, axis=0)
+    a, b = np.linspace(visited.min(axis=0) - margin, visited.max(axis=0) + margin, WINDOW_SIDE, axis=1)
+    return a, b
 
 
-class Quantity(NamedTuple):
-    """One quantity of several paths, step by step."""
+def panels(paths: Mapping[str, Path], labels: Labels, closed: Fit) -> list[draw.Panel]:
+    """Return params, sizes of gradients and velocities, losses and distances to the closed form, step by step."""
 
-    label: str  # with its unit
-    values: dict[str, np.ndarray]  # by optimizer, [S + 1]; NaN where not to be shown
-    log: bool
-
-
-def quantities(paths: Mapping[str, Path], labels: Labels, closed: Fit) -> list[Quantity]:
-    """Return params, sizes of gradients and velocities, losses and distances to the closed form."""
-
-    def quantity(label: str, of: Callable[[Path], Any], *, log: bool = True, floor: float = 0.0) -> Quantity:
-        least = floor * max(of(each)[0] for each in paths.values()) if floor else -np.inf
-        values = {}
-        for name, each in paths.items():
-            shown = (each.loss <= MAX_SHOWN * each.loss[0]) & (of(each) >= least)
-            values[name] = np.where(shown, of(each), np.nan)
-        return Quantity(f"{label}, log scale" if log else label, values, log)
+    def panel(label: str, of: Callable[[Path], Any], *, log: bool = True, floor: float | None = None):
+        values = {name: of(path) for name, path in paths.items()}
+        least = -np.inf if floor is None else floor * max(each[0] for each in values.values())
+        series = []
+        for name, path in paths.items():
+            shown = (path.loss <= MAX_SHOWN * path.loss[0]) & (values[name] >= least)
+            series.append(draw.Series(name, np.arange(float(len(shown))), np.where(shown, values[name], np.nan)))
+        return draw.Panel(f"{label}, log scale" if log else label, series, log)
 
     return [
-        quantity(labels.a, lambda each: each.a, log=False),
-        quantity(labels.b, lambda each: each.b, log=False),
-        quantity("gradient |∂L/∂a|", lambda each: np.abs(each.gradient_a), floor=MIN_SHOWN),
-        quantity("gradient |∂L/∂b|", lambda each: np.abs(each.gradient_b), floor=MIN_SHOWN),
-        quantity("velocity |Δa| of a step", lambda each: np.abs(each.velocity_a), floor=MIN_SHOWN),
-        quantity("velocity |Δb| of a step", lambda each: np.abs(each.velocity_b), floor=MIN_SHOWN),
-        quantity(labels.loss, lambda each: each.loss),
-        quantity("distance to the closed form", lambda each: np.hypot(each.a - closed.a, each.b - closed.b)),
+        panel(labels.a, lambda path: path.a, log=False),
+        panel(labels.b, lambda path: path.b, log=False),
+        panel("gradient |∂L/∂a|", lambda path: np.abs(path.gradient_a), floor=MIN_SHOWN),
+        panel("gradient |∂L/∂b|", lambda path: np.abs(path.gradient_b), floor=MIN_SHOWN),
+        panel("velocity |Δa| of a step", lambda path: np.abs(path.velocity_a), floor=MIN_SHOWN),
+        panel("velocity |Δb| of a step", lambda path: np.abs(path.velocity_b), floor=MIN_SHOWN),
+        panel(labels.loss, lambda path: path.loss),
+        panel("distance to the closed form", lambda path: np.hypot(path.a - closed.a, path.b - closed.b)),
     ]
 
 

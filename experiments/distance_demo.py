@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
-from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -38,10 +37,7 @@ def two_loops(train: np.ndarray, queries: np.ndarray) -> np.ndarray:
 
 def one_loop(train: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """Return the distances [M, N], computed query by query."""
-    distances = np.empty((len(queries), len(train)), train.dtype)
-    for i in range(len(queries)):
-        distances[i] = np.sqrt(np.sum((train - queries[i]) ** 2, axis=1))
-    return distances
+    return np.array([np.sqrt(np.sum((train - query) ** 2, axis=1)) for query in queries])
 
 
 def no_loop(train: np.ndarray, queries: np.ndarray) -> np.ndarray:
@@ -70,19 +66,13 @@ def by_sklearn(train: np.ndarray, queries: np.ndarray) -> np.ndarray:
     return search.kneighbors(queries, return_distance=False)
 
 
-class Method(NamedTuple):
-    """A method of search."""
-
-    search: Callable[[np.ndarray, np.ndarray], np.ndarray]  # (train [N, D], queries [M, D]) -> ids [M, NEIGHBORS]
-    queries: int | None = None  # how many queries it gets; None: all
-
-
-METHODS: Mapping[str, Method] = {
-    "two loops (NumPy)": Method(partial(nearest, two_loops), queries=5),
-    "one loop (NumPy)": Method(partial(nearest, one_loop), queries=20),
-    "no loop (NumPy)": Method(partial(nearest, no_loop)),
-    "scikit-learn": Method(by_sklearn),
-    "mllab (JAX)": Method(by_jax),
+Search = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (train [N, D], queries [M, D]) -> ids [M, NEIGHBORS]
+METHODS: Mapping[str, tuple[Search, int | None]] = {  # and the number of queries that it gets; None: all
+    "two loops (NumPy)": (partial(nearest, two_loops), 5),
+    "one loop (NumPy)": (partial(nearest, one_loop), 20),
+    "no loop (NumPy)": (partial(nearest, no_loop), None),
+    "scikit-learn": (by_sklearn, None),
+    "mllab (JAX)": (by_jax, None),
 }
 REFERENCE = "scikit-learn"  # whose neighbours the others are compared with
 
@@ -117,40 +107,25 @@ def check(rows: int) -> None:
 
 
 def demonstrate(rows: int, progress: Progress) -> Demonstration:
-    """Search by every method, and return the times.
-
-    Args:
-        rows: training rows; there is one query for every QUERY_SHARE of them.
-        progress: advances with each method.
-    """
-    check(rows)
+    """Search `rows` training rows by every method, with a query for every QUERY_SHARE of them; return the times."""
     progress.task("loops", total=len(METHODS))
     draw = np.random.default_rng(0)
     train, queries = (draw.random((count, FEATURES), np.float32) for count in (rows, rows // QUERY_SHARE))
     ids, seconds = {}, {}
-    for name, method in METHODS.items():
-        asked = queries[: method.queries]
-        repeats = 1 if method.queries else REPEATS
-        if repeats > 1:
-            method.search(train, asked)  # threads started, modules imported, programs compiled before the clock starts
-        times = []
-        for _ in range(repeats):
+    for name, (search, count) in METHODS.items():
+        asked, times = queries[:count], []
+        if count is None:
+            search(train, asked)  # threads started, modules imported, programs compiled before the clock starts
+        for _ in range(REPEATS if count is None else 1):
             began = time.perf_counter()
-            ids[name] = method.search(train, asked)
+            ids[name] = search(train, asked)
             times.append(time.perf_counter() - began)
         seconds[name] = median(times) * len(queries) / len(asked)
         progress.advance()
-    timings = [
-        Timing(
-            way=name,
-            asked=len(each),
-            seconds=seconds[name],
-            reckoned=len(each) < len(queries),
-            places=each.size,
-            same=equally_near(train, queries, each, ids[REFERENCE][: len(each)]),
-        )
-        for name, each in ids.items()
-    ]
+    timings = []
+    for name, each in ids.items():
+        same = equally_near(train, queries, each, ids[REFERENCE][: len(each)])
+        timings.append(Timing(name, len(each), seconds[name], len(each) < len(queries), each.size, same))
     return Demonstration(rows, len(queries), FEATURES, NEIGHBORS, timings)
 
 
@@ -170,16 +145,11 @@ def equally_near(train: np.ndarray, queries: np.ndarray, ids: np.ndarray, expect
 
 def table(loops: Demonstration) -> Table:
     """Return a row for each method: seconds, the ratio to two loops, and how many neighbours are the reference's."""
-    rows = [
-        [
-            timing.way,
-            f"{'≈ ' if timing.reckoned else ''}{significant(timing.seconds)}",
-            _ratio(loops.ways[0].seconds / timing.seconds),
-            f"{timing.asked:,}",
-            f"{timing.same:,}/{timing.places:,}",
-        ]
-        for timing in loops.ways
-    ]
+    rows = []
+    for timing in loops.ways:
+        seconds = f"{'≈ ' if timing.reckoned else ''}{significant(timing.seconds)}"
+        ratio, agreement = _ratio(loops.ways[0].seconds / timing.seconds), f"{timing.same:,}/{timing.places:,}"
+        rows.append([timing.way, seconds, ratio, f"{timing.asked:,}", agreement])
     caption = (
         f"the {loops.neighbors} nearest of {loops.rows:,} random rows to each of {loops.queries:,} queries, "
         f"{loops.features:,} features; ≈ extrapolated from fewer queries; without compilation; agreement: "
@@ -189,10 +159,8 @@ def table(loops: Demonstration) -> Table:
     return Table(["search", "seconds", "× two loops", "queries", "agreement"], rows, fastest, caption)
 
 
-def note(loops: Demonstration | None) -> str:
+def note(loops: Demonstration) -> str:
     """Return how the times are to be read."""
-    if loops is None:
-        return ""
     fewer = listed(f"{timing.asked:,} by {timing.way}" for timing in loops.ways if timing.reckoned)
     extrapolated = f"Times of methods that got fewer queries ({fewer}) are extrapolated to all. " if fewer else ""
     return (

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from experiments import frame, inspection
-from experiments.frame import observers, publish
+from experiments.frame import observers, publish_params
 from experiments.image_training import AUGMENTATIONS, Measurement, Recipe, Scores, train
 from mllab import optimizers, racing
 from mllab.data.readers.image_file import border_means
@@ -116,7 +116,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         flags = [flag for flag in settings.result_flags() if not flag.startswith("--dataset=")]  # which may be a path
         border = float(border_means(data.inputs[sample]).mean())
         header = {"border": border, "settings": measured.settings, "flags": flags, "test_accuracy": test.accuracy}
-        publish.winner(run, trained.race, plan, data, **header, licence=data.licence, citation=data.citation)
+        publish_params.winner(run, trained.race, plan, data, **header, licence=data.licence, citation=data.citation)
     return dataclasses.replace(
         measured,
         train=Scores(interval(accuracy), interval(loss), len(sample)),

@@ -10,13 +10,13 @@ import numpy as np
 from experiments import frame
 from experiments.frame import observers
 from experiments.inspection import Inspection
-from experiments.race_results import Lane, lanes
 from mllab import augmentation, losses, metrics, racing, sweep, training
 from mllab.data.dataset import Dataset
 from mllab.metrics import Interval, interval
 from mllab.models import table as models
 from mllab.models.base import Model, in_bfloat16, predict
-from mllab.report.confusion import ClassRow
+from mllab.race_results import Lane, lanes
+from mllab.report.class_tables import ClassRow
 from mllab.report.learning import LearningCurves
 
 AUGMENTATIONS = (*augmentation.AUGMENTATIONS, "mixup")
@@ -111,10 +111,8 @@ class Trained(NamedTuple):
 
     def diverged(self) -> tuple[list[Lane], list[Lane]]:
         """Return the seeds that went non-finite, and those that failed."""
-        nonfinite, failed = (
-            list(lanes(self.race, self.entry, where)) for where in (self.entry.nonfinite_step >= 0, self.entry.failed)
-        )
-        return nonfinite, failed
+        entry = self.entry
+        return lanes(self.race, entry, entry.nonfinite_step >= 0), lanes(self.race, entry, entry.failed)
 
     def curves(self) -> LearningCurves:
         """Return the curves over epochs."""

@@ -15,7 +15,7 @@ from mllab import metrics
 from mllab.data.dataset import Dataset
 from mllab.models import convnet, layers
 from mllab.models.base import Model, predict, saliency
-from mllab.report.confusion import ClassRow, class_table, pair_table
+from mllab.report.class_tables import ClassRow, class_table, pair_table
 from mllab.report.report import Block, Drawing, Section
 from mllab.types import Params
 

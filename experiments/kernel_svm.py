@@ -10,20 +10,22 @@ columns the decision boundary, the margins and the support vectors are drawn.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from experiments import frame, kernel_tuning
 from experiments.inspection import class_rows
-from experiments.kernel_tuning import NAMES, Lead, Tuned
-from mllab import metrics
+from experiments.kernel_tuning import NAMES, Tuned
+from mllab import metrics, validation
 from mllab.errors import UserError
+from mllab.metrics import Lead
 from mllab.models.svm import SCHEMES, kernels
 from mllab.report import draw
-from mllab.report.confusion import ClassRow, class_table
+from mllab.report.class_tables import ClassRow, class_table
 from mllab.report.report import Block, Bullets, Drawing, Report, Section
-from mllab.report.table import Table, legible, listed, number, percent, percent_bounds, share, short
+from mllab.report.table import Table, interval, legible, listed, percent, percent_bounds, share, short
 
 FORMULAS = {
     "linear": "linear: x · z",
@@ -86,17 +88,21 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         points = jnp.asarray(data.inputs.reshape(len(data.inputs), -1))
         scale = float(kernels.gamma_scale(points[ids]))
     examples = {"inputs": points[ids], "targets": jnp.asarray(data.targets[ids])}
-    machine = kernel_tuning.Machine(len(data.classes), settings.scheme, settings.degree, settings.coef0)
     gamma, mesh, tuned = scale * np.asarray(settings.gamma), run.mesh(), []
+    problem = len(data.classes), {"c": settings.c, "gamma": gamma}, examples, folds, (points[test], data.targets[test])
+    options: dict[str, Any] = {"scheme": settings.scheme, "degree": settings.degree, "coef0": settings.coef0}
     for kernel in settings.kernels:
         run.progress.task(NAMES[kernel], total=1)
         with run.timed(NAMES[kernel]):
-            asked = points[test], data.targets[test]
-            tuned.append(kernel_tuning.tune(kernel, machine, settings.c, gamma, examples, folds, asked, mesh))
+            tuned.append(kernel_tuning.tune(kernel, *problem, mesh, **options))
         run.progress.advance(best=tuned[-1].held_out.mean)
         run.record(tuned[-1].records())
     truth = data.targets[test]
     first, *others = sorted(tuned, key=lambda entry: -round(entry.held_out.mean, 9))  # of equal ones the first
+    ahead = None
+    if others:
+        difference = 100 * (first.choice.by_fold - others[0].choice.by_fold)
+        ahead = Lead(others[0].kernel, validation.interval(difference, settings.folds))
     confusion = metrics.confusion_matrix(truth, first.predicted, len(data.classes))
     plane = None
     if points.shape[1] == 2:
@@ -110,7 +116,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         kernels=tuned,
         winner=first.kernel,
         baseline=float(np.mean(truth == metrics.most_frequent(data.targets[ids]))),
-        ahead=kernel_tuning.lead(first, others[0], settings.folds) if others else None,
+        ahead=ahead,
         per_class=class_rows(confusion, data.classes) if len(data.classes) > 2 else [],
         confusion=confusion,
         plane=plane,
@@ -127,8 +133,8 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         f"{share(measured.baseline, 2)}. Held-out accuracy {percent(won.held_out)} (95% interval over {over})."
     )
     if lead := measured.ahead:
-        verdict = "ahead of" if lead.by.low > 0 else "not clearly ahead of"
-        answer += f" On the same folds it is {verdict} {NAMES[lead.of]}, the next: {number(*lead.by[:3])} points."
+        by = f"{interval(lead.by)} {lead.unit}"
+        answer += f" On the same folds it is {lead.verdict} {NAMES[lead.of]}, the next: {by}."
     answer += f" {kernel_tuning.duality_gaps(tuned)}"
     table = Table(
         ["kernel", "C", "gamma", "held-out accuracy", "test accuracy", "95% interval", "support vectors", "gap"],

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,15 +39,6 @@ FIELDS = {  # what the lines in the plane are
 RISE = 0.005  # of accuracy between neighbouring settings: less is a plateau
 
 
-class Machine(NamedTuple):
-    """What the machines of all kernels share."""
-
-    classes: int
-    scheme: str
-    degree: int
-    coef0: float
-
-
 @dataclass(frozen=True)
 class Tuned:
     """One kernel: its accuracy at each setting, and its machines with the chosen one."""
@@ -81,10 +72,10 @@ class Tuned:
     def edges(self) -> Iterator[str]:
         """Yield a sentence for each axis whose end was chosen while the accuracy still rises towards it."""
         for edge in self.choice.edges(RISE):
+            axis = "C" if edge.axis == "c" else edge.axis
             yield (
                 f"{NAMES[self.kernel]}: held-out accuracy still rises by {100 * edge.rise:.1f} points at the "
-                f"{edge.end} {'C' if edge.axis == 'c' else edge.axis} of the grid, {short(edge.value)}: a better one "
-                "may lie beyond it."
+                f"{edge.end} {axis} of the grid, {short(edge.value)}: a better one may lie beyond it."
             )
 
     def records(self) -> Iterator[dict[str, Any]]:
@@ -93,63 +84,43 @@ class Tuned:
         scores = self.choice.scores.reshape(len(self.choice.axes["c"]), len(gammas), -1)
         for (row, gamma), (column, c) in itertools.product(enumerate(gammas), enumerate(self.choice.axes["c"])):
             by_fold = scores[column, row]
-            record = {"kernel": self.kernel, "c": float(c), "gamma": None if gamma is None else float(gamma)}
-            record |= {"held_out_accuracy": by_fold.mean(), "held_out_accuracy_by_fold": by_fold}
-            chosen = (record["c"], record["gamma"]) == (self.c, self.gamma)
-            yield record | ({"test_accuracy": self.test} if chosen else {})
-
-
-@dataclass(frozen=True)
-class Lead:
-    """How far the best kernel leads the next one."""
-
-    of: str
-    by: Interval  # points of held-out accuracy, paired by fold
-
-
-def lead(first: Tuned, second: Tuned, folds: int) -> Lead:
-    """Return the lead of the first kernel over the second, over that many folds a round."""
-    return Lead(second.kernel, validation.interval(100 * (first.choice.by_fold - second.choice.by_fold), folds))
+            setting = {"c": float(c), "gamma": None if gamma is None else float(gamma)}
+            accuracy = {"held_out_accuracy": by_fold.mean(), "held_out_accuracy_by_fold": by_fold}
+            tested = {"test_accuracy": self.test} if (row, column) == self.place() else {}
+            yield {"kernel": self.kernel, **setting, **accuracy, **tested}
 
 
 def tune(
     kernel: str,
-    machine: Machine,
-    c: Sequence[float],
-    gamma: np.ndarray,
+    classes: int,
+    axes: validation.Axes,
     examples: Mapping[str, Array],
     folds: validation.Folds,
     test: tuple[Array, np.ndarray],
     mesh: Any,
+    **options: Any,
 ) -> Tuned:
     """Choose C and gamma on folds, of equally good ones the least C, then the least gamma; fit to all rows, and test.
 
     Args:
         kernel: a name in `kernels.KERNELS`.
-        machine: classes, scheme, and constants of the polynomial kernel.
-        c: the C to choose from, ascending.
-        gamma: the gammas to choose from.
+        classes: their number.
+        axes: the C and the gamma to choose from, ascending; a kernel without gamma ignores the latter.
         examples: rows to choose by and to fit to.
         folds: of these.
         test: inputs [M, D] and classes [M] of the test rows.
         mesh: devices to spread the settings and folds over.
+        **options: scheme, degree and coef0 of `svm.fit`.
 
     Raises:
         UserError: the kernel's values are beyond float32.
     """
-    axes = {"c": c} | ({"gamma": gamma} if "gamma" in kernels.parts(kernel).reads else {})
-    common: dict[str, Any] = {
-        "kernel": kernel,
-        "scheme": machine.scheme,
-        "degree": machine.degree,
-        "coef0": machine.coef0,
-    }
-    learner = learners.svm(machine.classes, **common, calibrated=False, tolerance=TOLERANCE, steps=MAX_STEPS, mesh=mesh)
+    axes = {"c": axes["c"]} | ({"gamma": axes["gamma"]} if "gamma" in kernels.parts(kernel).reads else {})
+    options |= {"kernel": kernel, "steps": MAX_STEPS}
+    learner = learners.svm(classes, **options, calibrated=False, tolerance=TOLERANCE, mesh=mesh)
     choice = selection.choose(learner, axes, jax.random.key(0), examples, folds, validation.accuracy)
-    params = svm.fit(
-        examples["inputs"], examples["targets"], machine.classes, **(common | choice.setting),
-        tolerance=FINAL_TOLERANCE, steps=MAX_STEPS,
-    )  # fmt: skip
+    options |= choice.setting
+    params = svm.fit(examples["inputs"], examples["targets"], classes, **options, tolerance=FINAL_TOLERANCE)
     if not np.isfinite(params.gap).all():
         raise UserError(
             f"the values of the {kernel} kernel are beyond float32 at gamma = {choice.setting.get('gamma', 1):g}: "
@@ -178,16 +149,8 @@ def tune(
 
 
 def panel(tuned: Tuned, over: draw.Mesh, points: np.ndarray, labels: np.ndarray) -> draw.Plane:
-    """Return the regions, margins and support vectors of a kernel in the plane.
-
-    Args:
-        tuned: the kernel.
-        over: places of the plane.
-        points: the rows that it was fitted to, [N, 2].
-        labels: their classes, [N].
-    """
-    places = jnp.asarray(over.places, jnp.float32)
-    params = tuned.params
+    """Return the regions, margins and support vectors of a kernel in the plane, with the rows that it was fitted to."""
+    places, params = jnp.asarray(over.places, jnp.float32), tuned.params
     margins = svm.class_margins(svm.decision(params, places), params.classes, params.scheme)
     return draw.Plane(
         points,
@@ -202,10 +165,7 @@ def panel(tuned: Tuned, over: draw.Mesh, points: np.ndarray, labels: np.ndarray)
 
 def heat_map(tuned: Sequence[Tuned], won: Tuned, c: Sequence[float], gamma: Sequence[float], over: str) -> Drawing:
     """Return the held-out accuracy of each kernel over C and gamma, as cells."""
-    grids = [
-        draw.Grid(NAMES[entry.kernel], np.array(entry.grid), entry.place(), gamma if entry.gamma else [])
-        for entry in tuned
-    ]
+    grids = [draw.Grid(NAMES[one.kernel], np.array(one.grid), one.place(), gamma if one.gamma else []) for one in tuned]
     title = f"Held-out accuracy: {NAMES[won.kernel]} reaches {won.held_out.mean:.1%} at {won.setting()}"
     figure = draw.accuracy_by_setting(grids, c, title=title, note=f"Numbers: % of held-out rows, mean over {over}.")
     alt = "Held-out accuracy at each C and gamma, a block of cells for each kernel, the chosen setting framed"

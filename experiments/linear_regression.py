@@ -178,12 +178,9 @@ def drawings(measured: Measurement, family: str, landscape: draw.Landscape) -> l
     paths = {name: path for name, path in measured.paths.items() if OPTIMIZERS[name].family == family}
     if not paths:
         return []
-    steps, title = np.arange(measured.steps + 1.0), f"{FAMILIES[family]}: {measured.steps:,} steps"
+    title = f"{FAMILIES[family]}: {measured.steps:,} steps"
     drawn = [draw.Path(name, path.a, path.b) for name, path in paths.items()]
-    panels = [
-        draw.Panel(label, [draw.Series(name, steps, curve) for name, curve in values.items()], log)
-        for label, values, log in descent.quantities(paths, measured.labels, measured.closed_form[0])
-    ]
+    panels = descent.panels(paths, measured.labels, measured.closed_form[0])
     contours = draw.loss_contours(landscape, drawn, title=title)
     height = draw.loss_surface(landscape, drawn, title=title, log_loss=True, note="Height on a log scale.")
     by_step = draw.panels(panels, title=f"{FAMILIES[family]}, step by step", note=descent.LEFT_OUT)

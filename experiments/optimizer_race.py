@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from experiments import frame
-from experiments.frame import observers, publish
-from experiments.race_results import Measurement, diverged_lanes
+from experiments.frame import observers, publish_params
+from experiments.race_measurement import Measurement, diverged_lanes, steps_cell, width_cell
 from mllab import racing
+from mllab.metrics import interval
 from mllab.models import table as models
 from mllab.models.base import in_bfloat16
 from mllab.report import draw, table
@@ -70,15 +71,16 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
             **settings.values("epochs", "batch_size", "shared_batches", "patience", "checkpoint_seconds"),
         )  # fmt: skip
     conditions = settings.values("split_seed", "shared_batches", "patience", "precision") | of_optimizers
-    conditions |= {"activation": plan.get("activation")}
+    conditions["activation"] = plan.get("activation")
     conditions = {name: value for name, value in conditions.items() if value is not None and value is not False}
     measured = Measurement.of(
-        raced, data, models.describe(plan), settings.epochs, batch_size, steps, settings.target_score, conditions
-    )
+        raced, data, settings.target_score, model=models.describe(plan), epochs=settings.epochs,
+        batch_size=batch_size, steps=steps, settings=conditions,
+    )  # fmt: skip
     with run.timed("events and params"):
         observers.write_events(raced, run.path / "events")
         if raced.winner:
-            publish.winner(
+            publish_params.winner(
                 run, raced, plan, data, model=measured.model, settings=conditions, features=data.features,
                 target={"name": data.target, "mean": data.target_mean, "scale": data.target_scale},
                 optimizer=measured.winner, learning_rate=raced.learning_rates[raced.winner.best],
@@ -129,7 +131,7 @@ def result_table(measured: Measurement) -> table.Table:
         scores = [table.interval(each.test.get(score.name)) for score in reported]
         lost = [f"{len(lanes)}/{measured.lanes_each}" for lanes in (each.nonfinite, each.failed)]
         rate = table.significant(each.learning_rate)
-        rows.append([each.optimizer, rate, *scores, each.steps_cell(), each.width_cell(), *lost])
+        rows.append([each.optimizer, rate, *scores, steps_cell(each), width_cell(each.width), *lost])
     caption = [
         "* best mean validation score" if measured.winner else "every rate of every optimizer has a non-finite lane",
         f"± 95% interval over {seeds} seeds, one split" if seeds > 1 else "one seed: no interval",
@@ -155,15 +157,19 @@ def answer(measured: Measurement) -> str:
     )
     if [lane.learning_rate for lane in winner.failed].count(winner.learning_rate) == seeds:
         text += " Even so it is no better than chance."
-    return f"{text} {measured.ahead.described()}" if measured.ahead else text
+    if (lead := measured.ahead) is None:
+        return text
+    by = f"{table.interval(lead.by)} {lead.unit}"
+    return f"{text} On the same seeds it is {lead.verdict} {lead.of}, the next by validation: {by}."
 
 
 def score_by_rate(measured: Measurement) -> Drawing:
     """Draw the validation score against the learning rate."""
     rates, label = measured.learning_rates, f"validation {measured.score.label}"
+    limits = measured.race.task.headline.lowest, 1.0
     series = [
         draw.Series.of_intervals(
-            each.optimizer, rates, each.score, limits=measured.score.limits, best=each.learning_rate,
+            each.optimizer, rates, map(interval, each.validation_by_rate), limits=limits, best=each.learning_rate,
             diverged=each.diverged(rates),
         )
         for each in measured.optimizers
@@ -171,16 +177,15 @@ def score_by_rate(measured: Measurement) -> Drawing:
     title = f"Which learning rates work? {measured.model} on {measured.dataset.name}"
     figure = draw.against_rate(series, title=title, y_label=label, over=f"{len(measured.seeds)} seeds")
     alt = f"{label.capitalize()} against learning rate, one curve an optimizer"
-    return Drawing(
-        "score_by_learning_rate", figure, alt, "A wide plateau tolerates a rate that is off; a peak does not."
-    )
+    caption = "A wide plateau tolerates a rate that is off; a peak does not."
+    return Drawing("score_by_learning_rate", figure, alt, caption)
 
 
 def loss_by_step(measured: Measurement) -> Drawing:
     """Draw the validation loss against the step, at each optimizer's chosen rate."""
-    chosen = [each for each in measured.optimizers if each.learning_rate]
+    steps, chosen = measured.race.steps, [entry for entry in measured.race.entries if entry.best is not None]
     figure = draw.curves(
-        [draw.Series.of_intervals(each.optimizer, measured.segments, each.loss) for each in chosen],
+        [draw.Series.of_intervals(each.optimizer, steps, map(interval, each.loss[:, each.best])) for each in chosen],
         title=f"Validation loss of {measured.model} on {measured.dataset.name}, each at its best learning rate",
         x_label="step", y_label=f"validation loss ({measured.score.loss_unit}, log scale)", log_y=True,
         over=f"{len(measured.seeds)} seeds",

@@ -24,8 +24,6 @@ from mllab.models import base
 from mllab.report.report import Report
 from mllab.report.table import Table, share
 
-MAX_PLAIN = 0.25  # a background is plain if its mean is at most this far from black or white
-
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(frame.settings.Base):
@@ -73,33 +71,26 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         )
     height, width, channels = shape
     images = np.stack([image_file.read(path, (height, width), channels) for path in settings.pictures])
-    inverted = has_opposite_background(images, header.get("border"))
+    inverted = image_file.has_opposite_background(images, header.get("border"))
     images = np.where(inverted[:, None, None, None], 1 - images, images)
     with run.timed("prediction"):
         logits = base.predict(published.model, published.params, published.extra, images)
     probabilities = np.asarray(jax.nn.softmax(logits))
     ranked = np.argsort(-probabilities, axis=1)[:, : settings.top]
-    return Measurement(
-        header["plan"]["model"],
-        header["dataset"],
-        [
-            Prediction(path, [(header["classes"][index], float(row[index])) for index in top], bool(opposite))
-            for path, row, top, opposite in zip(settings.pictures, probabilities, ranked, inverted, strict=True)
-        ],
-    )
+    predictions = [
+        Prediction(path, [(header["classes"][index], float(row[index])) for index in top], bool(opposite))
+        for path, row, top, opposite in zip(settings.pictures, probabilities, ranked, inverted, strict=True)
+    ]
+    return Measurement(header["plan"]["model"], header["dataset"], predictions)
 
 
 def report(run: frame.Context, settings: Settings, measured: Measurement) -> Report:
     """Report a row a picture."""
     del run, settings
-    rows = [
-        [
-            each.picture,
-            *(f"{name} {share(probability)}" for name, probability in each.classes),
-            "yes" if each.inverted else "no",
-        ]
-        for each in measured.predictions
-    ]
+    rows = []
+    for each in measured.predictions:
+        classes = [f"{name} {share(probability)}" for name, probability in each.classes]
+        rows.append([each.picture, *classes, "yes" if each.inverted else "no"])
     ranks = [f"no. {rank}" for rank in range(2, len(measured.predictions[0].classes) + 1)]
     caption = f"net: {measured.model}, trained on {measured.dataset}"
     return Report(
@@ -108,18 +99,6 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         answer="",
         table=Table(["picture", "prediction", *ranks, "inverted"], rows, caption=caption),
     )
-
-
-def has_opposite_background(images: np.ndarray, training_border: float | None) -> np.ndarray:
-    """Return which images are to be inverted, [N].
-
-    Args:
-        images: [N, H, W, C] in [0, 1].
-        training_border: mean of the outermost pixels of the training images; None if not recorded.
-    """
-    if training_border is None or images.shape[-1] != 1 or MAX_PLAIN < training_border < 1 - MAX_PLAIN:
-        return np.zeros(len(images), bool)
-    return (image_file.border_means(images) > 0.5) != (training_border > 0.5)
 
 
 def pretrained() -> Path:

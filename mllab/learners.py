@@ -193,7 +193,8 @@ def svm(
         """Return the outputs [G, A, K, M', C] on held-out rows, from class scores [G, A, K, N, C] of all rows."""
 
         def fold(scores: Array, weight: Array, ids: Array) -> Outputs:
-            return outputs_of(scores[ids], calibration.slope(scores, targets, weight) if calibrated else None)
+            slope = calibration.slope(scores, targets, weight.astype(scores.dtype)) if calibrated else None
+            return outputs_of(scores[ids], slope)
 
         return jax.vmap(jax.vmap(jax.vmap(fold), (0, None, None)), (0, None, None))(scores, weight, ids)
 

@@ -1,12 +1,12 @@
 """The optimizer race: optimizers × learning rates × seeds of one model on one data set.
 
 Learning rates are chosen by the mean validation score over seeds. Test rows are scored once, after every choice is
-made, with the params that each lane kept: those with its least validation loss.
+made, with the params that each lane kept: those with its least validation loss. `mllab.race_results` condenses a race
+to the numbers to report.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -23,7 +23,6 @@ from mllab.types import Examples, Objective, Params
 
 CLASSIC = ("sgd", "momentum", "rmsprop", "adam")
 SCORED_ROWS = 1024  # rows scored at once: bounds the memory of their outputs
-SCORE_TOLERANCE = 0.01  # a learning rate with a score this close to the best counts as equally good
 
 
 class Split(Protocol):
@@ -291,41 +290,6 @@ def judge(name: str, result: Result, rates: int, chance: float, targets: np.ndar
     failed = (nonfinite < 0) & ~(kept_loss < chance)
     train_loss = _by_rate(history.train_loss, rates)
     return Entry(name, result, train_loss, loss, curve, kept_score, nonfinite, kept_loss, failed, best, {})
-
-
-@dataclass(frozen=True)
-class Width:
-    """How sensitive an optimizer is to its learning rate: the range of rates about as good as the best."""
-
-    decades: float  # from the lowest to the highest rate of the range, which has no gaps
-    open_low: bool  # the range reaches the lowest rate of the grid, so it may be wider
-    open_high: bool  # likewise at the highest rate
-
-
-def width(entry: Entry, learning_rates: np.ndarray) -> Width | None:
-    """Return the range of learning rates around the best one whose scores are within `SCORE_TOLERANCE` of its score."""
-    if entry.best is None:
-        return None
-    mean = entry.score.mean(axis=1)
-    close = mean >= mean[entry.best] - SCORE_TOLERANCE  # False for NaN
-    low = high = entry.best
-    while low > 0 and close[low - 1]:
-        low -= 1
-    while high < len(close) - 1 and close[high + 1]:
-        high += 1
-    decades = float(np.log10(learning_rates[high] / learning_rates[low]))
-    return Width(decades, low == 0, high == len(close) - 1)
-
-
-def steps_to(entry: Entry, steps: np.ndarray, target: float) -> np.ndarray:
-    """Return the steps until each seed [G] first reaches a validation score at the chosen rate; NaN if it never does.
-
-    The resolution is one segment.
-    """
-    if entry.best is None:
-        return np.full(entry.score.shape[1], np.nan)
-    reached = entry.curve[:, entry.best] >= target
-    return np.where(reached.any(axis=0), steps[reached.argmax(axis=0)], np.nan)
 
 
 def published(entry: Entry, position: int | None = None) -> tuple[Params, Any]:

@@ -3,6 +3,7 @@
 Nothing outside this module branches on the name of a task: what depends on it is a column of its row.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ class Score(NamedTuple):
     label: str  # in tables and on axes
     # (mean metrics [...] by name, targets of the rows [M], scale of the target) -> the score [...]
     value: Callable[[Mapping[str, np.ndarray], np.ndarray, float], np.ndarray]
-    lowest: float | None = None  # the least possible value; None if unbounded
+    lowest: float = -math.inf  # the least possible value
     points: str = ""  # unit of 100 times a difference of two such scores
     in_target_unit: bool = False
 

@@ -1,1 +1,17 @@
-"""Benchmarks side by side with peers, on the same machine in the same run."""
+"""Benchmarks beside peers, on the same machine in the same run: `python -m experiments.bench.CASE`, `--help` explains.
+
+| case | peers | targets |
+| --- | --- | --- |
+| race | PyTorch (`race_torch`), scikit-learn (`race_sklearn`) | the optimizer race, whole processes |
+| lanes | PyTorch (`race_torch`) | the cost of a lane among 100 and among 1,000 |
+| startup | | imports, and compilations of a second start |
+| convnet | PyTorch (`convnet_torch`) | training images per second, one run and many |
+| images | | accuracy and whole processes of the image classifier |
+| kmeans, mixture, softmax, svm | scikit-learn | seconds of a fit of equal quality |
+| least_squares | scikit-learn, NumPy | seconds of a fit of equal quality |
+| neighbors | scikit-learn, faiss, NumPy | seconds of a search |
+| ceiling | | the machine's matrix product |
+
+A case file has its problems, its solvers and its tables; `race_problem` and `convnet_mllab` also write the arrays that
+PyTorch programs, which import nothing of mllab, train on. `harness` runs the programs in turn.
+"""

@@ -1,30 +1,42 @@
-r"""This machine's matrix product: the rate against which the arithmetic of a race is weighed.
+r"""The machine's matrix product: the rate that bounds the arithmetic of other benchmarks.
 
 python -m experiments.bench.ceiling
 """
 
 import time
-from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import median
 
 import jax
-from absl import flags
 
-from experiments.bench import timing
-from experiments.workdir import launch
-
-SIZE, PRODUCTS = 2048, 20
-
-flags.declare_key_flag(timing.REPORT.name)
+from experiments import frame
+from experiments.bench import harness
+from mllab.report.report import Report
+from mllab.report.table import Table
 
 
-def main(argv: Sequence[str]) -> None:
-    """Measure and report."""
-    timing.write({"flops_per_second": rate(SIZE, PRODUCTS)}, timing.REPORT.value)
+@dataclass(frozen=True, kw_only=True)
+class Settings(frame.settings.Base):
+    """The product."""
+
+    size: int = frame.whole(2048, help="Rows and columns of each matrix.", low=1)
+    products: int = frame.whole(20, help="Number of products; the median counts.", low=1)
+
+
+def measure(run: frame.Context, settings: Settings) -> float:
+    """Return the rate in operations per second."""
+    del run
+    return rate(settings.size, settings.products)
+
+
+def report(run: frame.Context, settings: Settings, measured: float) -> Report:
+    """Report the rate."""
+    del run
+    return harness.report("ceiling", [Table(["size", "GFLOP/s"], [[settings.size, f"{measured / 1e9:.0f}"]])])
 
 
 def rate(size: int, products: int) -> float:
-    """Return the median rate of float32 products of random [size, size] matrices, in operations a second."""
+    """Return the median rate of float32 products of random [size, size] matrices, in operations per second."""
     left, right = (jax.random.normal(jax.random.key(seed), (size, size)) for seed in (0, 1))
     product = jax.jit(lambda a, b: a @ b)
     product(left, right).block_until_ready()
@@ -36,5 +48,12 @@ def rate(size: int, products: int) -> float:
     return 2 * size**3 / median(times)
 
 
+def measured_rate() -> dict[str, float]:
+    """Return the rate at the default size, as a role of other cases."""
+    return {"flops_per_second": rate(**Settings.defaults())}
+
+
+main, run = frame.program(Settings, measure, report)
+
 if __name__ == "__main__":
-    launch(main)
+    harness.start(main, rate=measured_rate)

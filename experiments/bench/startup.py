@@ -1,72 +1,106 @@
-r"""What a start costs: importing mllab, and what a second start of the race still compiles.
+r"""The cost of a start: importing mllab, and what a second start of the race still compiles.
 
 python -m experiments.bench.startup
 """
 
+import runpy
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from absl import flags
+import jax
 
-from experiments.bench import timing
-from experiments.bench.timing import Sample
-from experiments.workdir import launch
-from mllab.report import console
+from experiments import frame
+from experiments.bench import harness
+from experiments.bench.harness import Sample, Samples
+from mllab.report.report import Report
+from mllab.report.table import Table
 
-IMPORT_SECONDS = 0.3  # what `import mllab` may add to jax and optax
-PROGRAMS = {"python alone": "pass", "import jax, optax": "import jax, optax", "and mllab": "import jax, optax, mllab"}
-
-flags.declare_key_flag(timing.REPEATS.name)
-
-
-def main(argv: Sequence[str]) -> None:
-    """Measure, and print both tables."""
-    console.table(*imports(timing.REPEATS.value))
-    print()
-    console.table(*starts())
+MAX_IMPORT_SECONDS = 0.3  # that `import mllab` adds to jax and optax
+IMPORTS = {"python alone": "pass", "import jax, optax": "import jax, optax", "and mllab": "import jax, optax, mllab"}
+EVENT = "/jax/compilation_cache/"  # of jax.monitoring
 
 
-def imports(repeats: int) -> tuple[list[str], list[list]]:
-    """Return the columns and rows of what each import takes, whole process."""
-    measures = {
-        name: lambda code=code: Sample(timing.process([sys.executable, "-c", code]), {})
-        for name, code in PROGRAMS.items()
+@dataclass(frozen=True, kw_only=True)
+class Settings(harness.Settings):
+    """How often to measure the imports."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The samples of the imports, and of a first and a second start of the same race."""
+
+    imports: Samples
+    starts: dict[str, Sample]
+
+
+def measure(run: frame.Context, settings: Settings) -> Measurement:
+    """Measure imports and starts."""
+    del run
+    programs = {
+        name: lambda code=code: Sample(harness.process([sys.executable, "-c", code]), {})
+        for name, code in IMPORTS.items()
     }
-    samples = timing.in_turn(measures, repeats)
-    rows: list[list] = []
+    imports = harness.in_turn(programs, settings.repeats)
+    with tempfile.TemporaryDirectory() as folder:
+        starts = {start: counted(Path(folder), start, epochs=2) for start in ("first", "second")}
+    return Measurement(imports, starts)
+
+
+def report(run: frame.Context, settings: Settings, measured: Measurement) -> Report:
+    """Report the seconds of the imports, and the compilations of the starts."""
+    del run, settings
+    return harness.report("startup", [import_table(measured.imports), start_table(measured.starts)])
+
+
+def import_table(samples: Samples) -> Table:
+    """Return the table of the imports, whole processes."""
+    rows: list[list[Any]] = []
     before = None
     for name, each in samples.items():
-        adds = None if before is None else timing.seconds(each) - before
-        before = timing.seconds(each)
-        spread = timing.spread([sample.seconds for sample in each])
-        judged = [IMPORT_SECONDS, timing.verdict(adds < IMPORT_SECONDS)] if adds and name == "and mllab" else [None] * 2
-        rows.append([name, f"{before:.3f}", spread, adds and f"{adds:.3f}", *judged])
-    return ["program", "median s", "least – greatest s", "adds s", "target", "met"], rows
+        added = None if before is None else harness.seconds(each) - before
+        before = harness.seconds(each)
+        spread = harness.spread([sample.seconds for sample in each])
+        judged: list[Any] = [None, None]
+        if added is not None and name == "and mllab":
+            judged = [MAX_IMPORT_SECONDS, harness.verdict(added < MAX_IMPORT_SECONDS)]
+        rows.append([name, f"{before:.3f}", spread, None if added is None else f"{added:.3f}", *judged])
+    return Table(["program", "median s", "least – greatest s", "adds s", "target", "met"], rows)
 
 
-def starts() -> tuple[list[str], list[list]]:
-    """Return the columns and rows of what the first and the second start of the same race compile."""
+def start_table(starts: dict[str, Sample]) -> Table:
+    """Return the table of the starts."""
     rows = []
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        for start in ("first", "second"):
-            seconds, counts = counted(folder, start, epochs=2)
-            files = sum(path.name.endswith("-cache") for path in (folder / "compiled").iterdir())
-            judged = [0, timing.verdict(counts["compiled"] == 0)] if start == "second" else [None] * 2
-            rows.append([start, f"{seconds:.2f}", counts["from_cache"], files, counts["compiled"], *judged])
-    return ["start", "whole process s", "programs from cache", "files in cache", "compiled", "target", "met"], rows
+    for start, (seconds, counts) in starts.items():
+        judged = [0, harness.verdict(counts["compiled"] == 0)] if start == "second" else [None, None]
+        rows.append([start, f"{seconds:.2f}", counts["from_cache"], counts["compiled"], *judged])
+    return Table(["start", "whole process s", "programs from cache", "compiled", "target", "met"], rows)
 
 
 def counted(folder: Path, start: str, **race: Any) -> Sample:
-    """Start a race with the compilation cache of `folder`; return its time, and what was compiled and what was not."""
-    report = folder / f"{start}.json"
-    python, module, race_module, *arguments = timing.command("optimizer_race", workdir=folder / start, **race)
-    counting = [python, module, "experiments.bench.compilations", str(report), race_module, *arguments]
-    return Sample(timing.process(counting, cache=folder / "compiled"), timing.read(report))
+    """Return the measurement of a race that uses the compilation cache in `folder`, with its compilations."""
+    words = harness.command("optimizer_race", workdir=folder / start, **race)[3:]
+    count = harness.role_command("startup", "count", module="experiments.optimizer_race", words=words)
+    path = folder / f"{start}.json"
+    seconds = harness.process([*count, f"--report={path}"], cache=folder / "compiled")
+    return Sample(seconds, harness.read(path))
 
+
+def count(module: str, words: Sequence[str]) -> dict[str, int]:
+    """Run a program in this process; return how many XLA programs it compiled, and how many came from the cache."""
+    seen: Counter[str] = Counter()
+    jax.monitoring.register_event_listener(lambda event, **details: seen.update([event]))
+    sys.argv = [module, *words]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    hits = seen[f"{EVENT}cache_hits"]
+    return {"compiled": seen[f"{EVENT}compile_requests_use_cache"] - hits, "from_cache": hits}
+
+
+main, run = frame.program(Settings, measure, report)
 
 if __name__ == "__main__":
-    launch(main)
+    harness.start(main, count=count)

@@ -4,7 +4,9 @@
 (`frame.grid`), `frame.Context`, `frame.DatasetFacts` and `frame.program`.
 """
 
-from experiments.frame.groups import (
+from experiments.frame.program import Context, program
+from experiments.frame.settings import choice, choices, grid, number, paths, rates, size, switch, text, whole, wholes
+from experiments.frame.shared_flags import (
     Data,
     Devices,
     Folds,
@@ -17,9 +19,7 @@ from experiments.frame.groups import (
     Table,
     Training,
 )
-from experiments.frame.measurement import DatasetFacts, to_json, unsaved
-from experiments.frame.program import Context, program
-from experiments.frame.settings import choice, choices, grid, number, paths, rates, size, switch, text, whole, wholes
+from experiments.frame.summary import DatasetFacts, to_json, unsaved
 
 __all__ = [
     "Context",

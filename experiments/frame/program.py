@@ -14,8 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from experiments.frame import groups, settings
-from experiments.frame.measurement import to_json
+from experiments.frame import settings, shared_flags
+from experiments.frame.summary import to_json
 from experiments.frame.workdir import Lines, Workdir, default_path, environment
 from mllab import devices
 from mllab.data import catalog
@@ -59,7 +59,7 @@ class Context:
             self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - began
 
     def load(self, *, classes: int = 0, images: bool = False, **options: Any) -> Dataset:
-        """Load the data set that the settings name (`groups.Data`), and record its source.
+        """Load the data set that the settings name (`shared_flags.Data`), and record its source.
 
         Args:
             classes: the least number of classes that it must have; 0 where it may have values to predict.
@@ -145,7 +145,7 @@ class Context:
 
     def _claimed(self) -> Workdir:
         if self._workdir is None:
-            raise RuntimeError(f"{self.experiment} has no workdir: its settings lack groups.Output")
+            raise RuntimeError(f"{self.experiment} has no workdir: its settings lack shared_flags.Output")
         if not self._workdir.held:
             self._workdir.claim(self.environment)
             self._stack.callback(self._workdir.release)
@@ -170,7 +170,7 @@ class Context:
                 shown = "unset" if now is None else setting.show(now)
                 differ.append(f"--{name} ({before.get(name, 'unset')}, now {shown})")
         # flags.cfg of earlier versions also held flags that the experiment does not read.
-        foreign = before.keys() - cls.table().keys() - groups.SHARED.keys()
+        foreign = before.keys() - cls.table().keys() - shared_flags.SHARED.keys()
         return sorted(differ) + [f"--{name} (unknown)" for name in sorted(foreign)]
 
 
@@ -193,7 +193,7 @@ def program(
 
     Args:
         settings_class: what can be set.
-        measure: makes the measurement, a dataclass; see `measurement`.
+        measure: makes the measurement, a dataclass; see `summary`.
         report: makes the report from it.
         all_cores: ask JAX for one CPU device a core (or as many as the setting `devices` says), to spread runs over.
         show_seconds: end with the table of where the time went, as the page has it.
@@ -213,7 +213,7 @@ def program(
                 usage = f"[--flag=value ...] {words.upper()} ..." if words else "[--flag=value ...]"
                 print(settings.help_text(settings_class, f"experiments.{name}", module.__doc__ or "", usage), end="")
                 return
-            values, rest = settings.parse(settings_class, argv[1:], groups.SHARED)
+            values, rest = settings.parse(settings_class, argv[1:], shared_flags.SHARED)
             if words and not rest and words not in values:
                 raise UserError(f"name one or more {words}: python -m experiments.{name} {words.upper()} ...")
             if rest and not words:
@@ -298,9 +298,11 @@ def _end(line: str) -> None:
 
 
 def _name(module: ModuleType) -> str:
-    """Return an experiment's name: its module's, also where that runs as `__main__`."""
+    """Return an experiment's name: its module's below `experiments`, also where that runs as `__main__`."""
     spec = module.__spec__
-    return (spec.name if spec else Path(module.__file__ or "experiment").stem).rpartition(".")[2]
+    name = spec.name if spec else Path(module.__file__ or "experiment").stem
+    package, _, rest = name.partition(".")
+    return rest if package == "experiments" else name.rpartition(".")[2]
 
 
 def process_seconds() -> float:

@@ -3,8 +3,8 @@
 A class of settings inherits the groups that it shares with other experiments and adds fields of its own:
 
     @dataclass(frozen=True, kw_only=True)
-    class Settings(groups.Data, groups.Folds):
-        dataset: str = groups.Data.with_default("dataset", "moons")
+    class Settings(shared_flags.Data, shared_flags.Folds):
+        dataset: str = shared_flags.Data.with_default("dataset", "moons")
         kernels: tuple[str, ...] = settings.choices(KERNELS, help="Kernels to compare.")
         c: tuple[float, ...] = settings.grid("0.01:100:5", help="Cost of a point inside the margin.")
 
@@ -130,7 +130,7 @@ def choice(options: Iterable[str], default: str | None, *, help: str, kind: str 
     """Return a field of one name among `options`; `kind` is what an unknown one is called in the message."""
     names = list(options)
     hint = f"give one of {', '.join(names)}"
-    return _field(default, Setting(help, str, lambda value: _named(value, names, kind), str, hint))
+    return _field(default, Setting(_listing(help, names), str, lambda value: _named(value, names, kind), str, hint))
 
 
 def choices(
@@ -150,7 +150,7 @@ def choices(
 
     hint = f"give one or more of {', '.join(names)}, each once, or all"
     preset = tuple(names) if default == "all" else default if default is None else tuple(default)
-    return _field(preset, Setting(help, read, check, ",".join, hint))
+    return _field(preset, Setting(_listing(help, names), read, check, ",".join, hint))
 
 
 def grid(default: str | None, *, help: str, low: float = 0.0, high: float = math.inf) -> Any:
@@ -276,6 +276,11 @@ def _shortest(value: float) -> str:
     """Return the shortest text that reads back as the same number."""
     short = f"{value:g}"
     return short if float(short) == value else repr(float(value))
+
+
+def _listing(help: str, names: Sequence[str]) -> str:
+    """Return the help with the names to choose from, unless it has them."""
+    return help if all(name in help for name in names) else f"{help} Of: {', '.join(names)}."
 
 
 def _named(name: Any, names: Sequence[str], kind: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from experiments.frame.measurement import to_json
+from experiments.frame.summary import to_json
 from mllab.errors import UserError
 from mllab.report.atomic import write_bytes
 from mllab.report.report import Environment

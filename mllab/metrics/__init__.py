@@ -5,11 +5,12 @@ Scores of clusterings are in `mllab.metrics.clustering`.
 
 from mllab.metrics.confusion import ClassScores, confusion_matrix, example_rows, per_class
 from mllab.metrics.examples import classification, most_frequent, r_squared, regression
-from mllab.metrics.intervals import Interval, interval, proportion
+from mllab.metrics.intervals import Interval, Lead, interval, proportion
 
 __all__ = [
     "ClassScores",
     "Interval",
+    "Lead",
     "classification",
     "confusion_matrix",
     "example_rows",

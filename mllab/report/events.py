@@ -15,18 +15,10 @@ from mllab.report.atomic import write_bytes
 FILE_NAME = "events.out.tfevents.0.mllab"  # TensorBoard looks for "tfevents"; one name, so that a lane has one file
 
 
-def write(
-    folder: str | Path, tags: Mapping[str, tuple[ArrayLike, ArrayLike]], wall_times: Mapping[int, float] | None = None
-) -> Path:
-    """Write the scalars of one lane, and replace what the folder held of it, so that a resumed run doubles no point.
+def write(folder: str | Path, tags: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Path:
+    """Write the scalars of a lane, by tag its steps [P] and values [P], and replace what its folder held of them.
 
-    Args:
-        folder: the lane's; its name is what TensorBoard shows.
-        tags: by tag, steps [P] and values [P]; NaN is allowed.
-        wall_times: seconds since the epoch at each step. All 0 where absent, so that the same run gives the same bytes.
-
-    Returns:
-        The path of the file.
+    NaN is allowed. Wall times are 0, so that the same run gives the same bytes. Returns the file's path.
     """
     by_step: dict[int, list[Summary.Value]] = {}
     for tag, (steps, values) in tags.items():
@@ -36,11 +28,9 @@ def write(
             numbers = np.asarray(values).astype(np.float32)
         for step, value in zip(np.asarray(steps).tolist(), numbers.tolist(), strict=True):
             by_step.setdefault(int(step), []).append(Summary.Value(tag=tag, simple_value=value))
-    times = wall_times or {}
     content = io.BytesIO()
     records = RecordWriter(content)
-    records.write(Event(wall_time=0.0, file_version="brain.Event:2").SerializeToString())
-    for step in sorted(by_step):
-        summary = Summary(value=by_step[step])
-        records.write(Event(wall_time=times.get(step, 0.0), step=step, summary=summary).SerializeToString())
+    records.write(Event(file_version="brain.Event:2").SerializeToString())
+    for step, scalars in sorted(by_step.items()):
+        records.write(Event(step=step, summary=Summary(value=scalars)).SerializeToString())
     return write_bytes(Path(folder) / FILE_NAME, content.getvalue())

@@ -49,38 +49,26 @@ def drawings(curves: LearningCurves) -> list[Drawing]:
     from mllab.report import draw
     from mllab.report.draw import Series
 
+    epoch, best, reached = curves.epoch, curves.best, 100 * curves.validation_accuracy[:, 0]
     over = f"{curves.seeds} seeds" if curves.seeds > 1 else ""
-    best, reached = curves.best, 100 * curves.validation_accuracy[:, 0]
     loss = draw.curves(
         [
-            Series.of_intervals("validation", curves.epoch, curves.validation_loss),
-            Series.of_intervals("training", curves.epoch, curves.train_loss),
+            Series.of_intervals("validation", epoch, curves.validation_loss),
+            Series.of_intervals("training", epoch, curves.train_loss),
         ],
-        title=curves.overfitting(),
-        x_label="epoch",
-        y_label="loss (nats, log scale)",
-        log_y=True,
-        integer_x=True,
+        title=curves.overfitting(), x_label="epoch", y_label="loss (nats, log scale)", log_y=True, integer_x=True,
+        bar=None if best is None else (epoch[best], curves.train_loss[best, 0], curves.validation_loss[best, 0]),
         over=over,
-        bar=None if best is None else (curves.epoch[best], curves.train_loss[best, 0], curves.validation_loss[best, 0]),
         note="Vertical bar: the gap at the least validation loss. Training loss is the mean over an epoch's "
         "minibatches, as trained: with augmentation, dropout and label smoothing, where they are on.",
-    )
+    )  # fmt: skip
     highest = f"{np.nanmax(reached):.2f}% at best" if np.isfinite(reached).any() else "never finite"
     accuracy = draw.curves(
-        [Series.of_intervals("validation", curves.epoch, curves.validation_accuracy, scale=100.0, limits=(0, 100))],
-        title=f"Validation accuracy: {highest}",
-        x_label="epoch",
-        y_label="accuracy (%)",
-        integer_x=True,
-        over=over,
-    )
+        [Series.of_intervals("validation", epoch, curves.validation_accuracy, scale=100.0, limits=(0, 100))],
+        title=f"Validation accuracy: {highest}", x_label="epoch", y_label="accuracy (%)", integer_x=True, over=over,
+    )  # fmt: skip
+    caption = "If training loss falls while validation loss rises, the net overfits: it memorises its training rows."
     return [
-        Drawing(
-            "loss",
-            loss,
-            "Loss on training and validation rows against the epoch",
-            "If training loss falls while validation loss rises, the net overfits: it memorises its training rows.",
-        ),
+        Drawing("loss", loss, "Loss on training and validation rows against the epoch", caption),
         Drawing("accuracy", accuracy, "Accuracy on validation rows against the epoch"),
     ]

@@ -1,6 +1,6 @@
 """The grammar of all reports: a question, an answer, one table, sections of text, tables and drawings, and facts.
 
-An experiment makes a `Report`; `page.standard` adds what every page has.
+An experiment makes a `Report`; `mllab.report.page` adds what every page has.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,15 +16,8 @@ class Drawing:
 
     name: str
     figure: Any  # a matplotlib Figure, as `mllab.report.draw` makes them
-    alt: str  # what it shows, for those who cannot see it
+    alt: str  # a description for those who cannot see it
     caption: str = ""
-
-
-@dataclass(frozen=True)
-class Definitions:
-    """Names and what they stand for; several lines where a sequence."""
-
-    items: Mapping[str, str | Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -34,14 +27,7 @@ class Bullets:
     items: Sequence[str]
 
 
-@dataclass(frozen=True)
-class Code:
-    """A command to copy."""
-
-    text: str
-
-
-Block = str | Table | Drawing | Definitions | Bullets | Code  # text is a paragraph
+Block = str | Table | Drawing | Bullets  # text is a paragraph
 
 
 @dataclass(frozen=True)
@@ -54,14 +40,14 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """What an experiment reports; sections without blocks and empty facts are left out."""
+    """The results of an experiment; sections without blocks and empty facts are left out."""
 
     title: str
     question: str
     answer: str
     table: Table  # the result: below the answer on the page, above it on the terminal
     sections: Sequence[Section] = ()
-    facts: Mapping[str, str | Sequence[str]] = field(default_factory=dict)  # how it was run
+    facts: Mapping[str, str | Sequence[str]] = field(default_factory=dict)  # how it was run; a line or several each
     remarks: Sequence[str] = ()  # lines below the table on the terminal: diverged lanes, edges of grids
     tables: Sequence[Table] = ()  # further tables for the terminal
 
@@ -81,7 +67,7 @@ class Environment:
 
 @dataclass(frozen=True)
 class Provenance:
-    """How a report came about: what `page.standard` adds to it."""
+    """How a report came about."""
 
     command: str  # that repeats the run
     environment: Environment

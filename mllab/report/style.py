@@ -62,19 +62,11 @@ MODELS: dict[str, Style] = {
     "mlp": Style(VERMILLION, SOLID, "D"),
     "lenet": Style(GREEN, DASH_DOT, "^"),
     "convnet": Style(SKY, SOLID, "v"),
-    "resnet": Style(GREEN, SOLID, "P"),
-    "rnn": Style(ORANGE, DASHED, "<"),
-    "lstm": Style(PURPLE, SOLID, ">"),
-    "gru": Style(PURPLE, DASHED, "X"),
-    "seq2seq": Style(ORANGE, SOLID, "d"),
-    "transformer": Style(SKY, DASHED, "*"),
+    "residual": Style(GREEN, SOLID, "P"),
     "knn": Style(BLACK, DOTTED, "h"),
     "svm": Style(BLUE, SOLID, "p"),
-    "kernel_ridge": Style(BLUE, DOTTED, "H"),
     "kmeans": Style(ORANGE, DOTTED, "8"),
     "mixture": Style(GREEN, DOTTED, "P"),
-    "ridge": Style(BLACK, DASHED, "s"),
-    "polynomial": Style(VERMILLION, DASHED, "^"),
 }
 
 PARTS: dict[str, Style] = {  # of the split
@@ -91,11 +83,7 @@ _OTHERS = tuple(
 
 
 def style(name: str) -> Style:
-    """Return the style of an optimizer, model or part of the split; any other name hashes to one outside the tables.
-
-    >>> style("adam").colour
-    '#D55E00'
-    """
+    """Return the style of an optimizer, model or part of the split; any other name hashes to one outside the tables."""
     fixed = OPTIMIZERS.get(name) or MODELS.get(name) or PARTS.get(name)
     return fixed or _OTHERS[zlib.crc32(name.encode()) % len(_OTHERS)]
 

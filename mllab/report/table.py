@@ -15,7 +15,6 @@ from dataclasses import dataclass
 BLANK = "—"  # a missing number
 MIN_CAPTION_WIDTH = 60  # characters; a caption is as wide as its table, or this
 MAX_NAME = 24  # characters of a user's name in a figure or a table
-BEST = "* "  # marks the best row without colour
 
 Interval = Sequence[float | None]
 
@@ -34,7 +33,7 @@ class Table:
 
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
-    best: int | None = None  # index of the row to mark
+    best: int | None = None  # index of the row to mark, by `*` and by bold type
     caption: str | None = None
 
     def __post_init__(self):
@@ -44,50 +43,36 @@ class Table:
 
     def numeric(self) -> list[bool]:
         """Return for each column whether it holds numbers only, and is therefore aligned to the right."""
-        return [_is_numeric(column) for column in self._cells_by_column()]
+        return [is_numeric for is_numeric, _ in self._by_column()]
 
-    def aligned(self) -> list[list[str]]:
+    def aligned(self) -> list[tuple[str, ...]]:
         """Return the cells as text; those of a numeric column are padded to align their decimal points."""
-        columns = self._cells_by_column()
-        padded = [_at_the_point(cells) if _is_numeric(cells) else cells for cells in columns]
-        return [[cells[row] for cells in padded] for row in range(len(self.rows))]
+        return list(zip(*(cells for _, cells in self._by_column()), strict=True))
 
     def lines(self) -> list[str]:
         """Return the table as lines of plain text: header, rule, rows (the best begins with `*`), caption."""
-        rows, numeric = self.aligned(), self.numeric()
-        margin = BEST if self.best is not None else ""
-        widths = [max(map(len, column)) for column in zip(self.columns, *rows, strict=True)]
+        columns = []
+        for name, (is_numeric, cells) in zip(self.columns, self._by_column(), strict=True):
+            width = max(map(len, [name, *cells]))
+            texts = [printable(name), "-" * width, *cells]
+            columns.append([text.rjust(width) if is_numeric else text.ljust(width) for text in texts])
+        lines = ["  ".join(texts) for texts in zip(*columns, strict=True)]
+        if self.best is not None:
+            lines = [("* " if index == self.best + 2 else "  ") + line for index, line in enumerate(lines)]
+        caption = textwrap.wrap(self.caption or "", max(len(lines[1]), MIN_CAPTION_WIDTH))
+        return [line.rstrip() for line in lines] + caption
 
-        def line(cells: Sequence[str], mark: str) -> str:
-            placed = [
-                cell.rjust(width) if right else cell.ljust(width)
-                for cell, width, right in zip(cells, widths, numeric, strict=True)
-            ]
-            return (mark.ljust(len(margin)) + "  ".join(placed)).rstrip()
-
-        rule = "  ".join("-" * width for width in widths)
-        body = [line(cells, BEST if index == self.best else "") for index, cells in enumerate(rows)]
-        return [
-            line([printable(name) for name in self.columns], ""),
-            " " * len(margin) + rule,
-            *body,
-            *textwrap.wrap(self.caption or "", max(len(margin + rule), MIN_CAPTION_WIDTH)),
-        ]
-
-    def _cells_by_column(self) -> list[list[str]]:
-        return [[_text(row[column]) for row in self.rows] for column in range(len(self.columns))]
+    def _by_column(self) -> list[tuple[bool, list[str]]]:
+        """Return for each column whether it is numeric, and its cells as text."""
+        columns = [[_text(row[index]) for row in self.rows] for index in range(len(self.columns))]
+        return [(True, _at_the_point(cells)) if _is_numeric(cells) else (False, cells) for cells in columns]
 
 
 def number(mean: float, low: float = math.nan, high: float = math.nan) -> str:
-    """Return a mean and its half-width, with as many digits as the interval supports.
+    """Return a mean and its half-width, with as many digits as the interval supports: '0.972 ± 0.004', '1230 ± 130'.
 
     The half-width keeps one significant digit, two where it begins with 1 (rounding 0.14 to 0.1 would lose a third of
     it), and the mean is rounded to the same place. Without an interval the mean keeps three significant digits.
-
-    >>> number(0.97213, 0.96820, 0.97606)
-    '0.972 ± 0.004'
-    >>> number(1234.5, 1100, 1369)
-    '1230 ± 130'
     """
     if not math.isfinite(mean):
         return BLANK
@@ -112,11 +97,7 @@ def interval(values: Interval | None) -> str:
 
 
 def percent(values: Interval | None) -> str:
-    """Return the interval of a share as a percentage; with two decimals where it has no bounds.
-
-    >>> percent((0.97213, 0.96820, 0.97606)), percent((0.97213, None, None))
-    ('97.2 ± 0.4%', '97.21%')
-    """
+    """Return the interval of a share as a percentage: '97.2 ± 0.4%'; '97.21%' where it has no bounds."""
     mean, low, high = (100 * value for value in _bounds(values))
     if not math.isfinite(mean):
         return BLANK
@@ -129,11 +110,7 @@ def percent_bounds(low: float, high: float) -> str:
 
 
 def points(values: Interval) -> str:
-    """Return the interval of a difference in percentage points, with its sign; one decimal where it has no bounds.
-
-    >>> points((-1.24, -1.54, -0.94)), points((3.14, None, None))
-    ('−1.2 ± 0.3', '+3.1')
-    """
+    """Return the interval of a difference in percentage points: '−1.2 ± 0.3'; '+3.1' where it has no bounds."""
     mean, low, high = _bounds(values)
     if not math.isfinite(mean):
         return BLANK
@@ -156,11 +133,6 @@ def probability(value: float) -> str:
     return ">99%" if value >= 0.995 else f"{value:.0%}"
 
 
-def seconds(value: float) -> str:
-    """Return a wall time in seconds, to a hundredth."""
-    return f"{value:.2f}"
-
-
 def significant(value: float | None, digits: int = 3) -> str:
     """Return a number with some significant digits, for a numeric column: '0.00123', '1.2e+04'."""
     return BLANK if value is None or not math.isfinite(value) else f"{value:.{digits}g}"
@@ -172,11 +144,7 @@ def short(value: float, digits: int = 3) -> str:
 
 
 def plain(value: float) -> str:
-    """Return a number with seven significant digits at most, thousands separated, a short exponent, a true minus sign.
-
-    >>> plain(20000), plain(-1e-05)
-    ('20,000', '−1e-5')
-    """
+    """Return a number with at most seven significant digits: '20,000', '−1e-5'."""
     size = abs(value)
     if size and not 1e-4 <= size < 1e6:
         digits, exponent = f"{value:.6e}".split("e")
@@ -235,9 +203,7 @@ def _is_numeric(cells: Sequence[str]) -> bool:
 
 def _at_the_point(cells: Sequence[str]) -> list[str]:
     """Pad the cells of a numeric column to one width, their decimal points aligned."""
-    parts = []
-    for cell in cells:
-        leading = _LEADING.match(cell).end() if cell not in ("", BLANK) else len(cell)  # type: ignore[union-attr]
-        parts.append((cell[:leading], cell[leading:]))
+    ends = [_LEADING.match(cell).end() for cell in cells]  # type: ignore[union-attr]
+    parts = [(cell[:end], cell[end:]) for cell, end in zip(cells, ends, strict=True)]
     left, right = (max(len(part[side]) for part in parts) for side in (0, 1))
     return [before.rjust(left) + after.ljust(right) for before, after in parts]

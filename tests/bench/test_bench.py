@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from experiments.bench.timing import Sample
 
 from experiments.bench import lanes, model, prepare, race, startup, sweep_once, timing
-from experiments.bench.timing import Sample
 from mllab import losses, racing
 from mllab.data import catalog
 from mllab.errors import UserError

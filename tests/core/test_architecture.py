@@ -36,6 +36,8 @@ ALLOWED = {
     },
     "clustering": {"metrics", "models", "sweep"},
     "semi_supervised": {"types", "metrics", "models", "sweep", "selection", "data"},
+    "paths": {"types", "averaging"},
+    "race_results": {"metrics", "racing"},
     "data": {"types", "errors", "devices", "tasks"},
     "report": {"errors"},
 }  # fmt: skip

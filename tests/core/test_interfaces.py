@@ -188,7 +188,7 @@ def drive(case, count, **options):
 
 
 @pytest.mark.parametrize("make", CASES)
-def test_it_trains_on_one_device_and_on_three_killed_and_resumed(make, tmp_path):
+def test_training_on_one_and_three_devices_agrees_and_a_killed_run_resumes_to_the_same_bits(make, tmp_path):
     case = make()
     one, three = drive(case, 1), drive(case, 3)
     assert one.kept_loss.shape == three.kept_loss.shape == (LANES,)
@@ -207,7 +207,7 @@ def test_it_trains_on_one_device_and_on_three_killed_and_resumed(make, tmp_path)
     assert problems.equal(resumed.kept, three.kept)
 
 
-def test_batch_statistics_are_those_of_the_lane_and_evaluation_does_not_depend_on_the_batch():
+def test_each_lane_has_its_batch_statistics_and_evaluation_does_not_depend_on_the_batch():
     case = batch_norm_and_dropout()
     result = drive(case, 3)
     assert len({float(mean[0]) for mean in np.asarray(result.state.extra["mean"])[:LANES]}) == LANES
@@ -388,7 +388,7 @@ def test_a_gradient_trained_learner_runs_all_hypers_and_folds_in_one_program():
 
 
 @pytest.mark.parametrize(("rows", "count"), [(10, 5), (11, 5), (7, 2), (5, 5)])
-def test_every_row_is_held_out_once_and_never_trained_on_then(rows, count):
+def test_every_row_is_held_out_once_and_is_not_a_training_row_of_that_fold(rows, count):
     ids = np.arange(100, 100 + rows)
     made = validation.folds(ids, count, seed=3)
     held = [by_fold(made, k)[1] for k in range(count)]

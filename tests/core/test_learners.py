@@ -85,7 +85,7 @@ def scored(name, axes=None, examples=IRIS, folds=FOLDS, learner=None, score=own_
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_grid_is_fits_one_by_one(name):
+def test_a_grid_equals_single_fits(name):
     learner, axes, atol = CASES[name]
     scores = scored(name)
     assert scores.shape == (*map(len, axes.values()), 4)
@@ -107,7 +107,7 @@ def test_permuted_axes_permute_the_scores(name):
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.axes])
-def test_values_in_any_order_and_twice_have_the_same_scores(name):
+def test_the_order_and_repetition_of_values_do_not_change_their_scores(name):
     axes = CASES[name].axes
     last, values = list(axes.items())[-1]
     order = [len(values) - 1, *[0] * (len(values) - 1)]
@@ -117,7 +117,7 @@ def test_values_in_any_order_and_twice_have_the_same_scores(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_padding_never_matters(name):
+def test_padding_does_not_change_the_scores(name):
     def other(rows, ids):
         return Rows(np.where(rows.weight > 0, rows.ids, np.resize(ids, rows.ids.shape)).astype(np.int32), rows.weight)
 
@@ -134,7 +134,7 @@ def test_examples_in_no_fold_are_not_read(name):
     np.testing.assert_array_equal(scored(name, folds=folds, examples=poisoned), scored(name))
 
 
-def test_far_more_examples_than_rows_of_folds():
+def test_examples_outside_of_the_folds_take_no_part_in_the_kernel_matrix():
     """More than a kernel matrix has memory for."""
     many = {"inputs": np.zeros((30_000, 2, 2), np.float32), "targets": np.zeros(30_000, np.int32)}
     for part, array in IRIS.items():
@@ -144,7 +144,7 @@ def test_far_more_examples_than_rows_of_folds():
 
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 99), ks=st.permutations([1, 2, 5]), count=st.sampled_from([2, 3]))
-def test_rows_in_any_order_have_the_same_scores(seed, ks, count):
+def test_the_order_of_rows_does_not_change_the_scores(seed, ks, count):
     folds = validation.folds(np.arange(150), count, seed, TARGETS)
     order = np.random.default_rng(seed).permutation(150)
     place = np.argsort(order)  # of each row after the shuffle
@@ -174,7 +174,7 @@ def test_rows_in_any_order_have_the_same_scores(seed, ks, count):
         ),
     ],
 )
-def test_accuracies_are_those_of_a_grid_search(name, peer, names):
+def test_accuracies_match_a_grid_search_of_scikit_learn(name, peer, names):
     axes, scores = CASES[name].axes, scored(name, score=accuracy)
     grid = {names[axis]: list(values) for axis, values in axes.items()}
     results = GridSearchCV(peer, grid, cv=splits(FOLDS), refit=False).fit(INPUTS, TARGETS).cv_results_
@@ -185,7 +185,7 @@ def test_accuracies_are_those_of_a_grid_search(name, peer, names):
     assert np.ptp(scores) > 0.03
 
 
-def test_likelihoods_are_those_of_scikit_learns_models():
+def test_likelihoods_match_scikit_learn():
     for l2, scores in zip(CASES["softmax_regression"].axes["l2"], scored("softmax_regression"), strict=True):
         peer = LogisticRegression(C=1 / l2, tol=1e-8, max_iter=5000)
         theirs = cross_val_score(peer, INPUTS, TARGETS, cv=splits(FOLDS), scoring="neg_log_loss")
@@ -200,7 +200,7 @@ def test_likelihoods_are_those_of_scikit_learns_models():
             np.testing.assert_allclose(scores[fold], peer.score(INPUTS[out]) / len(out), rtol=0.03)
 
 
-def test_the_baseline_is_scikit_learns():
+def test_the_baseline_matches_scikit_learn():
     draw = np.random.default_rng(0)
     targets = draw.choice(3, 150, p=[0.2, 0.5, 0.3]).astype(np.int32)
     folds = validation.folds(np.arange(150), 4, 0)
@@ -230,7 +230,7 @@ def test_class_scores_and_log_probabilities_have_the_same_winner(scheme):
 
 
 @pytest.mark.parametrize("calibrated", [True, False])
-def test_kernel_values_beyond_float32_are_wrong_answers(calibrated):
+def test_overflowing_kernel_values_give_nan_and_an_accuracy_of_zero(calibrated):
     learner = learners.svm(3, "polynomial", degree=60, calibrated=calibrated, steps=50)
     axes = {"gamma": [0.001, 1000.0], "c": [1.0]}
     assert np.isnan(scored("svm", axes, learner=learner)[1]).all()
@@ -261,7 +261,7 @@ def test_the_default_gamma_is_that_of_the_training_rows():
         np.testing.assert_allclose(scores[place, 0], alone, atol=atol)
 
 
-def test_settings_of_the_factory_are_settings_of_an_axis():
+def test_a_setting_of_the_factory_equals_an_axis_of_one_value():
     as_axes = learners.svm(3, "polynomial", tolerance=1e-5)
     fixed = learners.svm(3, "polynomial", degree=2, coef0=0.5, tolerance=1e-5)
     axes = {"c": [0.1, 1.0], "gamma": [0.1]}
@@ -269,7 +269,7 @@ def test_settings_of_the_factory_are_settings_of_an_axis():
     np.testing.assert_allclose(one[..., 0, 0, :], scored("svm", axes, learner=fixed), atol=1e-3)
 
 
-def test_rows_may_be_traced_for_a_fit_of_paired_classes():
+def test_rows_may_be_traced_if_pair_rows_is_given():
     rows, held_out = (jax.tree.map(lambda a: a[0], part) for part in FOLDS)
     hyper = {"gamma": 0.1, "c": 1.0}
     queries = IRIS["inputs"][held_out.ids]
@@ -313,14 +313,14 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("call", "message"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_mistake_ends_in_one_line(call, message):
+def test_errors_are_one_line(call, message):
     with pytest.raises(UserError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_setting_that_is_not_read_is_refused_also_by_a_fit(name):
+def test_fit_refuses_a_setting_that_it_does_not_read(name):
     learner, axes, _ = CASES[name]
     hyper = {axis: values[0] for axis, values in axes.items()}
     with pytest.raises(UserError, match="unknown hyper 'sigma'"):

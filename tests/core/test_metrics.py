@@ -13,7 +13,7 @@ from mllab.errors import UserError
 
 @settings(max_examples=50)
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=9).filter(lambda values: np.std(values) > 1e-6))
-def test_the_interval_is_students(values):
+def test_the_interval_of_a_mean_is_students_t(values):
     interval = metrics.interval(np.array(values))
     low, high = scipy.stats.t.interval(
         0.95, len(values) - 1, np.mean(values), np.std(values, ddof=1) / np.sqrt(len(values))

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import mllab
-from mllab import optimizers, racing, tasks, training
+from mllab import optimizers, race_results, racing, tasks, training
 from mllab.data.dataset import Split
 from mllab.errors import UserError
 from mllab.models.base import plain
@@ -66,14 +66,14 @@ def test_a_finite_lane_no_better_than_chance_has_failed():
     ],
 )
 def test_width_is_the_decades_around_the_best_within_a_point(scores, decades, low, high):
-    made = racing.width(judged([[[score] for score in scores]]), np.array([1e-4, 1e-3, 1e-2, 1e-1]))
+    made = race_results.width(judged([[[score] for score in scores]]), np.array([1e-4, 1e-3, 1e-2, 1e-1]))
     np.testing.assert_allclose(made.decades, decades, atol=1e-12)
     assert (made.open_low, made.open_high) == (low, high)
 
 
 def test_steps_to_a_score_have_the_resolution_of_segments_and_are_nan_if_never_reached():
     entry = judged([[[0.5, 0.5, 0.1]], [[0.7, 0.6, 0.1]], [[0.6, 0.8, 0.1]]])
-    np.testing.assert_array_equal(racing.steps_to(entry, STEPS, 0.7), [20, 30, np.nan])
+    np.testing.assert_array_equal(race_results.steps_to(entry, STEPS, 0.7), [20, 30, np.nan])
 
 
 # ── What a race refuses ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -79,11 +79,11 @@ def test_ties_go_to_the_first_in_the_order_of_the_axes(means, index):
     assert selection.best(np.array(means)[..., None]) == index
 
 
-def test_rounding_decides_nothing():
+def test_rounding_errors_do_not_break_ties():
     assert selection.best(np.array([[0.3, 0.2, 0.1], [0.1, 0.2, 0.3]])) == (0,)  # sums: 0.6 and 0.6000000000000001
 
 
-def test_settings_whose_scores_are_not_finite_are_passed_over():
+def test_settings_with_non_finite_scores_are_not_chosen():
     scores = np.array([[np.nan, 1.0], [np.inf, 1.0], [0.2, 0.3], [0.1, 0.9]])
     assert selection.best(scores) == (3,)
     assert simplest(np.arange(4), lambda scores: 1.0)(scores) == (2,)
@@ -140,7 +140,7 @@ PEERS = {
 
 
 @pytest.mark.parametrize("case", PEERS)
-def test_a_choice_is_that_of_a_grid_search(case):
+def test_a_choice_matches_a_grid_search_of_scikit_learn(case):
     learner, score, axes, peer, names = PEERS[case]
     choice = choose(learner, axes, KEY, IRIS, FOLDS, score)
     search = GridSearchCV(
@@ -162,7 +162,7 @@ def test_a_choice_is_that_of_a_grid_search(case):
     np.testing.assert_allclose(choice.interval.mean, choice.means.max())
 
 
-def test_one_set_of_validation_rows_is_a_fold():
+def test_a_single_set_of_validation_rows_is_one_fold():
     train, rest = np.arange(0, 150, 3), np.setdiff1d(np.arange(150), np.arange(0, 150, 3))
     choice = choose(PEERS["neighbours"][0], {"k": [1, 4, 15]}, KEY, IRIS, validation.holdout(train, rest), accuracy)
     for row, k in enumerate([1, 4, 15]):
@@ -172,7 +172,7 @@ def test_one_set_of_validation_rows_is_a_fold():
     assert np.isnan(choice.interval.low)
 
 
-def test_folds_are_observed_one_by_one_and_nothing_else_changes():
+def test_observing_the_folds_does_not_change_the_choice():
     seen = []
     observe = lambda fold, scores: seen.append((fold, scores))  # noqa: E731
     learner, score, axes, *_ = PEERS["neighbours"]
@@ -187,7 +187,7 @@ def made(means, index=None, **axes):
     return Choice({name: np.array(v) for name, v in axes.items()}, scores, index or selection.best(scores), 5.0)
 
 
-def test_an_edge_is_named_where_the_score_still_rises():
+def test_edges_are_the_ends_of_axes_towards_which_the_score_rises():
     rising = made([[0.5, 0.6, 0.7], [0.5, 0.8, 0.9]], gamma=[1.0, 2.0], c=[0.1, 1.0, 10.0])
     edges = rising.edges(0.005)
     assert [(edge.axis, edge.value, edge.end) for edge in edges] == [
@@ -272,7 +272,7 @@ def test_nested_cross_validation_is_a_double_loop_in_numpy():
 
 
 @pytest.mark.parametrize("case", PEERS)
-def test_an_inner_choice_reads_no_row_that_is_held_out(case):
+def test_inner_choices_do_not_depend_on_held_out_rows(case):
     learner, score, axes, *_ = PEERS[case]
     learner = selection.tuned(learner, axes, inner_of_values if case == "ridge" else inner, score)
     rows = Rows(FOLDS.train.ids[0], FOLDS.train.weight[0])
@@ -286,7 +286,7 @@ def test_an_inner_choice_reads_no_row_that_is_held_out(case):
     jax.tree.map(np.testing.assert_array_equal, again.params, clean.params)
 
 
-def test_padding_plays_no_part_in_tuning_and_weights_do():
+def test_tuning_ignores_padding_and_uses_weights():
     learner = selection.tuned(ridge(), {"ridge": ALPHA}, inner_of_values, negative_error)
     ids = np.arange(0, 150, 2)
     plain = learner.fit({}, KEY, IRIS, Rows(ids, np.ones(75, np.float32)))
@@ -304,7 +304,7 @@ def test_padding_plays_no_part_in_tuning_and_weights_do():
     jax.tree.map(np.testing.assert_array_equal, twice.params, weighted.params)
 
 
-def test_outer_axes_are_settings_of_the_tuned_learner():
+def test_outer_axes_are_passed_on_to_the_tuned_learner():
     """A constant a·b: the inner folds choose b for each a of the outer axis."""
     learner = Learner(
         fit=lambda hyper, key, examples, rows: jnp.asarray(hyper["a"] * hyper["b"]),
@@ -346,7 +346,7 @@ def test_a_comparison_ranks_the_learners_and_names_ties():
     assert comparison.difference("most frequent", "svm").mean == -mean
 
 
-def test_a_choice_in_a_comparison_is_the_choice_alone():
+def test_a_comparison_makes_the_same_choices_as_choose():
     comparison = selection.compare(POOL, KEY, IRIS, FOLDS, accuracy)
     for name, (learner, axes, _) in POOL.items():
         alone = choose(learner, axes, KEY, IRIS, FOLDS, accuracy)
@@ -354,7 +354,7 @@ def test_a_choice_in_a_comparison_is_the_choice_alone():
         assert comparison.choices[name].index == alone.index
 
 
-def test_equal_learners_rank_in_the_order_of_the_pool_and_tie():
+def test_equal_learners_tie_in_the_order_of_the_pool():
     by = {"a": [0.1, 0.2, 0.3], "b": [0.3, 0.2, 0.1], "c": [0.1, 0.1, 0.1]}
     comparison = selection.Comparison({name: Choice({}, np.array(scores), (), 3.0) for name, scores in by.items()})
     assert comparison.ranking == ["a", "b", "c"]
@@ -369,7 +369,7 @@ def test_with_one_fold_everything_ties():
     assert comparison.ties == ["a", "c"]
 
 
-def test_tuned_learners_are_compared_without_the_optimism_of_their_choice():
+def test_scores_of_tuned_learners_are_not_optimistic():
     """On labels that are noise the best of many settings seems better than it is; nested scores do not."""
     draw = np.random.default_rng(0)
     examples = {
@@ -415,7 +415,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("call", "message"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_mistake_ends_in_one_line(call, message):
+def test_errors_are_one_line(call, message):
     with pytest.raises(UserError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)

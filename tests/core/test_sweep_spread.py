@@ -31,7 +31,7 @@ def test_points_are_padded_with_weight_0_and_outputs_are_cut(count, part, weight
     np.testing.assert_allclose(outputs, POINTS - expected + 1, atol=1e-5)
 
 
-def test_without_a_mesh_the_function_is_called_as_it_is():
+def test_without_a_mesh_the_function_is_called_unchanged():
     def seen(points, weight, **arguments):
         return points, weight, arguments
 

@@ -12,7 +12,7 @@ from mllab.errors import UserError
 TRAIN, ROWS = np.arange(60), np.arange(60, 100)
 
 
-def test_chance_in_classification_is_the_loss_of_scikit_learns_dummy():
+def test_chance_in_classification_is_the_loss_of_a_dummy_classifier():
     targets = np.random.default_rng(0).choice(3, 100, p=[0.6, 0.3, 0.1])
     dummy = DummyClassifier(strategy="prior").fit(np.zeros((60, 1)), targets[TRAIN])
     theirs = peer.log_loss(targets[ROWS], dummy.predict_proba(np.zeros((40, 1))), labels=[0, 1, 2])

@@ -56,7 +56,7 @@ def test_every_round_holds_every_row_out_once(problem, seed, rounds, by):
 
 @settings(max_examples=40, deadline=None)
 @given(problem=problems(), seed=st.integers(0, 99))
-def test_folds_of_groups_are_as_large_as_scikit_learns(problem, seed):
+def test_folds_of_groups_have_the_sizes_of_scikit_learns(problem, seed):
     ids, count, _, groups = problem
     ours = sorted(len(out) for _, out in parts(validation.folds(ids, count, seed, groups=groups)))
     assert ours == sorted(len(out) for _, out in GroupKFold(count).split(ids, groups=groups[ids]))
@@ -112,7 +112,7 @@ def test_a_fold_with_one_class_among_its_training_rows_is_scored():
 
 
 @pytest.mark.parametrize(("count", "rounds"), [(2, 1), (5, 1), (10, 3)])
-def test_an_interval_over_folds_is_nadeaus_and_bengios(count, rounds):
+def test_the_interval_over_folds_is_that_of_nadeau_and_bengio(count, rounds):
     scores = np.random.default_rng(0).normal(0.9, 0.02, count * rounds)
     size = len(scores)
     half = {2: 12.7062, 5: 2.7764, 30: 2.0452}[size]  # Student's t at 97.5%, from a printed table
@@ -160,7 +160,7 @@ def by_loops(examples, shift, made, weight=None):
 
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 99), shifts=st.lists(st.sampled_from([0.0, 0.5, -1.0]), min_size=3, max_size=3))
-def test_scores_are_those_of_a_loop_over_settings_and_folds(seed, shifts):
+def test_scores_equal_a_loop_over_settings_and_folds(seed, shifts):
     examples = examples_of()
     made = validation.folds(np.arange(40), 3, seed, examples["targets"])
     axes = {"unread": [7, 8], "shift": shifts}
@@ -187,7 +187,7 @@ def test_means_are_weighted_by_the_held_out_rows():
     np.testing.assert_allclose(scores, by_loops(examples, 0.0, made, weight), rtol=1e-5)
 
 
-def test_equally_many_hits_are_equal_scores_to_the_last_bit():
+def test_equal_numbers_of_correct_rows_give_equal_scores_to_the_bit():
     """In float32 the mean of 1/7 and 6/7 is not that of 3/7 and 4/7."""
     hits = {0: [1, 6], 1: [3, 4]}
     targets = np.array([[place < hits[lane][fold] for fold in range(2) for place in range(7)] for lane in range(2)])
@@ -214,11 +214,11 @@ def test_one_fold_of_explicit_rows():
 
 
 @pytest.mark.parametrize(("count", "rounds"), [(2, 1), (3, 2), (7, 3)])
-def test_the_folds_of_a_round_are_counted_from_the_rows(count, rounds):
+def test_the_number_of_folds_per_round_follows_from_the_rows(count, rounds):
     assert validation.folds(np.arange(23), count, 0, rounds=rounds).per_round == count
 
 
-def test_an_output_that_is_not_a_number_is_no_correct_answer():
+def test_nan_outputs_count_as_errors():
     outputs = np.float32([[np.nan, 0, 0], [2, 1, 0], [0, np.nan, 9], [-np.inf, -1, -np.inf], [0, 1, 0], [np.inf, 0, 0]])
     correct = validation.accuracy(outputs, np.array([0, 0, 2, 1, 0, 0]))
     np.testing.assert_array_equal(correct, [0, 1, 0, 1, 0, 1])
@@ -263,7 +263,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("call", "message"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_mistake_ends_in_one_line(call, message):
+def test_errors_are_one_line(call, message):
     with pytest.raises(UserError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)

@@ -110,10 +110,11 @@ def tuned(data, kernel, scheme="one_vs_one"):
     settings = experiment.Settings(**SMALL)
     ids = settings.draw(data)
     examples = {"inputs": data.inputs[ids], "targets": data.targets[ids]}
-    machine = kernel_tuning.Machine(len(data.classes), scheme, degree=3, coef0=1.0)
     test = data.inputs[data.split.test], data.targets[data.split.test]
-    folds = settings.split(data.targets[ids])
-    return ids, kernel_tuning.tune(kernel, machine, C, np.array(GAMMA), examples, folds, test, devices.mesh(2))
+    folds, axes = settings.split(data.targets[ids]), {"c": C, "gamma": GAMMA}
+    options = {"scheme": scheme, "degree": 3, "coef0": 1.0}
+    made = kernel_tuning.tune(kernel, len(data.classes), axes, examples, folds, test, devices.mesh(2), **options)
+    return ids, made
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -158,9 +158,8 @@ def test_the_window_holds_start_and_minimum_and_cuts_paths_that_leave():
 
 def test_quantities_leave_out_rounding_error_and_losses_that_explode():
     path = path_of([1.0, 2.0, 5000.0])._replace(gradient_a=np.array([-1.0, 1e-9, 1.0]))
-    shown = {
-        each.label: each.values["sgd"] for each in descent.quantities({"sgd": path}, descent.line(0).labels, LEAST)
-    }
+    panels = descent.panels({"sgd": path}, descent.line(0).labels, LEAST)
+    shown = {panel.y_label: panel.series[0].mean for panel in panels}
     np.testing.assert_array_equal(shown["mean squared error, log scale"], [1.0, 2.0, np.nan])
     np.testing.assert_array_equal(shown["gradient |∂L/∂a|, log scale"], [1.0, np.nan, np.nan])
     np.testing.assert_array_equal(shown["slope a"], [2.0, 2.0, np.nan])

@@ -10,11 +10,11 @@ import time
 import numpy as np
 import pytest
 
-from experiments import optimizer_race, race_results
-from mllab import racing, weights
+from experiments import optimizer_race, race_measurement
+from mllab import race_results, weights
 from mllab.data import catalog
 from mllab.errors import UserError
-from mllab.metrics import Interval
+from mllab.metrics import Interval, Lead
 from support.workdirs import ROOT, bits, kill, program
 
 TINY = {"optimizers": ["sgd", "adam"], "learning_rates": [0.01, 0.1], "epochs": 2, "seeds": 2, "hidden": [8]}
@@ -270,12 +270,10 @@ RESULT = race_results.Result(
     test={"accuracy": Interval(0.9, 0.88, 0.92, 3)},
     test_by_seed={"accuracy": np.array([0.89, 0.9, 0.91])},
     steps_to_target=np.array([10, 20, np.nan]),
-    width=racing.Width(1.5, open_low=False, open_high=True),
+    width=race_results.Width(1.5, open_low=False, open_high=True),
     nonfinite=[],
     failed=[],
     validation_by_rate=np.zeros((2, 3)),
-    loss=[],
-    score=[],
 )
 NEXT = dataclasses.replace(
     RESULT,
@@ -286,20 +284,18 @@ NEXT = dataclasses.replace(
 
 
 def lead(mean, half, seeds=3):
-    return race_results.Lead("sgd", Interval(mean, mean - half, mean + half, seeds), "points")
+    return Lead("sgd", Interval(mean, mean - half, mean + half, seeds))
 
 
 def measured(**changes):
-    scores = race_results.ScoreNames(
-        "accuracy", "nats", [race_results.ReportedScore("accuracy", "accuracy")], (0.0, 1.0)
-    )
+    scores = race_measurement.ScoreNames("accuracy", "nats", [race_measurement.ReportedScore("accuracy", "accuracy")])
     values = {
         "dataset": None, "model": "mlp", "score": scores, "learning_rates": np.array([0.1, 1.0]),
         "seeds": np.arange(3), "epochs": 3, "batch_size": 9, "steps": 30, "lanes_each": 6, "chance_loss": 1.0,
         "target": 0.88, "winner": "adam", "ahead": lead(1.0, 0.6), "optimizers": [RESULT, NEXT], "settings": {},
-        "segments": np.array([10, 20, 30]),
+        "race": None,
     }  # fmt: skip
-    return race_results.Measurement(**values | changes)
+    return race_measurement.Measurement(**values | changes)
 
 
 def test_the_table_and_the_diverged_lanes():
@@ -308,7 +304,7 @@ def test_the_table_and_the_diverged_lanes():
     assert made.columns[3] == "steps to 0.88"
     assert made.rows[0] == ["adam", "0.1", "0.90 ± 0.02", "15 (2/3 seeds)", "≥1.5", "0/6", "0/6"]
     assert made.rows[1][-2:] == ["2/6", "3/6"]
-    assert race_results.diverged_lanes([RESULT, NEXT], np.array([0.1, 1.0]), 3) == [
+    assert race_measurement.diverged_lanes([RESULT, NEXT], np.array([0.1, 1.0]), 3) == [
         "sgd at 0.1: failed: no better than chance (every seed)",
         "sgd at 1: non-finite from step 4, 6 (seeds 0, 2)",
     ]

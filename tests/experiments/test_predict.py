@@ -18,6 +18,7 @@ import mllab
 from experiments import optimizer_race, predict
 from mllab import weights
 from mllab.data import catalog
+from mllab.data.readers import image_file
 from mllab.errors import UserError
 from mllab.models import base, table
 from support.oracles import convnet_logits
@@ -142,7 +143,7 @@ def test_probabilities_are_the_softmax_of_the_logits(tmp_path):
 def test_only_a_picture_on_the_opposite_plain_background_is_inverted(channels, training_border, expected):
     images = np.stack([np.full((8, 8, channels), 0.1), np.full((8, 8, channels), 0.9)])
     images[:, 2:6, 2:6] = 1 - images[:, 2:6, 2:6]
-    assert predict.has_opposite_background(images, training_border).tolist() == expected
+    assert image_file.has_opposite_background(images, training_border).tolist() == expected
 
 
 # ── Other params ────────────────────────────────────────────────────────────────────────────────────────────────────

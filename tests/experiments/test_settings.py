@@ -10,7 +10,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from experiments import frame
-from experiments.frame import groups, settings
+from experiments.frame import settings, shared_flags
 from mllab.errors import UserError
 
 
@@ -48,7 +48,7 @@ def test_defaults_values_and_text_give_the_same_settings():
 
 
 def parsed(*words):
-    values, rest = settings.parse(Settings, words, groups.SHARED)
+    values, rest = settings.parse(Settings, words, shared_flags.SHARED)
     return Settings.make(values), rest
 
 

@@ -57,7 +57,7 @@ def net(request):
 
 
 @pytest.mark.parametrize("shape", [(6, 5, 4, 3), (6, 3)], ids=["images", "units"])
-def test_batch_norm_is_flaxs_in_training_and_in_scoring(shape):
+def test_batch_norm_matches_flax_in_training_and_in_evaluation(shape):
     draw = np.random.default_rng(1)
     layer, peer = BatchNorm(momentum=0.8, epsilon=1e-3), linen.BatchNorm(momentum=0.8, epsilon=1e-3)
     params, extra = layer.init(None, None, shape[1:])
@@ -80,7 +80,7 @@ def test_batch_norm_is_flaxs_in_training_and_in_scoring(shape):
     assert same is extra
 
 
-def test_group_norm_is_flaxs():
+def test_group_norm_matches_flax():
     x = 3 * IMAGES[..., :2].repeat(2, axis=3) + 1
     layer, peer = GroupNorm(2), linen.GroupNorm(2, epsilon=1e-5)
     params = shaken(layer.init(None, None, (8, 8, 4))[0])
@@ -88,7 +88,7 @@ def test_group_norm_is_flaxs():
     np.testing.assert_allclose(layer.apply(params, None, x, KEY)[0], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_whole_net_is_flaxs():
+def test_a_whole_net_matches_flax():
     class Peer(linen.Module):
         @linen.compact
         def __call__(self, x):

@@ -126,7 +126,7 @@ def convolutions(draw):
 
 @settings(max_examples=12, deadline=None)
 @given(convolutions())
-def test_a_convolution_of_any_shape_agrees_with_jaxs_own(case):
+def test_a_convolution_of_any_shape_matches_jax(case):
     x, w, dy = problem(*case)
     options = case[2]
 
@@ -144,7 +144,7 @@ def test_a_convolution_of_any_shape_agrees_with_jaxs_own(case):
 
 
 @pytest.mark.parametrize("name", ["same", "stride and dilation", "groups"])
-def test_a_convolution_is_flaxs(name):
+def test_a_convolution_matches_flax(name):
     x_shape, w_shape, options = CASES[name]
     x, w = arrays(x_shape, w_shape)
     layer = linen.Conv(
@@ -155,7 +155,7 @@ def test_a_convolution_is_flaxs(name):
 
 
 @pytest.mark.parametrize("name", ["same", "one-sided padding", "padding wider than the window", "groups"])
-def test_a_convolution_is_pytorchs(name):
+def test_a_convolution_matches_pytorch(name):
     torch = pytest.importorskip("torch")
     options = CASES[name][2]
     x, w, dy = problem(*CASES[name])
@@ -210,7 +210,7 @@ def test_lanes_of_lanes_agree_with_one_at_a_time():
 
 
 @pytest.mark.parametrize("name", ["same", "stride, rows left over", "stride and dilation", "one-sided padding"])
-def test_second_derivatives_are_jaxs_own(name):
+def test_second_derivatives_match_jax(name):
     x_shape, w_shape, options = CASES[name]
     x, w, dy = problem(x_shape, w_shape, options)
     direction = arrays(x_shape, w_shape, seed=2)
@@ -234,7 +234,7 @@ def test_second_derivatives_are_jaxs_own(name):
     assert_close(curvature(functools.partial(convolve, **options)), curvature(direct), **FLOAT32)
 
 
-def test_bfloat16_goes_in_and_comes_out():
+def test_bfloat16_inputs_give_bfloat16_outputs():
     x, w, dy = problem((2, 8, 8, 3), (3, 3, 3, 4), {"stride": 2}, dtype=jnp.bfloat16)
     actual = jax.jit(functools.partial(pulled, stride=2))(x, w, dy)
     assert [each.dtype for each in actual] == [jnp.bfloat16] * 3
@@ -274,7 +274,7 @@ def test_gradients_are_written_in_the_fast_layout_on_cpus_and_left_to_jax_elsewh
         assert layouts[platform].count(FAST) == 1  # forwards
 
 
-def test_no_lanes_become_groups_on_cpus():
+def test_lanes_do_not_become_a_grouped_convolution_on_cpus():
     x, w, dy = (jnp.stack([each] * 4) for each in problem((2, 6, 6, 2), (3, 3, 2, 3), {}))
     groups = {
         platform: re.findall(r"feature_group_count = (\d+)|batch_group_count = (\d+)", text)
@@ -427,7 +427,7 @@ def test_arguments_that_do_not_match_raise_one_line(make, message):
 
 @pytest.mark.parametrize("groups", [1, 2, 6])
 @pytest.mark.parametrize("shape", [(3, 4, 5, 6), (3, 6)])
-def test_a_group_norm_is_flaxs(groups, shape):
+def test_a_group_norm_matches_flax(groups, shape):
     x = 3 * arrays(shape)[0] + 2
     peer = linen.GroupNorm(groups, epsilon=1e-5, use_scale=False, use_bias=False)
     np.testing.assert_allclose(group_norm(x, groups), peer.apply({}, x), rtol=1e-4, atol=1e-4)

@@ -37,7 +37,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_it_races_as_any_other_model(name, tmp_path):
+def test_a_flax_module_races_like_any_other_model(name, tmp_path):
     raced = mllab.race(
         MODELS[name](), problems.examples(60), SPLIT, names=["adam"], learning_rates=[1e-5, 0.03], seeds=[0, 1],
         epochs=20, batch_size=9, workdir=tmp_path, checkpoint_seconds=0,
@@ -53,7 +53,7 @@ def test_it_races_as_any_other_model(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_training_draws_dropout_and_moves_the_statistics_and_scoring_does_neither(name):
+def test_dropout_and_updates_of_the_statistics_happen_in_training_only(name):
     model, x = MODELS[name](), problems.examples(20)["inputs"]
     params, extra = model.init(jax.random.key(0))
     published, same = model.apply(params, extra, x, None)
@@ -67,7 +67,7 @@ def test_training_draws_dropout_and_moves_the_statistics_and_scoring_does_neithe
     assert not problems.equal(extra, moved)
 
 
-def test_outputs_are_flaxs_own():
+def test_outputs_match_flax():
     x, key = problems.examples(20)["inputs"], jax.random.key(4)
     model = MODELS["linen"]()
     params, extra = model.init(key)

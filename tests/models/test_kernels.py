@@ -26,7 +26,7 @@ def points(rows, features=4, seed=0):
 
 @pytest.mark.parametrize("name", kernels.KERNELS)
 @pytest.mark.parametrize(("rows", "others"), [(7, 20), (30, 1)])
-def test_kernels_are_scikit_learns(name, rows, others):
+def test_kernels_match_scikit_learn(name, rows, others):
     x, y = points(rows), points(others, seed=1)
     hyper = {key: HYPER[key] for key in kernels.PARTS[name].reads}  # no others are needed
     values = jax.jit(kernels.KERNELS[name])(x, y, hyper)
@@ -58,7 +58,7 @@ def test_a_negative_base_keeps_its_sign_at_an_odd_power():
 
 
 @pytest.mark.parametrize("weight", [None, np.arange(30) % 3])
-def test_gamma_scale_is_scikit_learns(weight):
+def test_gamma_scale_matches_scikit_learn(weight):
     x = points(30)
     kept = x if weight is None else x[weight > 0]
     np.testing.assert_allclose(kernels.gamma_scale(x, weight), 1 / (4 * kept.var()), rtol=1e-5)
@@ -66,7 +66,7 @@ def test_gamma_scale_is_scikit_learns(weight):
 
 
 @pytest.mark.parametrize("name", kernels.KERNELS)
-def test_nystroem_is_the_kernel_where_a_landmark_stands(name):
+def test_nystroem_is_exact_at_the_landmarks(name):
     x, hyper = points(60), {key: HYPER[key] for key in kernels.PARTS[name].reads}
     fitted = kernels.nystroem(KEY, x, name, hyper, 40)
     features = np.asarray(kernels.features(fitted, x))

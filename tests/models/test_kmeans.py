@@ -12,9 +12,6 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
-from experiments.bench import kmeans as bench
-from experiments.bench import kmeans_peers
-from experiments.bench.timing import Sample
 from mllab import devices, learners, sweep, validation
 from mllab.errors import UserError
 from mllab.models import kmeans
@@ -59,7 +56,7 @@ def lloyds_step(points, centres, weight):
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**31), count=st.sampled_from([1, 7]), lost=st.booleans(), absent=st.booleans())
-def test_a_step_is_lloyds(seed, count, lost, absent):
+def test_a_step_matches_lloyds_algorithm_in_numpy(seed, count, lost, absent):
     points, rng = blobs(seed)
     weight = (rng.random(90) * (rng.random(90) > 0.3 * absent)).astype(np.float32)
     centres = points[rng.choice(90, 7, replace=False)][:count]
@@ -98,7 +95,7 @@ def test_inertia_never_increases(seed, spread, start):
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 2**31))
-def test_a_fit_is_scikit_learns_from_the_same_start(seed, tolerance, offset):
+def test_a_fit_matches_scikit_learn_from_the_same_start(seed, tolerance, offset):
     points, rng = blobs(seed)
     points = (points + np.float32(offset)).astype(np.float32)
     start = points[rng.choice(90, 5, replace=False)]
@@ -119,7 +116,7 @@ def digits():
     return load_digits().data.astype(np.float32)
 
 
-def test_restarts_are_fits_by_themselves_and_the_best_is_scikit_learns(digits):
+def test_restarts_equal_single_fits_and_the_best_matches_scikit_learn(digits):
     keys = jax.random.split(KEY, 6)
     starts = jnp.stack([kmeans.plus_plus(key, digits, 10) for key in keys])
     params = kmeans.fit(KEY, digits, 10, restarts=6)
@@ -132,7 +129,7 @@ def test_restarts_are_fits_by_themselves_and_the_best_is_scikit_learns(digits):
     np.testing.assert_allclose(params.inertia, inertia(digits, params.centres), rtol=1e-6)
 
 
-def test_starts_are_drawn_in_proportion():
+def test_starts_are_drawn_in_proportion_to_squared_distance_and_weight():
     points = np.float32([[0, 0], [1, 0], [0, 3], [9, 9]])
     weight = np.float32([2, 1, 1, 0])
     draws = np.asarray(jax.vmap(lambda key: kmeans.plus_plus(key, points, 1, weight))(jax.random.split(KEY, 4000)))[
@@ -193,7 +190,7 @@ def test_weights_act_as_copies_and_points_of_weight_0_are_ignored():
 
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**31), exponent=st.integers(-12, 12), shift=st.integers(-500, 500))
-def test_order_scale_and_place_change_what_they_should(seed, exponent, shift):
+def test_results_follow_permutation_scaling_and_translation_of_the_points(seed, exponent, shift):
     points, rng = blobs(seed, apart=20.0)
     points = np.round(points * 64) / 64  # shifted exactly
     order, start = rng.permutation(90), points[:4]
@@ -271,7 +268,7 @@ def test_a_replay_gives_the_same_bits(digits):
 
 
 @pytest.mark.parametrize("points", [np.ones((20, 2)), np.repeat(np.float32([[1, 2], [3.1, 4], [0.3, 7]]), 9, axis=0)])
-def test_more_clusters_than_distinct_points_leave_no_inertia(points):
+def test_inertia_is_0_with_more_clusters_than_distinct_points(points):
     params = kmeans.fit(KEY, points, 6, restarts=4)
     np.testing.assert_allclose(params.inertias, 0, atol=1e-9)
     assert (np.asarray(params.steps) < 20).all()
@@ -295,7 +292,7 @@ def test_it_lowers_to_every_platform_with_k_and_weights_traced():
     assert exported(KEY, points, jax.ShapeDtypeStruct((), jnp.int32), weight).platforms == ("cpu", "cuda", "tpu")
 
 
-def test_a_grid_is_every_k_on_every_fold_by_itself():
+def test_a_grid_equals_single_fits_of_every_k_on_every_fold():
     points, _ = blobs(1, rows=121)
     examples = {"inputs": points.reshape(121, 3, 1), "targets": points[:, 0]}
     folds = validation.folds(np.arange(121), 4, seed=0)
@@ -314,28 +311,6 @@ def test_a_grid_is_every_k_on_every_fold_by_itself():
             peer = KMeans(int(k), n_init=5, random_state=0).fit(points[train])
             expected = -squares(points[held], peer.cluster_centers_).min(1).mean()
             np.testing.assert_allclose(shared[place, fold], expected, rtol=0.02)
-
-
-def test_the_peer_of_the_benchmark_begins_where_mllab_does():
-    points, rng = blobs(8, rows=600)
-    starts = np.stack([points[rng.choice(600, 6, replace=False)] for _ in range(3)])
-    peer = kmeans_peers.fit(points, kmeans_peers.centred(starts, points), steps=2, tolerance=0)
-    ours = kmeans.fit(KEY, points, 6, start=starts, steps=2, tolerance=0)
-    np.testing.assert_allclose(ours.inertia, peer.inertia_, rtol=1e-5)
-    np.testing.assert_allclose(ours.centres, peer.cluster_centers_, atol=1e-4)
-
-
-def test_the_benchmark_judges_by_medians_and_by_inertia():
-    case = next(iter(bench.CASES))
-
-    def samples(inertia, *seconds):
-        return [Sample(0, {"seconds": each, "inertia": inertia, "steps": 20}) for each in seconds]
-
-    for inertia, met in ((100.01, "yes"), (101, "no")):
-        measured = {"mllab": samples(inertia, 1, 9, 1), "sklearn": samples(100, 1.2, 1.2, 0)}
-        columns, rows = bench.times(case, measured)
-        judged = [dict(zip(columns, row, strict=True)) for row in rows]
-        assert [(row["× mllab"], row["met"]) for row in judged] == [(None, None), ("1.20", met)]
 
 
 X = np.arange(12.0).reshape(6, 2)

@@ -76,7 +76,7 @@ def test_errors_are_within_the_bounds_of_the_docstring(x64):
 
 
 @pytest.mark.parametrize("method", linear.METHODS)
-def test_an_offset_costs_no_digits(method):
+def test_an_offset_does_not_reduce_the_precision(method):
     x, y = problem()
     x = np.round(x * 2**10) / 2**10  # so that x + 4096 is exact in float32, and both problems are the same
     near = linear.fit(x, y, method=method)
@@ -124,7 +124,7 @@ def test_rows_of_weight_zero_are_ignored(method, seed, padding):
 
 
 @pytest.mark.parametrize("method", linear.METHODS)
-def test_ridges_and_folds_are_mapped_over(method):
+def test_vmap_over_ridges_and_folds(method):
     with jax.enable_x64(True):
         x, y = problem()
         ridges = np.array([0.0, 0.1, 10.0])
@@ -153,7 +153,7 @@ def test_fit_lowers_to_every_platform(method):
 
 @pytest.mark.parametrize("features", [1, 2, 4])
 @pytest.mark.parametrize("degree", [1, 2, 3, 5])
-def test_polynomial_has_scikit_learns_columns(features, degree):
+def test_polynomial_columns_match_scikit_learn(features, degree):
     x = np.random.default_rng(0).uniform(-2, 2, (7, features)).astype(np.float32)
     expected = PolynomialFeatures(degree, include_bias=False).fit_transform(x)
     features_of_x = jax.jit(linear.polynomial, static_argnums=1)(x, degree)

@@ -81,7 +81,7 @@ def test_em_follows_scikit_learn(covariance, x64):
 
 
 @pytest.mark.parametrize("covariance", mixture.COVARIANCES)
-def test_densities_are_scipys(covariance, x64):
+def test_densities_match_scipy(covariance, x64):
     points, _ = clusters()
     params = mixture.fit(KEY, points, 4, covariance=covariance, restarts=2, steps=5).params
     matrices = np.asarray(mixture.covariances(params), float)
@@ -214,7 +214,7 @@ def test_a_class_without_points_and_labels_of_weight_0():
 
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**31), exponent=st.integers(-20, 20), shift=st.integers(-1000, 1000))
-def test_order_scale_and_place_change_what_they_should(seed, exponent, shift):
+def test_results_follow_permutation_scaling_and_translation_of_the_points(seed, exponent, shift):
     points, _ = clusters(n=30, seed=seed)
     points = np.round(points * 2**10) / 2**10
     rng = np.random.default_rng(seed)
@@ -298,7 +298,7 @@ def test_fit_lowers_to_every_platform(covariance):
     assert exported.platforms == ("cpu", "cuda", "tpu")
 
 
-def test_lanes_are_mapped_over():
+def test_vmap_over_lanes():
     points, classes = clusters(n=40)
     labels = jnp.stack([jnp.where(jnp.arange(120) % m == 0, classes, -1) for m in (3, 7)])
 

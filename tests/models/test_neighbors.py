@@ -9,9 +9,6 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
-from experiments.bench import neighbors as bench
-from experiments.bench import neighbors_once, neighbors_peers
-from experiments.bench.timing import Sample
 from mllab import learners, metrics, validation
 from mllab.errors import UserError
 from mllab.models import neighbors
@@ -37,7 +34,7 @@ def exact(train, queries, count, weight):
     outlier=st.sampled_from([0, 2**22]),
     absent=st.sampled_from([0.0, 0.5]),
 )
-def test_neighbors_are_those_of_exact_arithmetic(rows, features, count, seed, spread, offset, outlier, absent):
+def test_neighbors_match_exact_integer_arithmetic(rows, features, count, seed, spread, offset, outlier, absent):
     rng = np.random.default_rng(seed)
     train = rng.integers(-spread, spread + 1, (rows, features)) + offset
     train[rng.integers(rows)] += outlier
@@ -54,7 +51,7 @@ def test_neighbors_are_those_of_exact_arithmetic(rows, features, count, seed, sp
     ("rows", "queries", "features", "count"), [(50, 20, 4, 50), (900, 60, 30, 1), (900, 60, 30, 40)]
 )
 @pytest.mark.parametrize("offset", [0.0, 300.0])
-def test_neighbors_are_scikit_learns(rows, queries, features, count, offset):
+def test_neighbors_match_scikit_learn(rows, queries, features, count, offset):
     rng = np.random.default_rng(rows)
     train = rng.standard_normal((rows, features)).astype(np.float32) + np.float32(offset)
     points = rng.standard_normal((queries, features)).astype(np.float32) + np.float32(offset)
@@ -64,7 +61,7 @@ def test_neighbors_are_scikit_learns(rows, queries, features, count, offset):
     np.testing.assert_array_equal(near.ids, ids)
 
 
-def test_equal_rows_come_in_order_of_id():
+def test_duplicates_are_ordered_by_id():
     rng = np.random.default_rng(1)
     train = np.tile(rng.standard_normal((211, 37)), (5, 1))
     near = neighbors.nearest(train, rng.standard_normal((50, 37)), 15)
@@ -73,7 +70,7 @@ def test_equal_rows_come_in_order_of_id():
     np.testing.assert_array_equal(np.ptp(np.asarray(near.distances).reshape(50, 3, 5), axis=2), 0)
 
 
-def test_rows_equally_near_on_different_sides_come_in_order_of_id():
+def test_different_rows_at_equal_distance_are_ordered_by_id():
     places, far = np.float32([0.1, 0.2, 0.3]), np.random.default_rng(2).standard_normal((40, 2)).astype(np.float32) + 3
     sides = [(a * x, b * y) for x in places for y in places if x <= y for a in (-1, 1) for b in (-1, 1)]
     order = np.random.default_rng(3).permutation(len(sides))
@@ -94,7 +91,7 @@ def test_the_size_of_blocks_does_not_matter():
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**31), exponent=st.integers(-20, 20), shift=st.integers(-500, 500))
-def test_order_scale_and_place_change_what_they_should(seed, exponent, shift):
+def test_results_follow_permutation_scaling_and_translation_of_the_points(seed, exponent, shift):
     rng = np.random.default_rng(seed)
     train = rng.permutation(np.arange(900, dtype=np.float32).reshape(300, 3))  # no two alike
     queries = rng.integers(0, 900, (5, 3)).astype(np.float32) + np.float32(0.25)
@@ -144,7 +141,7 @@ def digits():
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 8, 30])
-def test_votes_and_their_ties_are_scikit_learns(digits, k):
+def test_votes_and_their_ties_match_scikit_learn(digits, k):
     inputs, labels = digits
     train, queries = inputs[:900], inputs[900:]
     distances, _ = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(train).kneighbors(queries)
@@ -160,7 +157,7 @@ def test_votes_and_their_ties_are_scikit_learns(digits, k):
     np.testing.assert_allclose(np.exp(outputs)[clear], expected[clear], rtol=1e-5)
 
 
-def test_a_grid_is_every_k_on_every_fold_by_itself(digits):
+def test_a_grid_equals_single_fits_of_every_k_on_every_fold(digits):
     inputs, labels = digits
     examples = {"inputs": inputs[:203].reshape(-1, 8, 8, 1), "targets": labels[:203]}
     folds = validation.folds(np.arange(203), 4, seed=0)
@@ -178,41 +175,6 @@ def test_a_grid_is_every_k_on_every_fold_by_itself(digits):
         for position, k in enumerate(ks):
             peer = KNeighborsClassifier(int(k), algorithm="brute").fit(inputs[train], labels[train])
             np.testing.assert_allclose(shared[position, fold], peer.score(inputs[held], labels[held]), atol=0.021)
-
-
-@pytest.mark.parametrize("peer", ["sklearn", "faiss", "loops"])
-def test_the_peers_of_the_benchmark_find_the_same(peer, tmp_path):
-    if peer == "faiss":
-        pytest.importorskip("faiss")
-    rng = np.random.default_rng(4)
-    train, queries = rng.random((300, 8), np.float32), rng.random((9, 8), np.float32)
-    files = tmp_path / "ours.npz", tmp_path / "theirs.npz"
-    results = neighbors.nearest(train, queries, 4), neighbors_peers.PEERS[peer](train, queries, 4)
-    for path, (distances, ids) in zip(files, results, strict=True):
-        np.savez(path, distances=distances, ids=ids)
-    np.testing.assert_array_equal(results[0].ids, results[1][1])
-    assert bench.agreement(*files) == 1
-    np.savez(files[1], distances=np.asarray(results[0].distances) * [1, 1, 1, 1.01], ids=results[0].ids)
-    assert bench.agreement(*files) == 0.75
-
-
-def test_the_benchmark_judges_by_medians():
-    case = next(iter(bench.CASES))
-
-    def samples(*seconds):
-        return [Sample(0, {"seconds": each}) for each in seconds]
-
-    measured = {"mllab": samples(1, 9, 1), "sklearn": samples(2.1, 2.1, 0), "loops": samples(149, 149, 200)}
-    columns, rows = bench.times(case, measured, dict.fromkeys(measured, 1.0))
-    judged = [dict(zip(columns, row, strict=True)) for row in rows]
-    assert [(row["× mllab"], row["met"]) for row in judged] == [(None, None), ("2.10", "yes"), ("149.00", "no")]
-    _, ((*_, ratio, target, met),) = bench.grids({"1": samples(1), str(bench.MOST): samples(3.2)})
-    assert (ratio, target, met) == ("3.20", bench.GRID_RATIO, "no")
-
-
-def test_the_benchmark_counts_votes_of_every_k_on_every_fold(digits):
-    data = {"train": jnp.asarray(digits[0][:50]), "labels": jnp.asarray(digits[1][:50])}
-    assert neighbors_once.votes(data, most=3)().shape == (3, neighbors_once.FOLDS, 10, 10)
 
 
 def test_nearest_lowers_to_every_platform():

@@ -11,7 +11,7 @@ from mllab.models import pca
 
 @pytest.mark.parametrize(("rows", "features", "count"), [(200, 5, 2), (30, 50, 10), (40, 1, 1), (60, 4, 4)])
 @pytest.mark.parametrize("offset", [0, 1000])
-def test_axes_and_components_are_scikit_learns(rows, features, count, offset):
+def test_axes_and_components_match_scikit_learn(rows, features, count, offset):
     rng = np.random.default_rng(0)
     points = (rng.normal(size=(rows, features)) * np.arange(1, features + 1) + offset).astype(np.float32)
     params, peer = pca.fit(points, count), PCA(count, svd_solver="full").fit(points.astype(np.float64))

@@ -64,7 +64,7 @@ def newton(x, labels, classes, l2):
 
 @pytest.mark.parametrize("l2", [0.01, 1.0, 100.0])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_fit_is_scikit_learns(l2, weighted):
+def test_fit_matches_scikit_learn(l2, weighted):
     x, labels = problem()
     weight = np.random.default_rng(1).integers(0, 4, len(x)).astype(float) if weighted else None
     peer = LogisticRegression(C=1 / l2, tol=1e-12, max_iter=10_000).fit(x, labels, sample_weight=weight)
@@ -77,7 +77,7 @@ def test_fit_is_scikit_learns(l2, weighted):
     np.testing.assert_allclose(b - b.mean(), peer.intercept_ - peer.intercept_.mean(), rtol=1e-4)
 
 
-def test_two_classes_are_scikit_learns_at_twice_the_c():
+def test_two_classes_match_scikit_learn_at_twice_the_c():
     x, labels = problem(classes=2)
     fit = softmax.fit(x, labels, 2, l2=0.5, tolerance=1e-6)
     peer = LogisticRegression(C=2 / 0.5, tol=1e-10, max_iter=1000).fit(x, labels)
@@ -111,7 +111,7 @@ def test_float32_reaches_the_optimum(change, classes, l2):
     assert objective(fit.params, x, labels, l2) - best < 2e-5 * len(x)
 
 
-def test_the_gradient_reported_is_the_gradient():
+def test_the_reported_gradient_is_correct():
     x, labels = problem()
     x = x * [1, 2, 3, 4] + 5
     fit = softmax.fit(x, labels, 3, l2=1.0, steps=3)
@@ -135,7 +135,7 @@ def test_rows_of_weight_zero_are_ignored():
     np.testing.assert_allclose(all_rows.params.b, alone.params.b, atol=2e-5)
 
 
-def test_folds_and_penalties_are_mapped_over():
+def test_vmap_over_folds_and_penalties():
     x, labels = problem()
     folds = np.stack([np.arange(120) % 3 != k for k in range(3)]).astype(np.float32)
     penalties = np.array([0.01, 1.0], np.float32)
@@ -168,7 +168,7 @@ def test_a_sample_of_the_rows_is_enough_for_the_model_of_the_hessian():
     assert sampled.steps <= whole.steps + 10
 
 
-def test_the_learner_fits_few_rows_and_most_rows_alike():
+def test_the_learner_equals_a_fit_of_few_or_most_rows():
     x, labels = problem(n=90)
     learner = learners.softmax_regression(3, tolerance=1e-6)
     examples = {"inputs": x.astype(np.float32), "targets": labels}
@@ -179,7 +179,7 @@ def test_the_learner_fits_few_rows_and_most_rows_alike():
         np.testing.assert_allclose(params.w, alone.w, atol=2e-5)
 
 
-def test_the_learner_is_scikit_learn_on_every_fold():
+def test_the_learner_matches_scikit_learn_on_every_fold():
     inputs, labels = load_digits(return_X_y=True)
     inputs, labels = inputs[:150], labels[:150].astype(np.int32)
     examples = {"inputs": inputs.reshape(-1, 8, 8, 1).astype(np.float32), "targets": labels}
@@ -198,7 +198,7 @@ def test_the_learner_is_scikit_learn_on_every_fold():
             np.testing.assert_allclose(scores[position, fold], peer.score(inputs[held], labels[held]), atol=0.021)
 
 
-def test_penalties_are_mapped_over_wide_inputs():
+def test_vmap_over_penalties_with_wide_inputs():
     """With hundreds of rows and columns jaxlib 0.10.2 made NaN of the first logits on CPUs, and no step was taken."""
     draw = np.random.default_rng(0)
     x, labels = draw.normal(size=(500, 200)).astype(np.float32), draw.integers(0, 10, 500).astype(np.int32)

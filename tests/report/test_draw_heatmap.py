@@ -73,8 +73,8 @@ def test_names_and_numbers_are_written_where_they_fit(tmp_path, size, named, num
 def test_a_confusion_matrix_states_its_colour_scale(tmp_path, mistakes, scale):
     counts = np.diag([5, 5])
     counts[[0, 1], [1, 0]] = mistakes
-    texts, _ = drawn(draw.confusion(counts, "ab", title="", note="A note."), tmp_path / "confusion.svg")
-    assert f"Grey: correct. {scale} A note." in " ".join(texts)
+    texts, _ = drawn(draw.confusion(counts, "ab", title=""), tmp_path / "confusion.svg")
+    assert f"Grey: correct. {scale}" in " ".join(texts)
 
 
 def test_accuracy_is_written_at_every_setting_and_the_chosen_one_is_framed(tmp_path):
@@ -133,8 +133,8 @@ def test_a_contingency_table_gives_shares_by_darkness_and_number(tmp_path):
 
 @pytest.mark.parametrize("value", np.linspace(0, 1, 6))
 def test_numbers_contrast_with_their_cell(value):
-    cells = draw.Cells(heatmap.ACCURACY([[value]])[..., :3], [["1"]])
-    (text,) = draw.heat_map([cells], ["a"], title="t").axes[0].texts
+    cells = heatmap.Cells(heatmap.ACCURACY([[value]])[..., :3], [["1"]])
+    (text,) = heatmap.heat_map([cells], ["a"], title="t").axes[0].texts
 
     def luminance(colour):  # WCAG 2.1
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
@@ -162,7 +162,7 @@ MANY = np.random.default_rng(0).poisson(0.3, (100, 100))
 UGLY = {
     "confusion": lambda: draw.confusion(np.arange(49).reshape(7, 7) * 1000, NASTY, title="Confusion"),
     "title": lambda: draw.confusion(np.eye(6), list("abcdef"), title="Confusion of letters " * 6),
-    "two words": lambda: draw.confusion(np.full((2, 2), 12345), ["benign", "malignant"], title="Two", note="A note."),
+    "two words": lambda: draw.confusion(np.full((2, 2), 12345), ["benign", "malignant"], title="Two"),
     "confusion of 20": lambda: draw.confusion(np.full((20, 20), 7), TWENTY, title="Twenty"),
     "confusion of 45": lambda: draw.confusion(MANY[:45, :45], DIGITS * 4 + DIGITS[:5], title="Forty-five"),
     "confusion of 100": lambda: draw.confusion(MANY, DIGITS * 10, title="Hundred"),

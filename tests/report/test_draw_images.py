@@ -83,7 +83,9 @@ def test_feature_maps_go_layer_by_layer_each_on_its_own_scale(tmp_path):
         np.testing.assert_array_equal(stack.reshape(-1, 3)[shown.argmax()], YELLOW)
         np.testing.assert_array_equal(stack.reshape(-1, 3)[shown.argmin()], DARK_BLUE)
     layers = [(f"layer {index}", np.ones((1, 1, 1))) for index in range(12)]
-    texts = " ".join(drawn(draw.feature_maps(np.zeros((8, 8, 3)), layers, title=""), tmp_path / "deep.svg")[0])
+    texts = " ".join(
+        drawn(draw.feature_maps(np.zeros((8, 8, 3)), layers, title="", caption="a"), tmp_path / "deep.svg")[0]
+    )
     assert "layer 0: 1 map of 1 × 1, 1 to 1" in texts
     assert "layer 11" in texts
     assert "8 of 12 layers." in texts
@@ -173,13 +175,15 @@ def test_files_of_large_images_of_noise_stay_small(tmp_path):
 DARK, TRUE, PREDICTED = np.zeros((8, 4, 4, 1)), [*range(7), 0], [1, 2, 3, 4, 5, 6, 0, 5]
 UGLY = {
     "mistakes": lambda: draw.mistakes(DARK, TRUE, PREDICTED, [0.5] * 8, NASTY, title="Mistakes " * 20),
-    "one mistake": lambda: draw.mistakes(IMAGES[:1], [0], [1], [0.5], DIGITS, title="One", note="A note."),
+    "one mistake": lambda: draw.mistakes(IMAGES[:1], [0], [1], [0.5], DIGITS, title="One"),
     "no mistake": lambda: draw.mistakes(np.zeros((0, 4, 4, 1)), [], [], [], DIGITS, title="None"),
     "filters": lambda: draw.filters(np.full((2, 2, 1, 7), np.nan), title="Filters", names=NASTY),
     "64 filters": lambda: draw.filters(np.ones((5, 5, 1, 64)), title="Constant"),
-    "saliency": lambda: draw.saliency(DARK, DARK * np.nan, TRUE, PREDICTED, NASTY, title="Saliency", note="A note."),
+    "saliency": lambda: draw.saliency(DARK, DARK * np.nan, TRUE, PREDICTED, NASTY, title="Saliency"),
     "maps": lambda: draw.feature_maps(DARK[0], [("conv " * 40, np.ones((2, 2, 9)))] * 2, title="t", caption=NASTY[5]),
-    "maps of one pixel": lambda: draw.feature_maps(DARK[0], [(NASTY[6], np.full((1, 64, 1), np.nan))], title="t"),
+    "maps of one pixel": lambda: draw.feature_maps(
+        DARK[0], [(NASTY[6], np.full((1, 64, 1), np.nan))], title="t", caption="a"
+    ),
     "neighbours": lambda: draw.neighbours(
         DARK[:7], TRUE[:7], PREDICTED[:7], np.zeros((7, 7, 4, 4, 1)), np.tile(np.arange(7), (7, 1)), NASTY, title="t"
     ),

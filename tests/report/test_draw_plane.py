@@ -9,7 +9,7 @@ from sklearn.datasets import make_blobs, make_moons
 from sklearn.svm import SVC
 
 from mllab.report import draw
-from mllab.report.draw import Level, Mesh, Mixture, Plane, plane
+from mllab.report.draw import Mesh, Mixture, Plane, plane
 from mllab.report.style import class_style
 from support.figures import check_figure, drawn
 
@@ -23,6 +23,7 @@ NASTY = [
     "中文",
 ]
 LABELS = {"title": "Plane", "x_label": "width", "y_label": "height"}
+REGIONS = {**LABELS, "levels": {}}
 
 
 def machines_of(classes=2, kernels=("linear", "poly", "rbf")):
@@ -54,7 +55,7 @@ def machines_of(classes=2, kernels=("linear", "poly", "rbf")):
 def test_kernel_machines_show_points_by_class_support_vectors_with_a_rim_and_where_f_is_0_and_1(tmp_path, classes):
     over, panels = machines_of(classes)
     names = [f"class {index}" for index in range(classes)]
-    figure = draw.boundaries(over, panels, names, **LABELS, note="Both standardised.")
+    figure = draw.boundaries(over, panels, names, **LABELS)
     markers = [class_style(index).marker for index in range(classes)]
     for axes, panel in zip(figure.axes, panels, strict=False):
         shown = {False: set(), True: set()}
@@ -78,7 +79,7 @@ def test_kernel_machines_show_points_by_class_support_vectors_with_a_rim_and_whe
         assert len(colours) == len(np.unique(panel.regions))
     texts, grounds = drawn(figure, tmp_path / "plane.svg")
     assert [ground.shape[:2] for ground in grounds] == [over.shape] * 3
-    assert {*names, "support vector", "boundary: f = 0", "margin: f = 1 or −1", "Both standardised."} <= set(texts)
+    assert {*names, "support vector", "boundary: f = 0", "margin: f = 1 or −1"} <= set(texts)
     assert {"width", "height", "rbf: C = 10, gamma = 0.5", "Plane"} <= set(texts)
     assert all(panel.detail in texts for panel in panels)
 
@@ -86,7 +87,7 @@ def test_kernel_machines_show_points_by_class_support_vectors_with_a_rim_and_whe
 def test_a_region_lies_where_the_model_decides_for_the_class():
     over = Mesh(np.linspace(0, 1, 3), np.linspace(0, 1, 2))
     regions = np.array([[0, 1, 1], [2, 2, 0]])
-    figure = draw.class_regions(over, [Plane(np.zeros((1, 2)), np.zeros(1, int), regions=regions)], "abc", **LABELS)
+    figure = plane.class_regions(over, [Plane(np.zeros((1, 2)), np.zeros(1, int), regions=regions)], "abc", **REGIONS)
     (ground,) = figure.axes[0].images
     assert ground.origin == "lower"  # rows ascend with y
     np.testing.assert_allclose(ground.get_extent(), [-0.25, 1.25, -0.5, 1.5])  # a place is the middle of its pixel
@@ -212,7 +213,7 @@ def test_a_field_without_the_level_or_without_numbers_has_no_line():
     holes = np.where(np.arange(20) < 5, np.nan, slope)
     fields = np.stack([slope, holes, slope + 99, 1e-4 * slope, np.full(over.shape, np.nan)])
     panel = Plane(np.zeros((1, 2)), np.zeros(1, int), fields=fields)
-    figure = draw.class_regions(over, [panel], "a", **LABELS, levels=[Level(0.0, "zero")])
+    figure = plane.class_regions(over, [panel], "a", **LABELS, levels={0.0: "zero"})
     assert len(figure.axes[0].collections) == 2
 
 
@@ -220,12 +221,12 @@ def test_a_component_that_is_not_finite_is_left_out(tmp_path):
     covariances = np.stack([np.eye(2), np.full((2, 2), np.nan)])
     mixture = Mixture("one of two", np.zeros((2, 2)), covariances, np.array([0, 1]))
     panel = Plane(np.zeros((1, 2)), np.zeros(1, int), mixture=mixture)
-    figure = draw.class_regions(draw.mesh(panel.points), [panel], "ab", **LABELS)
+    figure = plane.class_regions(draw.mesh(panel.points), [panel], "ab", **REGIONS)
     assert len(figure.axes[0].patches) == 2
 
 
 UGLY = {
-    "3 kernels": lambda: draw.boundaries(*machines_of(), ["outer moon", "inner moon"], **LABELS, note="A note."),
+    "3 kernels": lambda: draw.boundaries(*machines_of(), ["outer moon", "inner moon"], **LABELS),
     "2 kernels, 5 classes": lambda: draw.boundaries(*machines_of(5, ("linear", "rbf")), "abcde", **LABELS),
     "1 kernel": lambda: draw.boundaries(*machines_of(3, ("rbf",)), NASTY[3:6], **LABELS | {"title": "Plane " * 30}),
     "long names": lambda: draw.clusters(
@@ -237,10 +238,10 @@ UGLY = {
     ),
     "mixtures": lambda: semi_supervised(),
     "mixtures of ugly names": lambda: semi_supervised(
-        labelled=30, classes=NASTY, x_label=NASTY[3], y_label="2nd principal component", note="A note. " * 20
+        labelled=30, classes=NASTY, x_label=NASTY[3], y_label="2nd principal component"
     ),
-    "a long heading": lambda: draw.class_regions(
-        draw.mesh(np.eye(2)), [Plane(np.eye(2), np.arange(2), "heading " * 9, "detail " * 20)] * 2, "ab", **LABELS
+    "a long heading": lambda: plane.class_regions(
+        draw.mesh(np.eye(2)), [Plane(np.eye(2), np.arange(2), "heading " * 9, "detail " * 20)] * 2, "ab", **REGIONS
     ),
 }  # fmt: skip
 

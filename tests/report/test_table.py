@@ -148,7 +148,6 @@ NAN = math.nan
         (table.fraction(1 / 3), "33.3%"),
         (table.probability(0.994), "99%"),
         (table.probability(0.995), ">99%"),
-        (table.seconds(1.239), "1.24"),
         (table.significant(14.4123), "14.4"),
         (table.significant(12345.678, 5), "12346"),
         (table.significant(0.00012345, 2), "0.00012"),

@@ -1,4 +1,4 @@
-"""Readers and checks of figures, for tests."""
+"""Helpers for tests of figures: the texts and images of an SVG, and checks of its layout."""
 
 import base64
 import io
@@ -16,7 +16,7 @@ from mllab.report.draw import base
 
 
 def embedded(svg):
-    """The images embedded in the text of an SVG, as their PNGs decode, [H, W, 3] each."""
+    """Return the images embedded in an SVG as decoded PNGs, [H, W, 3] each."""
     return [
         np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
         for data in re.findall(r'href="data:image/png;base64,\s*([^"]*)"', svg)
@@ -24,21 +24,26 @@ def embedded(svg):
 
 
 def drawn(figure, path):
-    """The texts of a figure's SVG, which must parse as XML, and the images embedded in it."""
+    """Return the texts and the embedded images of a figure's SVG, which must be well-formed XML."""
     root = ElementTree.parse(draw.save(figure, path)).getroot()
     texts = ["".join(element.itertext()) for element in root.iter() if element.tag.endswith("}text")]
     return texts, embedded(path.read_text())
 
 
 def check_figure(function, path, smallest=6.0):
-    """Fail where the figure that a function draws has a text that leaves it, covers another or is too small.
+    """Check that the texts of a figure are inside it, do not overlap and are not too small.
 
-    And where the function's second SVG is not the first, to the byte, whatever matplotlib's settings are.
+    Also check that drawing the figure again under other settings of matplotlib gives the same bytes.
+
+    Args:
+        function: draws the figure.
+        path: SVG file to write.
+        smallest: least size of a text, in points.
     """
     figure = function()
-    written, _ = drawn(figure, path)  # first, so that the layout is the file's
+    written, _ = drawn(figure, path)  # saved first, which fixes the layout
     first = path.read_bytes()
-    figure.set_dpi(288)  # fine enough that letters need no rounding to pixels
+    figure.set_dpi(288)  # so fine that rounding to pixels does not matter
     with base.look():
         renderer = FigureCanvasAgg(figure).get_renderer()
         figure.draw(renderer)
@@ -61,7 +66,7 @@ def check_figure(function, path, smallest=6.0):
 
 
 def _labels_not_drawn(figure):
-    """Labels of hidden axes, and of ticks beyond the range: matplotlib keeps them without drawing them."""
+    """Return the labels that matplotlib keeps but does not draw: of hidden axes, and of ticks outside the range."""
     hidden = set()
     for axis in [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]:
         low, high = sorted(axis.get_view_interval())

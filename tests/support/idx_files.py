@@ -1,4 +1,4 @@
-"""IDX files for tests, written value by value as the format describes it."""
+"""Writers of IDX files for tests, value by value, following the description of the format."""
 
 import gzip
 import struct
@@ -12,17 +12,22 @@ def encode(array: np.ndarray, code: int, letter: str) -> bytes:
 
     Args:
         array: the values.
-        code: of the type, in the header.
-        letter: of the type, as `struct` has it.
+        code: type code in the header.
+        letter: format character of the type in `struct`.
     """
     header = struct.pack(">BBBB", 0, 0, code, array.ndim) + b"".join(struct.pack(">I", n) for n in array.shape)
     return header + b"".join(struct.pack(f">{letter}", value) for value in array.ravel().tolist())
 
 
 def write(folder: Path, arrays: dict[str, np.ndarray], packed: bool = True) -> dict[str, Path]:
-    """Write arrays of bytes as files named like MNIST's, such as `train-images`; return their paths by file name.
+    """Write arrays of bytes as IDX files with the names of MNIST's; return their paths by file name.
 
-    The names in the result end in .gz, as `idx.labelled_images` takes them, also for plain files.
+    The file names in the result end in .gz even if the files are plain, since `idx.labelled_images` takes them so.
+
+    Args:
+        folder: where to write.
+        arrays: values by name, such as `train-images`.
+        packed: whether to compress the files.
     """
     paths = {}
     for name, array in arrays.items():

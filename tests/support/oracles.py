@@ -1,12 +1,13 @@
-"""Independent references: NumPy float64, written from the papers, sharing no code with the library.
+"""Independent reference implementations in NumPy float64, written from the papers: optimizers and conv nets.
 
-Sections: optimizers.
+They share no code with the library.
 """
 
 import numpy as np
 
 # --- Optimizers ------------------------------------------------------------------------------------------------------
-# One object holds the state of one array: `step(theta, gradient)` returns the next theta. Options are the library's.
+# An object holds the state of one array, and `step(theta, gradient)` returns the next theta. Options are named as in
+# the library.
 
 
 class GradientDescent:
@@ -18,7 +19,7 @@ class GradientDescent:
 
 
 class Momentum:
-    """Ruder, section 4.1: the rate is inside the velocity."""
+    """Ruder, section 4.1: the velocity includes the learning rate."""
 
     def __init__(self, learning_rate, momentum=0.9):
         self.rate, self.gamma, self.velocity = learning_rate, momentum, 0.0
@@ -30,7 +31,7 @@ class Momentum:
 
 
 class Nesterov:
-    """Ruder, section 4.2. The theta that comes and goes is the look-ahead point, where the gradient is taken."""
+    """Ruder, section 4.2. `step` takes and returns the look-ahead point, where the gradient is evaluated."""
 
     def __init__(self, learning_rate, momentum=0.9):
         self.rate, self.gamma, self.velocity = learning_rate, momentum, 0.0
@@ -53,7 +54,7 @@ class Adagrad:
 
 
 class Adadelta:
-    """Zeiler 2012, Algorithm 1, with a rate on the update."""
+    """Zeiler 2012, Algorithm 1, the update multiplied by a learning rate."""
 
     def __init__(self, learning_rate, rho=0.9, eps=1e-6, weight_decay=0.0):
         self.rate, self.rho, self.eps, self.decay = learning_rate, rho, eps, weight_decay
@@ -79,7 +80,7 @@ class RMSprop:
 
 
 def _exponential_mean(history, beta):
-    """Return (1 - beta) sum_i beta^(t - i) x_i: the moving average from 0, as a sum (Kingma and Ba, Eq. 1)."""
+    """Return the moving average from 0 as a sum, (1 - beta) sum_i beta^(t - i) x_i (Kingma and Ba, Eq. 1)."""
     t = len(history)
     return (1 - beta) * sum(beta ** (t - i) * x for i, x in enumerate(history, start=1))
 
@@ -118,7 +119,7 @@ class Nadam(Adam):
 
 
 class AdaMax(Adam):
-    """Kingma and Ba 2015, Algorithm 2, its recursion unrolled; optax's epsilon keeps the maximum from 0."""
+    """Kingma and Ba 2015, Algorithm 2, with the recursion unrolled and the epsilon of optax inside the maximum."""
 
     def step(self, theta, gradient):
         self.gradients.append(gradient)
@@ -144,7 +145,7 @@ class Muon:
 
     def __init__(self, learning_rate, beta=0.95, eps=1e-8, weight_decay=0.0, adam_b1=0.9, adam_b2=0.999):
         self.rate, self.eps, self.decay = learning_rate, eps, weight_decay
-        self.matrix = Nadam(learning_rate, b1=beta)  # for its momentum alone
+        self.matrix = Nadam(learning_rate, b1=beta)  # used for its momentum only
         self.other = Nadam(learning_rate, b1=adam_b1, b2=adam_b2, eps=eps)
 
     def step(self, theta, gradient):
@@ -152,7 +153,7 @@ class Muon:
             return self.other.step(theta, gradient)
         self.matrix.gradients.append(gradient)
         momentum = self.matrix.momentum(len(self.matrix.gradients))
-        # Newton-Schulz is an odd polynomial of the singular values: apply it to them.
+        # Newton-Schulz is an odd polynomial, which acts on the singular values.
         u, singular, vt = np.linalg.svd(momentum, full_matrices=False)
         singular = singular / (np.sqrt(np.sum(momentum**2)) + self.eps)
         for _ in range(5):
@@ -162,7 +163,7 @@ class Muon:
 
 
 class ScheduleFreeSGD:
-    """Defazio et al. 2024: theta is y, the gradient's place; `average` is x, the one to evaluate."""
+    """Defazio et al. 2024: theta is y, where gradients are evaluated; `average` is x, the evaluation params."""
 
     def __init__(self, learning_rate, b1=0.9, weight_decay=0.0, weight_lr_power=2.0):
         self.rate, self.b1, self.decay, self.power = learning_rate, b1, weight_decay, weight_lr_power
@@ -196,9 +197,9 @@ class ScheduleFreeAdam(ScheduleFreeSGD):
 
 
 def bfgs_direction(thetas, gradients, memory_size):
-    """Return -H g at the last of the thetas [T, P], H [P, P] from the last pairs (Nocedal and Wright, Eq. 7.19).
+    """Return -H g at the last of the thetas [T, P], with H [P, P] from the last pairs (Nocedal and Wright, Eq. 7.19).
 
-    H is built densely by BFGS's product form (their Eq. 6.17), not by the two-loop recursion.
+    H is a dense matrix, computed by the product form of BFGS (their Eq. 6.17) and not by the two-loop recursion.
     """
     gradient = gradients[-1]
     steps, changes = np.diff(thetas, axis=0)[-memory_size:], np.diff(gradients, axis=0)[-memory_size:]
@@ -217,7 +218,7 @@ def bfgs_direction(thetas, gradients, memory_size):
 
 
 def convnet_logits(arrays, images):
-    """Logits of a published conv net: 3 × 3 convolutions, pooling by 2, biases and ReLU, then dense layers."""
+    """Return the logits of a published conv net: 3 × 3 convolutions, pooling by 2, biases, ReLU, and dense layers."""
     x, layers = np.asarray(images, np.float64), {}
     for name, array in arrays.items():
         _, number, *field = name.split(".")

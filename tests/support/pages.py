@@ -1,4 +1,4 @@
-"""A reader of pages, for tests."""
+"""A parser of report pages, for tests."""
 
 from html.parser import HTMLParser
 
@@ -6,7 +6,7 @@ VOID = {"meta", "br"}
 
 
 class Reader(HTMLParser):
-    """Reads a page as a browser would, and checks that its elements are closed in order."""
+    """Parses a page into elements and text, and checks that elements are closed in order."""
 
     def __init__(self, html):
         super().__init__()

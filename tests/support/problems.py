@@ -14,7 +14,7 @@ SIZES = (6, 8, 3)
 
 
 def examples(count: int = 60, seed: int = 0, dtype=np.float32) -> dict:
-    """Three classes of Gaussian points in six dimensions."""
+    """Return points of three Gaussian classes in six dimensions."""
     draw = np.random.default_rng(seed)
     targets = np.arange(count, dtype=np.int32) % 3
     centres = draw.normal(size=(3, 6)) * 1.5
@@ -26,7 +26,7 @@ def model() -> Model:
 
 
 def run(optimizer=optax.adam) -> training.Run:
-    """A run of the small MLP, its learning rate traced."""
+    """Return a run of the small MLP with a traced learning rate."""
     return training.supervised(
         model().init,
         training.objective(model(), losses.cross_entropy),
@@ -36,7 +36,7 @@ def run(optimizer=optax.adam) -> training.Run:
 
 
 def rows(count: int = 60, batch: int = 8, epochs: int = 4, seeds=(0,)) -> tuple:
-    """(schedule [P, S, B] over the first two thirds, held-out rows over the rest)."""
+    """Return a schedule [P, S, B] of the first two thirds of the rows, and the others as held-out rows."""
     cut = count * 2 // 3
     return (
         minibatches(np.arange(cut), batch, epochs, seeds),
@@ -45,7 +45,7 @@ def rows(count: int = 60, batch: int = 8, epochs: int = 4, seeds=(0,)) -> tuple:
 
 
 def equal(a, b) -> bool:
-    """Whether two pytrees are equal to the bit, NaN included; typed keys too."""
+    """Return whether two pytrees are equal to the bit; NaNs are compared by their bits, keys by their data."""
 
     def bits(leaf):
         if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):

@@ -1,6 +1,7 @@
 """A toy experiment: the mean of some numbers.
 
-It stands in for a real one where the frame itself is tested: `python -m support.toy_experiment`, tests/ on the path.
+The tests of `experiments.frame` use it in place of a real experiment: `python -m support.toy_experiment` with tests/ on
+the path.
 """
 
 import time
@@ -15,7 +16,7 @@ from mllab.report.table import Table
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(frame.Output, frame.Seeds, frame.Devices):
-    """What can be set."""
+    """Settings of the toy experiment."""
 
     numbers: tuple[float, ...] = frame.grid("1:100:3", help="Numbers to take the mean of.")
     kinds: tuple[str, ...] = frame.choices(["plain", "fancy"], help="Kinds of mean.")
@@ -30,7 +31,7 @@ class Settings(frame.Output, frame.Seeds, frame.Devices):
 
 @dataclass(frozen=True)
 class Measurement:
-    """The mean."""
+    """The mean of the numbers."""
 
     mean: float
     nothing: float
@@ -39,7 +40,7 @@ class Measurement:
 
 
 def measure(run: frame.Context, settings: Settings) -> Measurement:
-    """Take the mean of the numbers, once a seed."""
+    """Compute the mean of the numbers once per seed."""
     from mllab.errors import UserError
 
     if settings.fail == "early":

@@ -1,4 +1,4 @@
-"""Experiments as processes of their own, killed and resumed, and the files of two runs that must be equal."""
+"""Helpers to run experiments as separate processes, to kill them, and to compare the files of two runs."""
 
 import json
 import os
@@ -13,13 +13,13 @@ ROOT = Path(__file__).parents[2]
 
 
 def program(experiment, *words):
-    """Run an experiment as its own process, with the suite's compilation cache."""
+    """Run an experiment as a separate process, with the compilation cache of the test suite."""
     command = [sys.executable, "-m", f"experiments.{experiment}", *map(str, words)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def bits(workdir):
-    """Everything that two runs must share: all but wall times."""
+    """Return the contents of a workdir that must be equal for two equal runs: all but wall times."""
     summary = json.loads((workdir / "summary.json").read_text())
     summary.pop("seconds")
     records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
@@ -33,7 +33,15 @@ def bits(workdir):
 
 
 def kill(experiment, words, workdir, seconds, seed):
-    """SIGKILL an experiment at a random moment of a run of so many seconds; for even seeds after a checkpoint."""
+    """Start an experiment and kill it (SIGKILL) at a random moment.
+
+    Args:
+        experiment: name of its module.
+        words: its flags.
+        workdir: its workdir.
+        seconds: how long it takes if it is not killed.
+        seed: of the random moment. For even seeds it is killed after a checkpoint has been written.
+    """
     draw = random.Random(seed)
     command = [sys.executable, "-m", f"experiments.{experiment}", *words, f"--workdir={workdir}"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -34,6 +34,7 @@ ENDINGS = {  # file name ending: expected format; those of the last line are ref
     ".tif": "TIFF", ".tiff": "TIFF", ".heic": "HEIF", ".heif": "HEIF", ".avif": "AVIF",
 }  # fmt: skip
 BUNDLED = ("china", "flower")  # photographs that come with scikit-learn
+MAX_PLAIN = 0.25  # a background is plain if its mean is at most this far from black or white
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue: ITU-R BT.601
 
 
@@ -176,6 +177,20 @@ def border_means(images: np.ndarray) -> np.ndarray:
     edge = np.ones(images.shape[1:3], bool)
     edge[1:-1, 1:-1] = False
     return images[:, edge].mean(axis=(1, 2))
+
+
+def has_opposite_background(images: np.ndarray, training_border: float | None) -> np.ndarray:
+    """Return which images are to be inverted for a model trained on the opposite plain background, [N].
+
+    Colour images never are, nor any images for a model whose training images have no plain background.
+
+    Args:
+        images: [N, H, W, C] in [0, 1].
+        training_border: mean of the border pixels of the training images; None if not recorded.
+    """
+    if training_border is None or images.shape[-1] != 1 or MAX_PLAIN < training_border < 1 - MAX_PLAIN:
+        return np.zeros(len(images), bool)
+    return (border_means(images) > 0.5) != (training_border > 0.5)
 
 
 def on_white(pixels: np.ndarray) -> np.ndarray:

@@ -1,11 +1,11 @@
 """The sheet under every drawing: size, type, title, notes, key, axes, scales, labels of curves, files.
 
 A drawing function is decorated by `with_look`, opens a sheet with `figure(height, title=..., notes=..., key=...)`,
-adds axes, gives them `furnish`, `heading`, `scale_x` and `scale_y`, draws with the properties of `curve` and `dots`,
-and ends with `label_ends` where curves are named at their ends. `save` writes the figure.
+adds axes by `figure.subplots(...)` or `figure.add_subplot()`, draws with the properties of `curve` and `dots`, sets
+each `scale`, and ends with `label_ends` where curves are named at their ends. `save` writes the figure.
 
-Everything is laid out by matplotlib's constrained layout: add axes by `figure.subplots(...)` or `figure.add_subplot()`.
-A figure has 72 dots to the inch, so that a pixel is a point. Nothing goes through pyplot, and no rcParam stays changed.
+matplotlib's constrained layout places everything. A figure has 72 dots to the inch, so that a pixel is a point. Nothing
+goes through pyplot, and no rcParam stays changed.
 """
 
 import contextlib
@@ -18,10 +18,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import matplotlib
+import matplotlib.style
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -31,6 +32,7 @@ from matplotlib.textpath import text_to_path
 from matplotlib.ticker import Formatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from matplotlib.transforms import Bbox, ScaledTranslation, Transform
 from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
 
 from mllab.errors import UserError
 from mllab.report.atomic import write_bytes
@@ -46,24 +48,36 @@ INK, SOFT, FAINT = "#1a1a1a", "#555555", "#e3e3e3"
 SAMPLE = 20.0  # points of line before a name
 LEADER = 12.0  # points between the right side of the axes and the names
 
-_LOOK = {
-    **{
-        name: value
-        for name, value in matplotlib.rcParamsDefault.items()
-        if not name.startswith(("backend", "webagg", "savefig.directory", "toolbar", "interactive"))
-    },
+_LOOK: dict[str, Any] = {
     "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib; as wide as Verdana, so that a substitute fits too
     "text.parse_math": False,  # a column named `$x$` is no formula
     "text.hinting": "none",  # or letters of a PNG would be wider than those of the SVG
     "svg.fonttype": "none",  # text stays text: small, searchable, read aloud
     "svg.hashsalt": "mllab",  # element ids, and with them the bytes, repeat
+    "axes.facecolor": "none",
+    "axes.edgecolor": SOFT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 7,
+    "axes.titlesize": LABEL,
+    "axes.titlecolor": INK,
+    "axes.labelsize": LABEL,
+    "axes.labelcolor": INK,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.7,
+    **{f"{axis}tick.color": SOFT for axis in "xy"},
+    **{f"{axis}tick.labelcolor": INK for axis in "xy"},
+    **{f"{axis}tick.labelsize": TICK for axis in "xy"},
+    **{f"{axis}tick.major.size": 3 for axis in "xy"},
 }
 
 
 @contextlib.contextmanager
 def look():
     """Return a context in which matplotlib starts from its own defaults, whatever the user's matplotlibrc is."""
-    with matplotlib.rc_context(_LOOK), warnings.catch_warnings():
+    with matplotlib.style.context(["default", _LOOK]), warnings.catch_warnings():
         # A class named in Chinese: an SVG holds the text, and the reader's fonts have its glyphs.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
@@ -94,11 +108,7 @@ def dots(style: Style, **changes: Any) -> dict[str, Any]:
 def figure(height: float, *, title: str, notes: Sequence[str] = (), key: Sequence[Label] = ()) -> Figure:
     """Return a white sheet with a title, a key below it and notes at its foot, and a layout for the axes between.
 
-    Args:
-        height: of the part for the axes, in inches.
-        title: the message, or the question; wrapped.
-        notes: sentences at the foot; wrapped; empty ones are left out.
-        key: names with samples, side by side.
+    The axes get `height` inches. Title and notes are wrapped; empty notes are left out.
     """
     sheet = Figure(figsize=(WIDTH, 1), dpi=72, facecolor="white")
     head = EDGE
@@ -175,23 +185,6 @@ def _rows(key: Sequence[Label]) -> VPacker:
     return VPacker(children=[HPacker(children=row, pad=0, sep=16) for row in rows], pad=0, sep=3)
 
 
-def furnish(axes: Axes, *, grid: bool = True) -> None:
-    """Give axes two thin spines and, unless they have no use for them, faint horizontal rules."""
-    axes.set_facecolor("none")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set(color=SOFT, linewidth=0.8)
-    axes.tick_params(labelcolor=INK, labelsize=TICK, length=3, width=0.8, color=SOFT)
-    axes.tick_params(which="minor", color=SOFT)
-    axes.set_axisbelow(True)
-    if grid:
-        axes.grid(axis="y", color=FAINT, linewidth=0.7)
-
-
-def heading(axes: Axes, text: str, **properties: Any) -> None:
-    """Write a line above axes, from their left side: what is up, and its unit, or what a panel shows."""
-    axes.set_title(text, loc="left", pad=7, **{"size": LABEL, "color": INK, **properties})
-
-
 def span(values: Floats, *, margin: float = 0.0, log: bool = False) -> tuple[float, float]:
     """Return a range that holds all values with a margin, and is never empty."""
     if values.size == 0:
@@ -204,35 +197,22 @@ def span(values: Floats, *, margin: float = 0.0, log: bool = False) -> tuple[flo
     return low - extra, high + extra
 
 
-def scale_x(axes: Axes, low: float, high: float, *, log: bool = False, integer: bool = False) -> None:
-    """Set the horizontal range, linear or logarithmic, with plain numbers at its ticks, or whole ones only."""
-    _scale(axes, "x", low, high, log, integer)
-
-
-def scale_y(axes: Axes, low: float, high: float, *, log: bool = False, integer: bool = False) -> None:
-    """Set the vertical range, linear or logarithmic, with plain numbers at its ticks, or whole ones only."""
-    _scale(axes, "y", low, high, log, integer)
-
-
-def _scale(axes: Axes, side: str, low: float, high: float, log: bool, integer: bool) -> None:
-    axis = axes.xaxis if side == "x" else axes.yaxis
+def scale(axis: XAxis | YAxis, low: float, high: float, *, log: bool = False, integer: bool = False) -> None:
+    """Set the range of an axis, linear or logarithmic, with plain numbers at its ticks, or whole ones only."""
     if log:
-        axes.set(**{f"{side}scale": "log"})
+        axis.axes.set(**{f"{axis.axis_name}scale": "log"})
         decades = math.log10(high / low)
         axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 1.7 else (1.0, 2.0, 5.0)))
         axis.set_minor_locator(NullLocator() if decades > 7 else LogLocator(subs="auto", numticks=99))
         axis.set_minor_formatter(NullFormatter())
     elif integer:
         axis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
-    axis.set_major_formatter(PlainFormatter(same_decimals=not log))
-    axes.set(**{f"{side}lim": (low, high)})
+    axis.set_major_formatter((lambda value, _: plain(value)) if log else PlainFormatter())
+    axis.axes.set(**{f"{axis.axis_name}lim": (low, high)})
 
 
 class PlainFormatter(Formatter):
-    """Ticks as plain numbers; on a linear axis all with as many decimals as the one that needs most."""
-
-    def __init__(self, *, same_decimals: bool = True):
-        self.same_decimals = same_decimals
+    """Ticks as plain numbers, all with as many decimals as the one that needs most."""
 
     def __call__(self, value: float, position: int | None = None) -> str:
         """Return the label of one tick by itself."""
@@ -241,7 +221,7 @@ class PlainFormatter(Formatter):
     def format_ticks(self, values: Sequence[float]) -> list[str]:
         """Return the labels of all ticks."""
         texts = [plain(value) for value in values]
-        if not self.same_decimals or any("e" in text for text in texts):
+        if any("e" in text for text in texts):
             return texts
         decimals = max((len(text.partition(".")[2]) for text in texts), default=0)
         return [f"{value + 0.0:,.{decimals}f}".replace("-", "−") for value in values]
@@ -257,28 +237,26 @@ def label_ends(axes: Axes, labels: Sequence[Label]) -> None:
     beside = axes.transAxes + ScaledTranslation(LEADER / 72, 0, sheet.dpi_scale_trans)
     to_axes = axes.transData - axes.transAxes
     ends = [(1.0, 0.0) if one.end is None else tuple(np.clip(to_axes.transform(one.end), 0, 1)) for one in labels]
-    boxes = []
+    boxes: list[AnnotationBbox] = []
     for label, (x, y) in zip(labels, ends, strict=True):
-        leads = label.end is not None and x > 0.9
         leader = {"arrowstyle": "-", "color": label.line["color"], "linewidth": 0.6, "shrinkA": 2, "shrinkB": 3}
         box = AnnotationBbox(
             _entry(label), (x, y), (1, y), "axes fraction", beside, box_alignment=(0, 0.5), frameon=False, pad=0,
-            annotation_clip=False, arrowprops={**leader, "relpos": (0, 0.5)} if leads else None,
+            annotation_clip=False, arrowprops={**leader, "relpos": (0, 0.5)} if label.end and x > 0.9 else None,
         )  # fmt: skip
         axes.add_artist(box)
         boxes.append(box)
     _settle(sheet)
     height = axes.get_window_extent().height
     order = sorted(range(len(labels)), key=lambda index: (ends[index][1], labels[index].text))
-    half = LABEL / 2
     gap = min(LABEL * 1.35, (height - LABEL) / max(len(labels) - 1, 1))
-    heights = spread([ends[index][1] * height for index in order], gap, half, height - half)
+    heights = spread([ends[index][1] * height for index in order], gap, LABEL / 2, height - LABEL / 2)
     for index, y in zip(order, heights, strict=True):
         boxes[index].xybox = (1, y / height)
 
 
 def _settle(sheet: Figure) -> None:
-    """Lay a figure out once and for all formats: each has measures of its own, and two layouts are not quite alike.
+    """Lay a figure out once, so that it is the same in all formats.
 
     Positions are rounded: the layout's solver leaves other rounding errors each time, and ids in an SVG hash them.
     """
@@ -289,34 +267,24 @@ def _settle(sheet: Figure) -> None:
             axes.set_position(Bbox(axes.get_position(original=True).get_points().round(6)))
 
 
-def spread(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+def spread(heights: Sequence[float], gap: float, low: float, high: float) -> Floats:
     """Move sorted heights as little as possible, in squares, so that neighbours stand `gap` apart, inside [low, high].
 
-    Neighbours that collide form a block that stands evenly around its mean (pooling of adjacent violators, as in
-    isotonic regression); a block that would pass a border stops there.
+    Heights less `gap` times their rank must not fall, which is isotonic regression.
     """
-    blocks: list[tuple[float, int]] = []  # (mean of height - gap * rank, size)
-    for rank, height in enumerate(heights):
-        mean, size = height - gap * rank, 1
-        while blocks and blocks[-1][0] > mean:
-            before, count = blocks.pop()
-            mean, size = (before * count + mean * size) / (count + size), count + size
-        blocks.append((mean, size))
-    ceiling = high - gap * (len(heights) - 1)
-    starts = [max(min(mean, ceiling), low) for mean, size in blocks for _ in range(size)]
-    return [start + gap * rank for rank, start in enumerate(starts)]
+    gaps = gap * np.arange(len(heights))
+    ceiling = high - gaps[-1:].sum()
+    return np.clip(isotonic_regression(heights - gaps).x, low, ceiling) + gaps
 
 
 def save(drawn: Figure, path: str | Path) -> Path:
-    """Write a figure as SVG or PNG, as the suffix says; its layout is final from then on, its SVG repeats."""
+    """Write a figure as SVG or PNG, as the suffix says; its layout is final from then on."""
     kind = Path(path).suffix.lower().lstrip(".")
     if kind not in ("svg", "png"):
         raise UserError(f"figure {str(path)!r}: the name must end in .svg or .png")
     content = io.BytesIO()
     with look():
         _settle(drawn)
-        if kind == "svg":
-            drawn.savefig(content, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-        else:
-            drawn.savefig(content, format="png", dpi=200)
+        no_date = {"metadata": dict.fromkeys(("Date", "Creator", "Format", "Type"))}
+        drawn.savefig(content, format=kind, **(no_date if kind == "svg" else {"dpi": 200}))
     return write_bytes(path, content.getvalue())

@@ -8,7 +8,7 @@ the foot. NaN leaves a gap. A curve that grows far beyond the others leaves the 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -27,6 +27,8 @@ STRIP_ROW = 0.16  # a row of the strip of diverged lanes
 HUGE = 1e30  # larger numbers come from a diverged lane, and overflow in drawing
 MAX_MARKED = 12  # points; a curve of more has a marker at some only
 MAX_CROSSES = 3
+ABSENT = cast(Floats, math.nan)  # a bound that no point has
+NONE_LOST = cast(Floats, 0.0)
 
 
 @dataclass(frozen=True)
@@ -36,21 +38,21 @@ class Series:
     label: str  # beside the curve; none where empty
     x: Floats  # [P]
     mean: Floats  # [P]; NaN leaves a gap
-    low: Floats | None = None  # [P]
-    high: Floats | None = None  # [P]
+    low: Floats = ABSENT  # [P]
+    high: Floats = ABSENT  # [P]
     name: str = ""  # the optimizer or model whose style it has; the label where empty
     best: float | None = None  # the x to mark as chosen
-    diverged: Floats | None = None  # [P] number of lanes that went non-finite or failed at each x
+    diverged: Floats = NONE_LOST  # [P] number of lanes that went non-finite or failed at each x
     style: Style | None = None  # instead of that of the name
 
     def __post_init__(self):
+        shape = np.shape(self.x)
         for field in ("x", "mean", "low", "high", "diverged"):
-            if (value := getattr(self, field)) is not None:
-                if np.shape(value) != np.shape(self.x):
-                    shapes = f"{field} has shape {np.shape(value)}, x has {np.shape(self.x)}"
-                    raise ValueError(f"series {self.label!r}: {shapes}")
-                numbers = np.asarray(value, float)
-                object.__setattr__(self, field, np.where(np.abs(numbers) < HUGE, numbers, np.nan))
+            values = np.asarray(getattr(self, field), float)
+            if values.ndim and values.shape != shape:
+                raise ValueError(f"series {self.label!r}: {field} has shape {values.shape}, x has {shape}")
+            finite = np.where(np.abs(values) < HUGE, values, np.nan)
+            object.__setattr__(self, field, np.broadcast_to(finite, shape))
 
     @classmethod
     def of_intervals(
@@ -67,10 +69,9 @@ class Series:
         return self.style or style(self.name or self.label)
 
     @property
-    def bounds(self) -> tuple[Floats, Floats] | None:
-        """The interval, if there is one anywhere."""
-        known = self.low is not None and self.high is not None and not np.isnan(self.low + self.high).all()
-        return (self.low, self.high) if known else None  # type: ignore[return-value]
+    def has_band(self) -> bool:
+        """Whether it has an interval anywhere."""
+        return not np.isnan(self.low + self.high).all()
 
     def tag(self) -> Label:
         """Return its name with a sample, at the last finite point."""
@@ -90,30 +91,21 @@ class Panel:
 
 @base.with_look
 def curves(
-    series: Sequence[Series],
-    *,
-    title: str,
-    x_label: str,
-    y_label: str,
-    log_x: bool = False,
-    log_y: bool = False,
-    integer_x: bool = False,
-    markers: bool = True,
-    over: str = "",
-    bar: tuple[float, float, float] | None = None,
+    series: Sequence[Series], *, title: str, x_label: str, y_label: str, log_x: bool = False, log_y: bool = False,
+    integer_x: bool = False, markers: bool = True, over: str = "", bar: tuple[float, float, float] | None = None,
     note: str = "",
-) -> Figure:
+) -> Figure:  # fmt: skip
     """Draw one curve a series, each named at its end, with a band where it has an interval.
 
     With `log_y` a figure without a positive mean is linear all the same. With `integer_x` only whole numbers are ticks;
     without `markers` only `Series.best` has one. `bar` is an upright bar (x, low, high), such as a gap between curves.
     """
     log_y = log_y and bool((_joined(series, "mean") > 0).any())
-    low, high, clipped = range_of_curves(series, log_y)
+    low, high, clipped = _range_of_curves(series, log_y)
     notes = [*_notes(series, over), "Curves that leave the frame grow far beyond it." if clipped else "", note]
     figure, axes = _single(series, title, notes, x_label, y_label)
-    base.scale_x(axes, *span(_joined(series, "x"), margin=0.02, log=log_x), log=log_x, integer=integer_x)
-    base.scale_y(axes, low, high, log=log_y)
+    base.scale(axes.xaxis, *span(_joined(series, "x"), margin=0.02, log=log_x), log=log_x, integer=integer_x)
+    base.scale(axes.yaxis, low, high, log=log_y)
     for one in series:
         _draw(axes, one, markers=markers)
     if bar is not None:
@@ -127,55 +119,47 @@ def panels(quantities: Sequence[Panel], *, title: str, x_label: str = "step", ov
     """Draw small multiples, two in a row: one quantity a panel, one curve a series, whole numbers along x, one key."""
     every = [one for panel in quantities for one in panel.series]
     key = list({one.label: one.tag() for one in every}.values())
-    ranges = [range_of_curves(panel.series, panel.log_y) for panel in quantities]
+    ranges = [_range_of_curves(panel.series, panel.log_y) for panel in quantities]
     beyond = "Curves that leave a frame grow far beyond it." if any(clipped for *_, clipped in ranges) else ""
     rows = -(-len(quantities) // 2)
     figure = base.figure(rows * PANEL_HEIGHT + 0.3, title=title, notes=[*_notes(every, over), beyond, note], key=key)
     for index, (panel, (low, high, _)) in enumerate(zip(quantities, ranges, strict=True)):
         axes = figure.add_subplot(rows, 2, index + 1)
-        base.furnish(axes)
-        base.heading(axes, base.wrap(panel.y_label, TICK, room=165), size=TICK)
-        base.scale_x(axes, *span(_joined(every, "x"), margin=0.02), integer=True)
-        base.scale_y(axes, low, high, log=panel.log_y)
+        axes.grid(axis="y")
+        axes.set_title(base.wrap(panel.y_label, TICK, room=165), size=TICK)
+        base.scale(axes.xaxis, *span(_joined(every, "x"), margin=0.02), integer=True)
+        base.scale(axes.yaxis, low, high, log=panel.log_y)
         for one in panel.series:
             _draw(axes, one)
         if index >= len(quantities) - 2:
-            axes.set_xlabel(x_label, size=TICK, color=INK)
+            axes.set_xlabel(x_label, size=TICK)
     return figure
 
 
 @base.with_look
-def against_rate(
-    series: Sequence[Series],
-    *,
-    title: str,
-    y_label: str,
-    x_label: str = "learning rate, log scale",
-    higher_is_better: bool = True,
-    over: str = "",
-    note: str = "",
-) -> Figure:
+def against_rate(series: Sequence[Series], *, title: str, y_label: str, over: str = "") -> Figure:
     """Draw a final score against the learning rate: one curve an optimizer, its best rate with a filled marker.
 
-    Lanes that went non-finite or failed (`Series.diverged`) are counted in a strip below, a row an optimizer. Scores
-    far worse than most are left outside the frame, with an arrow at its edge.
+    Lanes that went non-finite or failed (`Series.diverged`) are counted in a strip below, a row an optimizer. Larger
+    scores are better; those far below most are left outside the frame, with an arrow at its edge.
     """
-    low, high, clipped = range_of_scores(series, higher_is_better)
-    beyond = f"{'▼: below' if higher_is_better else '▲: above'} the frame." if clipped else ""
+    low, high, clipped = _range_of_scores(series)
+    beyond = "▼: below the frame." if clipped else ""
     filled = "Filled marker: the rate chosen." if any(one.best is not None for one in series) else ""
-    lost = [one for one in series if one.diverged is not None and one.diverged.any()]
-    figure, axes, *strips = _single(
-        series, title, [*_notes(series, over), filled, beyond, note], x_label, y_label, rows=len(lost)
-    )
+    lost = [one for one in series if one.diverged.any()]
+    notes = [*_notes(series, over), filled, beyond]
+    figure, axes, *strips = _single(series, title, notes, "learning rate, log scale", y_label, rows=len(lost))
     rates = _joined(series, "x")
     log_x = rates.size > 0 and bool((rates > 0).all())
-    base.scale_x(axes, *span(rates, margin=0.04, log=log_x), log=log_x)
-    base.scale_y(axes, low, high)
+    base.scale(axes.xaxis, *span(rates, margin=0.04, log=log_x), log=log_x)
+    base.scale(axes.yaxis, low, high)
     for one in series:
         _draw(axes, one, hollow=True)
-        _draw_outside(axes, one)
+        if len(below := one.x[one.mean < low]):  # nothing drawn would still claim its place in the layout
+            arrows = {"color": one.look.colour, "markersize": 6, "clip_on": False, "zorder": 5}
+            axes.plot(below, np.full(len(below), low), "v", **arrows)
     for strip in strips:
-        base.scale_x(strip, *axes.get_xlim(), log=log_x)
+        base.scale(strip.xaxis, *axes.get_xlim(), log=log_x)
         axes.tick_params(axis="x", which="both", labelbottom=False)
         _draw_strip(strip, lost, f", of {over} at each rate" if over else "")
     base.label_ends(axes, [one.tag() for one in series])
@@ -189,10 +173,8 @@ def fitted_line(
     """Draw the examples (x and y, [N] each) as points, and over them what each method fitted, as points along it."""
     x, y = np.asarray(x, float), np.asarray(y, float)
     figure, axes = _single(lines, title, [f"Points: {len(x):,} examples.", note], x_label, y_label)
-    base.scale_x(axes, *span(np.concatenate([x, _joined(lines, "x")]), margin=0.03))
-    fitted, reach = _joined(lines, "mean"), np.ptp(y) * 0.25  # a line far from the examples leaves the frame
-    near = fitted[(fitted >= y.min() - reach) & (fitted <= y.max() + reach)]
-    base.scale_y(axes, *span(np.concatenate([y, near]), margin=0.06))
+    base.scale(axes.xaxis, *span(np.concatenate([x, _joined(lines, "x")]), margin=0.03))
+    base.scale(axes.yaxis, *span(np.concatenate([y, _near(_joined(lines, "mean"), y)]), margin=0.06))
     many = {"color": "#777777", "markersize": 2, "markeredgewidth": 0, "alpha": 0.6}
     few = {"color": INK, "markersize": 6, "markerfacecolor": "white", "zorder": 4}
     axes.plot(x, y, "o", **(many if len(x) > 4 * MAX_MARKED else few))  # type: ignore[arg-type]
@@ -202,15 +184,14 @@ def fitted_line(
     return figure
 
 
-def range_of_curves(series: Sequence[Series], log: bool) -> tuple[float, float, bool]:
+def _range_of_curves(series: Sequence[Series], log: bool) -> tuple[float, float, bool]:
     """Return the vertical range of curves over steps, and whether it leaves out any that diverge.
 
     A curve diverges where it grows beyond ten times what half of the curves ever reach.
     """
-    values = np.concatenate([_joined(series, field) for field in ("mean", "low", "high")])
-    means = _joined(series, "mean")
+    means, values = _joined(series, "mean"), _joined(series, "mean", "low", "high")
     if log:
-        values, means = values[values > 0], means[means > 0]
+        means, values = means[means > 0], values[values > 0]
     peaks = [peak for one in series if (peak := np.abs(_joined([one], "mean")).max(initial=0.0)) > 0]
     usual = np.quantile(peaks, 0.5, method="lower") if peaks else math.inf
     clipped = bool((np.abs(means) > 10 * usual).any())
@@ -221,106 +202,92 @@ def range_of_curves(series: Sequence[Series], log: bool) -> tuple[float, float, 
     return *span(values, margin=0.04, log=log), clipped
 
 
-def range_of_scores(series: Sequence[Series], higher_is_better: bool) -> tuple[float, float, bool]:
+def _range_of_scores(series: Sequence[Series]) -> tuple[float, float, bool]:
     """Return the vertical range of final scores, and whether it leaves out the worst.
 
-    Tukey's outer fence, on the worse side only: a score further below the lower quartile than three interquartile
-    ranges is left out. Points that lost a lane do not move the fence; they are counted apart.
+    Tukey's outer fence: a score further below the lower quartile than three interquartile ranges is left out. Points
+    that lost a lane do not move the fence; they are counted apart.
     """
     means = _joined(series, "mean")
-    sign = 1.0 if higher_is_better else -1.0
-    kept = [one.mean if one.diverged is None else one.mean[one.diverged == 0] for one in series]
-    complete = np.concatenate([np.zeros(0), *kept])
-    complete = complete[~np.isnan(complete)] if np.isfinite(complete).any() else means
-    lower, upper = np.quantile(sign * complete, (0.25, 0.75)) if complete.size else (0.0, 0.0)
-    inside = means[sign * means >= lower - 3 * (upper - lower)]
-    bands = np.concatenate([_joined(series, field) for field in ("low", "high")])
-    if inside.size:  # a very wide band may leave the frame
-        reach = np.ptp(inside) * 0.25
-        bands = bands[(bands >= inside.min() - reach) & (bands <= inside.max() + reach)]
-    low, high = span(np.concatenate([inside, bands]), margin=0.06)
-    return low, high, inside.size < means.size
+    complete = np.concatenate([means[:0], *(one.mean[one.diverged == 0] for one in series)])
+    complete = complete[~np.isnan(complete)]
+    basis = complete if complete.size else means
+    lower, upper = np.quantile(basis, (0.25, 0.75)) if basis.size else (0.0, 0.0)
+    inside = means[means >= lower - 3 * (upper - lower)]
+    bands = _near(_joined(series, "low", "high"), inside)  # a very wide band may leave the frame
+    return *span(np.concatenate([inside, bands]), margin=0.06), inside.size < means.size
+
+
+def _near(values: Floats, others: Floats) -> Floats:
+    """Return the values that lie outside the others' range by at most a quarter of it."""
+    if not others.size:
+        return values
+    reach = np.ptp(others) * 0.25
+    return values[(values >= others.min() - reach) & (values <= others.max() + reach)]
 
 
 def _single(
     series: Sequence[Series], title: str, notes: Sequence[str], x_label: str, y_label: str, rows: int = 0
 ) -> tuple[Any, ...]:
     """Return a figure, its axes, and axes of a strip below them if it has rows."""
-    height = max(HEIGHT, NAME_HEIGHT * len(series) + 0.8)
-    strip = STRIP_ROW * rows
+    height, strip = max(HEIGHT, NAME_HEIGHT * len(series) + 0.8), STRIP_ROW * rows
     figure = base.figure(height + (strip + 0.25 if rows else 0), title=title, notes=notes)
     ratios = [height - 0.7, strip] if rows else [1.0]
     every = figure.subplots(len(ratios), 1, height_ratios=ratios, squeeze=False)[:, 0]
     for axes in every:
-        base.furnish(axes)
-    base.heading(every[0], base.wrap(y_label, LABEL, room=380))
+        axes.grid(axis="y")
+    every[0].set_title(base.wrap(y_label, LABEL, room=380))
     side = "center" if len(x_label) < 40 else "left"  # a long one would pass both sides of narrow axes
-    every[-1].set_xlabel(base.wrap(x_label, LABEL, room=380), loc=side, size=LABEL, color=INK)
+    every[-1].set_xlabel(base.wrap(x_label, LABEL, room=380), loc=side)
     return figure, *every
 
 
 def _draw(axes: Axes, one: Series, *, markers: bool = True, hollow: bool = False) -> None:
     """Draw a curve with its band; hollow markers leave the filled one to the chosen x."""
     colour, _, marker = one.look
-    if one.bounds:
-        low, high = one.bounds
-        axes.fill_between(one.x, low, high, color=colour, alpha=0.15, linewidth=0)
+    if one.has_band:
+        axes.fill_between(one.x, one.low, one.high, color=colour, alpha=0.15, linewidth=0)
         seen = np.concatenate([[False], ~np.isnan(one.mean), [False]])
         alone = seen[1:-1] & ~seen[:-2] & ~seen[2:]  # points without a neighbour, where a band has no width
-        axes.vlines(one.x[alone], low[alone], high[alone], color=colour, alpha=0.6, linewidth=1)
+        axes.vlines(one.x[alone], one.low[alone], one.high[alone], color=colour, alpha=0.6, linewidth=1)
     every = max(1, len(one.x) // 6) if len(one.x) > MAX_MARKED else 1
     face = "white" if hollow else colour
     shape = {"marker": marker if markers else "", "markevery": every, "markerfacecolor": face}
     axes.plot(one.x, one.mean, zorder=3, **base.curve(one.look, **shape))
     if one.best is not None:
         chosen = np.isclose(one.x, one.best, rtol=1e-6, atol=0)
-        axes.plot(
-            one.x[chosen], one.mean[chosen], marker, color=colour, markersize=9, markeredgecolor="white", zorder=4
-        )
-
-
-def _draw_outside(axes: Axes, one: Series) -> None:
-    """Mark each point beyond the frame by an arrow at its edge."""
-    low, high = axes.get_ylim()
-    for beyond, edge, arrow in ((one.mean < low, low, "v"), (one.mean > high, high, "^")):
-        if beyond.any():  # nothing drawn would still claim its place in the layout
-            at = np.full(int(beyond.sum()), edge)
-            axes.plot(one.x[beyond], at, arrow, color=one.look.colour, markersize=6, clip_on=False, zorder=5)
+        rim = {"markersize": 9, "markeredgecolor": "white", "zorder": 4}
+        axes.plot(one.x[chosen], one.mean[chosen], **base.dots(one.look, **rim))
 
 
 def _draw_strip(strip: Axes, lost: Sequence[Series], over: str) -> None:
     """Count diverged lanes, a row an optimizer: in crosses or, where these have no room, in numbers."""
-    counts = [np.nan_to_num(np.asarray(one.diverged)).astype(int) for one in lost]
+    counts = [np.nan_to_num(one.diverged).astype(int) for one in lost]
     most = max(map(len, counts))
     crosses = most <= 9 and max(count.max() for count in counts) <= MAX_CROSSES
-    base.heading(strip, f"{'× a diverged lane' if crosses else 'diverged lanes'}{over}", size=NOTE, color=SOFT)
-    base.scale_y(strip, len(lost) - 0.5, -0.5)
+    strip.set_title(f"{'× a diverged lane' if crosses else 'diverged lanes'}{over}", size=NOTE, color=SOFT)
+    base.scale(strip.yaxis, len(lost) - 0.5, -0.5)
     strip.yaxis.tick_right()
     strip.set_yticks(range(len(lost)), [legible(one.label) for one in lost], size=NOTE)
     strip.tick_params(axis="y", length=0, pad=8)
     strip.spines["left"].set_visible(False)
+    look: dict[str, Any] = {"size": min(TICK, 135 / most), "weight": "bold", "ha": "center", "va": "center_baseline"}
     for row, (one, count) in enumerate(zip(lost, counts, strict=True)):
-        how: dict[str, Any] = {
-            "size": min(TICK, 135 / most),
-            "weight": "bold",
-            "color": one.look.colour,
-            "ha": "center",
-        }
         for x, lanes in zip(one.x[count > 0], count[count > 0], strict=True):
-            strip.text(x, row, "×" * lanes if crosses else f"{lanes}", va="center_baseline", **how)
+            strip.text(x, row, "×" * lanes if crosses else f"{lanes}", color=one.look.colour, **look)
 
 
 def _notes(series: Sequence[Series], over: str) -> list[str]:
     """Return the sentence that says what lines and bands are."""
     plural = "s" * (len(series) > 1)
-    if any(one.bounds for one in series):
+    if any(one.has_band for one in series):
         if not over:
             raise ValueError("a band is an interval over something: say over what, such as over='3 seeds'")
         return [f"Line{plural}: mean{plural}; band{plural}: 95% interval{plural} over {over}."]
     return [f"Line{plural}: mean{plural} over {over}."] if over and not over.startswith("1 ") else []
 
 
-def _joined(series: Iterable[Series], field: str) -> Floats:
-    """Return the finite numbers of one field of all series, flat."""
-    values = np.concatenate([np.zeros(0), *(getattr(one, field) for one in series if getattr(one, field) is not None)])
+def _joined(series: Iterable[Series], *fields: str) -> Floats:
+    """Return the finite numbers of some fields of all series, flat."""
+    values = np.concatenate([np.zeros(0), *(getattr(one, field) for field in fields for one in series)])
     return values[~np.isnan(values)]

@@ -1,10 +1,10 @@
 """Coloured cells: accuracy over two hyperparameters, a confusion matrix, clusters against classes.
 
-The figures take `title`, the message or the question; `x_label` and `y_label`, what columns and rows are; and `note`,
-one more sentence at the foot. Names and numbers are written only where they fit, at MIN_TYPE or more.
+The figures take `title`, the message or the question. Names and numbers are written only where they fit, at MIN_TYPE
+or more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from mllab.report.draw import base
 from mllab.report.draw.base import FAINT, INK, LABEL, TICK, Floats
@@ -39,8 +39,8 @@ class Cells:
     colours: Floats  # [R, C, 3] in [0, 1]
     texts: Sequence[Sequence[str]]  # [R][C]; "" for none
     rows: Sequence[str] = ()  # name of each row, [R], or none
-    bold: NDArray[np.bool_] | None = None  # [R, C]
-    framed: tuple[int, int] | None = None
+    bold: Collection[tuple[int, int]] = ()  # (row, column)
+    framed: tuple[int, int] | None = None  # bold too
     heading: str = ""
 
 
@@ -81,22 +81,22 @@ def heat_map(
     upright = level < MIN_LEVEL_TYPE
     size = min(TICK, 0.9 * width) if upright else level
     head = 8 + (widest * size / TICK if upright else 1.3 * size) if above else 0
-    body = height * rows + head + sum(LABEL * 1.3 + 16 if block.heading else 6 for block in blocks)
-    figure = base.figure((body + LABEL * 1.6 * bool(x_label)) / 72, title=title, notes=notes)
-    heights = [len(block.texts) for block in blocks]
-    panels = figure.subplots(len(blocks), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
+    headings = sum(LABEL * 1.3 + 16 if block.heading else 6 for block in blocks)
+    points = height * rows + head + headings + LABEL * 1.6 * bool(x_label)
+    figure = base.figure(points / 72, title=title, notes=notes)
+    ratios = [len(block.texts) for block in blocks]
+    panels = figure.subplots(len(blocks), 1, squeeze=False, sharex=True, height_ratios=ratios)[:, 0]
     for rank, (axes, block, names) in enumerate(zip(panels, blocks, beside, strict=True)):
         _draw_cells(axes, block, width, height, matrix=matrix)
         axes.images[0].set_gid(f"cells-{rank}")
         axes.set_yticks(range(len(names)), names, size=min(TICK, 0.9 * height))
-        axes.set_ylabel(y_label if names or square else "", size=LABEL, color=INK)
-        if block.heading:
-            base.heading(axes, block.heading, weight="bold")
+        axes.set_ylabel(y_label if names or square else "")
+        axes.set_title(block.heading, weight="bold")
         if square:
             axes.set(aspect="equal", anchor="NW")
     edge = panels[0 if matrix else -1]
     edge.set_xticks(range(len(above)), above, size=size, rotation=90 if upright else 0)
-    edge.set_xlabel(x_label, size=LABEL, color=INK)
+    edge.set_xlabel(x_label)
     edge.tick_params(labeltop=matrix, labelbottom=not matrix)
     edge.xaxis.set_label_position("top" if matrix else "bottom")
     return figure
@@ -106,31 +106,29 @@ def _draw_cells(axes: Axes, block: Cells, width: float, height: float, *, matrix
     """Fill axes with cells of about `width` × `height` points."""
     rows, columns = block.colours.shape[:2]
     axes.imshow(block.colours, aspect="auto", interpolation="none", origin="upper" if matrix else "lower")
-    axes.spines[:].set_color(FAINT)
-    axes.tick_params(length=0, which="both", labelcolor=INK)
+    axes.spines[:].set(color=FAINT, visible=True)
+    axes.tick_params(length=0, which="both")
     if min(width, height) > MIN_TYPE:
         axes.set_xticks(np.arange(1, columns) - 0.5, minor=True)
         axes.set_yticks(np.arange(1, rows) - 0.5, minor=True)
         axes.grid(which="minor", color=FAINT if matrix else "white", linewidth=0.8)
-    bold = np.zeros((rows, columns), bool) if block.bold is None else block.bold
     widest = max(base.text_width(text, TICK, "bold") for text in {text for line in block.texts for text in line})
     size = min(TICK, 0.9 * height, TICK * (width - 3) / max(widest, 1))
+    bold = {*block.bold, block.framed}
     light = block.colours**2.2 @ (0.2126, 0.7152, 0.0722)  # relative luminance
     for row, column in np.ndindex(rows, columns) if size >= MIN_TYPE else ():
-        if block.texts[row][column]:
-            how: dict[str, Any] = {"size": size, "ha": "center", "va": "center_baseline", "in_layout": False}
-            how["color"] = INK if light[row, column] > 0.2 else "white"  # where black and white contrast alike
-            how["weight"] = "bold" if bold[row, column] else "normal"
-            axes.text(column, row, block.texts[row][column], **how)
+        if text := block.texts[row][column]:
+            colour = INK if light[row, column] > 0.2 else "white"  # where black and white contrast alike
+            weight = "bold" if (row, column) in bold else "normal"
+            look: dict[str, Any] = {"size": size, "color": colour, "weight": weight, "in_layout": False}
+            axes.text(column, row, text, ha="center", va="center_baseline", **look)
     if block.framed is not None:
         row, column = block.framed
         frame = Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, linewidth=2, clip_on=False, zorder=5)
         axes.add_patch(frame)
 
 
-def accuracy_by_setting(
-    grids: Sequence[Grid], c: Sequence[float], *, title: str, x_label: str = "C", y_label: str = "gamma", note: str = ""
-) -> Figure:
+def accuracy_by_setting(grids: Sequence[Grid], c: Sequence[float], *, title: str, note: str = "") -> Figure:
     """Draw accuracy over C [C] and gamma, a block of cells per kernel, the chosen setting framed."""
     best = max((float(value) for grid in grids for value in grid.accuracy.flat if np.isfinite(value)), default=1.0)
     low = max(best - DEPTH, 0.0)
@@ -138,16 +136,13 @@ def accuracy_by_setting(
     for grid in grids:
         colours = ACCURACY(np.clip((grid.accuracy - low) / ((best - low) or 1.0), 0, 1))[..., :3]
         colours[~np.isfinite(grid.accuracy)] = to_rgb(FAINT)
-        bold = np.zeros(grid.accuracy.shape, bool)
-        bold[grid.chosen] = True
         texts = [[f"{100 * value:.1f}" if np.isfinite(value) else BLANK for value in row] for row in grid.accuracy]
-        blocks.append(Cells(colours, texts, [short(each) for each in grid.gamma], bold, grid.chosen, grid.name))
+        blocks.append(Cells(colours, texts, list(map(short, grid.gamma)), framed=grid.chosen, heading=grid.name))
     notes = [note, f"Palest: {100 * low:.0f}% and less; darkest: {100 * best:.1f}%. Framed: the chosen setting."]
-    names = [short(each) for each in c]
-    return heat_map(blocks, names, title=title, x_label=x_label, y_label=y_label, notes=notes, matrix=False)
+    return heat_map(blocks, list(map(short, c)), title=title, x_label="C", y_label="gamma", notes=notes, matrix=False)
 
 
-def confusion(counts: ArrayLike, classes: Sequence[str], *, title: str, note: str = "") -> Figure:
+def confusion(counts: ArrayLike, classes: Sequence[str], *, title: str) -> Figure:
     """Draw a confusion matrix, its diagonal in grey and its mistakes in colour, so that a few of them stand out.
 
     `counts` [C, C] are the test rows of each true class (rows) predicted as each class (columns).
@@ -160,15 +155,14 @@ def confusion(counts: ArrayLike, classes: Sequence[str], *, title: str, note: st
     most = int(wrong.max())
     colours = np.where((wrong > 0)[..., None], MISTAKES(wrong / max(most, 1))[..., :3], 1.0)
     colours[diagonal] = to_rgb(FAINT)
-    scale = f"Colour: mistakes, from 1 (pale) to {most:,} (dark) per cell." if most > 1 else "Colour: 1 mistake."
     texts = [[f"{count}" if count else "" for count in row] for row in counts]
-    cells, notes = Cells(colours, texts, classes, diagonal), ["Grey: correct.", scale if most else "No mistakes.", note]
+    scale = f"Colour: mistakes, from 1 (pale) to {most:,} (dark) per cell." if most > 1 else "Colour: 1 mistake."
+    notes = ["Grey: correct.", scale if most else "No mistakes."]
+    cells = Cells(colours, texts, classes, bold={(index, index) for index in range(len(classes))})
     return heat_map([cells], classes, title=title, x_label="predicted class", y_label="true class", notes=notes)
 
 
-def contingency(
-    counts: ArrayLike, clusters: Sequence[str], classes: Sequence[str], *, title: str, note: str = ""
-) -> Figure:
+def contingency(counts: ArrayLike, clusters: Sequence[str], classes: Sequence[str], *, title: str) -> Figure:
     """Draw clusters against classes: the darker a cell, the larger the share of the cluster's rows in that class.
 
     `counts` [K, C] are the rows of each cluster in each class.
@@ -180,4 +174,4 @@ def contingency(
     texts = [[f"{100 * value:.0f}" if value >= MIN_SHARE else "" for value in row] for row in shares]
     scale = f"Each row: percentage of the cluster's rows per class, written from {share(MIN_SHARE, 0)}."
     cells = Cells(SHARES(shares)[..., :3], texts, clusters)
-    return heat_map([cells], classes, title=title, x_label="class", y_label="cluster", notes=[scale, note])
+    return heat_map([cells], classes, title=title, x_label="class", y_label="cluster", notes=[scale])

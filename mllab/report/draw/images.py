@@ -2,8 +2,8 @@
 
 An image is [height, width, channels] in [0, 1], grey (1 channel) or RGB (3). The SVG embeds it as a PNG of its own
 pixels, enlarged without smoothing: 8 × 8 pixels stay 64 squares. Images of more than MAX_PIXELS together are averaged
-down, so that a file stays below 400 kB. The figures take `classes`, the name of each class [C]; `title`, the message or
-the question; and `note`, one more sentence at the foot.
+down, so that a file stays below 400 kB. The figures take `true` and `predicted`, the classes of the images [M];
+`classes`, the name of each class [C]; and `title`, the message or the question.
 """
 
 import math
@@ -15,7 +15,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from mllab.report.draw import base
 from mllab.report.draw.base import INK, LABEL, NOTE, SOFT, Floats
@@ -65,7 +65,7 @@ def image_grid(groups: Sequence[Group], *, columns: int, title: str, notes: Sequ
     panels = figure.subplots(len(groups), 1, squeeze=False, height_ratios=heights)[:, 0]
     drawn = 0
     for axes, group, (side, high), down, height in zip(panels, groups, sides, downs, heights, strict=True):
-        for index, image in enumerate(_pixels(_rgb(group.images))):
+        for index, image in enumerate((np.clip(_rgb(group.images), 0, 1) * 255).round().astype(np.uint8)):
             place, second = divmod(index, 1 + group.pairs)
             left, top = place % columns * right + second * (side + 2), place // columns * down
             rows, width = image.shape[:2]
@@ -86,32 +86,28 @@ def image_grid(groups: Sequence[Group], *, columns: int, title: str, notes: Sequ
         axes.set(xlim=(-1, ROOM + 1), ylim=(height, -1), aspect="equal", anchor="NW")
         axes.set_axis_off()
         if group.heading:
-            base.heading(axes, base.fit(printable(group.heading), LABEL, ROOM))
+            axes.set_title(base.fit(printable(group.heading), LABEL, ROOM))
     return figure
 
 
 def mistakes(
     images: ArrayLike, true: Sequence[int], predicted: Sequence[int], probabilities: Sequence[float],
-    classes: Sequence[str], *, title: str, note: str = "",
+    classes: Sequence[str], *, title: str,
 ) -> Figure:  # fmt: skip
-    """Draw misclassified images, each with `true → predicted` and the probability of the prediction.
+    """Draw misclassified images [M, H, W, 1 or 3], each with its classes and the probability [M] of the predicted one.
 
-    Of the `images` [M, H, W, 1 or 3], the most confident mistake first, the first MAX_MISTAKES are shown, with their
-    `true` and `predicted` classes [M] and the `probabilities` [M] of the latter, in [0, 1].
+    The first MAX_MISTAKES are shown: put the most confident mistake first.
     """
-    shown = shrink(_rgb(images)[:MAX_MISTAKES])
-    entries = [
-        (legible(classes[one]), f"→ {legible(classes[other])}", f"({probability(value)})")
-        for one, other, value in list(zip(true, predicted, probabilities, strict=True))[:MAX_MISTAKES]
-    ]
-    captions, columns = [" ".join(entry) for entry in entries], 6
+    chances = [f"({probability(value)})" for value in probabilities]
+    parts = list(zip(_verdicts(true, predicted, classes), chances, strict=True))[:MAX_MISTAKES]
+    captions, columns = [" ".join(part) for part in parts], 6
     if not _fit(captions, columns):
-        captions, columns = ["\n".join(entry) for entry in entries], 4
-    notes = ["Below each image: true class → predicted class (probability of the prediction).", note]
-    return image_grid([Group(shown, captions)], columns=columns, title=title, notes=notes)
+        captions, columns = ["\n".join(part).replace(" → ", "\n→ ") for part in parts], 4
+    notes = ["Below each image: true class → predicted class (probability of the prediction)."]
+    return image_grid([Group(shrink(_rgb(images)[:MAX_MISTAKES]), captions)], columns=columns, title=title, notes=notes)
 
 
-def filters(weights: ArrayLike, *, title: str, names: Sequence[str] = (), note: str = "") -> Figure:
+def filters(weights: ArrayLike, *, title: str, names: Sequence[str] = ()) -> Figure:
     """Draw the weights [kh, kw, 1 or 3, C] of a first layer, an image per filter or unit, all on one colour scale.
 
     The first MAX_FILTERS are shown. `names` [C] stand below them: the classes, where there is a unit per class.
@@ -122,21 +118,18 @@ def filters(weights: ArrayLike, *, title: str, names: Sequence[str] = (), note: 
     half = (shrink(shown) / largest + 1) / 2
     images = SIGNED(half[..., 0])[..., :3] if channels == 1 else _rgb(half)
     scale = f"from {short(-largest, 2)} to {short(largest, 2)}, the same for all"
-    notes = [
-        f"Blue: negative, white: 0, red: positive; {scale}."
+    key = (
+        "Blue: negative, white: 0, red: positive"
         if channels == 1
-        else f"Grey: 0; a positive weight brightens its colour; {scale}.",
-        f"The first {len(shown)} of {count}." if count > len(shown) else "",
-        note,
-    ]
+        else "Grey: 0; a positive weight brightens its colour"
+    )
+    notes = [f"{key}; {scale}.", f"The first {len(shown)} of {count}." if count > len(shown) else ""]
     columns = 5 if names else 8 if len(shown) <= 32 else 16
     captions = [legible(name) for name in names[:MAX_FILTERS]]
     return image_grid([Group(images, captions)], columns=columns, title=title, notes=notes)
 
 
-def feature_maps(
-    image: ArrayLike, layers: Sequence[tuple[str, ArrayLike]], *, title: str, caption: str = "", note: str = ""
-) -> Figure:
+def feature_maps(image: ArrayLike, layers: Sequence[tuple[str, ArrayLike]], *, title: str, caption: str) -> Figure:
     """Draw the activations of each layer for one image [H, W, 1 or 3], each layer on its own scale.
 
     `layers` are names and maps [h, w, C], in order; of at most MAX_LAYERS, evenly spaced, the first MAX_MAPS maps are
@@ -144,7 +137,7 @@ def feature_maps(
     """
     places = np.unique(np.linspace(0, len(layers) - 1, min(MAX_LAYERS, len(layers))).round().astype(int))
     budget = MAX_PIXELS // (MAX_LAYERS + 1)
-    groups = [Group(shrink(_rgb(np.asarray(image)[None]), budget), heading=caption or "the image")]
+    groups = [Group(shrink(_rgb(np.asarray(image)[None]), budget), heading=caption)]
     for name, values in (layers[place] for place in places):
         maps = _finite(np.moveaxis(np.asarray(values), -1, 0)[:MAX_MAPS, ..., None])
         low, high = float(maps.min()), float(maps.max())
@@ -157,19 +150,18 @@ def feature_maps(
         "Dark blue: the lowest value of a layer, yellow: the highest; each layer on its own scale.",
         f"At most {MAX_MAPS} maps per layer, the first ones.",
         f"{len(places)} of {len(layers)} layers." if len(places) < len(layers) else "",
-        note,
     ]
     return image_grid(groups, columns=8, title=title, notes=notes)
 
 
 def saliency(
     images: ArrayLike, gradients: ArrayLike, true: Sequence[int], predicted: Sequence[int], classes: Sequence[str],
-    *, title: str, note: str = "",
+    *, title: str,
 ) -> Figure:  # fmt: skip
     """Draw each image beside its saliency map: per pixel the largest absolute gradient over channels.
 
     The first MAX_SALIENT of the `images` [M, H, W, 1 or 3] are shown, with the `gradients` of a logit with respect to
-    their pixels, of the same shape, and their `true` and `predicted` classes [M].
+    their pixels, of the same shape.
     Source: Simonyan, Vedaldi and Zisserman 2013, "Deep Inside Convolutional Networks", section 3.
     """
     shown = shrink(_rgb(images)[:MAX_SALIENT], MAX_PIXELS // 2)
@@ -178,48 +170,39 @@ def saliency(
     largest = steep.max(axis=(1, 2), keepdims=True)
     maps = AMOUNT(steep / np.where(largest > 0, largest, 1.0))[..., :3]
     pairs = np.stack([shown, maps], axis=1).reshape(-1, *shown.shape[1:])
-    names = [(legible(classes[one]), legible(classes[other])) for one, other in zip(true, predicted, strict=True)]
-    captions = [one if one == other else f"{one} → {other}" for one, other in names[:MAX_SALIENT]]
+    captions = _verdicts(true, predicted, classes)[:MAX_SALIENT]
     notes = [
         "Yellow: pixels where the logit's gradient is largest; each map on its own scale, from 0.",
         "→: true and predicted class of a mistake." if any("→" in caption for caption in captions) else "",
-        note,
     ]
     return image_grid([Group(pairs, captions, pairs=True)], columns=3, title=title, notes=notes)
 
 
 def neighbours(
     images: ArrayLike, true: Sequence[int], predicted: Sequence[int], nearest: ArrayLike, labels: ArrayLike,
-    classes: Sequence[str], *, title: str, note: str = "",
+    classes: Sequence[str], *, title: str,
 ) -> Figure:  # fmt: skip
-    """Draw a row per test image: the image, then its nearest neighbours, each with its class.
+    """Draw a row per test image [M, H, W, 1 or 3]: the image, then its nearest neighbours, each with its class.
 
-    The `images` [M, H, W, 1 or 3] have `true` and `predicted` classes [M]; their neighbours `nearest`
-    [M, K, H, W, 1 or 3], nearest first, have `labels` [M, K].
+    The neighbours `nearest` [M, K, H, W, 1 or 3], nearest first, have `labels` [M, K].
     """
     rows = np.concatenate([np.asarray(images)[:, None], np.asarray(nearest)], axis=1)
-    columns, names = rows.shape[1], [legible(name) for name in classes]
-    missed = bool((np.asarray(true) != np.asarray(predicted)).any())
-    verdicts = [
-        f"{names[one]} → {names[other]}" if missed else names[one] for one, other in zip(true, predicted, strict=True)
-    ]
-    if not _fit(verdicts, columns):
+    verdicts = _verdicts(true, predicted, classes)
+    if not _fit(verdicts, rows.shape[1]):
         verdicts = [verdict.replace(" → ", "\n→ ") for verdict in verdicts]
     captions = []
     for verdict, each in zip(verdicts, np.asarray(labels), strict=True):
-        captions += [verdict, *(names[label] for label in each)]
+        captions += [verdict, *(legible(classes[label]) for label in each)]
     group = Group(shrink(_rgb(rows.reshape(-1, *rows.shape[2:]))), captions, ruled=True)
+    prediction = " → predicted class" if any("→" in verdict for verdict in verdicts) else ""
     notes = [
-        f"Left of the line: a test image, its true class{' → predicted class' if missed else ''}.",
+        f"Left of the line: a test image, its true class{prediction}.",
         "Right: its nearest training rows, nearest first, each with its class.",
-        note,
     ]
-    return image_grid([group], columns=columns, title=title, notes=notes)
+    return image_grid([group], columns=rows.shape[1], title=title, notes=notes)
 
 
-def side_by_side(
-    images: Sequence[ArrayLike], captions: Sequence[str], *, title: str, columns: int = 2, note: str = ""
-) -> Figure:
+def side_by_side(images: Sequence[ArrayLike], captions: Sequence[str], *, title: str, columns: int = 2) -> Figure:
     """Draw images of one shape [H, W, 1 or 3] side by side, `columns` in a row, each with a caption.
 
     Of larger ones every so many rows and columns are shown: averages would add colours to a reduced palette.
@@ -227,7 +210,7 @@ def side_by_side(
     shown = _rgb(np.stack([np.asarray(image, float) for image in images]))
     stride = max(1, math.ceil(math.sqrt(math.prod(shown.shape[:3]) / MAX_PIXELS_SIDE_BY_SIDE)))
     group = Group(shown[:, ::stride, ::stride], captions)
-    return image_grid([group], columns=columns, title=title, notes=[note])
+    return image_grid([group], columns=columns, title=title)
 
 
 def shrink(images: Floats, pixels: int = MAX_PIXELS) -> Floats:
@@ -241,6 +224,13 @@ def shrink(images: Floats, pixels: int = MAX_PIXELS) -> Floats:
         sizes = np.diff(starts, append=length)
         images = np.add.reduceat(images, starts, axis) / np.expand_dims(sizes, tuple({0, 1, 2, 3} - {axis}))
     return images
+
+
+def _verdicts(true: Sequence[int], predicted: Sequence[int], classes: Sequence[str]) -> list[str]:
+    """Return the class of each image; `true class → predicted class` for a mistake."""
+    names = [legible(name) for name in classes]
+    pairs = zip(true, predicted, strict=True)
+    return [names[one] if one == other else f"{names[one]} → {names[other]}" for one, other in pairs]
 
 
 def _fit(captions: Sequence[str], columns: int) -> bool:
@@ -257,11 +247,4 @@ def _rgb(images: ArrayLike) -> Floats:
 
 
 def _finite(values: ArrayLike) -> Floats:
-    """Return an array with 0 in place of what is not finite."""
-    values = np.array(values, float)
-    values[~np.isfinite(values)] = 0.0
-    return values
-
-
-def _pixels(images: Floats) -> NDArray[np.uint8]:
-    return (np.clip(images, 0, 1) * 255).round().astype(np.uint8)
+    return np.nan_to_num(np.asarray(values, float), nan=0.0, posinf=0.0, neginf=0.0)

@@ -1,14 +1,14 @@
 """The plane: points by class, class regions, contour lines, Gaussians and centres, in panels that share one frame.
 
 Predictions come in as arrays over a `mesh` of places: evaluate the model at `mesh(points).places`. The figures take
-`classes`, the name of each class [C]; `title`, the message or the question; `x_label` and `y_label`, the names of the
-two columns; and `note`, one more sentence at the foot.
+`classes`, the name of each class [C]; `title`, the message or the question; and `x_label` and `y_label`, the names of
+the two columns.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -29,6 +29,8 @@ PALE = 0.16  # of a class's colour in its region
 GREY = Style("#9a9a9a", SOLID, "o")  # points without a label
 HEIGHT = 340.0  # points, of a single panel at most
 POINT: dict[str, Any] = {"markersize": 3.4, "markeredgewidth": 0, "alpha": 0.6}
+BOUNDARY = base.curve(Style(INK, SOLID, ""), linewidth=1.3)  # the contour line of 0
+MARGIN = base.curve(Style(INK, DASHED, ""), linewidth=0.8)  # that of any other value
 EMPHASISED: dict[str, Any] = {"markersize": 4.6, "markeredgecolor": BLACK, "markeredgewidth": 0.7}
 
 
@@ -76,30 +78,14 @@ class Plane:
     centres: Floats | None = None  # [K, 2]
 
 
-class Level(NamedTuple):
-    """A value at which fields have a contour line."""
-
-    value: float
-    text: str  # in the key
-    dashed: bool = False
-
-    @property
-    def line(self) -> dict[str, Any]:
-        """Its Line2D properties."""
-        return base.curve(Style(INK, DASHED if self.dashed else SOLID, ""), linewidth=0.8 if self.dashed else 1.3)
-
-
 def mesh(points: Floats, columns: int = 160) -> Mesh:
     """Return places that fill a frame around points [N, 2], with the same unit of length along x and y."""
     points = points[np.isfinite(points).all(axis=1)]
-    sides = [base.span(points[:, column], margin=0.06) for column in (0, 1)]
-    width, height = (high - low for low, high in sides)
-    width, height = max(width, height / 1.2), max(height, 0.6 * width)
-    (left, right), (low, high) = (
-        ((first + last - size) / 2, (first + last + size) / 2)
-        for (first, last), size in zip(sides, (width, height), strict=True)
-    )
-    return Mesh(np.linspace(left, right, columns), np.linspace(low, high, round(columns * height / width)))
+    low, high = np.array([base.span(points[:, column], margin=0.06) for column in (0, 1)]).T
+    width, height = high - low
+    size = np.array([max(width, height / 1.2), max(height, 0.6 * width)])
+    (left, bottom), (right, top) = (low + high - size) / 2, (low + high + size) / 2
+    return Mesh(np.linspace(left, right, columns), np.linspace(bottom, top, round(columns * size[1] / size[0])))
 
 
 def leads(scores: Floats) -> Floats:
@@ -111,55 +97,58 @@ def leads(scores: Floats) -> Floats:
 @base.with_look
 def class_regions(
     over: Mesh, panels: Sequence[Plane], classes: Sequence[str], *, title: str, x_label: str, y_label: str,
-    levels: Sequence[Level] = (), emphasis: str = "", notes: Sequence[str] = (),
+    levels: Mapping[float, str], emphasis: str = "", notes: Sequence[str] = (),
 ) -> Figure:  # fmt: skip
     """Draw panels of points in the plane, two in a row, with a key of classes (where labels have names) and lines.
 
-    The extent of the mesh `over` is the frame of every panel; fields have contour lines at `levels`; `emphasis` is what
-    the key calls an emphasised point.
+    The extent of the mesh `over` is the frame of every panel; fields have contour lines at `levels`, which the key
+    names, as it does emphasised points by `emphasis`.
     """
-    key = [Label(legible(name), base.dots(class_style(index))) for index, name in enumerate(classes)]
-    if len(classes) > MAX_NAMED:
-        key, notes = [], [f"{len(classes)} classes, too many for a key.", *notes]
-    if any((panel.labels < 0).any() for panel in panels):
-        key.append(Label("no label", base.dots(GREY)))
-    if emphasis:
-        key.append(Label(emphasis, base.dots(Style("white", SOLID, "o"), **EMPHASISED)))
-    if any(panel.centres is not None for panel in panels):
-        key.append(Label("centre", base.dots(Style(INK, SOLID, "+"), markersize=9, markeredgewidth=2)))
-    key += [Label(level.text, level.line) for level in levels]
     columns = min(len(panels), 2)
     limit, most = MAX_POINTS // columns, max(len(panel.points) for panel in panels)
     if most > limit:
         notes = [f"Points are thinned to about {limit:,} of {most:,}{' per panel' * (columns > 1)}.", *notes]
+    if len(classes) > MAX_NAMED:
+        notes = [f"{len(classes)} classes, too many for a key.", *notes]
     rows, width = math.ceil(len(panels) / columns), (72 * base.WIDTH - 2 * base.EDGE - 40) / columns - 8
     head = (25 if any(panel.heading for panel in panels) else 6) + 12 * any(panel.detail for panel in panels)
-    height = rows * (min(width * float(np.ptp(over.y) / np.ptp(over.x)), HEIGHT) + head) + 36 * (
-        1 + len(panels) % columns
-    )
-    figure = base.figure(height / 72, title=title, key=key, notes=notes)
+    high = min(width * float(np.ptp(over.y) / np.ptp(over.x)), HEIGHT) + head
+    points = rows * high + 36 * (1 + len(panels) % columns)
+    figure = base.figure(points / 72, title=title, key=_key(panels, classes, levels, emphasis), notes=notes)
     every = figure.subplots(rows, columns, squeeze=False).ravel()
     for index, (axes, panel) in enumerate(zip(every, panels, strict=False)):
         _draw_panel(axes, over, panel, levels, limit)
-        base.scale_x(axes, over.x[0], over.x[-1])
-        base.scale_y(axes, over.y[0], over.y[-1])
+        base.scale(axes.xaxis, over.x[0], over.x[-1])
+        base.scale(axes.yaxis, over.y[0], over.y[-1])
         is_lowest = index + columns >= len(panels)
         axes.tick_params(labelbottom=is_lowest, labelleft=index % columns == 0)
-        axes.set_xlabel(base.fit(printable(x_label), LABEL, width) if is_lowest else "", size=LABEL, color=INK)
-        axes.set_ylabel("" if index % columns else legible(y_label), size=LABEL, color=INK)
+        axes.set_xlabel(base.fit(printable(x_label), LABEL, width) if is_lowest else "")
+        axes.set_ylabel("" if index % columns else legible(y_label))
         axes.set(aspect="equal", anchor="NW")
-        how: dict[str, Any] = {"pad": 19 if panel.detail else 7, "size": LABEL, "color": INK, "weight": "bold"}
-        axes.set_title(base.fit(printable(panel.heading), LABEL, width, "bold"), loc="left", **how)
-        how = {"size": NOTE, "color": SOFT, "in_layout": False, "textcoords": "offset points"}
-        axes.annotate(base.fit(printable(panel.detail), NOTE, width), (0, 1), (0, 6), "axes fraction", **how)
+        heading = base.fit(printable(panel.heading), LABEL, width, "bold")
+        axes.set_title(heading, pad=19 if panel.detail else 7, weight="bold")
+        look: dict[str, Any] = {"size": NOTE, "color": SOFT, "in_layout": False, "textcoords": "offset points"}
+        axes.annotate(base.fit(printable(panel.detail), NOTE, width), (0, 1), (0, 6), "axes fraction", **look)
     for axes in every[len(panels) :]:
         axes.set_axis_off()
     figure.draw_without_rendering()  # axes of equal units settle in the layout's second pass, which `save` runs
     return figure
 
 
-def _draw_panel(axes: Axes, over: Mesh, panel: Plane, levels: Sequence[Level], limit: int) -> None:
-    base.furnish(axes, grid=False)
+def _key(panels: Sequence[Plane], classes: Sequence[str], levels: Mapping[float, str], emphasis: str) -> list[Label]:
+    key = [Label(legible(name), base.dots(class_style(index))) for index, name in enumerate(classes)]
+    if len(classes) > MAX_NAMED:
+        key = []
+    if any((panel.labels < 0).any() for panel in panels):
+        key.append(Label("no label", base.dots(GREY)))
+    if emphasis:
+        key.append(Label(emphasis, base.dots(Style("white", SOLID, "o"), **EMPHASISED)))
+    if any(panel.centres is not None for panel in panels):
+        key.append(Label("centre", base.dots(Style(INK, SOLID, "+"), markersize=9, markeredgewidth=2)))
+    return [*key, *(Label(text, MARGIN if level else BOUNDARY) for level, text in levels.items())]
+
+
+def _draw_panel(axes: Axes, over: Mesh, panel: Plane, levels: Mapping[float, str], limit: int) -> None:
     x, y = over.x, over.y
     if panel.regions is not None:
         colours = [to_rgb(class_style(index).colour) for index in range(int(panel.regions.max()) + 1)]
@@ -171,17 +160,18 @@ def _draw_panel(axes: Axes, over: Mesh, panel: Plane, levels: Sequence[Level], l
     for field in () if panel.fields is None else panel.fields:
         values = field[np.isfinite(field)]
         for level in levels if values.size and np.ptp(values) > MIN_RANGE else ():
-            if values.min() < level.value < values.max():
-                how = {"linewidths": level.line["linewidth"], "linestyles": [level.line["linestyle"]]}
-                axes.contour(x, y, np.ma.masked_invalid(field), [level.value], colors=INK, **how)
+            if values.min() < level < values.max():
+                line = MARGIN if level else BOUNDARY
+                look: dict[str, Any] = {"linewidths": line["linewidth"], "linestyles": [line["linestyle"]]}
+                axes.contour(x, y, np.ma.masked_invalid(field), [level], colors=INK, **look)
     emphasised = np.zeros(len(panel.points), bool) if panel.emphasised is None else panel.emphasised
     for rank, ids in enumerate((np.flatnonzero(~emphasised), np.flatnonzero(emphasised))):
         ids = ids[:: max(1, math.ceil(len(ids) / limit))]
         for label in np.unique(panel.labels[ids]):
-            how = EMPHASISED if rank else POINT if label >= 0 else POINT | {"markersize": 2.2}
+            look = EMPHASISED if rank else POINT if label >= 0 else POINT | {"markersize": 2.2}
             style = class_style(int(label)) if label >= 0 else GREY
             shown = panel.points[ids[panel.labels[ids] == label]]
-            axes.plot(*shown.T, **base.dots(style, **how), zorder=3 + rank + (label >= 0) / 2)
+            axes.plot(*shown.T, **base.dots(style, **look), zorder=3 + rank + (label >= 0) / 2)
     if panel.mixture is not None:
         _draw_components(axes, panel.mixture)
     if panel.centres is not None:
@@ -190,56 +180,52 @@ def _draw_panel(axes: Axes, over: Mesh, panel: Plane, levels: Sequence[Level], l
 
 
 def _draw_components(axes: Axes, mixture: Mixture) -> None:
-    """Draw each component's ellipses at 1 and 2 standard deviations."""
+    """Draw the ellipses of each finite component at 1 and 2 standard deviations."""
     for mean, covariance, owner in zip(mixture.means, mixture.covariances, mixture.component_class, strict=True):
-        if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
-            continue
-        variances, directions = np.linalg.eigh(covariance)
-        angle = np.degrees(np.arctan2(directions[1, 1], directions[0, 1]))
-        for deviations, width in ((1, 1.4), (2, 0.9)):
-            short, long = 2 * deviations * np.sqrt(np.maximum(variances, 0))
-            how: dict[str, Any] = {"fill": False, "edgecolor": class_style(int(owner)).colour, "linewidth": width}
-            axes.add_patch(Ellipse((mean[0], mean[1]), long, short, angle=angle, zorder=5, **how))
+        if np.isfinite(mean).all() and np.isfinite(covariance).all():
+            variances, directions = np.linalg.eigh(covariance)
+            angle, colour = np.degrees(np.arctan2(directions[1, 1], directions[0, 1])), class_style(int(owner)).colour
+            for deviations, width in ((1, 1.4), (2, 0.9)):
+                short, long = 2 * deviations * np.sqrt(np.maximum(variances, 0))
+                look: dict[str, Any] = {"fill": False, "edgecolor": colour, "linewidth": width, "zorder": 5}
+                axes.add_patch(Ellipse(tuple(mean), long, short, angle=angle, **look))
 
 
-def boundaries(
-    over: Mesh, machines: Sequence[Plane], classes: Sequence[str], *, note: str = "", **texts: str
-) -> Figure:
+def boundaries(over: Mesh, machines: Sequence[Plane], classes: Sequence[str], **texts: str) -> Figure:
     """Draw the decision regions, boundary, margins and support vectors of kernel machines, a panel each.
 
     Their `fields` are the decision values f of each class, their `emphasised` points the support vectors.
     """
-    levels = [Level(0.0, "boundary: f = 0"), Level(1.0, "margin: f = 1 or −1", dashed=True)]
-    return class_regions(over, machines, classes, levels=levels, emphasis="support vector", notes=[note], **texts)
+    levels = {0.0: "boundary: f = 0", 1.0: "margin: f = 1 or −1"}
+    return class_regions(over, machines, classes, levels=levels, emphasis="support vector", **texts)
 
 
-def clusters(points: Floats, labels: NDArray[np.integer], centres: Floats, *, note: str = "", **texts: str) -> Figure:
+def clusters(points: Floats, labels: NDArray[np.integer], centres: Floats, **texts: str) -> Figure:
     """Draw points [N, 2] by cluster [N], the centres [K, 2], and the part of the plane that is nearest to each."""
     over = mesh(np.concatenate([points, centres]), 240)
     nearness = np.stack([-((over.places - centre) ** 2).sum(axis=1).reshape(over.shape) for centre in centres])
     panel = Plane(points, labels, regions=nearness.argmax(axis=0), fields=leads(nearness), centres=centres)
-    levels = [Level(0.0, "equally near to two centres")] if len(centres) > 1 else []
-    notes = ["Colour and marker: the cluster of a point.", note]
+    levels = {0.0: "equally near to two centres"} if len(centres) > 1 else {}
+    notes = ["Colour and marker: the cluster of a point."]
     return class_regions(over, [panel], (), levels=levels, notes=notes, **texts)
 
 
 def semi_supervised(
     over: Mesh, points: Floats, labels: NDArray[np.integer], classes: Sequence[str], mixtures: tuple[Mixture, Mixture],
-    *, note: str = "", **texts: str,
+    **texts: str,
 ) -> Figure:  # fmt: skip
     """Draw labelled points, all points [N, 2] (label -1: none), and below each the mixture that was fitted to them."""
-    has_label = labels >= 0
-    labelled = Plane(points[has_label], labels[has_label], emphasised=np.ones(int(has_label.sum()), bool))
-    panels = [labelled, Plane(points, labels, emphasised=has_label)]
-    headings = f"{len(labelled.points):,} labelled points", f"and {int((~has_label).sum()):,} without a label"
-    above = [replace(panel, heading=heading) for panel, heading in zip(panels, headings, strict=True)]
-    below = []
-    for panel, mixture in zip(panels, mixtures, strict=True):
+    labelled = labels >= 0
+    few = Plane(points[labelled], labels[labelled], emphasised=np.ones(int(labelled.sum()), bool))
+    every = Plane(points, labels, emphasised=labelled)
+    panels = [
+        replace(few, heading=f"{len(few.points):,} labelled points"),
+        replace(every, heading=f"and {int((~labelled).sum()):,} without a label"),
+    ]
+    for panel, mixture in zip((few, every), mixtures, strict=True):
         regions = None if mixture.leads is None else mixture.leads.argmax(axis=0)
-        below.append(replace(panel, heading=mixture.heading, mixture=mixture, regions=regions, fields=mixture.leads))
-    levels = [] if mixtures[-1].leads is None else [Level(0.0, "decision boundary")]
+        panels.append(replace(panel, heading=mixture.heading, mixture=mixture, regions=regions, fields=mixture.leads))
+    levels = {} if mixtures[-1].leads is None else {0.0: "decision boundary"}
     tint = "Tinted: the most probable class." if levels else ""
-    notes = ["Ellipses: components at 1 and 2 standard deviations.", tint, note]
-    return class_regions(
-        over, [*above, *below], classes, levels=levels, emphasis="labelled point", notes=notes, **texts
-    )
+    notes = ["Ellipses: components at 1 and 2 standard deviations.", tint]
+    return class_regions(over, panels, classes, levels=levels, emphasis="labelled point", notes=notes, **texts)

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from scipy.interpolate import RegularGridInterpolator
 
 from mllab.report.draw import base
-from mllab.report.draw.base import INK, LABEL, TICK, Floats, Label
+from mllab.report.draw.base import LABEL, TICK, Floats, Label
 from mllab.report.style import style
 from mllab.report.table import legible, short
 
@@ -50,6 +50,11 @@ class Landscape:
         """Return whether a point is inside the frame."""
         return bool(self.a[0] <= a <= self.a[-1] and self.b[0] <= b <= self.b[-1])
 
+    @property
+    def shows_optimum(self) -> bool:
+        """Whether there is an optimum inside the frame."""
+        return self.optimum is not None and self.contains(*self.optimum)
+
 
 @dataclass(frozen=True)
 class Path:
@@ -63,43 +68,44 @@ class Path:
 class Cut(NamedTuple):
     """The part of a path inside a frame."""
 
+    optimizer: str
     line: Floats  # [P, 2]; NaN between its pieces
     exits: Floats  # [X, 2, 2] where it leaves, and its direction there
     left: int | None  # the first step outside
-    end: Floats | None  # its last point, [2], if inside
+    start: Floats  # [1, 2] its first point, wherever it is; [0, 2] of an empty path
+    end: Floats  # [1, 2] its last point if inside, otherwise [0, 2]
 
-    def label(self, name: str) -> str:
-        """Return the name of the path, with the step at which it leaves."""
-        if self.left is None:
-            return legible(name)
-        return f"{legible(name)} (leaves at step {self.left:,}{'' if self.end is None else ', returns'})"
+    @property
+    def label(self) -> str:
+        """The name of the path, with the step at which it leaves."""
+        back = ", returns" if len(self.end) else ""
+        return legible(self.optimizer) + ("" if self.left is None else f" (leaves at step {self.left:,}{back})")
 
 
 @base.with_look
-def loss_contours(landscape: Landscape, paths: Sequence[Path], *, title: str, note: str = "") -> Figure:
-    """Draw lines of equal loss, and every optimizer's path over them; `note` is one more sentence at the foot."""
+def loss_contours(landscape: Landscape, paths: Sequence[Path], *, title: str) -> Figure:
+    """Draw lines of equal loss, and every optimizer's path over them."""
     a, b, loss = landscape.a, landscape.b, np.asarray(landscape.loss, float)
-    levels = _levels(loss)
+    top, bottom = loss.max(), max(loss.min(), loss.max() * 1e-6)
+    levels = np.geomspace(bottom, top, LEVELS + 1) if 0 < bottom < top else np.zeros(0)
     factor = f"; each is {levels[1] / levels[0]:.2g} times the one inside it" if levels.size else ""
-    notes = f"Lines of equal {landscape.loss_label}{factor}.", "Triangle: a path leaves the frame.", note
-    figure, cuts = _sheet(landscape, paths, title, *notes)
+    lines = f"Lines of equal {landscape.loss_label}{factor}."
+    figure, cuts = _sheet(landscape, paths, title, lines, "Triangle: a path leaves the frame.")
     axes = figure.add_subplot()
-    base.furnish(axes, grid=False)
-    base.heading(axes, landscape.b_label)
-    axes.set_xlabel(landscape.a_label, size=LABEL, color=INK)
+    axes.set_title(landscape.b_label)
+    axes.set_xlabel(landscape.a_label)
     if levels.size:
         greys = [str(grey) for grey in np.linspace(0.99, 0.80, LEVELS)]
         axes.contourf(a, b, np.clip(loss, levels[0], levels[-1]), levels, colors=greys)
         axes.contour(a, b, loss, levels, colors="#a0a0a0", linewidths=0.5)
-    base.scale_x(axes, a[0], a[-1])
-    base.scale_y(axes, b[0], b[-1])
+    base.scale(axes.xaxis, a[0], a[-1])
+    base.scale(axes.yaxis, b[0], b[-1])
 
     def triangle(way: Floats) -> dict[str, Any]:
         angle = np.degrees(np.arctan2(way[1] / np.ptp(b), way[0] / np.ptp(a)))
         return {"marker": (3, 0, angle - 90), "markersize": 13, "clip_on": False}
 
-    _draw(landscape, paths, cuts, lambda points, **how: axes.plot(*points.T, **how), triangle)
-    for place in _start(landscape, paths):
+    for place in _draw(landscape, cuts, lambda points, **look: axes.plot(*points.T, **look), triangle):
         axes.annotate("start", place, (8, 5), textcoords="offset points", size=LABEL, zorder=6)
     return figure
 
@@ -129,11 +135,11 @@ def loss_surface(
 
     height_at = RegularGridInterpolator((b, a), height, bounds_error=False, fill_value=None)  # by rounding, outside
 
-    def plot(points: Floats, **how: Any) -> None:
+    def plot(points: Floats, **look: Any) -> None:
         draped = _subdivided(points, np.array([np.ptp(a), np.ptp(b)]) / MESH)
-        axes.plot(*draped.T, height_at(draped[:, ::-1]), **how | {"markevery": [-1]})
+        axes.plot(*draped.T, height_at(draped[:, ::-1]), **look | {"markevery": [-1]})
 
-    _draw(landscape, paths, cuts, plot, lambda way: {"marker": "X"})
+    _draw(landscape, cuts, plot, lambda way: {"marker": "X"})
     labels = (landscape.a_label, landscape.b_label, landscape.loss_label)
     for axis, label in zip((axes.xaxis, axes.yaxis, axes.zaxis), labels, strict=True):
         axis.set_major_locator(MaxNLocator(5))
@@ -148,57 +154,44 @@ def loss_surface(
 
 
 def _sheet(
-    landscape: Landscape, paths: Sequence[Path], title: str, first: str, leaves: str, note: str
+    landscape: Landscape, paths: Sequence[Path], title: str, first: str, leaves: str, last: str = ""
 ) -> tuple[Figure, list[Cut]]:
+    """Return a sheet with a key of the paths, and the paths cut to the frame."""
     cuts = [cut_to_frame(path, landscape.a, landscape.b) for path in paths]
-    star = "Star: the closed form." if landscape.optimum and landscape.contains(*landscape.optimum) else ""
-    notes = [first, star, leaves if any(len(cut.exits) for cut in cuts) else "", note]
-    key = [
-        Label(cut.label(path.optimizer), base.curve(style(path.optimizer)))
-        for path, cut in zip(paths, cuts, strict=True)
-    ]
+    key = [Label(cut.label, base.curve(style(cut.optimizer))) for cut in cuts]
+    star = "Star: the closed form." if landscape.shows_optimum else ""
+    notes = [first, star, leaves if any(len(cut.exits) for cut in cuts) else "", last]
     return base.figure(HEIGHT, title=title, notes=notes, key=key), cuts
 
 
 def _draw(
-    landscape: Landscape,
-    paths: Sequence[Path],
-    cuts: Sequence[Cut],
-    plot: Callable[..., Any],
-    exit_look: Callable[[Floats], dict[str, Any]],
-) -> None:
-    """Draw paths, with marks where they leave, at their ends and at the start that all share, and the optimum."""
-    for path, cut in zip(paths, cuts, strict=True):
-        colour, dash, marker = style(path.optimizer)
+    landscape: Landscape, cuts: Sequence[Cut], plot: Callable[..., Any], exit_look: Callable[[Floats], dict[str, Any]]
+) -> Floats:
+    """Draw paths, with marks where they leave, at their ends, at their start if all share one, and at the optimum.
+
+    Returns the shared start, [1, 2], or [0, 2] where there is none inside the frame.
+    """
+    for cut in cuts:
+        colour, dash, marker = style(cut.optimizer)
         plot(cut.line, color=colour, linestyle=dash, linewidth=1.4, marker=marker, markersize=4, markevery=0.15)
         rim = {"color": colour, "markersize": 9, "markeredgecolor": "white", "zorder": 5}
         for point, way in cut.exits[:MAX_EXITS]:
             plot(point[None], **rim | exit_look(way))
-        if cut.end is not None:
-            plot(cut.end[None], marker=marker, **rim)
-    for place in _start(landscape, paths):
-        plot(np.array([place]), **START)
-    if landscape.optimum and landscape.contains(*landscape.optimum):
+        if len(cut.end):
+            plot(cut.end, marker=marker, **rim)
+    starts = np.unique(np.concatenate([np.zeros((0, 2)), *(cut.start for cut in cuts)]), axis=0)
+    shared = starts if len(starts) == 1 and landscape.contains(*starts[0]) else starts[:0]
+    if len(shared):
+        plot(shared, **START)
+    if landscape.shows_optimum:
         plot(np.array([landscape.optimum]), **STAR)
-
-
-def _start(landscape: Landscape, paths: Sequence[Path]) -> list[tuple[float, float]]:
-    """Return the point that all paths start from, in a list, if they share one inside the frame."""
-    starts = {(float(np.ravel(path.a)[0]), float(np.ravel(path.b)[0])) for path in paths if np.size(path.a)}
-    return [start for start in starts if len(starts) == 1 and landscape.contains(*start)]
-
-
-def _levels(loss: Floats) -> Floats:
-    """Return losses that grow by a constant factor; none where the loss is constant."""
-    top = loss.max()
-    bottom = max(loss.min(), top * 1e-6)
-    return np.geomspace(bottom, top, LEVELS + 1) if 0 < bottom < top else np.zeros(0)
+    return shared
 
 
 def cut_to_frame(path: Path, a: ArrayLike, b: ArrayLike) -> Cut:
     """Return the part of a path inside the frame of the grids, each segment cut by Liang and Barsky's rule."""
-    low, high = np.array([np.min(a), np.min(b)], float), np.array([np.max(a), np.max(b)], float)
     points = np.stack([np.asarray(path.a, float), np.asarray(path.b, float)], axis=1)
+    first, low, high = points[:1], np.array([np.min(a), np.min(b)]), np.array([np.max(a), np.max(b)])
     near = np.logical_and.accumulate((np.abs(points - low) < FAR * (high - low)).all(axis=1))
     is_whole, points = bool(near.all()), points[near]
     inside = np.all((points >= low) & (points <= high), axis=1)
@@ -217,8 +210,9 @@ def cut_to_frame(path: Path, a: ArrayLike, b: ArrayLike) -> Cut:
         line.append(start[step] + leaves[step] * way[step])
     gone = seen & ~inside[1:]
     exits = np.stack([start[gone] + leaves[gone, None] * way[gone], way[gone]], axis=1)
-    end = points[-1] if is_whole and inside.size and inside[-1] else None
-    return Cut(np.array(line).reshape(-1, 2), exits, int(outside[0]) if outside.size else None, end)
+    end = points[-1:] if is_whole and inside[-1:].all() else points[:0]
+    left = int(outside[0]) if outside.size else None
+    return Cut(path.optimizer, np.array(line).reshape(-1, 2), exits, left, first, end)
 
 
 def _subdivided(line: Floats, cell: Floats) -> Floats:

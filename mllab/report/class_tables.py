@@ -46,12 +46,7 @@ def class_table(scores: Sequence[ClassRow]) -> Table:
 
 
 def pair_table(confusion: np.ndarray, classes: Sequence[str]) -> Table:
-    """Return the pairs of true and predicted class with the most errors.
-
-    Args:
-        confusion: rows of each true class (matrix rows) predicted as each class (columns), [C, C].
-        classes: names, [C].
-    """
+    """Return the pairs of true and predicted class with the most errors, from a confusion matrix [C, C]."""
     errors = np.where(np.eye(len(classes), dtype=bool), 0, confusion)
     order = np.argsort(-errors, axis=None, kind="stable")[:MAX_PAIRS]
     rows = [

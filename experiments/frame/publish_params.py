@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.frame.measurement import to_json
 from experiments.frame.program import Context
+from experiments.frame.summary import to_json
 from mllab import racing, weights
 from mllab.data.dataset import Dataset
 

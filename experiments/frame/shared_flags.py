@@ -9,6 +9,7 @@ from mllab import validation
 from mllab.data.dataset import Dataset
 from mllab.data.split import sample
 from mllab.models.mlp import ACTIVATIONS
+from mllab.models.table import models_help, option_help
 from mllab.optimizers import OPTIMIZERS, SCHEDULES
 
 
@@ -141,20 +142,21 @@ class Devices(settings.Base):
 class Network(settings.Base):
     """A model trained by gradients, and its sizes."""
 
-    model: str | None = settings.text(
-        None, help="Model: linear (regression), softmax, mlp, convnet, lenet or residual."
-    )
+    model: str | None = settings.text(None, help=f"Model: {models_help()}.")
     hidden: tuple[int, ...] | None = settings.wholes(
-        None, help="Units of each hidden layer: of mlp (128,128), of convnet (128).", ordered=True
+        None, help=f"Units of each hidden layer; by default of {option_help('hidden')}.", ordered=True
     )
     activation: str | None = settings.choice(
-        ACTIVATIONS, None, help="Activation of mlp's hidden layers. Default: relu."
+        ACTIVATIONS, None, help=f"Activation of hidden layers; by default of {option_help('activation')}."
     )
     channels: tuple[int, ...] | None = settings.wholes(
-        None, help="Channels of each stage: of convnet (16,32), of residual (16,32,64).", ordered=True
+        None, help=f"Channels of each stage; by default of {option_help('channels')}.", ordered=True
     )
     dropout: float | None = settings.number(
-        None, help="Probability of dropping a hidden unit of convnet in training.", low=0, high=0.95
+        None,
+        help=f"Probability of dropping a hidden unit in training; by default of {option_help('dropout')}.",
+        low=0,
+        high=0.95,
     )
 
     def options(self) -> dict[str, object]:

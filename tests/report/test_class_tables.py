@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mllab.report.confusion import ClassRow, class_table, pair_table
+from mllab.report.class_tables import ClassRow, class_table, pair_table
 
 NAN = float("nan")
 

@@ -1,10 +1,10 @@
-r"""A peer: the conv net in PyTorch, one run after another.
+r"""The peer of the conv net: PyTorch, one run after another.
 
-  python -m experiments.bench.torch_convnet --data=convnet.npz --form=best --threads=2 --report=torch.json
+  python -m experiments.bench.convnet_torch --data=convnet.npz --form=best --threads=2 --report=torch.json
 
-It imports nothing of mllab, so that it pays for PyTorch alone. Images are tensors already, batches are index tensors
-and no `DataLoader`, which would be several times slower. As in mllab, the first half of the file's steps warms up and
-the second half is timed. It trains on a GPU where mllab does.
+It imports nothing of mllab. Images are tensors, and batches are index tensors without a `DataLoader`, which would be
+several times slower. As in mllab, the first half of the file's steps warms up and the second half is timed. It trains
+on a GPU where mllab does.
 """
 
 import argparse
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 FORMS = {
-    "plain": "as a user writes it",
-    "best": "channels-last, fused Adam, ReLU on what is left after pooling",
+    "plain": "as usually written",
+    "best": "channels-last, fused Adam, ReLU after pooling",
     "compiled": "the best form under torch.compile",
 }
 
@@ -26,21 +26,21 @@ FORMS = {
 def parsed() -> argparse.Namespace:
     """Return the flags."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="file that experiments.bench.convnet_prepare wrote")
+    parser.add_argument("--data", type=Path, required=True, help="file written by convnet_mllab")
     parser.add_argument("--report", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--form", choices=list(FORMS), default="plain", help=str(FORMS))
     parser.add_argument("--learning_rates", default="0.001", help="numbers, separated by commas")
     parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch")
     parser.add_argument("--precision", choices=["float32", "bf16"], default="float32", help="bf16: by autocast")
-    parser.add_argument("--steps", type=int, help="steps, warm-up included (default: as many as the file holds)")
+    parser.add_argument("--steps", type=int, help="steps, warm-up included (default: all in the file)")
     return parser.parse_args()
 
 
 def build(data: dict[str, np.ndarray], seed: int, form: str) -> nn.Sequential:
-    """Return the conv net with its seed's starting weights, turned from mllab's layouts into PyTorch's.
+    """Return the conv net with the initial weights of a seed, converted from mllab's layouts to PyTorch's.
 
-    mllab's images are [B, height, width, C] and PyTorch's [B, C, height, width]. So are the units that the first dense
-    layer reads: there the rows of its weights are put into another order.
+    mllab's images are [B, height, width, C] and PyTorch's [B, C, height, width]. The inputs of the first dense layer
+    are in that order too, so the rows of its weights are permuted.
     """
     layers: list[nn.Module] = []
     depths = sum(name[0] == "w" for name in data)
@@ -54,7 +54,7 @@ def build(data: dict[str, np.ndarray], seed: int, form: str) -> nn.Sequential:
             relu_and_pool = [nn.ReLU(), nn.MaxPool2d(2)]
             layers += [layer, *(relu_and_pool if form == "plain" else reversed(relu_and_pool))]
         else:  # [D_in, D_out]
-            if data[f"w{depth - 1}"].ndim == 5:  # [G, ...] of a convolution: these are the first dense weights
+            if data[f"w{depth - 1}"].ndim == 5:  # of a convolution, [G, ...]: this layer is the first dense one
                 layers.append(nn.Flatten())
                 w = w.unflatten(0, (-1, data[f"w{depth - 1}"].shape[-1])).transpose(0, 1).flatten(0, 1)
             layer = nn.Linear(*w.shape)
@@ -85,16 +85,16 @@ def train(
 def timed(*arguments) -> tuple[float, list[float]]:
     """Return the seconds that `train` takes with these arguments, and its losses."""
     began = time.perf_counter()
-    losses = train(*arguments).tolist()  # which waits for a GPU
+    losses = train(*arguments).tolist()  # waits for a GPU
     return time.perf_counter() - began, losses
 
 
 def device_of(platform: str) -> torch.device:
-    """Return the device on which PyTorch computes where JAX computes on this platform."""
+    """Return the device for PyTorch, given the platform that JAX computes on."""
     if platform == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise SystemExit(f"JAX computes on the {platform} here, and this PyTorch has none")
+        raise SystemExit(f"JAX computes on the {platform} here, but this PyTorch has no CUDA")
     return torch.device("cuda")
 
 
@@ -105,9 +105,9 @@ def main() -> None:
     with np.load(args.data) as file:
         data = dict(file)
     device = device_of(str(data["platform"]))
-    if args.form != "plain":  # of use on a GPU alone
+    if args.form != "plain":  # these matter on a GPU
         torch.backends.cudnn.benchmark = True
-        torch.backends.cuda.matmul.allow_tf32 = True  # as JAX has it unasked
+        torch.backends.cuda.matmul.allow_tf32 = True  # as in JAX by default
     layout = torch.contiguous_format if args.form == "plain" else torch.channels_last
     images = torch.from_numpy(data["images"]).permute(0, 3, 1, 2).to(device).contiguous(memory_format=layout)
     labels, orders = (torch.from_numpy(data[name]).to(device) for name in ("labels", "orders"))

@@ -1,8 +1,8 @@
-r"""A peer: those runs of the race that scikit-learn's `MLPClassifier` has, two at a time by joblib.
+r"""A peer of the race: scikit-learn's `MLPClassifier`, in parallel by joblib.
 
-  python -m experiments.bench.sklearn_mlp --data=race.npz --learning_rates=0.01,0.1 --report=sklearn.json
+  python -m experiments.bench.race_sklearn --data=race.npz --learning_rates=0.01,0.1 --report=sklearn.json
 
-It has no RMSProp, draws its own weights and batches from its seed, and scores validation rows at the end alone.
+It has no RMSProp, draws its own weights and batches from the seed, and scores the validation rows only at the end.
 """
 
 import argparse
@@ -25,7 +25,7 @@ SOLVERS: dict[str, dict[str, Any]] = {
 
 
 def fit(data: dict[str, np.ndarray], name: str, rate: float, seed: int, epochs: int) -> dict[str, Any]:
-    """Train one run; return its final validation accuracy, None where the weights overflowed."""
+    """Train one run; return its final validation accuracy, None if the weights overflowed."""
     hidden = [data[f"b{depth}"].shape[1] for depth in range(sum(key.startswith("w") for key in data) - 1)]
     model = MLPClassifier(
         hidden,
@@ -40,11 +40,10 @@ def fit(data: dict[str, np.ndarray], name: str, rate: float, seed: int, epochs: 
     accuracy = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is the race's
-        warnings.simplefilter("ignore", RuntimeWarning)  # so are the rates that overflow
+        warnings.simplefilter("ignore", RuntimeWarning)  # and so are rates that overflow
         try:
-            accuracy = float(
-                model.fit(data["train_x"], data["train_y"]).score(data["validation_x"], data["validation_y"])
-            )
+            fitted = model.fit(data["train_x"], data["train_y"])
+            accuracy = float(fitted.score(data["validation_x"], data["validation_y"]))
         except ValueError as error:
             if "non-finite" not in str(error):
                 raise
@@ -54,13 +53,13 @@ def fit(data: dict[str, np.ndarray], name: str, rate: float, seed: int, epochs: 
 def main() -> None:
     """Train every run and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="file that experiments.bench.prepare wrote")
+    parser.add_argument("--data", type=Path, required=True, help="file written by race_problem")
     parser.add_argument("--report", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--learning_rates", required=True, help="numbers, separated by commas")
-    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--jobs", type=int, default=2, help="number of processes")
     args = parser.parse_args()
     with np.load(args.data) as file:
-        data = {name: file[name] for name in file.files}
+        data = dict(file)
     seeds, epochs = data["orders"].shape[:2]
     rates = [float(rate) for rate in args.learning_rates.split(",")]
     grid = [(name, rate, seed) for name in SOLVERS for seed in range(seeds) for rate in rates]

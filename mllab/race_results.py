@@ -1,0 +1,142 @@
+"""The results of a race: chosen rates, test scores, steps to a target, sensitivity to the rate, and diverged lanes.
+
+raced = mllab.race(model, examples, split)
+for result in results(raced, examples["targets"][split.test], target=0.95):
+    print(result.optimizer, result.learning_rate, result.test["accuracy"].mean, result.steps_to_target)
+
+Scores on validation rows choose the learning rates and the winner; scores on test rows are only reported.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mllab.metrics import Interval, Lead, interval
+from mllab.racing import Entry, Race
+
+SCORE_TOLERANCE = 0.01  # a learning rate with a score this close to the best counts as equally good
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A lane that diverged."""
+
+    learning_rate: float
+    seed: int
+    step: int | None  # the first non-finite one; None if the lane failed
+    kept_loss: float  # validation loss of the kept params
+
+
+@dataclass(frozen=True)
+class Width:
+    """How sensitive an optimizer is to its learning rate: the range of rates about as good as the best."""
+
+    decades: float  # from the lowest to the highest rate of the range, which has no gaps
+    open_low: bool  # the range reaches the lowest rate of the grid, so it may be wider
+    open_high: bool  # likewise at the highest rate
+
+
+@dataclass(frozen=True)
+class Result:
+    """The result of one optimizer over R rates and G seeds; it is tested at the chosen rate."""
+
+    optimizer: str
+    steps: int  # taken, which early stopping may cut
+    learning_rate: float | None  # the chosen one; None if every rate has a non-finite lane
+    validation: Interval | None  # headline score at the chosen rate
+    test: Mapping[str, Interval]  # by the name of the score, in its unit; empty without a chosen rate
+    test_by_seed: Mapping[str, np.ndarray]  # [G] each
+    steps_to_target: np.ndarray  # [G] NaN where never; empty without a target
+    width: Width | None
+    nonfinite: list[Lane]
+    failed: list[Lane]
+    validation_by_rate: np.ndarray  # [R, G]
+
+    def diverged(self, learning_rates: np.ndarray) -> np.ndarray:
+        """Return the number of lanes that diverged at each rate, [R]."""
+        rates = [lane.learning_rate for lane in (*self.nonfinite, *self.failed)]
+        return np.array([rates.count(rate) for rate in learning_rates])
+
+
+def results(
+    raced: Race, targets: np.ndarray, *, target_scale: float = 1.0, target: float | None = None
+) -> list[Result]:
+    """Return the result of each optimizer, in the order of the race.
+
+    Args:
+        raced: the race.
+        targets: of the test rows, [M].
+        target_scale: what a standardised target is multiplied by to have its unit.
+        target: the validation score to count the steps to.
+    """
+    return [_result(raced, entry, targets, target_scale, target) for entry in raced.entries]
+
+
+def _result(raced: Race, entry: Entry, targets: np.ndarray, target_scale: float, target: float | None) -> Result:
+    best = entry.best
+    test = {} if best is None else raced.task.report(entry.test, targets, target_scale)
+    taken = np.flatnonzero(np.isfinite(entry.result.history.seconds))
+    return Result(
+        optimizer=entry.optimizer,
+        steps=int(raced.steps[taken[-1]]),
+        learning_rate=None if best is None else float(raced.learning_rates[best]),
+        validation=None if best is None else interval(entry.score[best]),
+        test={name: interval(values) for name, values in test.items()},
+        test_by_seed=test,
+        steps_to_target=np.array([]) if target is None else steps_to(entry, raced.steps, target),
+        width=width(entry, raced.learning_rates),
+        nonfinite=lanes(raced, entry, entry.nonfinite_step >= 0),
+        failed=lanes(raced, entry, entry.failed),
+        validation_by_rate=entry.score,
+    )
+
+
+def lanes(raced: Race, entry: Entry, where: np.ndarray) -> list[Lane]:
+    """Return the lanes of an entry that are True in `where`, [R, G]."""
+    return [
+        Lane(
+            learning_rate=float(raced.learning_rates[rate]),
+            seed=int(raced.seeds[seed]),
+            step=int(entry.nonfinite_step[rate, seed]) if entry.nonfinite_step[rate, seed] >= 0 else None,
+            kept_loss=float(entry.kept_loss[rate, seed]),
+        )
+        for rate, seed in np.argwhere(where)
+    ]
+
+
+def lead(raced: Race, tested: Sequence[Result]) -> Lead | None:
+    """Return the winner's lead on test rows over the next by validation, paired by seed; None without a next."""
+    if len(raced.ranked) < 2:
+        return None
+    headline = raced.task.headline
+    scores = {result.optimizer: result.test_by_seed for result in tested}
+    first, second = (entry.optimizer for entry in raced.ranked[:2])
+    difference = scores[first][headline.name] - scores[second][headline.name]
+    return Lead(second, interval(100 * difference), headline.points)
+
+
+def width(entry: Entry, learning_rates: np.ndarray) -> Width | None:
+    """Return the range of learning rates around the best one whose scores are within `SCORE_TOLERANCE` of its score."""
+    if entry.best is None:
+        return None
+    mean = entry.score.mean(axis=1)
+    close = mean >= mean[entry.best] - SCORE_TOLERANCE  # False for NaN
+    low = high = entry.best
+    while low > 0 and close[low - 1]:
+        low -= 1
+    while high < len(close) - 1 and close[high + 1]:
+        high += 1
+    decades = float(np.log10(learning_rates[high] / learning_rates[low]))
+    return Width(decades, low == 0, high == len(close) - 1)
+
+
+def steps_to(entry: Entry, steps: np.ndarray, target: float) -> np.ndarray:
+    """Return the steps until each seed [G] first reaches a validation score at the chosen rate; NaN if it never does.
+
+    The resolution is one segment.
+    """
+    if entry.best is None:
+        return np.full(entry.score.shape[1], np.nan)
+    reached = entry.curve[:, entry.best] >= target
+    return np.where(reached.any(axis=0), steps[reached.argmax(axis=0)], np.nan)
