@@ -85,17 +85,17 @@ def sample(ids: np.ndarray, targets: np.ndarray, share: float, seed: int, classe
 
 
 def stratified_order(targets: np.ndarray, seed: int) -> np.ndarray:
-    """Return rows [N] in a random order of which every beginning is stratified: nested samples of every size.
+    """Return rows [N] in a random order whose every prefix is stratified: nested samples of all sizes.
 
-    The first C rows are one of each of the C classes; each further row is of the class that is furthest behind.
+    The first C rows are one of each class; each further row is of the class with the smallest share so far.
 
     Args:
         targets: class of each row, [N].
-        seed: the same seed gives the same order.
+        seed: of the random order.
     """
     order = np.random.default_rng(seed).permutation(len(targets))
     _, labels, counts = np.unique(targets[order], return_inverse=True, return_counts=True)
-    position = np.empty(len(order))  # of a row inside its class
+    position = np.empty(len(order))  # of each row within its class
     position[np.argsort(labels, kind="stable")] = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
     turn = np.where(position == 0, 0, (position + 0.5) / counts[labels])
     return order[np.argsort(turn, kind="stable")]

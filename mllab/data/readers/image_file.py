@@ -212,9 +212,9 @@ def resize(pixels: np.ndarray, size: Size) -> np.ndarray:
 
 
 def to_png(colours: np.ndarray, labels: np.ndarray) -> bytes:
-    """Return the image whose pixels [height, width] index colours [K, 3] in [0, 1], as a PNG file.
+    """Return the PNG file of an image whose pixels [height, width] index colours [K, 3] in [0, 1].
 
-    Up to 256 colours make a palette, which takes less space.
+    With up to 256 colours it has a palette, which takes less space.
     """
     palette = np.round(255 * colours).astype(np.uint8)
     if len(palette) > 256:
@@ -222,6 +222,6 @@ def to_png(colours: np.ndarray, labels: np.ndarray) -> bytes:
     else:
         image = Image.fromarray(labels.astype(np.uint8))
         image.putpalette(palette.tobytes())
-    content = io.BytesIO()
-    image.save(content, format="PNG")
-    return content.getvalue()
+    file = io.BytesIO()
+    image.save(file, format="PNG")
+    return file.getvalue()
