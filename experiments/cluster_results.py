@@ -45,7 +45,7 @@ def describe(data: Dataset, shown: Clusters) -> list[Cluster]:
     return clusters
 
 
-def held(cluster: Cluster, classes: Sequence[str]) -> tuple[str, str]:
+def majority(cluster: Cluster, classes: Sequence[str]) -> tuple[str, str]:
     """Return the most frequent class of a cluster and its share, as text; empty where there is none."""
     row = cluster.counts
     return (legible(classes[int(row.argmax())]), share(row.max() / row.sum(), 0)) if cluster.holds else ("", "")
@@ -57,7 +57,7 @@ def table(clusters: Sequence[Cluster], data: DatasetFacts, seed: int) -> Table:
     columns["test rows"] = [f"{cluster.size:,}" for cluster in clusters]
     caption = f"clusters of seed {seed}, which has the least inertia"
     if data.classes:
-        texts = [held(cluster, data.classes) for cluster in clusters]
+        texts = [majority(cluster, data.classes) for cluster in clusters]
         columns[f"most frequent {data.target}"], columns["share"] = zip(*texts, strict=True)
     if any(cluster.terms for cluster in clusters):
         columns["characteristic words"] = [", ".join(cluster.terms) for cluster in clusters]
@@ -74,7 +74,7 @@ def drawings(clusters: Sequence[Cluster], data: DatasetFacts, shown: Clusters, p
         caption = "The cells are those of a Voronoi diagram: convex, whatever the shape of the data."
         drawn.append(Drawing("plane", figure, "Test rows by cluster, with the centres", caption))
     if len(data.shape) == 3:
-        texts = [held(cluster, data.classes) for cluster in clusters]
+        texts = [majority(cluster, data.classes) for cluster in clusters]
         captions = [f"{i}: {label}, {part}" if label else str(i) for i, (label, part) in enumerate(texts, 1)]
         images = list(shown.centres.reshape(-1, *data.shape))
         figure = draw.side_by_side(images, captions, title=f"{name}: the mean of each cluster", columns=5)

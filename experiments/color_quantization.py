@@ -74,7 +74,7 @@ def measure(run: frame.Context, image: str, ks: tuple[int, ...] | None, seeds: i
     flat, mesh = pixels.reshape(-1, 3), run.mesh()
     sample = min(SAMPLE, len(flat))
     fit = {k: sweep.over_points(partial(kmeans.fit, count=k, restarts=restarts), mesh, kmeans.POINT_AXES) for k in ks}
-    found: dict[int, list[tuple[float, np.ndarray, np.ndarray]]] = {k: [] for k in ks}
+    by_colours: dict[int, list[tuple[float, np.ndarray, np.ndarray]]] = {k: [] for k in ks}
     run.progress.task(path.name, seeds * len(ks))
     with run.timed("colours"):
         for seed in range(seeds):
@@ -83,11 +83,11 @@ def measure(run: frame.Context, image: str, ks: tuple[int, ...] | None, seeds: i
                 fitted = fit[k](drawn, key=jax.random.key(seed))
                 labels, squared = jax.device_get(kmeans.assign(fitted, jnp.asarray(flat)))
                 error = 255 * float(np.sqrt(squared.mean(dtype=np.float64) / 3))
-                found[k].append((error, np.asarray(fitted.centres), labels.reshape(pixels.shape[:2])))
+                by_colours[k].append((error, np.asarray(fitted.centres), labels.reshape(pixels.shape[:2])))
                 run.record([{"seed": seed, "k": k, "error": error}])
                 run.progress.advance()
     fits = []
-    for k, by_seed in found.items():
+    for k, by_seed in by_colours.items():
         _, colours, labels = min(by_seed, key=lambda each: each[0])
         file = run.write(f"colours-{k}.png", image_file.to_png(colours, labels)).name
         fits.append(Fit(k, interval(np.array([error for error, *_ in by_seed])), file, colours, labels))
