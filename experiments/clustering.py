@@ -14,11 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments import cluster_fits, color_quantization, frame
-from experiments.cluster_fits import AGREEMENT, Cluster, Clusters, Fit
+from experiments import cluster_results as results
+from experiments import color_quantization, frame
+from mllab import clustering
+from mllab.clustering import AGREEMENT, Clusters
 from mllab.errors import UserError
-from mllab.report import draw, table
-from mllab.report.report import Bullets, Drawing, Report, Section
+from mllab.report import table
+from mllab.report.report import Bullets, Report, Section
 
 CLUSTERS: Mapping[str, Sequence[int]] = {"newsgroups20": (20,)}  # default numbers of clusters, where not 2 to 10
 
@@ -43,13 +45,12 @@ class Measurement:
     """The scores of every k, and the clusters of the chosen one, the largest first."""
 
     dataset: frame.DatasetFacts
-    fits: list[Fit]
+    fits: list[clustering.Fit]
     chosen: int  # k
     rows_of_silhouette: int
     shown_seed: int  # of the least inertia; its clusters follow
-    clusters: list[Cluster]
+    clusters: list[results.Cluster]
     shown: Clusters = frame.unsaved()
-    counts: np.ndarray = frame.unsaved()  # their test rows by class, [k, C]
     points: np.ndarray = frame.unsaved()  # the test rows, [M, ...]
 
 
@@ -65,19 +66,21 @@ def measure(run: frame.Context, settings: Settings) -> Measurement | color_quant
         if ks[-1] >= (fewest := min(map(len, vars(data.split).values()))):
             raise UserError(f"--clusters: {ks[-1]} clusters of {fewest} rows: give fewer, or more rows")
     run.progress.task(f"{data.name}, {table.ranged(ks)} clusters", settings.seeds * len(ks))
-    found = []
+    points = {part: data.inputs[ids] for part, ids in vars(data.split).items()}
+    classes, every = data.targets[data.split.test] if data.classes else None, []
     with run.timed("clusters and scores"):
-        for one in cluster_fits.fit(data, ks, range(settings.seeds), settings.restarts, run.mesh()):
+        for one in clustering.fit(points, classes, ks, range(settings.seeds), settings.restarts, run.mesh()):
             run.record([{"seed": one.seed, "k": one.k, "inertia": one.inertia, "steps": one.steps, **one.scores}])
             run.progress.advance()
-            found.append(one)
-    fits = [cluster_fits.over_seeds(found, k) for k in ks]
+            every.append(one)
+    fits = [clustering.over_seeds(every, k) for k in ks]
     chosen = max(fits, key=lambda fit: fit.silhouette.mean).k  # ties: the fewest clusters
-    shown = cluster_fits.largest_first(min((one for one in found if one.k == chosen), key=lambda one: one.inertia))
-    clusters, counts = cluster_fits.describe(data, shown)
-    sample = min(len(data.split.validation), cluster_fits.MAX_SILHOUETTE_ROWS)
-    facts, points = frame.DatasetFacts.of(data), data.inputs[data.split.test]
-    return Measurement(facts, fits, chosen, sample, shown.seed, clusters, shown, counts, points)
+    shown = min((one for one in every if one.k == chosen), key=lambda one: one.inertia).largest_first()
+    return Measurement(
+        dataset=frame.DatasetFacts.of(data), fits=fits, chosen=chosen, clusters=results.describe(data, shown),
+        rows_of_silhouette=min(len(data.split.validation), clustering.MAX_SILHOUETTE_ROWS), shown_seed=shown.seed,
+        shown=shown, points=points["test"],
+    )  # fmt: skip
 
 
 def report(run: frame.Context, settings: Settings, measured: Measurement | color_quantization.Measurement) -> Report:
@@ -104,7 +107,8 @@ def report(run: frame.Context, settings: Settings, measured: Measurement | color
         + (f"; ± 95% interval over {seeds} seeds" if seeds > 1 else "; one seed: no interval")
         + "; marked: the greatest mean silhouette" * several,
     )
-    clusters = cluster_table(measured)
+    clusters = results.table(measured.clusters, data, measured.shown_seed)
+    drawings = results.drawings(measured.clusters, data, measured.shown, measured.points)
     caveats = [
         f"Of the {settings.restarts} k-means++ restarts of each seed and k, the one of least inertia is kept.",
         f"The silhouette is that of {measured.rows_of_silhouette:,} validation rows, in the clusters of their nearest "
@@ -124,8 +128,8 @@ def report(run: frame.Context, settings: Settings, measured: Measurement | color
         answer=answer,
         table=result,
         sections=[
-            Section("How many clusters", [cluster_fits.choice(fits, k, seeds)] if several else []),
-            Section(f"The {k} clusters", [clusters, *drawings(measured)]),
+            Section("How many clusters", [results.choice(fits, k, seeds)] if several else []),
+            Section(f"The {k} clusters", [clusters, *drawings]),
             Section("How to read it", [Bullets(caveats)]),
         ],
         facts={
@@ -135,55 +139,6 @@ def report(run: frame.Context, settings: Settings, measured: Measurement | color
         },
         tables=[clusters],
     )
-
-
-def held(measured: Measurement) -> list[tuple[str, str]]:
-    """Return the most frequent class of each cluster and its share, as text; empty where there is none."""
-    classes = measured.dataset.classes
-    return [
-        (table.legible(classes[row.argmax()]), table.share(row.max() / row.sum(), 0))
-        if classes and row.any()
-        else ("", "")
-        for row in measured.counts
-    ]
-
-
-def cluster_table(measured: Measurement) -> table.Table:
-    """Return a row for each cluster of the chosen k: its size, most frequent class, and characteristic words."""
-    columns: dict[str, Sequence[str]] = {"cluster": [str(i + 1) for i in range(measured.chosen)]}
-    columns["test rows"] = [f"{cluster.size:,}" for cluster in measured.clusters]
-    if measured.dataset.classes:
-        columns[f"most frequent {measured.dataset.target}"], columns["share"] = zip(*held(measured), strict=True)
-    if any(cluster.terms for cluster in measured.clusters):
-        columns["characteristic words"] = [", ".join(cluster.terms) for cluster in measured.clusters]
-    caption = f"clusters of seed {measured.shown_seed}, which has the least inertia"
-    if "characteristic words" in columns:
-        caption += "; words by their mean TF-IDF in the cluster's training rows less that in all"
-    return table.Table(list(columns), list(zip(*columns.values(), strict=True)), caption=caption)
-
-
-def drawings(measured: Measurement) -> list[Drawing]:
-    """Draw the clusters in the plane, their means as images, and their classes, where the data have such."""
-    data, k, shown, counts = measured.dataset, measured.chosen, measured.shown, measured.counts
-    name, drawn = table.legible(data.name), []
-    if data.shape == (2,):
-        title, (x, y) = f"{name}: test rows in {k} clusters", data.features
-        figure = draw.clusters(measured.points, shown.labels["test"], shown.centres, title=title, x_label=x, y_label=y)
-        caption = "The cells are those of a Voronoi diagram: convex, whatever the shape of the data."
-        drawn.append(Drawing("plane", figure, "Test rows by cluster, with the centres", caption))
-    if len(data.shape) == 3:
-        captions = [f"{i}: {label}, {share}" if label else str(i) for i, (label, share) in enumerate(held(measured), 1)]
-        images = list(shown.centres.reshape(-1, *data.shape))
-        figure = draw.side_by_side(images, captions, title=f"{name}: the mean of each cluster", columns=5)
-        caption = "The mean of each cluster's training rows, and the most frequent class of its test rows."
-        drawn.append(Drawing("centres", figure, "The centre of each cluster as an image", caption))
-    if data.classes:
-        rows = [f"{i}: {cluster.size:,} rows" for i, cluster in enumerate(measured.clusters, 1)]
-        title = f"{name}: {k} clusters and {len(data.classes)} classes"
-        caption = "One dark cell in a row: a cluster of one class. Several in a column: a class in several clusters."
-        figure = draw.contingency(counts, rows, data.classes, title=title)
-        drawn.append(Drawing("classes", figure, "Test rows of each cluster, by class", caption))
-    return drawn
 
 
 main, run = frame.program(Settings, measure, report, all_cores=True)

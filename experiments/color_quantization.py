@@ -4,11 +4,9 @@
 """
 
 import hashlib
-import importlib.util
 import math
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +15,7 @@ import numpy as np
 from experiments import frame
 from mllab import sweep
 from mllab.data.readers import image_file
-from mllab.errors import UserError, unknown
+from mllab.errors import UserError
 from mllab.metrics import Interval, interval
 from mllab.models import kmeans
 from mllab.report import draw
@@ -26,7 +24,6 @@ from mllab.report.table import Table, legible, listed
 from mllab.report.table import interval as shown
 
 CLUSTERS = (2, 4, 8, 16, 32, 64)  # default numbers of colours
-BUNDLED = ("china", "flower")  # images that come with scikit-learn
 SAMPLE = 10_000  # pixels that centres are fitted to; each seed draws its own
 SEAM, STRIP = 0.02, 0.09  # of an image's height: white below it, and a strip of its colours
 
@@ -67,7 +64,7 @@ def measure(run: frame.Context, image: str, ks: tuple[int, ...] | None, seeds: i
     """Quantize an image to each number of colours, once a seed, and write the best of each as a PNG file."""
     ks = ks or CLUSTERS
     with run.timed("data"):
-        path = locate(image)
+        path = image_file.locate(image)
         pixels = image_file.read(path, image_file.stored_size(path), channels=3)
         (height, width, _), distinct = pixels.shape, len(np.unique(pixels.reshape(-1, 3), axis=0))
         original = Original(str(path), path.stem, height, width, distinct)
@@ -77,7 +74,7 @@ def measure(run: frame.Context, image: str, ks: tuple[int, ...] | None, seeds: i
     flat, mesh = pixels.reshape(-1, 3), run.mesh()
     sample = min(SAMPLE, len(flat))
     fit = {k: sweep.over_points(partial(kmeans.fit, count=k, restarts=restarts), mesh, kmeans.POINT_AXES) for k in ks}
-    found: dict[int, list[tuple[float, np.ndarray, np.ndarray]]] = {k: [] for k in ks}
+    by_colours: dict[int, list[tuple[float, np.ndarray, np.ndarray]]] = {k: [] for k in ks}
     run.progress.task(path.name, seeds * len(ks))
     with run.timed("colours"):
         for seed in range(seeds):
@@ -86,29 +83,15 @@ def measure(run: frame.Context, image: str, ks: tuple[int, ...] | None, seeds: i
                 fitted = fit[k](drawn, key=jax.random.key(seed))
                 labels, squared = jax.device_get(kmeans.assign(fitted, jnp.asarray(flat)))
                 error = 255 * float(np.sqrt(squared.mean(dtype=np.float64) / 3))
-                found[k].append((error, np.asarray(fitted.centres), labels.reshape(pixels.shape[:2])))
+                by_colours[k].append((error, np.asarray(fitted.centres), labels.reshape(pixels.shape[:2])))
                 run.record([{"seed": seed, "k": k, "error": error}])
                 run.progress.advance()
     fits = []
-    for k, by_seed in found.items():
+    for k, by_seed in by_colours.items():
         _, colours, labels = min(by_seed, key=lambda each: each[0])
         file = run.write(f"colours-{k}.png", image_file.to_png(colours, labels)).name
         fits.append(Fit(k, interval(np.array([error for error, *_ in by_seed])), file, colours, labels))
     return Measurement(original, sample, fits, pixels)
-
-
-def locate(image: str) -> Path:
-    """Return the path of an image, given its path or a name in BUNDLED."""
-    if (path := Path(image).expanduser()).is_file() and image not in BUNDLED:
-        return path
-    if path.suffix or path.name != image:
-        raise UserError(f"--image={image}: no such file; give the path of an image, or {' or '.join(BUNDLED)}")
-    if image not in BUNDLED:
-        raise unknown("image", image, BUNDLED)
-    package = importlib.util.find_spec("sklearn")  # found, not imported: that would take a second
-    if package is None or package.origin is None:
-        raise UserError(f"{image} comes with scikit-learn, which is not installed: pip install 'mllab[experiments]'")
-    return Path(package.origin).parent / "datasets" / "images" / f"{image}.jpg"
 
 
 def with_strip(colours: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -120,32 +103,34 @@ def with_strip(colours: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.concatenate([colours[labels], seam, strip * colours[order][places]])
 
 
+def drawings(measured: Measurement, name: str, seeds: int) -> list[Drawing]:
+    """Draw the image beside its quantized versions and, of several numbers of colours, the error of each."""
+    fits, images = measured.fits, [with_strip(fit.colours, fit.labels) for fit in measured.fits]
+    below = (0, len(images[0]) - len(measured.pixels))
+    images.insert(0, np.pad(measured.pixels, (below, (0, 0), (0, 0)), constant_values=1))
+    captions = [f"the image: {measured.image.colours:,} colours"]
+    captions += [f"{fit.k} colours, error {shown(fit.error)}" for fit in fits]
+    figure = draw.side_by_side(images, captions, title=f"{name} in few colours")
+    caption = "Below each image its colours, as wide as their share of the pixels."
+    pictures = Drawing("pictures", figure, "The image, and the same in few colours", caption)
+    if len(fits) == 1:
+        return [pictures]
+    bits, errors = np.log2([fit.k for fit in fits]), [fit.error for fit in fits]
+    figure = draw.curves(
+        [draw.Series.of_intervals("k-means", bits, errors, name="kmeans")], log_y=True,
+        title=f"Each bit a pixel reduces the error of {name}", over=f"{seeds} seeds" if seeds > 1 else "",
+        x_label="bits a pixel: log2 of the number of colours", y_label="root mean squared error (8-bit steps)",
+    )  # fmt: skip
+    return [pictures, Drawing("error", figure, "Error against bits a pixel")]
+
+
 def report(measured: Measurement, seeds: int, restarts: int) -> Report:
     """Report the errors, and show the images."""
     image, fits, name = measured.image, measured.fits, legible(measured.image.name)
-    errors, bits = [shown(fit.error) for fit in fits], [f"{math.log2(fit.k):.3g}" for fit in fits]
-    ends = [f"with {fits[i].k} colours {errors[i]}" for i in dict.fromkeys((0, len(fits) - 1))]
-    images = [with_strip(fit.colours, fit.labels) for fit in fits]
-    below = (0, len(images[0]) - image.height)
-    images.insert(0, np.pad(measured.pixels, (below, (0, 0), (0, 0)), constant_values=1))
-    captions = [f"{fit.k} colours, error {error}" for fit, error in zip(fits, errors, strict=True)]
-    captions.insert(0, f"the image: {image.colours:,} colours")
-    figure = draw.side_by_side(images, captions, title=f"{name} in few colours")
-    caption = "Below each image its colours, as wide as their share of the pixels."
-    drawings = [Drawing("pictures", figure, "The image, and the same in few colours", caption)]
-    if len(fits) > 1:
-        intervals, k = [fit.error for fit in fits], np.log2([fit.k for fit in fits])
-        curve = draw.Series.of_intervals("k-means", k, intervals, name="kmeans")
-        figure = draw.curves(
-            [curve],
-            title=f"Each bit a pixel reduces the error of {name}",
-            x_label="bits a pixel: log2 of the number of colours",
-            y_label="root mean squared error (8-bit steps)",
-            log_y=True,
-            over=f"{seeds} seeds" if seeds > 1 else "",
-        )
-        drawings.append(Drawing("error", figure, "Error against bits a pixel"))
+    rows = [[fit.k, f"{math.log2(fit.k):.3g}", shown(fit.error), fit.file] for fit in fits]
+    ends = [f"with {fits[i].k} colours {shown(fits[i].error)}" for i in dict.fromkeys((0, len(fits) - 1))]
     over = f"± 95% interval over {seeds} samples of pixels and starts" if seeds > 1 else "one seed: no interval"
+    caption = f"error: root mean squared, in 8-bit steps from 0 to 255; {over}"
     caveats = [
         f"k-means fits k colours to {measured.sample:,} sampled pixels, as points (red, green, blue) in [0, 1]; every "
         "pixel of the image takes the nearest.",
@@ -158,14 +143,7 @@ def report(measured: Measurement, seeds: int, restarts: int) -> Report:
         f"How few colours are enough for {image.name}?",
         f"{name} has {image.colours:,} colours, at 24 bits a pixel. The root mean squared error, in 8-bit steps from 0 "
         f"to 255: {', '.join(ends)}.",
-        Table(
-            ["colours", "bits a pixel", "error", "image"],
-            [[fit.k, *cells, fit.file] for fit, *cells in zip(fits, bits, errors, strict=True)],
-            caption=f"error: root mean squared, in 8-bit steps from 0 to 255; {over}",
-        ),
-        [Section("The images", drawings), Section("How to read it", [Bullets(caveats)])],
-        {
-            "image": f"{image.path}: {image.height:,} × {image.width:,} pixels",
-            "seeds": listed(range(seeds)),
-        },
+        Table(["colours", "bits a pixel", "error", "image"], rows, caption=caption),
+        [Section("The images", drawings(measured, name, seeds)), Section("How to read it", [Bullets(caveats)])],
+        {"image": f"{image.path}: {image.height:,} × {image.width:,} pixels", "seeds": listed(range(seeds))},
     )

@@ -13,22 +13,22 @@ classifiers, unlabelled rows may reduce the accuracy, and the page says so.
 
 from dataclasses import asdict, dataclass
 from itertools import product
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from experiments import frame, mixture_bic
-from experiments import semi_supervised_fit as fitting
 from experiments import semi_supervised_results as results
-from experiments.mixture_bic import Bic, Setting
-from experiments.semi_supervised_fit import EVERY, Columns, Part
-from experiments.semi_supervised_results import Count, Draw, Supervised
+from experiments.semi_supervised_results import Climb, Count, Draw, Supervised
+from mllab import semi_supervised as fitting
 from mllab.errors import UserError
-from mllab.report.report import Bullets, Report, Section
-from mllab.report.table import listed, percent, points, ranged
+from mllab.models import mixture, pca
+from mllab.report.report import Block, Bullets, Report, Section
+from mllab.report.table import listed, ranged
+from mllab.semi_supervised import ALONE, BOTH, EVERY
 
+MAX_COLUMNS = 16  # that mixtures are fitted to as they are; of more, as many principal components
 DOUBLINGS = 6  # numbers of labels by default
 
 
@@ -73,18 +73,24 @@ class Settings(frame.Table, frame.Restarts, frame.Devices):
             )
         return most
 
+    def components_kept(self, name: str, columns: int) -> int | None:
+        """Return the number of principal components for a data set of this many columns; None to keep the columns."""
+        if self.dimensions is not None and self.dimensions > columns:
+            raise UserError(f"--dimensions={self.dimensions}: {name} has {columns} columns: give {columns} or fewer")
+        return self.dimensions or (MAX_COLUMNS if columns > MAX_COLUMNS else None)
+
 
 @dataclass(frozen=True)
 class Measurement:
     """Accuracy by number of labels, and BIC by number of components."""
 
     dataset: frame.DatasetFacts
-    columns: Columns
+    columns: pca.Reduction
     counts: list[Count]
     every: Supervised
-    bic: Bic
+    bic: mixture.Selection
     panels: Draw
-    climbs: list[dict[str, Any]]  # labels, and history: mean log-likelihood of a row after each step of EM in draw 0
+    climbs: list[Climb]
     fits: dict[str, int]  # all, and short: those that ended before EM had converged
 
 
@@ -92,101 +98,86 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     """Fit every setting to every draw of labels; validation rows choose, and test rows score the choice."""
     with run.timed("data"):
         data = run.load(classes=1)
-        split, classes, rows = vars(data.split), len(data.classes), len(data.split.train)
-        labels, most = settings.label_counts(classes, rows), settings.bic_components(classes, rows)
-        columns = fitting.reduced(data, settings.dimensions)
-        train, validation, test = (
-            Part(jnp.asarray(columns.points[ids]), jnp.asarray(data.targets[ids])) for ids in split.values()
+        split, classes, targets = data.split, len(data.classes), data.targets[data.split.train]
+        labels = settings.label_counts(classes, len(targets))
+        most = settings.bic_components(classes, len(targets))
+        inputs = data.inputs.reshape(len(data.inputs), -1)
+        inputs, columns = pca.reduced(inputs, settings.components_kept(data.name, inputs.shape[1]), split.train)
+        train = jnp.asarray(inputs[split.train])
+        validation, test = (
+            (jnp.asarray(inputs[ids]), jnp.asarray(data.targets[ids])) for ids in (split.validation, split.test)
         )
         mesh = run.mesh()
     with run.timed("BIC"):
-        bic = mixture_bic.compare(jax.random.key(0), train.points, most, settings.covariances, settings.restarts)
+        bic = mixture.select_components(
+            jax.random.key(0), train, range(1, most + 1), settings.covariances, restarts=settings.restarts,
+            steps=fitting.STEPS, tolerance=fitting.TOLERANCE,
+        )  # fmt: skip
     for name, values in bic.values.items():
         run.record({"components": i, "covariance": name, "bic": value} for i, value in enumerate(values, 1))
-    lanes, arrays = fitting.arrange(data.targets[split["train"]], labels, settings.draws)
-    options = [Setting(covariance, count) for count, covariance in product(settings.components, settings.covariances)]
+    lanes, arrays = fitting.lanes(targets, labels, settings.draws)
+    options = [mixture.Setting(name, count) for count, name in product(settings.components, settings.covariances)]
     run.progress.task("mixtures", len(options), lanes=len(lanes))
     fits, accuracy = {}, {}
     for option in options:
         with run.timed(option.covariance):
-            fits[option] = found = fitting.fit(arrays, train.points, option, classes, settings.restarts, mesh)
-            accuracy[option] = np.asarray(fitting.accuracies(found.params, validation, classes), float)
+            fits[option] = fitted = fitting.fit(arrays, train, option, classes, settings.restarts, mesh)
+            accuracy[option] = np.asarray(fitting.accuracies(fitted.params, *validation, classes), float)
         scores = {"validation_accuracy": accuracy[option]}
-        scores |= {name: np.asarray(getattr(found, name)) for name in ("log_likelihood", "steps", "converged")}
+        scores |= {name: np.asarray(getattr(fitted, name)) for name in ("log_likelihood", "steps", "converged")}
         for i, lane in enumerate(lanes):
             run.record([lane._asdict() | asdict(option) | {name: values[i] for name, values in scores.items()}])
         run.progress.advance(best=max(map(np.max, accuracy.values())))
-    chosen = fitting.choose(fits, accuracy, lanes, len(validation.targets), bic, test, classes)
-    tested = [accuracy for method in chosen.values() for accuracy in method.test_by_draw]
+    chosen = fitting.choose(fits, accuracy, lanes, len(split.validation), bic, test, classes)
+    tested = [accuracy for choice in chosen.values() for accuracy in choice.test_by_draw]
     run.record(lane._asdict() | {"test_accuracy": value} for lane, value in zip(lanes, tested, strict=True))
-    counts, every = [fitting.compared(count, chosen) for count in labels], chosen[EVERY, rows]
+
     shown = next((count for count in labels if count >= 2 * classes), labels[0])
-    targets = fitting.labelled(data.targets[split["train"]], shown, 0)
+    first = {lane[:2]: fitting.fit_of(fits, lanes, lane, chosen) for lane in lanes if lane.seed == 0}
+    every, hidden = chosen[EVERY, len(targets)], fitting.hide_labels(targets, shown, 0)
     converged = np.concatenate([each.converged for each in fits.values()])
     return Measurement(
-        dataset=frame.DatasetFacts.of(data),
-        columns=columns,
-        counts=counts,
-        every=Supervised(every.covariance, every.components, rows, every.test.mean),
-        bic=bic,
-        panels=Draw(shown, 0, np.asarray(train.points), targets),
-        climbs=[{"labels": count.labels, "history": count.both.history} for count in counts],
+        dataset=frame.DatasetFacts.of(data), columns=columns, bic=bic,
+        counts=[Count.of(n, chosen[ALONE, n], chosen[BOTH, n]) for n in labels],
+        every=Supervised(every.covariance, every.components, len(targets), every.test.mean),
+        panels=Draw(shown, 0, np.asarray(train), hidden, first[ALONE, shown].params, first[BOTH, shown].params),
+        climbs=[Climb.of(n, first[BOTH, n]) for n in labels],
         fits={"all": converged.size, "short": int(np.sum(~converged))},
-    )
+    )  # fmt: skip
 
 
 def report(run: frame.Context, settings: Settings, measured: Measurement) -> Report:
     """Report the accuracy with and without unlabelled rows, what was chosen, and what BIC prefers."""
     del run
     data, counts, bic, columns = measured.dataset, measured.counts, measured.bic, measured.columns
-    rows, few, many, classes, draws = data.rows, counts[0], counts[-1], len(data.classes), settings.draws
-    conclusion = bic.conclusion(classes, settings.components)
-    answer = (
-        f"With {few.labels:,} labels the test accuracy on {data.name} is {percent(few.alone.test)} from the labelled "
-        f"rows alone, and {percent(few.both.test)} with {rows['train'] - few.labels:,} unlabelled rows as well: "
-        f"{points(few.gain)} points."
-    )
-    if many is not few:
-        answer += f" With {many.labels:,} labels: {points(many.gain)} points."
-    caveats = [
-        f"Labelled rows are drawn stratified by class, at least one for each of the {classes} classes; with one seed, "
-        "fewer labelled rows are part of more.",
-        f"Settings are chosen for each number of labels and each method by the accuracy on {rows['validation']:,} "
-        f"labelled validation rows{', more than a user would have' * (rows['validation'] > few.labels)}, and within "
-        "one standard error by BIC.",
-        f"The test rows were scored once, with the chosen settings. {conclusion}",
-    ]
-    if hurt := [count for count in counts if count.effect == "hurt"]:
-        worst = min(hurt, key=lambda count: count.gain.mean)
-        harm = f"Unlabelled rows reduce the accuracy with {listed(count.labels for count in hurt)} labels"
-        answer += f" {harm}: {'at worst ' * (len(hurt) > 1)}{points(worst.gain)} points."
-        caveats.append(
-            f"{harm}, yet increase the likelihood: a mixture may describe rows better and classify them worse."
-        )
-    if unclear := [count.labels for count in counts if count.effect == "unclear"]:
-        caveats.append(f"With {listed(unclear)} labels the interval of the gain contains 0.")
-    if short := measured.fits["short"]:
-        caveats.append(f"{short:,} of {measured.fits['all']:,} fits ended before EM had converged.")
+    classes, draws = len(data.classes), settings.draws
+    conclusion = mixture_bic.conclusion(bic, classes, settings.components)
+    answer, caveats = results.findings(counts, data, measured.fits, conclusion)
     options = f"{listed(settings.covariances)} covariance, {listed(settings.components)} component(s) per class"
     reduced = (
         f"the first {columns.kept} principal components of {columns.given:,}, {columns.variance:.0%} of the variance"
     )
-    figures = [results.in_the_plane(measured.panels, counts, data), *results.curves(counts, measured.every, draws)]
+    drawings = [
+        results.in_the_plane(measured.panels, counts, data),
+        results.accuracy_by_labels(counts, measured.every, draws),
+        results.likelihood_by_step(measured.climbs),
+    ]
+    preferred: list[Block] = [conclusion, mixture_bic.drawing(bic, classes), mixture_bic.table(bic, data.rows["train"])]
     return Report(
         f"Gaussian mixtures with few labels: {data.name}",
         f"Do unlabelled rows improve a Gaussian mixture classifier of {data.name}, with few labels and with many?",
         answer,
         results.gain_table(counts, measured.every, draws),
         [
-            Section("The fits", figures),
+            Section("The fits", drawings),
             Section("How to read it", [Bullets(caveats)]),
             Section("What was chosen", [results.choice_table(counts, options)]),
-            Section("How many components", [conclusion, bic.drawing(classes), bic.table(rows["train"])]),
+            Section("How many components", preferred),
         ],
         {
             "data set": data.described(),
             "columns": reduced if columns.kept < columns.given else f"{columns.given:,}",
-            "rows": "{train:,} to fit, {validation:,} to choose, {test:,} to report".format(**rows),
+            "rows": "{train:,} to fit, {validation:,} to choose, {test:,} to report".format(**data.rows),
             "model": f"a Gaussian mixture by EM, {options}; a labelled row belongs to the components of its class",
             "seeds": f"{ranged(range(draws))} for the draws of labels; {settings.split_seed} for the split",
             "restarts": f"{settings.restarts} for each fit",

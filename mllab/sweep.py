@@ -157,6 +157,40 @@ def over_tasks(function: Callable, mesh: Mesh) -> Callable:
     return call
 
 
+def over_lanes(function: Callable, mesh: Mesh, lane_bytes: int) -> Callable:
+    """Return `function` of one lane mapped over many that are spread over the devices of a mesh.
+
+    On each device lanes run group after group, so that a group's state stays in cache; see `arrange`.
+
+    Args:
+        function: `(lane, *arguments) -> outputs`, a lane any tree of arrays.
+        mesh: the devices.
+        lane_bytes: state of a lane while it runs.
+
+    Returns:
+        `(lanes, *arguments) -> outputs`, lanes and outputs with a leading axis [L]; arguments are shared by all lanes.
+    """
+
+    def call(lanes: Any, *arguments: Any) -> Any:
+        count = len(jax.tree.leaves(lanes)[0])
+        total, size, _ = arrange(np.arange(count), mesh.size, devices.lanes_in_cache(mesh, lane_bytes) or count)
+
+        def local(lanes: Any, arguments: Any) -> Any:
+            return _by_group(lambda group: jax.vmap(lambda lane: function(lane, *arguments))(group), lanes, size)
+
+        padded = jax.tree.map(lambda a: jnp.asarray(a)[np.minimum(np.arange(total), count - 1)], lanes)
+        outputs = jax.jit(spread(local, mesh, (0, None)))(padded, arguments)
+        return jax.tree.map(lambda a: a[:count], outputs)
+
+    return call
+
+
+def _by_group(function: Callable, lanes: Any, size: int) -> Any:
+    """Return the outputs of `function` of `size` lanes, called for one group of lanes after another."""
+    outputs = jax.lax.map(function, jax.tree.map(lambda a: a.reshape(-1, size, *a.shape[1:]), lanes))
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), outputs)
+
+
 def lanes(
     run: Run,
     schedule: np.ndarray,
@@ -210,8 +244,7 @@ def lanes(
                 axes = (0, 0, None, 0 if per_lane and not shared else None)
                 return jax.vmap(function, axes)(hyper, state, examples, lane_rows)
 
-            out = jax.lax.map(one_group, jax.tree.map(lambda a: a.reshape(-1, size, *a.shape[1:]), lane))
-            return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), out)
+            return _by_group(one_group, lane, size)
 
         hyper, index = pad((hyper, schedule), total)
         return spread(local, mesh, (0, None))((hyper, state, index), (examples, rows))

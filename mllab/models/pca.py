@@ -7,6 +7,8 @@ with the columns of U ordered by descending variance. Fitted on the host in floa
 Source: Jolliffe, *Principal Component Analysis*, 2nd ed. (2002), section 1.1.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from flax import struct
 
@@ -49,3 +51,29 @@ def transform(params: PCA, points: np.ndarray | Array) -> np.ndarray:
     """
     checks.check_shape(points, ("M", len(params.mean)), "points")
     return (np.asarray(points) - params.mean) @ params.axes
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """How many columns were replaced by how many principal components."""
+
+    given: int
+    kept: int
+    variance: float  # share of the variance that the components have
+
+
+def reduced(points: np.ndarray, count: int | None, train: np.ndarray) -> tuple[np.ndarray, Reduction]:
+    """Return the first `count` principal components of points [N, D], [N, count] float32; None returns the points.
+
+    Axes and share of the variance are those of the rows `train` (ids). All components are divided by one number, so
+    that their mean variance over these rows is 1 and the proportions of distances remain.
+
+    Raises:
+        UserError: see `fit`.
+    """
+    if count is None:
+        return points, Reduction(points.shape[1], points.shape[1], 1.0)
+    params = fit(points[train], count)
+    scale = np.sqrt(params.variances[:count].mean()) or 1.0
+    share = float(params.variances[:count].sum() / (params.variances.sum() or 1.0))
+    return (transform(params, points) / scale).astype(np.float32), Reduction(points.shape[1], count, share)

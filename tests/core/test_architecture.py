@@ -34,6 +34,8 @@ ALLOWED = {
     "racing": {
         "types", "errors", "rows", "tasks", "devices", "averaging", "optimizers", "models", "training", "sweep",
     },
+    "clustering": {"metrics", "models", "sweep"},
+    "semi_supervised": {"types", "metrics", "models", "sweep", "selection", "data"},
     "paths": {"types", "averaging"},
     "race_results": {"metrics", "racing"},
     "data": {"types", "errors", "devices", "tasks"},

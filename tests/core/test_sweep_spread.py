@@ -73,3 +73,16 @@ def test_tasks_are_dealt_out_and_their_outputs_come_in_order(count, total):
 def test_the_same_arguments_give_the_same_function():
     assert sweep.over_tasks(numbered, devices.mesh(2)) is sweep.over_tasks(numbered, devices.mesh(2))
     assert sweep.over_tasks(numbered, devices.mesh(2)) is not sweep.over_tasks(partial(numbered), devices.mesh(2))
+
+
+@pytest.mark.parametrize(("count", "lane_bytes"), [(1, 1), (2, 1), (3, 2**21), (8, 2**30)])
+def test_lanes_are_spread_in_groups_and_their_outputs_come_in_order(count, lane_bytes):
+    def one(lane, points, offset):
+        key, scale = lane
+        return {"sum": jnp.sum(scale * points) + offset, "key": jax.random.key_data(key)}
+
+    scales, seeds = jnp.arange(7.0), jnp.arange(7)
+    keys = jax.vmap(jax.random.key)(seeds)
+    outputs = sweep.over_lanes(one, devices.mesh(count), lane_bytes)((keys, scales), POINTS, jnp.array(1.0))
+    np.testing.assert_allclose(outputs["sum"], np.arange(7) * POINTS.sum() + 1)
+    np.testing.assert_array_equal(outputs["key"], jax.random.key_data(keys))

@@ -329,3 +329,22 @@ def test_a_png_has_the_colours_that_its_pixels_index_with_a_palette_up_to_256(co
     image = Image.open(io.BytesIO(content))
     assert image.mode == ("P" if count <= 256 else "RGB")
     np.testing.assert_array_equal(np.asarray(image.convert("RGB")), np.round(255 * colours[labels]))
+
+
+def test_the_images_that_scikit_learn_brings_are_read_as_it_reads_them():
+    from sklearn.datasets import load_sample_image
+
+    path = image_file.locate("china")
+    pixels = image_file.read(path, image_file.stored_size(path), channels=3)
+    np.testing.assert_allclose(255 * pixels, load_sample_image("china.jpg"), atol=1e-4)
+
+
+def test_an_image_that_is_not_there_is_named(tmp_path):
+    (tmp_path / "photo.png").touch()
+    assert image_file.locate(str(tmp_path / "photo.png")) == tmp_path / "photo.png"
+    with pytest.raises(
+        UserError, match=r"absent/photo\.jpg: no such file; give the path of an image, or china or flower"
+    ):
+        image_file.locate("absent/photo.jpg")
+    with pytest.raises(UserError, match="did you mean 'flower'"):
+        image_file.locate("flowers")

@@ -9,11 +9,10 @@ from PIL import Image
 from sklearn import metrics as peer
 from sklearn.cluster import KMeans
 
-from experiments import cluster_fits, color_quantization
+from experiments import cluster_results, color_quantization
 from experiments import clustering as experiment
-from mllab import devices
+from mllab.clustering import AGREEMENT, Clusters
 from mllab.data import catalog
-from mllab.data.readers import image_file
 from mllab.errors import UserError
 from mllab.metrics import Interval
 
@@ -48,7 +47,7 @@ def test_a_run_writes_its_whole_workdir_and_summary_and_records_agree(ran):
     assert [(record["seed"], record["k"]) for record in lines] == [(seed, k) for seed in range(3) for k in KS]
     for fit in written["fits"]:
         of_k = [record for record in lines if record["k"] == fit["k"]]
-        for score in ("silhouette", *cluster_fits.AGREEMENT):
+        for score in ("silhouette", *AGREEMENT):
             np.testing.assert_allclose(fit[score][0], np.mean([record[score] for record in of_k]))
         for part in ("training", "validation"):
             np.testing.assert_allclose(fit["distance"][part][0], np.mean([record[part] for record in of_k]))
@@ -79,22 +78,22 @@ def test_scores_are_those_of_scikit_learn(ran, k):
 
 def test_clusters_are_described_by_their_test_rows_the_largest_first():
     labels = {"test": np.repeat([0, 1, 2, 3], [10, 50, 20, 40]), "train": np.arange(360) % 4}
-    found = cluster_fits.Clusters(0, 4, 0.0, [], {}, np.arange(8.0).reshape(4, 2), labels)
-    shown = cluster_fits.largest_first(found)
+    drawn = Clusters(0, 4, 0.0, [], {}, np.arange(8.0).reshape(4, 2), labels)
+    shown = drawn.largest_first()
     for part in labels:  # a row is in the same cluster as before, with another number
-        np.testing.assert_array_equal(shown.centres[shown.labels[part]], found.centres[labels[part]])
+        np.testing.assert_array_equal(shown.centres[shown.labels[part]], drawn.centres[labels[part]])
     classes = BLOBS.targets[BLOBS.split.test]
-    clusters, counts = cluster_fits.describe(BLOBS, shown)
+    clusters = cluster_results.describe(BLOBS, shown)
     assert [cluster.size for cluster in clusters] == [50, 40, 20, 10]
     for cluster, described in enumerate(clusters):
         rows = [np.sum((shown.labels["test"] == cluster) & (classes == label)) for label in range(4)]
-        np.testing.assert_array_equal(counts[cluster], rows)
+        np.testing.assert_array_equal(described.counts, rows)
         assert described.holds == {"class": str(np.argmax(rows)), "share": max(rows) / sum(rows)}
 
 
 def test_a_cluster_without_test_rows_has_no_class():
     labels = {"test": np.zeros(len(BLOBS.split.test), int), "train": np.zeros(360, int)}
-    clusters, _ = cluster_fits.describe(BLOBS, cluster_fits.Clusters(0, 2, 0.0, [], {}, np.zeros((2, 2)), labels))
+    clusters = cluster_results.describe(BLOBS, Clusters(0, 2, 0.0, [], {}, np.zeros((2, 2)), labels))
     assert [(cluster.size, cluster.holds is None) for cluster in clusters] == [(120, False), (0, True)]
 
 
@@ -109,10 +108,6 @@ def test_classes_play_no_part_in_the_choice(tmp_path, monkeypatch):
     assert [fit.silhouette.mean for fit in right.fits] == [fit.silhouette.mean for fit in blind.fits]
     np.testing.assert_array_equal(right.shown.centres, blind.shown.centres)  # the same bits, too
     assert blind.fits[1].v_measure.mean < 0.2 < right.fits[1].v_measure.mean
-
-
-def test_rows_in_a_single_cluster_have_a_silhouette_of_0():
-    assert cluster_fits.silhouette(rows_of("validation"), np.zeros(len(BLOBS.split.validation), int)) == 0
 
 
 def test_rows_without_classes_are_clustered_too(tmp_path, capsys):
@@ -241,14 +236,6 @@ def test_a_quantized_image_stands_above_its_colours_by_share():
     np.testing.assert_array_equal(image[-1, 45:], np.tile(colours[0], (15, 1)))
 
 
-def test_the_image_that_scikit_learn_brings_is_read_as_it_reads_it():
-    from sklearn.datasets import load_sample_image
-
-    path = color_quantization.locate("china")
-    pixels = image_file.read(path, image_file.stored_size(path), channels=3)
-    np.testing.assert_allclose(255 * pixels, load_sample_image("china.jpg"), atol=1e-4)
-
-
 def test_grey_images_have_as_many_colours_as_levels(tmp_path):
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / "grey.png")
     with pytest.raises(UserError, match=r"65 colours of the 64 that .*grey.png has"):
@@ -276,8 +263,3 @@ def test_a_mistake_is_refused_in_one_line_and_leaves_nothing(tmp_path, settings,
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "w").exists()
-
-
-def test_spread_over_devices_the_clusters_are_the_same():
-    alone, spread = (list(cluster_fits.fit(BLOBS, [3, 4], [0], 1, mesh))[1] for mesh in (None, devices.mesh(2)))
-    assert spread.inertia == pytest.approx(alone.inertia, rel=1e-4)

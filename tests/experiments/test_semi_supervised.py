@@ -3,24 +3,20 @@
 import dataclasses
 import json
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
-from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
-from experiments import frame
+from experiments import frame, mixture_bic
 from experiments import semi_supervised as experiment
-from experiments import semi_supervised_fit as fitting
 from experiments import semi_supervised_results as results
-from experiments.mixture_bic import Bic, Setting
-from experiments.semi_supervised_fit import ALONE, BOTH, EVERY, Part
-from mllab import devices
 from mllab.data import catalog
 from mllab.errors import UserError
 from mllab.metrics import Interval
+from mllab.models.mixture import Selection, Setting
 from mllab.report.draw import save
+from mllab.semi_supervised import ALONE, BOTH, hide_labels
 
 DATA = catalog.load("stretched")
 TRAIN, VALIDATION, TEST = vars(DATA.split).values()
@@ -85,7 +81,7 @@ def test_what_is_fitted_to_labelled_rows_alone_is_the_closed_form(ran):
     _, measured = ran
     most, targets = measured.counts[-1], DATA.targets[TRAIN]
     for seed, accuracy in enumerate(most.alone.test_by_draw):
-        assert abs(accuracy - discriminant(fitting.labelled(targets, most.labels, seed))) < 1.5 / len(TEST)
+        assert abs(accuracy - discriminant(hide_labels(targets, most.labels, seed))) < 1.5 / len(TEST)
     assert abs(measured.every.test - discriminant(targets)) < 1.5 / len(TEST)
 
 
@@ -112,77 +108,6 @@ def test_again_it_has_the_same_bits(ran):
     assert (path / "metrics.jsonl").read_bytes() == lines
     again = json.loads((path / "summary.json").read_text())
     assert {**again, "seconds": None} == {**summary, "seconds": None}
-
-
-# ── Fits and choices ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture(scope="module")
-def fitted():
-    """Fits with 12 labels and their lanes, of two settings."""
-    lanes, arrays = fitting.arrange(DATA.targets[TRAIN], [12], 1)
-    points, mesh = jnp.asarray(DATA.inputs[TRAIN]), devices.mesh(1)
-    settings = [Setting(covariance, 1) for covariance in ("spherical", "diagonal")]
-    return lanes, {setting: fitting.fit(arrays, points, setting, 3, 1, mesh) for setting in settings}
-
-
-def chosen(fitted, accuracies, rows, targets=DATA.targets[TEST]):
-    """The choice by these validation accuracies, the same for all lanes, and a BIC that prefers the first setting."""
-    lanes, fits = fitted
-    bic = Bic([1, 2, 3], {"spherical": [9.0, 9.0, 10.0], "diagonal": [9.0, 9.0, 20.0]}, Setting("spherical", 1))
-    validation = {setting: np.full(len(lanes), each) for setting, each in zip(fits, accuracies, strict=True)}
-    test = Part(jnp.asarray(DATA.inputs[TEST]), jnp.asarray(targets))
-    return fitting.choose(fits, validation, lanes, rows, bic, test, 3)
-
-
-@pytest.mark.parametrize(
-    ("accuracies", "rows", "covariance"),
-    [
-        ((0.80, 0.95), 100, "diagonal"),  # a lead that 100 rows support
-        ((0.94, 0.95), 100, "spherical"),  # one that they do not: the lesser BIC
-        ((0.94, 0.95), 100_000, "diagonal"),
-        ((1.0, 1.0), 10, "spherical"),
-    ],
-)
-def test_validation_rows_choose_and_bic_within_a_standard_error(fitted, accuracies, rows, covariance):
-    methods = chosen(fitted, accuracies, rows)
-    assert list(methods) == [(ALONE, 12), (BOTH, 12), (EVERY, len(TRAIN))]
-    for method in methods.values():
-        assert (method.covariance, method.components) == (covariance, 1)
-        assert method.validation == pytest.approx(accuracies[["spherical", "diagonal"].index(covariance)])
-
-
-def test_test_rows_play_no_part_in_the_choice(fitted):
-    right, wrong = (
-        chosen(fitted, (0.94, 0.95), 100, targets) for targets in (DATA.targets[TEST], (DATA.targets[TEST] + 1) % 3)
-    )
-    for group, method in right.items():
-        assert (method.covariance, method.validation) == (wrong[group].covariance, wrong[group].validation)
-        assert wrong[group].test.mean < method.test.mean
-
-
-def test_every_fit_has_its_labels_and_sees_its_rows():
-    targets = DATA.targets[TRAIN]
-    lanes, arrays = fitting.arrange(targets, COUNTS, DRAWS)
-    assert len(lanes) == len(set(lanes)) == len(arrays.labels) == 2 * len(COUNTS) * DRAWS + 1
-    for lane, labels, weight in zip(lanes, np.asarray(arrays.labels), np.asarray(arrays.weight), strict=True):
-        labelled = labels >= 0
-        assert labelled.sum() == lane.labels
-        assert (labels[labelled] == targets[labelled]).all()
-        assert (weight == (labelled if lane.method == ALONE else 1)).all()
-    assert (fitting.labelled(targets, 12, 0) != fitting.labelled(targets, 12, 1)).any()  # another seed, other rows
-
-
-def test_principal_components_are_those_of_scikit_learn():
-    digits = catalog.load("digits")
-    columns = fitting.reduced(digits, None)
-    flat = digits.inputs.reshape(len(digits.inputs), -1)
-    peer = PCA(fitting.MAX_COLUMNS).fit(flat[digits.split.train])
-    expected = peer.transform(flat)
-    expected /= np.sqrt(np.mean(expected[digits.split.train] ** 2))
-    np.testing.assert_allclose(np.abs(columns.points), np.abs(expected), atol=2e-4)
-    assert columns.variance == pytest.approx(peer.explained_variance_ratio_.sum(), rel=1e-4)
-    np.testing.assert_array_equal(fitting.reduced(DATA, None).points, DATA.inputs)
 
 
 def test_more_columns_than_two_are_drawn_in_a_plane_without_boundary(tmp_path):
@@ -217,7 +142,7 @@ def bic(components, most=4):
         name: [abs(k - components) * 100.0 + rank for k in range(1, most + 1)]
         for rank, name in enumerate(("tied", "full"))
     }
-    return Bic(list(range(1, most + 1)), values, Setting("tied", components))
+    return Selection(list(range(1, most + 1)), values, Setting("tied", components))
 
 
 def text_of(measured, **settings):
@@ -286,7 +211,7 @@ def test_tables_give_the_gain_its_sign_and_mark_the_least_bic(ran):
     table = results.gain_table(measured.counts, measured.every, 3)
     assert [row[-1] for row in table.rows] == ["help", "hurt", "unclear"]
     assert [row[-2] for row in table.rows] == ["+20 ± 5", "−3.0 ± 1.0", "+1 ± 2"]
-    least = bic(3).table(100)
+    least = mixture_bic.table(bic(3), 100)
     assert least.columns == ["components", "tied", "full"]
     assert least.best == 2
     assert least.rows[2][1:] == ["0.0 (least)", "1.0"]
@@ -296,7 +221,11 @@ def test_tables_give_the_gain_its_sign_and_mark_the_least_bic(ran):
 
 def test_figures_name_their_lines_and_axes(ran, tmp_path):
     _, measured = ran
-    drawings = [*results.curves(measured.counts, measured.every, DRAWS), bic(3).drawing(3)]
+    drawings = [
+        results.accuracy_by_labels(measured.counts, measured.every, DRAWS),
+        results.likelihood_by_step(measured.climbs),
+        mixture_bic.drawing(bic(3), 3),
+    ]
     expected = {
         "accuracy_by_labels": (*results.METHODS, "all rows labelled", "labelled rows in all, log scale", "3 draws"),
         "likelihood_by_step": ("3 labels", "24 labels", "step of EM", "nats"),
@@ -317,6 +246,12 @@ def test_default_labels_double_from_one_a_class_and_leave_half_of_the_rows():
     assert settings.label_counts(3, 360) == [3, 6, 12, 24, 48, 96]
     assert settings.label_counts(3, 20) == [3, 6]
     assert settings.bic_components(3, 360) == 12
+
+
+def test_more_than_16_columns_are_replaced_by_16_principal_components():
+    kept = [experiment.Settings.make({"dimensions": each}).components_kept("digits", 64) for each in (None, 3)]
+    assert kept == [16, 3]
+    assert experiment.Settings.make({}).components_kept("stretched", 16) is None
 
 
 @pytest.mark.parametrize(

@@ -272,6 +272,18 @@ def test_the_best_restart_is_kept_and_a_sweep_equals_its_fits():
         assert bic[2] < bic[0]
 
 
+def test_components_are_selected_by_scikit_learns_bic():
+    points, _ = clusters(count=3)
+    selection = mixture.select_components(KEY, points, range(1, 5), ("diagonal", "full"), steps=200)
+    assert selection.components == [1, 2, 3, 4]
+    assert list(selection.values) == ["diagonal", "full"]
+    for covariance, values in selection.values.items():
+        for count, value in zip(selection.components, values, strict=True):
+            options = {"covariance_type": SKLEARN[covariance], "n_init": 5, "random_state": 0, "max_iter": 200}
+            assert value == pytest.approx(GaussianMixture(count, **options).fit(points).bic(points), rel=1e-2)
+    assert selection.chosen == mixture.Setting("full", 3)
+
+
 @pytest.mark.parametrize("covariance", mixture.COVARIANCES)
 def test_fit_lowers_to_every_platform(covariance):
     points, labels = jax.ShapeDtypeStruct((60, 3), jnp.float32), jax.ShapeDtypeStruct((60,), jnp.int32)

@@ -35,6 +35,21 @@ def test_all_components_keep_distances_and_variances_are_in_order():
     assert (params.axes[peak, np.arange(64)] > 0).all()
 
 
+def test_reduced_columns_are_scikit_learns_in_one_unit():
+    points, train = load_digits().data.astype(np.float32), np.arange(0, 1797, 2)
+    columns, reduction = pca.reduced(points, 16, train)
+    peer = PCA(16).fit(points[train])
+    expected = peer.transform(points)
+    expected /= np.sqrt(np.mean(expected[train] ** 2))
+    np.testing.assert_allclose(np.abs(columns), np.abs(expected), atol=2e-4)
+    assert columns.dtype == np.float32
+    assert (reduction.given, reduction.kept) == (64, 16)
+    assert reduction.variance == pytest.approx(peer.explained_variance_ratio_.sum(), rel=1e-4)
+    columns, reduction = pca.reduced(points, None, train)
+    assert columns is points
+    assert reduction == pca.Reduction(64, 64, 1.0)
+
+
 def test_the_order_of_rows_does_not_matter():
     points = np.random.default_rng(1).normal(size=(50, 6))
     params, other = pca.fit(points, 3), pca.fit(points[::-1], 3)

@@ -13,6 +13,7 @@ All images are normalised in the same way:
 
 import contextlib
 import hashlib
+import importlib.util
 import io
 import warnings
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from mllab.data.readers import content
-from mllab.errors import UserError
+from mllab.errors import UserError, unknown
 
 Size = tuple[int, int]  # height, width
 
@@ -32,6 +33,7 @@ ENDINGS = {  # file name ending: expected format; those of the last line are ref
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jfif": "JPEG", ".gif": "GIF", ".bmp": "BMP", ".webp": "WEBP",
     ".tif": "TIFF", ".tiff": "TIFF", ".heic": "HEIF", ".heif": "HEIF", ".avif": "AVIF",
 }  # fmt: skip
+BUNDLED = ("china", "flower")  # photographs that come with scikit-learn
 MAX_PLAIN = 0.25  # a background is plain if its mean is at most this far from black or white
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue: ITU-R BT.601
 
@@ -98,6 +100,25 @@ def stored_size(path: Path) -> Size:
             return _upright_size(image)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
+
+
+def locate(name: str) -> Path:
+    """Return the path of an image file, or of one in `BUNDLED`, which come with scikit-learn.
+
+    Raises:
+        UserError: no such file or name, or scikit-learn is not installed.
+    """
+    path = Path(name).expanduser()
+    if name not in BUNDLED:
+        if path.is_file():
+            return path
+        if path.suffix or path.name != name:
+            raise UserError(f"--image={name}: no such file; give the path of an image, or {' or '.join(BUNDLED)}")
+        raise unknown("image", name, BUNDLED)
+    package = importlib.util.find_spec("sklearn")  # found, not imported: that would take a second
+    if package is None or package.origin is None:
+        raise UserError(f"{name} comes with scikit-learn, which is not installed: pip install 'mllab[experiments]'")
+    return Path(package.origin).parent / "datasets" / "images" / f"{name}.jpg"
 
 
 @contextlib.contextmanager

@@ -1,0 +1,110 @@
+"""The clusters of the chosen k and the scores of every k, in tables and drawings."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from experiments.frame import DatasetFacts, unsaved
+from mllab.clustering import Clusters, Fit
+from mllab.data.dataset import Dataset
+from mllab.metrics import Interval
+from mllab.report import draw
+from mllab.report.report import Drawing
+from mllab.report.table import Table, legible, share
+
+TERMS = 5  # characteristic words of a cluster
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One cluster of the chosen k."""
+
+    size: int  # test rows
+    holds: Mapping[str, object] | None  # the most frequent class among them, and its share
+    terms: list[str]  # characteristic words, where rows are documents
+    counts: np.ndarray = unsaved()  # test rows by class, [C]; [1] where rows have no classes
+
+
+def describe(data: Dataset, shown: Clusters) -> list[Cluster]:
+    """Return the size of each cluster, its most frequent class and its characteristic words."""
+    classes = data.targets[data.split.test] if data.classes else np.zeros(len(data.split.test), int)
+    counts = np.zeros((shown.k, max(1, len(data.classes))), int)
+    np.add.at(counts, (shown.labels["test"], classes), 1)
+    terms: list[list[str]] = [[]] * shown.k
+    if hasattr(data, "tfidf"):
+        from mllab.data.readers import text  # brings scikit-learn
+
+        assert isinstance(data, text.Documents)
+        terms = text.top_terms(data, data.split.train, shown.labels["train"], shown.k, TERMS)
+    clusters = []
+    for row, words in zip(counts, terms, strict=True):
+        has_class = bool(data.classes) and row.any()
+        holds = {"class": data.classes[row.argmax()], "share": float(row.max() / row.sum())} if has_class else None
+        clusters.append(Cluster(int(row.sum()), holds, words, row))
+    return clusters
+
+
+def majority(cluster: Cluster, classes: Sequence[str]) -> tuple[str, str]:
+    """Return the most frequent class of a cluster and its share, as text; empty where there is none."""
+    row = cluster.counts
+    return (legible(classes[int(row.argmax())]), share(row.max() / row.sum(), 0)) if cluster.holds else ("", "")
+
+
+def table(clusters: Sequence[Cluster], data: DatasetFacts, seed: int) -> Table:
+    """Return a row for each cluster of the chosen k: its size, most frequent class, and characteristic words."""
+    columns: dict[str, Sequence[str]] = {"cluster": [str(i) for i in range(1, len(clusters) + 1)]}
+    columns["test rows"] = [f"{cluster.size:,}" for cluster in clusters]
+    caption = f"clusters of seed {seed}, which has the least inertia"
+    if data.classes:
+        texts = [majority(cluster, data.classes) for cluster in clusters]
+        columns[f"most frequent {data.target}"], columns["share"] = zip(*texts, strict=True)
+    if any(cluster.terms for cluster in clusters):
+        columns["characteristic words"] = [", ".join(cluster.terms) for cluster in clusters]
+        caption += "; words by their mean TF-IDF in the cluster's training rows less that in all"
+    return Table(list(columns), list(zip(*columns.values(), strict=True)), caption=caption)
+
+
+def drawings(clusters: Sequence[Cluster], data: DatasetFacts, shown: Clusters, points: np.ndarray) -> list[Drawing]:
+    """Draw the clusters in the plane, their means as images, and their classes, where the data have such."""
+    name, drawn = legible(data.name), []
+    if data.shape == (2,):
+        title, (x, y) = f"{name}: test rows in {shown.k} clusters", data.features
+        figure = draw.clusters(points, shown.labels["test"], shown.centres, title=title, x_label=x, y_label=y)
+        caption = "The cells are those of a Voronoi diagram: convex, whatever the shape of the data."
+        drawn.append(Drawing("plane", figure, "Test rows by cluster, with the centres", caption))
+    if len(data.shape) == 3:
+        texts = [majority(cluster, data.classes) for cluster in clusters]
+        captions = [f"{i}: {label}, {part}" if label else str(i) for i, (label, part) in enumerate(texts, 1)]
+        images = list(shown.centres.reshape(-1, *data.shape))
+        figure = draw.side_by_side(images, captions, title=f"{name}: the mean of each cluster", columns=5)
+        caption = "The mean of each cluster's training rows, and the most frequent class of its test rows."
+        drawn.append(Drawing("centres", figure, "The centre of each cluster as an image", caption))
+    if data.classes:
+        rows = [f"{i}: {cluster.size:,} rows" for i, cluster in enumerate(clusters, 1)]
+        title = f"{name}: {shown.k} clusters and {len(data.classes)} classes"
+        figure = draw.contingency(np.stack([each.counts for each in clusters]), rows, data.classes, title=title)
+        caption = "One dark cell in a row: a cluster of one class. Several in a column: a class in several clusters."
+        drawn.append(Drawing("classes", figure, "Test rows of each cluster, by class", caption))
+    return drawn
+
+
+def choice(fits: Sequence[Fit], chosen: int, seeds: int) -> Drawing:
+    """Draw the distance to the nearest centre (the elbow) and the silhouette against k."""
+    ks = [fit.k for fit in fits]
+
+    def series(part: str, intervals: list[Interval], best: float | None = None) -> draw.Series:
+        return draw.Series.of_intervals(f"{part} rows", ks, intervals, name=part, best=best)
+
+    distances = [series(part, [fit.distance[part] for fit in fits]) for part in ("training", "validation")]
+    silhouettes = [series("validation", [fit.silhouette for fit in fits], chosen)]
+    figure = draw.panels(
+        [draw.Panel("mean squared distance to the centre", distances), draw.Panel("mean silhouette", silhouettes)],
+        title=f"The silhouette is greatest at {chosen} clusters", x_label="clusters k",
+        over=f"{seeds} seeds" if seeds > 1 else "",
+        note="Distances always fall with k: look for the elbow. Large marker: the chosen k.",
+    )  # fmt: skip
+    caption = (
+        "A silhouette of 1: rows are much nearer to their own cluster than to any other; of 0: as near to the next."
+    )
+    return Drawing("choice", figure, "Distance to the nearest centre, and silhouette, against k", caption)
