@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import image_classifier
+from experiments import image_classifier, optimizer_race
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -65,7 +65,8 @@ def folder(tmp_path_factory):
             pixels = draw.integers(0, 255, (12, 12, 3), np.uint8)
             Image.fromarray(pixels).save(folder / "photos" / label / f"{number}.png")
     Image.fromarray(draw.integers(0, 255, (20, 20), np.uint8)).save(folder / "drawing.png")
-    image_classifier.run(workdir=str(folder / "runs" / "mine"), dataset="digits", model="softmax", epochs=1)
+    image_classifier.run(workdir=str(folder / "runs" / "photos"), dataset="digits", model="softmax", epochs=1)
+    optimizer_race.run(workdir=str(folder / "runs" / "race"), learning_rates=(0.01, 0.1), seeds=1, epochs=1)
     (folder / "mllab").symlink_to(ROOT / "mllab")
     return folder
 

@@ -18,7 +18,7 @@ from mllab.models.svm import calibration, kernels, smo
 from mllab.types import Rows
 
 KEY = jax.random.key(0)
-STEPS = 100_000
+STEPS = 1_000_000
 SKLEARN = {"linear": "linear", "polynomial": "poly", "rbf": "rbf"}
 
 
