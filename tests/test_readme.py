@@ -72,6 +72,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.slow
 def test_its_commands_run(command, folder, tmp_path, data_dir):
     program, words = shlex.split(command)[2], shlex.split(command)[1:]
     flags = [*TINY[program], f"--workdir={tmp_path / 'w'}"] if program != "experiments.predict" else []

@@ -66,6 +66,7 @@ def descended(data, seed, rate):
     return curve
 
 
+@pytest.mark.slow
 def test_peers_get_the_weights_and_minibatches_of_mllab(problem, raced):
     """A NumPy loop over the problem's file follows mllab's runs."""
     with np.load(problem) as data:
@@ -239,6 +240,7 @@ def test_the_running_phase_of_a_sweep_compiles_nothing(monkeypatch, caplog):
     assert report["peak_bytes"] > 2**20
 
 
+@pytest.mark.slow
 def test_a_second_start_compiles_nothing(tmp_path):
     tiny = {"optimizers": "sgd", "learning_rates": "0.1", "seeds": 2, "epochs": 1, "hidden": "8"}
     starts = {start: startup.counted(tmp_path, start, **tiny) for start in ("first", "second")}

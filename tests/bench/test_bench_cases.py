@@ -100,6 +100,7 @@ def test_softmax_regression_is_judged_by_its_objective_too(objective, met):
 
 
 @pytest.mark.parametrize("folds", [0, 2])
+@pytest.mark.slow
 def test_solutions_of_kernel_machines_are_compared(digits, folds):
     inputs, labels = digits[0][:120], digits[1][:120] % 2
     problem = {

@@ -296,6 +296,7 @@ def image_run(wrap):
     )
 
 
+@pytest.mark.slow
 def test_an_augmented_run_replays_and_a_lane_equals_the_run_alone():
     targets = np.arange(48, dtype=np.int32) % 3
     images = pictures(48, 4, 4, 1) * 0.3

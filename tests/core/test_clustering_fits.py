@@ -16,6 +16,7 @@ def test_rows_in_a_single_cluster_have_a_silhouette_of_0():
     assert clustering.silhouette(POINTS["validation"], np.zeros(len(POINTS["validation"]), int)) == 0
 
 
+@pytest.mark.slow
 def test_spread_over_devices_the_clusters_are_the_same():
     alone, spread = (list(clustering.fit(POINTS, CLASSES, [3, 4], [0], 1, mesh))[1] for mesh in (None, devices.mesh(2)))
     assert spread.inertia == pytest.approx(alone.inertia, rel=1e-4)

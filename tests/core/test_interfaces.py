@@ -188,6 +188,7 @@ def drive(case, count, **options):
 
 
 @pytest.mark.parametrize("make", CASES)
+@pytest.mark.slow
 def test_training_on_one_and_three_devices_agrees_and_a_killed_run_resumes_to_the_same_bits(make, tmp_path):
     case = make()
     one, three = drive(case, 1), drive(case, 3)

@@ -85,6 +85,7 @@ def scored(name, axes=None, examples=IRIS, folds=FOLDS, learner=None, score=own_
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.slow
 def test_a_grid_equals_single_fits(name):
     learner, axes, atol = CASES[name]
     scores = scored(name)

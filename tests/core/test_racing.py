@@ -173,6 +173,7 @@ def test_the_published_params_are_the_evaluation_params_of_the_best_lane():
     np.testing.assert_allclose(np.mean(logits.argmax(axis=1) == y), entry.score[entry.best].max())
 
 
+@pytest.mark.slow
 def test_every_optimizer_races():
     raced = mllab.race(
         problems.model(), GOOD, SPLIT, names=list(optimizers.OPTIMIZERS), learning_rates=[0.03, 0.3], seeds=[0, 1],

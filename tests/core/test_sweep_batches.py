@@ -85,6 +85,7 @@ def trained(many, kind, batch):
 @pytest.mark.parametrize(
     ("kind", "batch", "counts"), [("all", 12, (1, 2, 3)), ("all", 7, (2,)), ("mixup", 7, (3,))]
 )  # fmt: skip
+@pytest.mark.slow
 def test_split_batches_train_as_lanes_do(kind, batch, counts):
     expected = trained(sweep.lanes(run(kind), GRID.schedule), kind, batch)
     assert np.isfinite(expected[0]).all()
@@ -130,6 +131,7 @@ class Stop(Exception):
     "many", [lambda: split("all", 3), lambda: sweep.lanes(run("all"), GRID.schedule, mesh=devices.mesh(2))],
     ids=["batches", "lanes"],
 )  # fmt: skip
+@pytest.mark.slow
 def test_a_replay_and_a_resumed_drive_with_random_draws_end_with_the_same_bits(tmp_path, many):
     """With augmentation, dropout and batch statistics."""
     many = many()

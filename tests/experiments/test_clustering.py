@@ -127,6 +127,7 @@ def test_images_show_their_centres(tmp_path):
     assert (tmp_path / "figures" / "centres.svg").read_text().count("<image") == 10
 
 
+@pytest.mark.slow
 def test_news_stories_form_topics_with_their_words(tmp_path, data_dir):
     if not (data_dir / "newsgroups20").is_dir():
         pytest.skip(f"no real data set at {data_dir / 'newsgroups20'}")

@@ -55,6 +55,7 @@ def records_of(path):
     return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_cells_agree_with_the_records(ran):
     path, measured = ran
     assert sorted(each.name for each in path.iterdir() if each.name != ".lock") == [
@@ -233,6 +234,7 @@ def test_the_program_ends_a_mistake_without_a_traceback(tmp_path, capsys):
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.slow
 def test_a_users_own_images_are_resized_to_fit_the_net(tmp_path):
     draw = np.random.default_rng(0)
     own = tmp_path / "own.npz"

@@ -51,6 +51,7 @@ def trained(request, tmp_path_factory):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_it_draws_every_figure_and_records_every_epoch(trained):
     workdir, measured = trained
     drawn = ["accuracy", "confusion", "feature_maps", "filters", "loss", "mistakes", "saliency"]
@@ -166,6 +167,7 @@ MATRIX = [  # model, settings, and figures that not every model has
 
 
 @pytest.mark.parametrize(("model", "settings", "responses"), MATRIX, ids=[row[0] for row in MATRIX])
+@pytest.mark.slow
 def test_every_model_and_setting(tmp_path, model, settings, responses):
     measured = classify(tmp_path, model=model, split_seed=3, **settings)
     published = weights.load_model(tmp_path / "params.safetensors")
@@ -328,6 +330,7 @@ def test_a_flag_of_another_experiment_means_nothing_here(tmp_path, capsys):
         ("sgd", 1e38, 2, "2 of 2 seeds went non-finite, so nothing is reported or published"),
     ],
 )
+@pytest.mark.slow
 def test_a_run_that_diverges_ends_with_a_page_that_reports_it(tmp_path, capsys, optimizer, rate, seeds, message):
     measured = classify(
         tmp_path, seeds=seeds, model="mlp", hidden=(8,), epochs=2, optimizer=optimizer, learning_rate=rate
@@ -445,6 +448,7 @@ def kill_and_resume(straight, workdir, seed):
     assert bits(workdir) == bits(reference)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_ends_with_the_same_bits(straight, tmp_path):
     kill_and_resume(straight, tmp_path / "w", 0)
 
@@ -466,6 +470,7 @@ def test_a_finished_run_is_repeated_without_training(tmp_path, capsys):
     assert first.images_per_second > 0
 
 
+@pytest.mark.slow
 def test_flags_cfg_repeats_the_run_to_the_bit(straight, tmp_path):
     reference, _ = straight
     done = classify_program(f"--flagfile={reference / 'flags.cfg'}", f"--workdir={tmp_path / 'w'}")

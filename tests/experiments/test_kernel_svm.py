@@ -128,6 +128,7 @@ def test_test_labels_play_no_part_in_the_choice(kernel):
 
 
 @pytest.mark.parametrize("scheme", ["one_vs_one", "one_vs_rest"])
+@pytest.mark.slow
 def test_more_than_two_classes_are_classified_as_scikit_learn_does(scheme):
     data = catalog.load("stretched")
     ids, entry = tuned(data, "rbf", scheme)
@@ -221,6 +222,7 @@ def test_a_kernel_beyond_float32_is_refused_and_never_wins(tmp_path):
     assert not (tmp_path / "w" / "metrics.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_a_table_of_the_users_own_with_named_classes(tmp_path):
     draw = np.random.default_rng(0)
     rows = "".join(f"{x:.3f},{y:.3f},{'in' if x * x + y * y < 1 else 'out'}\n" for x, y in draw.normal(size=(80, 2)))

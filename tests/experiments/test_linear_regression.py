@@ -55,6 +55,7 @@ def test_a_path_is_that_of_the_two_sums(optimizer, how):
         np.testing.assert_allclose(path.loss, loss, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_every_optimizer_has_default_rates_and_none_diverges_at_them(followed):
     problem, paths = followed
     assert set(problem.rates) == set(paths) == set(OPTIMIZERS)
@@ -235,6 +236,7 @@ def test_mistakes_are_reported_before_anything_is_written(settings, message, tmp
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_program_repeats_from_its_flagfile_and_from_one_of_an_earlier_version(tmp_path):
     first, second, third = (tmp_path / name for name in ("first", "second", "third"))
     words = ["--dataset=houses", "--optimizers=sgd,adam", "--rates=adam=0.5", "--steps=4", f"--workdir={first}"]

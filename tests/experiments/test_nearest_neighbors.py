@@ -169,6 +169,7 @@ def test_times_of_fewer_queries_are_extrapolated_to_all(monkeypatch):
     assert "8 times as fast" in distance_demo.answer(loops)
 
 
+@pytest.mark.slow
 def test_a_table_and_a_folder_of_images_of_the_users_own(tmp_path):
     draw = np.random.default_rng(0)
     points = draw.normal(size=(90, 2))

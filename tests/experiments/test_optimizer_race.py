@@ -204,6 +204,7 @@ def test_a_kill_while_flags_cfg_was_written_locks_nobody_out(tmp_path):
     assert race(tmp_path / "w").winner
 
 
+@pytest.mark.slow
 def test_on_another_number_of_devices_a_finished_run_resumes_to_the_same_figures(straight, tmp_path):
     """Stopped at its end on two devices, resumed on one: nothing is computed, so even the bits are the same."""
     reference, _ = straight
@@ -215,6 +216,7 @@ def test_on_another_number_of_devices_a_finished_run_resumes_to_the_same_figures
     assert summary["winner"] == expected["winner"]
 
 
+@pytest.mark.slow
 def test_all_settings_at_once_write_a_whole_workdir_that_shows_them(tmp_path):
     settings = {"schedule": "one_cycle", "clip_norm": 1.0, "weight_decay": 0.01, "patience": 1, "precision": "bf16"}
     measured = race(

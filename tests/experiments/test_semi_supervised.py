@@ -110,6 +110,7 @@ def test_again_it_has_the_same_bits(ran):
     assert {**again, "seconds": None} == {**summary, "seconds": None}
 
 
+@pytest.mark.slow
 def test_more_columns_than_two_are_drawn_in_a_plane_without_boundary(tmp_path):
     experiment.run(
         workdir=str(tmp_path / "w"), dataset="digits", dimensions=3, labels=(20,), draws=1, covariances=("spherical",),

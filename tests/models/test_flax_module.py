@@ -37,6 +37,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.slow
 def test_a_flax_module_races_like_any_other_model(name, tmp_path):
     raced = mllab.race(
         MODELS[name](), problems.examples(60), SPLIT, names=["adam"], learning_rates=[1e-5, 0.03], seeds=[0, 1],

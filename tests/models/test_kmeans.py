@@ -158,6 +158,7 @@ def test_starts_are_as_good_as_scikit_learns(digits):
     assert np.mean(ours) < 1.6 * np.mean([each.inertia_ for each in theirs])
 
 
+@pytest.mark.slow
 def test_every_k_of_a_sweep_equals_a_fit_and_inertia_falls_with_k(digits):
     points = digits[:500]
     swept = kmeans.sweep(KEY, points, [1, 4, 9], restarts=3)
@@ -207,6 +208,7 @@ def test_results_follow_permutation_scaling_and_translation_of_the_points(seed, 
 
 
 @pytest.mark.parametrize("count", [1, 3, 8])
+@pytest.mark.slow
 def test_points_may_be_split_over_devices(digits, count):
     points = digits[:501]
     over = partial(sweep.over_points, mesh=devices.mesh(count), out_axes=kmeans.POINT_AXES)
@@ -223,6 +225,7 @@ def test_points_may_be_split_over_devices(digits, count):
     np.testing.assert_allclose(split.centres, alone.centres, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_sweep_over_devices_has_weights_and_labels_of_all_points(digits):
     points, weight = digits[:203], np.arange(203) % 3
     over = sweep.over_points(partial(kmeans.sweep, counts=[2, 5], restarts=2), devices.mesh(4), kmeans.SWEEP_POINT_AXES)
@@ -243,6 +246,7 @@ def test_the_size_of_blocks_does_not_matter(block_rows):
 
 
 @pytest.mark.parametrize(("rows", "features", "count", "restarts"), [(60_000, 784, 10, 10), (200_000, 2, 300, 5)])
+@pytest.mark.slow
 def test_memory_stays_in_the_budget(rows, features, count, restarts):
     points, weight = jax.ShapeDtypeStruct((rows, features), jnp.float32), jax.ShapeDtypeStruct((rows,), jnp.float32)
     fit = jax.jit(lambda points, weight: kmeans.fit(KEY, points, count, restarts=restarts, steps=10, weight=weight))
@@ -292,6 +296,7 @@ def test_it_lowers_to_every_platform_with_k_and_weights_traced():
     assert exported(KEY, points, jax.ShapeDtypeStruct((), jnp.int32), weight).platforms == ("cpu", "cuda", "tpu")
 
 
+@pytest.mark.slow
 def test_a_grid_equals_single_fits_of_every_k_on_every_fold():
     points, _ = blobs(1, rows=121)
     examples = {"inputs": points.reshape(121, 3, 1), "targets": points[:, 0]}

@@ -196,6 +196,7 @@ DEGENERATE = {
 
 @pytest.mark.parametrize("points", DEGENERATE.values(), ids=DEGENERATE.keys())
 @pytest.mark.parametrize("covariance", mixture.COVARIANCES)
+@pytest.mark.slow
 def test_degenerate_points_give_finite_results(points, covariance):
     fit = mixture.fit(KEY, points, 4, covariance=covariance, restarts=3, steps=20)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fit))
@@ -253,6 +254,7 @@ def test_memory_stays_in_the_budget():
     assert 6 * (copies + 6 * gaussians.BLOCK_BYTES) < 4 * 200_000 * 32 * 16  # z of all points at once
 
 
+@pytest.mark.slow
 def test_the_best_restart_is_kept_and_a_sweep_equals_its_fits():
     points, _ = clusters(count=4)
     with jax.enable_x64(True):

@@ -117,6 +117,7 @@ def test_it_learns_and_a_replay_ends_with_the_same_bits(case):
     assert one.history.train_loss[-1].min() < 0.5 * one.history.train_loss[0].max()
 
 
+@pytest.mark.slow
 def test_a_lane_equals_the_run_alone(case):
     lanes = sweep.grid(GRID, [0, 1])
     together = drive(case, run(case), lanes, devices.mesh(2))
@@ -127,6 +128,7 @@ def test_a_lane_equals_the_run_alone(case):
     np.testing.assert_allclose(together.history.train_loss[:, LANE], alone.history.train_loss, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_second_drive_of_the_same_run_compiles_nothing(case, caplog):
     one = sweep.lanes(run(case), sweep.grid(GRID, [0, 1]).schedule)
 

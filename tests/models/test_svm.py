@@ -247,6 +247,7 @@ def digits():
     ("scheme", "count", "fold_rows", "batch_rows"),
     [("one_vs_one", None, 10**6, 2**14), ("one_vs_one", 3, 1, 200), ("one_vs_rest", 3, 1, 2**14)],
 )
+@pytest.mark.slow
 def test_a_grid_equals_fits_one_by_one(digits, scheme, count, fold_rows, batch_rows):
     inputs, labels = digits
     folds = validation.folds(np.arange(300), 4, 0, labels)
