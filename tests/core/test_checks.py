@@ -7,6 +7,7 @@ import pytest
 
 from mllab import checks
 from mllab.errors import UserError
+from support.mistakes import refused_in_one_line
 
 POINTS = np.arange(6.0).reshape(3, 2)
 LABELS = np.array([0, 2, 1])
@@ -108,6 +109,5 @@ MISTAKES = {
 
 @pytest.mark.parametrize(("call", "message"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_mistakes_raise_one_line(call, message):
-    with pytest.raises(UserError, match=message) as caught:
+    with refused_in_one_line(message):
         call()
-    assert "\n" not in str(caught.value)

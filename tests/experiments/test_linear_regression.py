@@ -12,6 +12,7 @@ from mllab import weights
 from mllab.errors import UserError
 from mllab.models import linear
 from mllab.optimizers import OPTIMIZERS
+from support.workdirs import records_of
 
 STEPS = 500
 
@@ -195,7 +196,7 @@ def test_a_run_writes_its_workdir_and_repeats_it(tmp_path, capsys):
         *(f"figures/{name}_plain.svg" for name in ("contours", "surface", "steps")),
         "figures/line.svg",
     }
-    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    records = records_of(tmp_path / "run")
     assert len(records) == 2 * 61
     assert records[60]["optimizer"] == "sgd"
     assert records[60]["loss"] is None  # it is not finite

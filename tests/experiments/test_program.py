@@ -11,6 +11,7 @@ import pytest
 from mllab.errors import UserError
 from support import toy_experiment
 from support.pages import Reader
+from support.workdirs import records_of
 
 ROOT = Path(__file__).parents[2]
 FILES = ["environment.json", "flags.cfg", "metrics.jsonl", "report.html", "summary.json"]
@@ -38,7 +39,7 @@ def test_run_returns_the_measurement_and_writes_the_workdir(tmp_path, capsys):
     assert "workdir" not in chosen
     assert summary == {"experiment": "toy_experiment", "mean": 3.0, "nothing": None, "by_seed": [3.0, 3.0]}
     assert {"means", "figures", "total"} <= seconds.keys()
-    records = [json.loads(line) for line in (tmp_path / "w" / "metrics.jsonl").read_text().splitlines()]
+    records = records_of(tmp_path / "w")
     assert records == [{"seed": seed, "mean": 3.0, "bad": None} for seed in (0, 1)]
     assert "--numbers=1,5\n" in (tmp_path / "w" / "flags.cfg").read_text()
 

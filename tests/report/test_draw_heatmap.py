@@ -4,17 +4,8 @@ import pytest
 
 from mllab.report import draw
 from mllab.report.draw import Grid, heatmap
-from support.figures import check_figure, drawn
+from support.figures import NASTY, check_figure, drawn
 
-NASTY = [
-    "<script>alert(1)</script>",
-    'a "b" & c',
-    "price $ per $",
-    "line\nbreak\x01\udcff",
-    "Ünïcødé",
-    "x" * 200,
-    "中文",
-]
 DIGITS = [str(digit) for digit in range(10)]
 GREY = 0xE3  # the diagonal
 ACCURACY = np.array([[0.5, 0.52, 0.61], [0.55, 0.975, 0.9]])  # [gamma, C]

@@ -6,17 +6,8 @@ from sklearn.datasets import load_digits
 
 from mllab.report import draw
 from mllab.report.draw import images
-from support.figures import check_figure, drawn, embedded
+from support.figures import NASTY, check_figure, drawn, embedded
 
-NASTY = [
-    "<script>alert(1)</script>",
-    'a "b" & c',
-    "price $ per $",
-    "line\nbreak\x01\udcff",
-    "Ünïcødé",
-    "x" * 200,
-    "中文",
-]
 DIGITS = [str(digit) for digit in range(10)]
 DATA = load_digits()
 IMAGES, LABELS = DATA.images[..., None] / 16, DATA.target

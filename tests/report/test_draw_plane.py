@@ -11,17 +11,8 @@ from sklearn.svm import SVC
 from mllab.report import draw
 from mllab.report.draw import Mesh, Mixture, Plane, plane
 from mllab.report.style import class_style
-from support.figures import check_figure, drawn
+from support.figures import NASTY, check_figure, drawn
 
-NASTY = [
-    "<script>alert(1)</script>",
-    'a "b" & c',
-    "price $ per $",
-    "line\nbreak\x01\udcff",
-    "Ünïcødé",
-    "x" * 200,
-    "中文",
-]
 LABELS = {"title": "Plane", "x_label": "width", "y_label": "height"}
 REGIONS = {**LABELS, "levels": {}}
 

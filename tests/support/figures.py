@@ -14,6 +14,16 @@ from PIL import Image
 from mllab.report import draw
 from mllab.report.draw import base
 
+NASTY = [  # names that a figure has to show as they are
+    "<script>alert(1)</script>",
+    'a "b" & c',
+    "price $ per $",
+    "line\nbreak\x01\udcff",
+    "Ünïcødé",
+    "x" * 200,
+    "中文",
+]
+
 
 def embedded(svg):
     """Return the images embedded in an SVG as decoded PNGs, [H, W, 3] each."""

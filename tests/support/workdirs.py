@@ -18,18 +18,23 @@ def program(experiment, *words):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+def records_of(workdir):
+    """Return the records of a run."""
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
 def bits(workdir):
     """Return the contents of a workdir that must be equal for two equal runs: all but wall times."""
     summary = json.loads((workdir / "summary.json").read_text())
     summary.pop("seconds")
-    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    for record in records:
+    lines = records_of(workdir)
+    for record in lines:
         record.pop("seconds")
     drawn = {path.name: path.read_bytes() for path in sorted((workdir / "figures").iterdir())}
     events = {
         str(path.relative_to(workdir)): path.read_bytes() for path in sorted((workdir / "events").rglob("*.mllab"))
     }
-    return summary, records, (workdir / "params.safetensors").read_bytes(), drawn, events
+    return summary, lines, (workdir / "params.safetensors").read_bytes(), drawn, events
 
 
 def kill(experiment, words, workdir, seconds, seed):
