@@ -40,7 +40,7 @@ class Recipe:
     precision: str = "float32"
 
     def steps(self, rows: int) -> int:
-        """Return the number of steps of a run over so many training rows."""
+        """Return the number of steps of a run with this number of training rows."""
         return self.epochs * -(-rows // self.batch_size)
 
     @property

@@ -158,7 +158,7 @@ def result_table(measured: Measurement) -> Table:
 
 
 def fitted_lines(measured: Measurement) -> Drawing:
-    """Draw the data, the line of the closed form, and the optimizers' lines that can be told from it."""
+    """Draw the data, the line of the closed form, and those of the optimizers that are visibly different."""
     problem, least = measured.problem, measured.closed_form[0]
     finite = [each for each in measured.optimizers if np.isfinite([each.a, each.b]).all()]
     apart = descent.farthest_first(finite, least, problem)

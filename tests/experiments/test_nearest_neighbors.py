@@ -190,7 +190,7 @@ def test_a_table_and_a_folder_of_images_of_the_users_own(tmp_path):
             Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
     measured = experiment.run(workdir=str(tmp_path / "images"), dataset=f"{tmp_path / 'photos'}/", loops=0)
     assert measured.test.mean == 1
-    assert measured.k[-1].k == 19  # the smallest fold of 24 rows trains on so many
+    assert measured.k[-1].k == 19  # rows to train on in the smallest fold of 24 rows
     assert [each.name for each in (tmp_path / "images" / "figures").glob("neighbors*")] == ["neighbors_of_hits.svg"]
 
 

@@ -205,7 +205,7 @@ def neighbours(
 def side_by_side(images: Sequence[ArrayLike], captions: Sequence[str], *, title: str, columns: int = 2) -> Figure:
     """Draw images of one shape [H, W, 1 or 3] side by side, `columns` in a row, each with a caption.
 
-    Of larger ones every so many rows and columns are shown: averages would add colours to a reduced palette.
+    Large images are shown by every n-th row and column: averages would add colours to a reduced palette.
     """
     shown = _rgb(np.stack([np.asarray(image, float) for image in images]))
     stride = max(1, math.ceil(math.sqrt(math.prod(shown.shape[:3]) / MAX_PIXELS_SIDE_BY_SIDE)))
