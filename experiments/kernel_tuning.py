@@ -115,7 +115,7 @@ def tune(
     Raises:
         UserError: the kernel's values are beyond float32.
     """
-    axes = {"c": axes["c"]} | ({"gamma": axes["gamma"]} if "gamma" in kernels.parts(kernel).reads else {})
+    axes = {"c": axes["c"]} | ({"gamma": axes["gamma"]} if "gamma" in kernels.named(kernel).reads else {})
     options |= {"kernel": kernel, "steps": MAX_STEPS}
     learner = learners.svm(classes, **options, calibrated=False, tolerance=TOLERANCE, mesh=mesh)
     choice = selection.choose(learner, axes, jax.random.key(0), examples, folds, validation.accuracy)

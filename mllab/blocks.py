@@ -11,9 +11,14 @@ MEDIAN_ROWS = 15  # rows whose median centres the points
 
 
 def even_size(count: int, limit: int) -> int:
-    """Return the rows of a block: as few blocks as hold `count` rows at `limit` rows or fewer each, evenly filled."""
+    """Return the rows of a block: `count` rows in as few blocks of at most `limit` as possible, evenly filled."""
     blocks = -(-count // max(1, limit))
     return -(-count // blocks)
+
+
+def divisor(count: int, limit: int) -> int:
+    """Return the greatest divisor of `count` up to `limit`: with groups of one size, one program is compiled."""
+    return max(size for size in range(1, min(count, max(1, limit)) + 1) if count % size == 0)
 
 
 def split_rows(rows: Array, size: int) -> Array:

@@ -7,7 +7,7 @@ The docstrings name the hyperparameters that a learner reads; it refuses others.
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -83,8 +83,7 @@ def nearest_neighbors(classes: int, most: int) -> Learner:
     def grid(axes: Axes, key: Key, examples: Examples, train: Rows, held_out: Rows) -> Outputs:
         _check_hyper(axes, ["k"])
 
-        def fold(rows_queries: tuple[Rows, Array]) -> Outputs:
-            rows, queries = rows_queries
+        def fold(rows: Rows, queries: Array) -> Outputs:
             params = fit({"k": most}, key, examples, rows)
             ids = neighbors.nearest(params.inputs, _points(examples, queries), most, params.weight).ids
             labels, weight = params.labels[ids], params.weight[ids]
@@ -94,9 +93,7 @@ def nearest_neighbors(classes: int, most: int) -> Learner:
 
             return jax.vmap(votes)(axes["k"])
 
-        # Fold by fold: that bounds the memory, and one fold's product uses all cores.
-        outputs = jax.lax.map(fold, (jax.tree.map(jnp.asarray, train), jnp.asarray(held_out.ids)))
-        return jnp.moveaxis(outputs, 0, 1)
+        return _fold_by_fold(fold, train, held_out)
 
     return Learner(fit, predict, grid)
 
@@ -159,8 +156,8 @@ def svm(
         mesh: the devices to spread a grid over (default: one).
     """
     machines.pairs(classes, scheme)
-    reads = kernels.parts(kernel).reads
-    fixed: dict[str, Any] = {name: value for name, value in {"degree": degree, "coef0": coef0}.items() if name in reads}
+    reads = kernels.named(kernel).reads
+    fixed: dict[str, Any] = {"degree": degree, "coef0": coef0}
 
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> machines.SVM:
         del key  # convex: the optimum does not depend on the start
@@ -262,16 +259,13 @@ def kmeans(most: int, restarts: int = 10) -> Learner:
     def grid(axes: Axes, key: Key, examples: Examples, train: Rows, held_out: Rows) -> Outputs:
         _check_hyper(axes, ["k"])
 
-        def fold(rows_queries: tuple[Rows, Array]) -> Outputs:
-            rows, queries = rows_queries
+        def fold(rows: Rows, queries: Array) -> Outputs:
             points = _points(examples, rows.ids)
             swept = clusters.sweep(key, points, axes["k"], restarts=restarts, weight=rows.weight, most=most)
             outputs = predict(swept, _points(examples, queries))
             return jnp.where(jnp.asarray(axes["k"])[:, None] <= most, outputs, jnp.nan)
 
-        # Fold by fold, as for neighbours.
-        outputs = jax.lax.map(fold, (jax.tree.map(jnp.asarray, train), jnp.asarray(held_out.ids)))
-        return jnp.moveaxis(outputs, 0, 1)
+        return _fold_by_fold(fold, train, held_out)
 
     return Learner(fit, predict, grid)
 
@@ -309,3 +303,12 @@ def mixture(classes: int, covariance: str = "full", components: int = 1, restart
         return mixtures.apply(params, inputs.reshape(len(inputs), -1), classes)
 
     return Learner(fit, predict)
+
+
+def _fold_by_fold(fold: Callable[[Rows, Array], Outputs], train: Rows, held_out: Rows) -> Outputs:
+    """Return the outputs [G, K, ...] of `fold` (training rows, ids of held-out rows) -> [G, ...].
+
+    One fold after another: that bounds the memory, and one fold's product uses all cores.
+    """
+    pairs = jax.tree.map(jnp.asarray, train), jnp.asarray(held_out.ids)
+    return jnp.moveaxis(jax.lax.map(lambda pair: fold(*pair), pairs), 0, 1)

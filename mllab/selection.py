@@ -184,17 +184,14 @@ def choose(
         UserError: see `validation.cross_validate` and the rule.
     """
     if observe is None:
-        return choose_by(cross_validate(learner, axes, key, examples, folds, score), axes, folds, select)
-    by_fold = []
-    for fold in range(len(folds.train.ids)):
-        one = jax.tree.map(lambda array, fold=fold: array[fold : fold + 1], folds)
-        by_fold.append(cross_validate(learner, axes, key, examples, one, score)[..., 0])
-        observe(fold, by_fold[-1])
-    return choose_by(np.stack(by_fold, axis=-1), axes, folds, select)
-
-
-def choose_by(scores: np.ndarray, axes: Axes, folds: Folds, select: Select = best) -> Choice:
-    """Return the choice for scores [*axes, K] that have been computed already; for the other arguments see `choose`."""
+        scores = cross_validate(learner, axes, key, examples, folds, score)
+    else:
+        by_fold = []
+        for fold in range(len(folds.train.ids)):
+            one = jax.tree.map(lambda array, fold=fold: array[fold : fold + 1], folds)
+            by_fold.append(cross_validate(learner, axes, key, examples, one, score)[..., 0])
+            observe(fold, by_fold[-1])
+        scores = np.stack(by_fold, axis=-1)
     return Choice(checked_axes(axes), scores, select(scores), folds.per_round)
 
 

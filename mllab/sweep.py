@@ -103,11 +103,11 @@ def over_points(function: Callable, mesh: Mesh | None, out_axes: Any) -> Callabl
     def local(points: Array, weight: Array, arguments: Mapping[str, Any]) -> Any:
         return function(points=points, weight=weight, axis=AXIS, **arguments)
 
-    compiled = None if mesh is None else jax.jit(spread(local, mesh, (0, 0, None), out_axes))
+    if mesh is None:
+        return lambda points, weight=None, **arguments: function(points=points, weight=weight, **arguments)
+    compiled = jax.jit(spread(local, mesh, (0, 0, None), out_axes))
 
     def call(points: Array, weight: Array | np.ndarray | None = None, **arguments: Any) -> Any:
-        if mesh is None or compiled is None:
-            return function(points=points, weight=weight, **arguments)
         points = checks.check_array(points, ("N", "D"), "points")
         weight = checks.check_weight(weight, len(points), points.dtype)
         count = len(points)
@@ -178,11 +178,15 @@ def over_lanes(function: Callable, mesh: Mesh, lane_bytes: int) -> Callable:
         def local(lanes: Any, arguments: Any) -> Any:
             return _by_group(lambda group: jax.vmap(lambda lane: function(lane, *arguments))(group), lanes, size)
 
-        padded = jax.tree.map(lambda a: jnp.asarray(a)[np.minimum(np.arange(total), count - 1)], lanes)
-        outputs = jax.jit(spread(local, mesh, (0, None)))(padded, arguments)
+        outputs = jax.jit(spread(local, mesh, (0, None)))(_padded(lanes, total), arguments)
         return jax.tree.map(lambda a: a[:count], outputs)
 
     return call
+
+
+def _padded(lanes: Any, total: int) -> Any:
+    """Return `total` lanes, of which those past the given ones repeat the last."""
+    return jax.tree.map(lambda a: jnp.asarray(a)[np.minimum(np.arange(total), len(a) - 1)], lanes)
 
 
 def _by_group(function: Callable, lanes: Any, size: int) -> Any:
@@ -220,7 +224,7 @@ def lanes(
 
     def pad(tree: Any, total: int) -> Any:
         _check_lanes(tree, count)
-        return jax.tree.map(lambda a: jnp.asarray(a)[np.minimum(np.arange(total), count - 1)], tree)
+        return _padded(tree, total)
 
     def layout(hyper: Hyper, key: Key) -> Layout:
         lane = jax.eval_shape(run.start, *jax.tree.map(lambda a: a[0], (hyper, key)))

@@ -33,7 +33,7 @@ class State(NamedTuple):
     step: Array  # [] int32: steps taken
     key: Key  # each step draws from fold_in(key, step)
     params: Params
-    extra: Any  # batch statistics, averaged params, a recurrent carry; None if there is none
+    extra: Any  # batch statistics, a recurrent carry; None if there is none
     optimizer: optax.OptState
 
 
@@ -246,16 +246,19 @@ def drive(
     inputs["about"] = np.frombuffer(fingerprint.encode(), np.uint8)
     checkpoints = Checkpoints(workdir / "checkpoints" / name, inputs) if workdir else None
     lanes = scored["loss"].shape
+
+    def remembered() -> Memory:
+        return Memory(_without_padding(state, lanes), _without_padding(kept, lanes), record)
+
     if checkpoints and checkpoints.steps():
-        template = Memory(_without_padding(state, lanes), _without_padding(kept, lanes), record)
+        template = remembered()
         memory = checkpoints.restore(template, lambda text: notify(Notice(text)))
         if memory is not template:
             state, kept, record = _padded(memory.state, state), _padded(memory.kept, kept), memory.record
 
     def save() -> None:
         if checkpoints:
-            memory = Memory(_without_padding(state, lanes), _without_padding(kept, lanes), record)
-            checkpoints.save(int(record.done), memory)
+            checkpoints.save(int(record.done), remembered())
 
     for number in range(int(record.done)):
         notify(record.segment(number, ends, restored=True))

@@ -35,13 +35,7 @@ def load(path: str | Path, like: Params, like_extra: Any = None) -> tuple[Params
         UserError: no such file, not a safetensors file, or arrays of other names or shapes.
     """
     stored, about = _read(path)
-    expected = _all_named(like, like_extra)
-    for name in sorted(expected.keys() | stored.keys()):
-        shapes = [getattr(side.get(name), "shape", "no such array") for side in (stored, expected)]
-        if shapes[0] != shapes[1]:
-            raise UserError(f"{path} does not fit the model: {name} is {shapes[0]} there, {shapes[1]} in the model")
-    leaves = [stored[name] for name in expected]
-    return *jax.tree.unflatten(jax.tree.structure((like, like_extra)), leaves), about
+    return *_unflatten(path, stored, like, like_extra), about
 
 
 class Published(NamedTuple):
@@ -59,11 +53,11 @@ def load_model(path: str | Path) -> Published:
     Raises:
         UserError: no such file, not a safetensors file, no plan in it, or one that does not match its arrays.
     """
-    _, about = _read(path)
+    stored, about = _read(path)
     if "plan" not in about:
         raise UserError(f"{path} does not say what model it is of: give params that an mllab experiment published")
     model = table.build(about["plan"])
-    return Published(model, *load(path, *jax.eval_shape(model.init, jax.random.key(0))))
+    return Published(model, *_unflatten(path, stored, *jax.eval_shape(model.init, jax.random.key(0))), about)
 
 
 def _read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -78,6 +72,17 @@ def _read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             return stored, json.loads((file.metadata() or {}).get("mllab", "{}"))
     except (SafetensorError, ValueError) as error:
         raise UserError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def _unflatten(path: str | Path, stored: dict[str, np.ndarray], like: Params, like_extra: Any) -> tuple[Params, Any]:
+    """Return the arrays of a file in the structure of `like` and `like_extra`; see `load`."""
+    expected = _all_named(like, like_extra)
+    for name in sorted(expected.keys() | stored.keys()):
+        shapes = [getattr(side.get(name), "shape", "no such array") for side in (stored, expected)]
+        if shapes[0] != shapes[1]:
+            raise UserError(f"{path} does not fit the model: {name} is {shapes[0]} there, {shapes[1]} in the model")
+    leaves = [stored[name] for name in expected]
+    return jax.tree.unflatten(jax.tree.structure((like, like_extra)), leaves)
 
 
 def _all_named(params: Params, extra: Any) -> dict[str, Any]:

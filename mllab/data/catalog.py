@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mllab.data.dataset import Dataset
 from mllab.data.files import File, locate
-from mllab.data.readers import idx
+from mllab.data.readers import idx, table
 from mllab.data.sets import california_housing, digits, mnist, newsgroups20, synthetic
 from mllab.errors import UserError, unknown
 
@@ -186,8 +186,6 @@ def _load_table(path: Path, target: str | None, task: str | None, split_seed: in
         raise UserError(f"no file {path}{_nearest(path)}")
     if target is None:
         raise UserError(f"{path} needs a target: name the column to predict (--target=COLUMN)")
-    from mllab.data.readers import table  # imports pandas, which takes half a second
-
     return table.load(path, target, task=task, split_seed=split_seed)
 
 

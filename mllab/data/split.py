@@ -96,7 +96,7 @@ def stratified_order(targets: np.ndarray, seed: int) -> np.ndarray:
     order = np.random.default_rng(seed).permutation(len(targets))
     _, labels, counts = np.unique(targets[order], return_inverse=True, return_counts=True)
     position = np.empty(len(order))  # of each row within its class
-    position[np.argsort(labels, kind="stable")] = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    position[np.argsort(labels, kind="stable")] = _positions(counts)
     turn = np.where(position == 0, 0, (position + 0.5) / counts[labels])
     return order[np.argsort(turn, kind="stable")]
 
@@ -105,7 +105,7 @@ def _split(labels: np.ndarray, counts: np.ndarray, seed: int, fractions: Fractio
     """Split rows with labels [N] in 0..C-1, of which there are `counts` [C] each."""
     order = np.random.default_rng(seed).permutation(len(labels))
     by_class = order[np.argsort(labels[order], kind="stable")]
-    position = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)  # of each row within its class
+    position = _positions(counts)
     validation = _share(counts, fractions[1])
     held_out = validation + _share(counts, fractions[2])
     in_validation = position < np.repeat(validation, counts)
@@ -115,6 +115,11 @@ def _split(labels: np.ndarray, counts: np.ndarray, seed: int, fractions: Fractio
         validation=np.sort(by_class[in_validation]).astype(np.int32),
         test=np.sort(by_class[~in_train & ~in_validation]).astype(np.int32),
     )
+
+
+def _positions(counts: np.ndarray) -> np.ndarray:
+    """Return the position of each row within its class, [N], for rows in the order of `counts` [C] classes."""
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def _share(counts: np.ndarray, fraction: float) -> np.ndarray:

@@ -9,6 +9,7 @@ For weights [..., D_in, D_out]:
 Leading axes (a convolution's window) multiply both D_in and D_out.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -39,7 +40,7 @@ def normal(key: Key, shapes: Sequence[Sequence[int]], deviations: Sequence[float
     # One flat draw that is split: XLA's CPU backend compiles every draw separately, shaped ones the slowest.
     sizes = [math.prod(shape) for shape in shapes]
     flat = jax.random.normal(key, (sum(sizes),))
-    ends = [sum(sizes[: position + 1]) for position in range(len(sizes))]
+    ends = itertools.accumulate(sizes)
     return [
         deviation * flat[end - size : end].reshape(shape)
         for shape, size, end, deviation in zip(shapes, sizes, ends, deviations, strict=True)

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from mllab.errors import UserError, unknown
-from mllab.models import initializers
+from mllab.models import initializers, linear
 from mllab.models.base import Model, plain
 from mllab.models.initializers import Deviation
+from mllab.models.linear import Linear
 from mllab.types import Array, Key
 
 Activation = Callable[[Array], Array]
@@ -40,15 +40,7 @@ DEVIATIONS: Mapping[str, Deviation] = {  # by activation; the others are of the 
 }
 
 
-@struct.dataclass
-class Dense:
-    """An affine map."""
-
-    w: Array  # [D_in, D_out]
-    b: Array  # [D_out]
-
-
-def init(key: Key, sizes: Sequence[int], activation: str = "relu") -> tuple[Dense, ...]:
+def init(key: Key, sizes: Sequence[int], activation: str = "relu") -> tuple[Linear, ...]:
     """Return params of the layers `sizes[0] -> sizes[1] -> ...`: weights drawn for the activation, biases zero.
 
     The last layer has no activation after it and is drawn by Glorot's rule.
@@ -61,10 +53,10 @@ def init(key: Key, sizes: Sequence[int], activation: str = "relu") -> tuple[Dens
     hidden = DEVIATIONS.get(activation, initializers.he)
     deviations = [*map(hidden, shapes[:-1]), initializers.glorot(shapes[-1])]
     weights = initializers.normal(key, shapes, deviations)
-    return tuple(Dense(w=w, b=jnp.zeros(w.shape[1])) for w in weights)
+    return tuple(Linear(w=w, b=jnp.zeros(w.shape[1])) for w in weights)
 
 
-def apply(params: tuple[Dense, ...], x: Array, activation: Activation = jax.nn.relu) -> Array:
+def apply(params: tuple[Linear, ...], x: Array, activation: Activation = jax.nn.relu) -> Array:
     """Return logits or values [B, C] of inputs [B, ...], flattened to [B, D].
 
     Raises:
@@ -74,8 +66,8 @@ def apply(params: tuple[Dense, ...], x: Array, activation: Activation = jax.nn.r
     if h.shape[1] != params[0].w.shape[0]:
         raise UserError(f"this MLP takes {params[0].w.shape[0]} features per example, not {h.shape[1]}")
     for layer in params[:-1]:
-        h = activation(h @ layer.w + layer.b[None])
-    return h @ params[-1].w + params[-1].b[None]
+        h = activation(linear.apply(layer, h))
+    return linear.apply(params[-1], h)
 
 
 def model(shape: Sequence[int], outputs: int, *, hidden: Sequence[int] = (128, 128), activation: str = "relu") -> Model:

@@ -2,7 +2,7 @@
 
 A plan is a dict that JSON holds, `{"model": name, "shape": ..., "outputs": ..., **options}`: the arguments of
 `MODELS[name].make`, and the header of a published params file. `plan` makes and checks one, `build` returns its model.
-A net of layers that has no row is `{"model": name, "shape": ..., "layers": convnet.describe(layers)}`.
+A plan may list the layers of its net instead: `{"model": name, "shape": ..., "layers": convnet.describe(layers)}`.
 """
 
 import inspect
@@ -36,24 +36,20 @@ class Entry(NamedTuple):
     describe: Callable[..., str] = _sizes  # the same arguments -> what follows the name in `describe`
 
 
+def _net(architecture: Callable[..., tuple[Layer, ...]], help: str) -> Entry:
+    """Return the row of a net of layers, a classifier of images."""
+    return Entry(convnet.named(architecture), "images", ("classification",), help, _layers(architecture))
+
+
 BOTH = ("classification", "regression")
 MODELS: Mapping[str, Entry] = {
     "linear": Entry(linear.model, "rows", ("regression",), "linear regression"),
     "softmax": Entry(linear.model, "rows", ("classification",), "softmax regression"),
     "mlp": Entry(mlp.model, "rows", BOTH, "multi-layer perceptron"),
-    "convnet": Entry(
-        convnet.named(convnet.convnet), "images", ("classification",),
-        "convolutional net: blocks of convolution and pooling, then dense layers", _layers(convnet.convnet),
-    ),
-    "lenet": Entry(
-        convnet.named(convnet.lenet), "images", ("classification",), "LeNet-5 (LeCun et al. 1998)",
-        _layers(convnet.lenet),
-    ),
-    "residual": Entry(
-        convnet.named(convnet.residual), "images", ("classification",), "small residual net (He et al. 2016)",
-        _layers(convnet.residual),
-    ),
-}  # fmt: skip
+    "convnet": _net(convnet.convnet, "convolutional net: blocks of convolution and pooling, then dense layers"),
+    "lenet": _net(convnet.lenet, "LeNet-5 (LeCun et al. 1998)"),
+    "residual": _net(convnet.residual, "small residual net (He et al. 2016)"),
+}
 
 
 def plan(name: str, shape: Sequence[int], classes: int, **options: Any) -> dict[str, Any]:
@@ -154,7 +150,7 @@ def _explicit_layers(plan: Plan) -> tuple[Layer, ...] | None:
     """Return the layers of a plan that lists them; raise UserError for one of no known model."""
     if plan.get("model") not in MODELS:
         raise unknown("model", str(plan.get("model")), MODELS)
-    if "layers" not in plan or "layers" in defaults(plan["model"]):
+    if "layers" not in plan:
         return None
     if "shape" not in plan:
         raise UserError(f"the plan of a model lacks 'shape': {dict(plan)}")

@@ -28,7 +28,7 @@ def points(rows, features=4, seed=0):
 @pytest.mark.parametrize(("rows", "others"), [(7, 20), (30, 1)])
 def test_kernels_match_scikit_learn(name, rows, others):
     x, y = points(rows), points(others, seed=1)
-    hyper = {key: HYPER[key] for key in kernels.PARTS[name].reads}  # no others are needed
+    hyper = {key: HYPER[key] for key in kernels.KERNELS[name].reads}  # no others are needed
     values = jax.jit(kernels.KERNELS[name])(x, y, hyper)
     np.testing.assert_allclose(values, PEERS[name](x.astype(float), y.astype(float)), rtol=2e-5, atol=2e-6)
 
@@ -67,7 +67,7 @@ def test_gamma_scale_matches_scikit_learn(weight):
 
 @pytest.mark.parametrize("name", kernels.KERNELS)
 def test_nystroem_is_exact_at_the_landmarks(name):
-    x, hyper = points(60), {key: HYPER[key] for key in kernels.PARTS[name].reads}
+    x, hyper = points(60), {key: HYPER[key] for key in kernels.KERNELS[name].reads}
     fitted = kernels.nystroem(KEY, x, name, hyper, 40)
     features = np.asarray(kernels.features(fitted, x))
     landmark = np.array([(row == np.asarray(fitted.landmarks)).all(1).any() for row in x])
@@ -107,7 +107,7 @@ def test_kernels_lower_to_every_platform(name):
 
 
 MISTAKES = {
-    "name": (lambda: kernels.parts("rfb"), "unknown kernel 'rfb': did you mean 'rbf'"),
+    "name": (lambda: kernels.named("rfb"), "unknown kernel 'rfb': did you mean 'rbf'"),
     "too many rows": (lambda: kernels.check_memory(60_000), "60000 rows takes 13.4 GiB of 2.0: give 23170 rows or f"),
     "no landmark": (
         lambda: kernels.nystroem(KEY, points(5), "linear", {}, 0),

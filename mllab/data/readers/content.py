@@ -33,11 +33,15 @@ def unpack(path: Path, content: bytes) -> bytes:
         raise UserError(f"{path} is truncated or damaged ({error}): replace the file") from None
 
 
+def unpacked(path: Path, content: bytes) -> bytes:
+    """Return the content of the file `path`, decompressed if it is gzipped; see `unpack`."""
+    return unpack(path, content) if content.startswith(GZIP_MAGIC) else content
+
+
 def read_unpacked(path: Path) -> bytes:
     """Return the bytes of a plain or gzipped file, decompressed.
 
     Raises:
         UserError: the file cannot be read, or is truncated or damaged.
     """
-    content = read(path)
-    return unpack(path, content) if content.startswith(GZIP_MAGIC) else content
+    return unpacked(path, read(path))

@@ -97,7 +97,7 @@ def _csv(path: Path, packed: bytes) -> "tuple[list[str], pd.DataFrame, np.ndarra
 
 def _text(path: Path, packed: bytes) -> str:
     """Return the text of a CSV file, decompressed and without a byte order mark."""
-    encoded = content.unpack(path, packed) if packed.startswith(content.GZIP_MAGIC) else packed
+    encoded = content.unpacked(path, packed)
     try:
         text = encoded.decode("utf-8-sig")
     except UnicodeDecodeError as error:

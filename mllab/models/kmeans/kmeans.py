@@ -90,7 +90,8 @@ def fit(
     """
     if start is not None:
         start = jnp.asarray(start)
-        most = most or (start.shape[-2] if is_concrete(count) and start.ndim > 1 else most)
+        if not most and is_concrete(count) and start.ndim > 1:
+            most = start.shape[-2]
         expected = (most or "K", jnp.shape(points)[-1])
         checks.check_shape(start, expected if start.ndim < 3 else ("S", *expected), "start")
         checks.check_finite(start, "start")

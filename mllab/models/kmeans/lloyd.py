@@ -40,14 +40,14 @@ def in_blocks(points: Array, weight: Array, origin: Array, numbers: int, block_r
         points: [N, D].
         weight: [N].
         origin: [D].
-        numbers: per point that a block's work takes, the centres of all restarts.
+        numbers: how many numbers a block's work takes for each point: the centres of all restarts.
         block_rows: the most points of a block (default: what fits the cache).
     """
     count, features = points.shape
     if block_rows is None:
         size = points.dtype.itemsize * (features + 2 * numbers)
         block_rows = min(max(CACHE_BYTES // size, MIN_BLOCK_ROWS), BLOCK_BYTES // size)
-    size = even_size(count, max(1, min(block_rows, count)))
+    size = even_size(count, block_rows)
     rows = split_rows(points - origin[None], size)
     return Blocks(rows, split_rows(weight, size), jnp.sum(rows**2, axis=2))
 

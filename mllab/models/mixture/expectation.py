@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 
+from mllab.blocks import divisor
 from mllab.errors import UserError
 from mllab.models.mixture.gaussians import (
     BLOCK_BYTES,
@@ -170,7 +171,7 @@ def drawn_start(
     classes: int | None,
 ) -> Mixture:
     """Return the start of `init` from standardised rows; of `most` components the first `count` are present."""
-    features, each = rows.shape[1], most // (classes or most)
+    features, each = rows.shape[1], per_class(most, classes or most)
     owner = owners(most, classes or most)
 
     def draw(carry: tuple[Array, Array], place: tuple[Array, Array, Key]) -> tuple[tuple[Array, Array], Array]:
@@ -202,15 +203,20 @@ def drawn_start(
     return Mixture(log_weights, means, factor, covariance)
 
 
-def owners(count: int, classes: int) -> Array:
-    """Return the class of each component, [K].
+def per_class(count: int, classes: int) -> int:
+    """Return the number of components of each class.
 
     Raises:
         UserError: the components cannot be divided evenly among the classes.
     """
     if classes < 1 or count % classes:
         raise UserError(f"{count} components for {classes} classes: expected a multiple of the classes")
-    return jnp.arange(count) // (count // classes)
+    return count // classes
+
+
+def owners(count: int, classes: int) -> Array:
+    """Return the class of each component, [K]; raises as `per_class` does."""
+    return jnp.arange(count) // per_class(count, classes)
 
 
 def restarts_in_cache(lanes: int, lane_bytes: int) -> int:
@@ -219,9 +225,7 @@ def restarts_in_cache(lanes: int, lane_bytes: int) -> int:
     Small problems are batched, since the overhead of an operation outweighs its arithmetic; large ones run one by one,
     since each uses all cores and stops when it has converged.
     """
-    return max(
-        size for size in range(1, lanes + 1) if lanes % size == 0 and (size == 1 or size * lane_bytes <= BLOCK_BYTES)
-    )
+    return divisor(lanes, BLOCK_BYTES // lane_bytes)
 
 
 def standardised(points: Array, weight: Array, covariance: str) -> tuple[Array, Units]:

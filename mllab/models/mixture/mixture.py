@@ -185,7 +185,7 @@ def score(params: Mixture, points: Array, weight: Array | None = None) -> Array:
 
 def apply(params: Mixture, points: Array, classes: int) -> Array:
     """Return log-probabilities [N, C] of the classes, each the sum over its components; see `owners`."""
-    owners(params, classes)  # checks the number of classes
+    expectation.per_class(len(params.log_weights), classes)  # raises for a number that does not fit
     return _by_class(params, log_density(params, points), classes)
 
 
@@ -307,7 +307,7 @@ def _checked(
         raise UserError("counts is empty: give one number of components or more")
     for count in counts:
         checks.check_count("count", count, weight, "points")
-        expectation.owners(count, classes or count)
+        expectation.per_class(count, classes or count)
     checks.check_at_least(1, restarts=restarts, steps=steps)
     checks.check_positive(floor=floor)  # without a floor a component could shrink to a point
     if labels is not None:

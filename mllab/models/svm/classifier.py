@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from mllab import checks
-from mllab.blocks import even_size, map_rows
+from mllab.blocks import divisor, even_size, map_rows
 from mllab.models.svm import calibration, kernels
 from mllab.models.svm.multiclass import Problem, class_scores, pairs, problem_rows, problems
 from mllab.models.svm.smo import ascend
@@ -86,9 +86,11 @@ def fit(
     """
     pairs(classes, scheme)
     inputs, targets, weight = check_examples(inputs, targets, classes, kernel, c, gamma, weight)
-    gamma = kernels.gamma_scale(inputs, weight) if gamma is None else gamma
+    reads = kernels.named(kernel).reads
+    if gamma is None and "gamma" in reads:
+        gamma = kernels.gamma_scale(inputs, weight)
     numbers = {"gamma": gamma, "degree": degree, "coef0": coef0}
-    hyper = {name: jnp.asarray(numbers[name], inputs.dtype) for name in kernels.parts(kernel).reads}
+    hyper = {name: jnp.asarray(numbers[name], inputs.dtype) for name in reads}
     return _fit(
         inputs, targets, jnp.asarray(c, inputs.dtype), hyper, weight, jnp.asarray(tolerance, inputs.dtype),
         jnp.asarray(steps), kernel, classes, scheme, problem_rows(targets, classes, scheme, pair_rows), batch_rows,
@@ -109,7 +111,7 @@ def check_examples(
     Raises:
         UserError: see `fit`.
     """
-    numbers = {"c": c} | ({"gamma": gamma} if gamma is not None and "gamma" in kernels.parts(kernel).reads else {})
+    numbers = {"c": c} | ({"gamma": gamma} if gamma is not None and "gamma" in kernels.named(kernel).reads else {})
     checks.check_positive(**numbers)
     inputs = checks.check_array(inputs, ("N", "D"), "inputs")
     targets = checks.check_labels(targets, len(inputs), classes)
@@ -136,8 +138,7 @@ def _fit(
     count = len(inputs)
     origin = kernels.origin(inputs, kernel)
     inputs = inputs - origin[None]
-    product, shape, _ = kernels.parts(kernel)
-    matrix = shape(product(inputs, inputs), hyper)
+    matrix = kernels.named(kernel)(inputs, inputs, hyper)
     both = problems(targets, classes, scheme, pair_rows, inputs.dtype)
 
     def one(problem: Problem) -> tuple[Array, ...]:
@@ -151,16 +152,11 @@ def _fit(
         decisions = jnp.matmul(coefficients, matrix, precision="highest") + dual.bias
         return coefficients, dual.bias, decisions, dual.gap, dual.steps
 
-    together = max(1, batch_rows // (pair_rows or count))
-    solved = jax.lax.map(one, both, batch_size=_divisor(len(both.ids), together))
+    together = divisor(len(both.ids), batch_rows // (pair_rows or count))
+    solved = jax.lax.map(one, both, batch_size=together)
     coefficients, bias, decisions, gap, taken = solved
     slope = calibration.slope(class_scores(decisions.T, classes, scheme), targets, weight)
     return SVM(inputs, origin, coefficients, bias, slope, hyper, gap, taken, kernel, classes, scheme)
-
-
-def _divisor(count: int, limit: int) -> int:
-    """Return the greatest divisor of `count` up to `limit`: with groups of one size, one program is compiled."""
-    return max(size for size in range(1, min(count, limit) + 1) if count % size == 0)
 
 
 def support(params: SVM) -> Array:

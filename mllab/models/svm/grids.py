@@ -46,20 +46,20 @@ def solve_tasks(tasks: Array, shared: Shared, axis: str | None = None) -> Array:
         axis: the mapped axis over which the tasks are divided, as by `mllab.sweep.over_tasks`: each device then
             computes its part of the products of rows and gathers the others.
     """
-    product, shape, _ = kernels.parts(shared.kernel)
+    kernel = kernels.named(shared.kernel)
     inputs = shared.inputs
     if axis is None:
-        products = product(inputs, inputs)
+        products = kernel.product(inputs, inputs)
     else:
         size = -(-len(inputs) // jax.lax.axis_size(axis))
         padded = jnp.pad(inputs, ((0, size * jax.lax.axis_size(axis) - len(inputs)), (0, 0)))
         rows = jax.lax.dynamic_slice_in_dim(padded, size * jax.lax.axis_index(axis), size)
-        products = jax.lax.all_gather(product(rows, inputs), axis, tiled=True)[: len(inputs)]
+        products = jax.lax.all_gather(kernel.product(rows, inputs), axis, tiled=True)[: len(inputs)]
 
     def solved(task: Array) -> Array:
         hyper, c = jax.tree.map(lambda a: a[task[0]], (shared.hyper, shared.c))
         problem = jax.tree.map(lambda a: a[task[1]], shared.problems)
-        across = shape(products[problem.ids] if shared.gathered else products, hyper)  # [n, N]
+        across = kernel.shape(products[problem.ids] if shared.gathered else products, hyper)  # [n, N]
         within = across[:, problem.ids] if shared.gathered else across
 
         def fold(weight: Array) -> Array:
@@ -134,7 +134,7 @@ def grid(
     c = jnp.broadcast_to(jnp.asarray(c, dtype).reshape(-1, jnp.shape(c)[-1]), (count, jnp.shape(c)[-1]))
     numbers = {"gamma": gamma, "degree": degree, "coef0": coef0}
     hyper = {
-        name: jnp.broadcast_to(jnp.asarray(numbers[name], dtype), (count,)) for name in kernels.parts(kernel).reads
+        name: jnp.broadcast_to(jnp.asarray(numbers[name], dtype), (count,)) for name in kernels.named(kernel).reads
     }
     return _grid(
         inputs, targets, c, hyper, jnp.asarray(train_weight, dtype), jnp.asarray(tolerance, dtype), jnp.asarray(steps),

@@ -16,8 +16,8 @@ to speed up kernel machines* (2001), equations 7 to 9.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,28 +31,6 @@ from mllab.types import Array, Hyper, Key
 
 MAX_BYTES = 2 * 2**30  # of a whole kernel matrix
 BLOCK_BYTES = 64 * 2**20  # of a block of its rows, where the whole matrix is not needed
-
-
-def linear(x: Array, y: Array, hyper: Hyper) -> Array:
-    """Return the inner products [M, N] of points x [M, D] and y [N, D]; it has no hyperparameters."""
-    return _shaped("linear", x, y, hyper)
-
-
-def polynomial(x: Array, y: Array, hyper: Hyper) -> Array:
-    """Return (gamma x.y + coef0)^degree [M, N] of points x [M, D] and y [N, D]; `degree` is a whole number."""
-    return _shaped("polynomial", x, y, hyper)
-
-
-def rbf(x: Array, y: Array, hyper: Hyper) -> Array:
-    """Return exp(-gamma |x - y|²) [M, N] of points x [M, D] and y [N, D]."""
-    return _shaped("rbf", x, y, hyper)
-
-
-KERNELS: Mapping[str, Callable[[Array, Array, Hyper], Array]] = {
-    "linear": linear,
-    "polynomial": polynomial,
-    "rbf": rbf,
-}
 
 
 def inner_products(x: Array, y: Array) -> Array:
@@ -73,38 +51,40 @@ def square_distances(x: Array, y: Array) -> Array:
     return jnp.maximum(squares, 0)
 
 
-class Parts(NamedTuple):
-    """A kernel in two steps: `shape(product(x, y), hyper)`."""
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel in two steps, `shape(product(x, y), hyper)`: [M, N] of points x [M, D] and y [N, D]."""
 
-    product: Callable[[Array, Array], Array]  # [M, N] of points [M, D] and [N, D]; the expensive step
+    product: Callable[[Array, Array], Array]  # [M, N]; the expensive step
     shape: Callable[[Array, Hyper], Array]  # elementwise
     reads: tuple[str, ...]  # names of the hyperparameters
 
+    def __call__(self, x: Array, y: Array, hyper: Hyper) -> Array:
+        """Return the matrix [M, N]."""
+        return self.shape(self.product(x, y), hyper)
 
-PARTS: Mapping[str, Parts] = {
-    "linear": Parts(inner_products, lambda product, hyper: product, ()),
-    "polynomial": Parts(
+
+KERNELS: Mapping[str, Kernel] = {
+    "linear": Kernel(inner_products, lambda product, hyper: product, ()),
+    "polynomial": Kernel(  # (gamma x.y + coef0)^degree, whose degree is a whole number
         inner_products,
         lambda product, hyper: (hyper["gamma"] * product + hyper["coef0"]) ** hyper["degree"],
         ("gamma", "degree", "coef0"),
     ),
-    "rbf": Parts(square_distances, lambda product, hyper: jnp.exp(-hyper["gamma"] * product), ("gamma",)),
+    "rbf": Kernel(square_distances, lambda product, hyper: jnp.exp(-hyper["gamma"] * product), ("gamma",)),
 }
+linear, polynomial, rbf = KERNELS["linear"], KERNELS["polynomial"], KERNELS["rbf"]
 
 
-def parts(kernel: str) -> Parts:
-    """Return the two steps of a kernel.
+def named(kernel: str) -> Kernel:
+    """Return the kernel of this name.
 
     Raises:
         UserError: an unknown kernel.
     """
-    if kernel not in PARTS:
-        raise unknown("kernel", kernel, PARTS)
-    return PARTS[kernel]
-
-
-def _shaped(kernel: str, x: Array, y: Array, hyper: Hyper) -> Array:
-    return PARTS[kernel].shape(PARTS[kernel].product(x, y), hyper)
+    if kernel not in KERNELS:
+        raise unknown("kernel", kernel, KERNELS)
+    return KERNELS[kernel]
 
 
 def origin(inputs: Array, kernel: str) -> Array:
@@ -162,12 +142,12 @@ def nystroem(key: Key, inputs: Array, kernel: str, hyper: Hyper, count: int) -> 
     Raises:
         UserError: an unknown kernel, inputs of another shape or not finite, or a count that is not in 1..N.
     """
-    product, shape, _ = parts(kernel)
+    of_points = named(kernel)
     inputs = checks.check_array(inputs, ("N", "D"), "inputs")
     checks.check_count("count", count, np.ones(len(inputs)), "rows")
     check_memory(count)
     landmarks = jax.random.choice(key, inputs, (count,), replace=False)
-    return Nystroem(landmarks, _inverse_root(shape(product(landmarks, landmarks), hyper)), dict(hyper), kernel)
+    return Nystroem(landmarks, _inverse_root(of_points(landmarks, landmarks, hyper)), dict(hyper), kernel)
 
 
 def features(params: Nystroem, inputs: Array, block_rows: int | None = None) -> Array:

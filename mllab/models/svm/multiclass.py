@@ -8,7 +8,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from mllab.errors import UserError, unknown
+from mllab import checks
+from mllab.errors import unknown
 from mllab.types import Array, is_concrete
 
 SCHEMES = ("one_vs_one", "one_vs_rest")
@@ -25,8 +26,7 @@ def pairs(classes: int, scheme: str) -> np.ndarray:
     """
     if scheme not in SCHEMES:
         raise unknown("scheme", scheme, SCHEMES)
-    if classes < 2:
-        raise UserError(f"classes = {classes}: expected 2 or more")
+    checks.check_at_least(2, classes=classes)
     if scheme == "one_vs_one" or classes == 2:
         return np.array([(late, early) for early in range(classes) for late in range(early + 1, classes)])
     return np.array([(positive, -1) for positive in range(classes)])
