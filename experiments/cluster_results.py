@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ class Cluster:
     """One cluster of the chosen k."""
 
     size: int  # test rows
-    holds: Mapping[str, object] | None  # the most frequent class among them, and its share
+    holds: Mapping[str, Any] | None  # the most frequent class among them, and its share
     terms: list[str]  # characteristic words, where rows are documents
     counts: np.ndarray = unsaved()  # test rows by class, [C]; [1] where rows have no classes
 
@@ -45,10 +46,9 @@ def describe(data: Dataset, shown: Clusters) -> list[Cluster]:
     return clusters
 
 
-def majority(cluster: Cluster, classes: Sequence[str]) -> tuple[str, str]:
+def majority(cluster: Cluster) -> tuple[str, str]:
     """Return the most frequent class of a cluster and its share, as text; empty where there is none."""
-    row = cluster.counts
-    return (legible(classes[int(row.argmax())]), share(row.max() / row.sum(), 0)) if cluster.holds else ("", "")
+    return (legible(cluster.holds["class"]), share(cluster.holds["share"], 0)) if cluster.holds else ("", "")
 
 
 def table(clusters: Sequence[Cluster], data: DatasetFacts, seed: int) -> Table:
@@ -57,7 +57,7 @@ def table(clusters: Sequence[Cluster], data: DatasetFacts, seed: int) -> Table:
     columns["test rows"] = [f"{cluster.size:,}" for cluster in clusters]
     caption = f"clusters of seed {seed}, which has the least inertia"
     if data.classes:
-        texts = [majority(cluster, data.classes) for cluster in clusters]
+        texts = [majority(cluster) for cluster in clusters]
         columns[f"most frequent {data.target}"], columns["share"] = zip(*texts, strict=True)
     if any(cluster.terms for cluster in clusters):
         columns["characteristic words"] = [", ".join(cluster.terms) for cluster in clusters]
@@ -74,7 +74,7 @@ def drawings(clusters: Sequence[Cluster], data: DatasetFacts, shown: Clusters, p
         caption = "The cells are those of a Voronoi diagram: convex, whatever the shape of the data."
         drawn.append(Drawing("plane", figure, "Test rows by cluster, with the centres", caption))
     if len(data.shape) == 3:
-        texts = [majority(cluster, data.classes) for cluster in clusters]
+        texts = [majority(cluster) for cluster in clusters]
         captions = [f"{i}: {label}, {part}" if label else str(i) for i, (label, part) in enumerate(texts, 1)]
         images = list(shown.centres.reshape(-1, *data.shape))
         figure = draw.side_by_side(images, captions, title=f"{name}: the mean of each cluster", columns=5)
@@ -101,7 +101,7 @@ def choice(fits: Sequence[Fit], chosen: int, seeds: int) -> Drawing:
     figure = draw.panels(
         [draw.Panel("mean squared distance to the centre", distances), draw.Panel("mean silhouette", silhouettes)],
         title=f"The silhouette is greatest at {chosen} clusters", x_label="clusters k",
-        over=f"{seeds} seeds" if seeds > 1 else "",
+        over=f"{seeds} seeds",
         note="Distances always fall with k: look for the elbow. Large marker: the chosen k.",
     )  # fmt: skip
     caption = (

@@ -118,7 +118,7 @@ def drawings(measured: Measurement, name: str, seeds: int) -> list[Drawing]:
     bits, errors = np.log2([fit.k for fit in fits]), [fit.error for fit in fits]
     figure = draw.curves(
         [draw.Series.of_intervals("k-means", bits, errors, name="kmeans")], log_y=True,
-        title=f"Each bit a pixel reduces the error of {name}", over=f"{seeds} seeds" if seeds > 1 else "",
+        title=f"Each bit a pixel reduces the error of {name}", over=f"{seeds} seeds",
         x_label="bits a pixel: log2 of the number of colours", y_label="root mean squared error (8-bit steps)",
     )  # fmt: skip
     return [pictures, Drawing("error", figure, "Error against bits a pixel")]

@@ -21,7 +21,7 @@ from mllab.report.table import short
 from mllab.types import Array
 
 START = (8.0, 75.0)  # a and b
-NEAR = 0.01  # a loss or a line is near the closed form's within 1%
+NEAR = 0.01  # a loss or line within 1% of the closed form's counts as near
 WINDOW_SIDE = 97  # points on a side of `window`
 MIN_SHOWN = 1e-6  # gradients and velocities below this share of the first are rounding error
 MAX_SHOWN = 1000.0  # losses above this many times the first are left out of curves

@@ -43,8 +43,7 @@ def inspect(model: Model, params: Params, extra: Any, data: Dataset) -> Inspecti
     predicted = logits.argmax(axis=1)
     confusion = metrics.confusion_matrix(true, predicted, len(data.classes))
     confidence = np.asarray(jax.nn.softmax(logits).max(axis=1))
-    wrong = np.flatnonzero(true != predicted)
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_MISTAKES]
+    worst = metrics.example_rows(true, predicted, confidence)["mistakes"][:MAX_MISTAKES]
     # The first row of each class, a correctly classified one if there is any.
     order = np.lexsort((predicted != true, true))
     shown = order[np.unique(true[order], return_index=True)[1]][:MAX_SALIENCY]

@@ -138,7 +138,7 @@ def answer(measured: Measurement) -> str:
 
 
 def result_table(measured: Measurement) -> Table:
-    """Return a row a closed form, then a row an optimizer."""
+    """Return one row per closed form, then one per optimizer."""
 
     def cells(fit: descent.Fit | descent.Descent) -> list[str]:
         return [*(significant(value, 5) for value in (fit.a, fit.b, fit.loss)), significant(fit.distance, 2)]

@@ -50,7 +50,7 @@ def load_net(path: Path) -> Published:
     """Return the conv net in a file.
 
     Raises:
-        UserError: see `weights.load_model`; or the model is no conv net.
+        UserError: see `weights.load_model`; or the model is not a conv net.
     """
     published = weights.load_model(path)
     if not isinstance(published.params, convnet.Params):

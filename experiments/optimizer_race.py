@@ -123,7 +123,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
 
 
 def result_table(measured: Measurement) -> table.Table:
-    """Return a row an optimizer: chosen rate, test scores, speed, sensitivity to the rate, and diverged lanes."""
+    """Return one row per optimizer: chosen rate, test scores, speed, sensitivity to the rate, and diverged lanes."""
     target, seeds = table.significant(measured.target), len(measured.seeds)
     reported = measured.score.reported
     rows = []

@@ -34,7 +34,7 @@ class Settings(frame.settings.Base):
         help="params.safetensors that experiments.image_classifier or optimizer_race published. Default: a small net "
         "trained on MNIST.",
     )
-    pictures: tuple[str, ...] = frame.paths(help="Image files; also written without a flag.")
+    pictures: tuple[str, ...] = frame.paths(help="Image files, given as plain arguments or with this flag.")
     top: int = frame.whole(3, help="Classes to show for each picture, the most probable first.", low=1)
 
 
@@ -85,7 +85,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
 
 
 def report(run: frame.Context, settings: Settings, measured: Measurement) -> Report:
-    """Report a row a picture."""
+    """Report one row per picture."""
     del run, settings
     rows = []
     for each in measured.predictions:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mllab import learners, selection, validation
 from mllab.data.dataset import Dataset
-from mllab.data.split import stratified
+from mllab.data.split import sample
 from mllab.metrics import Interval, interval
 from mllab.models import linear, softmax
 from mllab.report import style
@@ -95,8 +95,7 @@ def draw(data: Dataset, fraction: float, seed: int) -> np.ndarray:
 
     The draws of a seed are nested: that of a smaller fraction is part of that of a larger one.
     """
-    train = data.split.train
-    return train[stratified(data.targets[train], seed, (0.0, fraction, 0.0)).validation]
+    return sample(data.split.train, data.targets, fraction, seed)
 
 
 def standardise(inputs: np.ndarray, train: np.ndarray) -> np.ndarray:
@@ -220,7 +219,7 @@ def accuracy_figure(
         x_label="training rows, log scale",
         y_label="test accuracy (%)",
         log_x=True,
-        over=f"{draws} draws" if draws > 1 else "",
+        over=f"{draws} draws",
     )
 
 

@@ -136,7 +136,7 @@ def accuracy_by_labels(counts: Sequence[Count], every: Supervised, draws: int) -
     figure = draw.curves(
         series, log_x=True, x_label="labelled rows in all, log scale", y_label="test accuracy (%)",
         title=f"With {few.labels:,} labels, unlabelled rows change the accuracy by {points(few.gain)} points",
-        over=f"{draws} draws of the labels" if draws > 1 else "",
+        over=f"{draws} draws of the labels",
     )  # fmt: skip
     caption = "All rows labelled: one fit, in which EM has nothing to estimate."
     return Drawing("accuracy_by_labels", figure, "Test accuracy against the number of labels", caption)

@@ -3,9 +3,7 @@ r"""The machine's matrix product: the rate that bounds the arithmetic of other b
 python -m experiments.bench.ceiling
 """
 
-import time
 from dataclasses import dataclass
-from statistics import median
 
 import jax
 
@@ -39,13 +37,8 @@ def rate(size: int, products: int) -> float:
     """Return the median rate of float32 products of random [size, size] matrices, in operations per second."""
     left, right = (jax.random.normal(jax.random.key(seed), (size, size)) for seed in (0, 1))
     product = jax.jit(lambda a, b: a @ b)
-    product(left, right).block_until_ready()
-    times = []
-    for _ in range(products):
-        began = time.perf_counter()
-        product(left, right).block_until_ready()
-        times.append(time.perf_counter() - began)
-    return 2 * size**3 / median(times)
+    solver = harness.Solver(lambda: product(left, right).block_until_ready(), lambda result: {}, calls=products)
+    return 2 * size**3 / harness.solved(solver)["seconds"]
 
 
 def measured_rate() -> dict[str, float]:

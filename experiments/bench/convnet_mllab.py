@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.bench.race_problem import initial_weights
 from mllab import devices, optimizers, racing, sweep
 from mllab.data import catalog
 from mllab.models import table
@@ -49,10 +50,7 @@ def write(
     check_batch(batch_size, len(train))
     whole = len(train) // batch_size  # batches of an epoch; the remainder is dropped, so that nothing is padded
     schedule = minibatches(np.arange(whole * batch_size), batch_size, -(-2 * timed_steps // whole), range(seeds))
-    run = racing.problem(net(channels, shape, classes), CLASSIFICATION)(lambda hyper: optimizers.build("sgd", 0.1))
-    params = jax.vmap(lambda seed: run.start({}, jax.random.key(seed)).params)(np.arange(seeds))
-    leaves = jax.tree.leaves(params)  # weights and biases in turn, from the first layer to the last
-    names = [f"{name}{depth}" for depth in range(len(leaves) // 2) for name in "wb"]
+    weights = initial_weights(net(channels, shape, classes), seeds)
     np.savez(
         output,
         images=data.inputs[train],
@@ -61,10 +59,9 @@ def write(
         channels=np.asarray(channels),
         classes=classes,
         platform=jax.default_backend(),
-        **dict(zip(names, leaves, strict=True)),
+        **weights,
     )
-    weights = [leaf.shape[1:] for name, leaf in zip(names, leaves, strict=True) if name[0] == "w"]
-    return {"shape": list(shape), "weights": [list(each) for each in weights]}
+    return {"shape": list(shape), "weights": [list(each.shape[1:]) for name, each in weights.items() if name[0] == "w"]}
 
 
 def train(data: str, learning_rates: Sequence[float], precision: str) -> dict[str, Any]:

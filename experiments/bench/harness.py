@@ -282,7 +282,7 @@ def comparison(
     figures: Mapping[str, Callable[[str], str | None]],
     agrees: Callable[[str], bool],
 ) -> Table:
-    """Return the table of a problem: a row a solver, with the seconds of its calls and their ratio to mllab's.
+    """Return the table of a problem: one row per solver, with the seconds of its calls and their ratio to mllab's.
 
     Args:
         problem: its name, the first column's.

@@ -150,12 +150,10 @@ def faiss(problem: Arrays) -> Solver:
 
 def loops(problem: Arrays) -> Solver:
     """Return a search by two loops in NumPy, for the first `LOOP_QUERIES` queries."""
+    from experiments.distance_demo import two_loops
 
     def search(train: np.ndarray, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        distances = np.zeros((len(queries), len(train)), np.float32)
-        for i in range(len(queries)):
-            for j in range(len(train)):
-                distances[i, j] = np.sqrt(np.sum((queries[i] - train[j]) ** 2))
+        distances = two_loops(train, queries)
         ids = np.argsort(distances, axis=1)[:, :count]
         return np.take_along_axis(distances, ids, axis=1), ids
 

@@ -24,6 +24,14 @@ def build(sizes: Sequence[int]) -> Model:
     return table.build(table.plan("mlp", sizes[:1], sizes[-1], hidden=tuple(sizes[1:-1])))
 
 
+def initial_weights(model: Model, seeds: int) -> dict[str, Any]:
+    """Return w0, b0, w1, b1, ...: the weights and biases [G, ...] of each seed, from the first layer to the last."""
+    run = racing.problem(model, CLASSIFICATION)(lambda hyper: optimizers.build("sgd", 0.1))
+    params = jax.vmap(lambda seed: run.start({}, jax.random.key(seed)).params)(np.arange(seeds))
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]  # weights and biases in turn
+    return {f"{'wb'[number % 2]}{number // 2}": leaf for number, leaf in enumerate(leaves)}
+
+
 def write(output: str, sizes: Sequence[int], seeds: int, epochs: int, batch_size: int) -> dict[str, Any]:
     """Write the problem of the digits as an .npz file: M training rows, G seeds, E epochs.
 
@@ -39,10 +47,6 @@ def write(output: str, sizes: Sequence[int], seeds: int, epochs: int, batch_size
     # Positions among the training rows are permuted like the rows themselves; padding is at the end of each epoch.
     schedule = minibatches(np.arange(len(train)), batch_size, epochs, range(seeds))
     orders = schedule.ids.reshape(seeds, epochs, -1)[..., : len(train)]
-    run = racing.problem(build(sizes), CLASSIFICATION)(lambda hyper: optimizers.build("sgd", 0.1))
-    params = jax.vmap(lambda seed: run.start({}, jax.random.key(seed)).params)(np.arange(seeds))
-    layers = params if isinstance(params, tuple) else (params,)
-    weights = {f"{name}{depth}": array for depth, layer in enumerate(layers) for name, array in vars(layer).items()}
     np.savez(
         output,
         train_x=inputs[train],
@@ -51,6 +55,6 @@ def write(output: str, sizes: Sequence[int], seeds: int, epochs: int, batch_size
         validation_y=data.targets[validation].astype(np.int64),
         orders=orders.astype(np.int64),
         batch_size=batch_size,
-        **weights,
+        **initial_weights(build(sizes), seeds),
     )
     return {"train_rows": len(train), "validation_rows": len(validation)}

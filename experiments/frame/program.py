@@ -23,7 +23,6 @@ from mllab.data.dataset import Dataset
 from mllab.errors import UserError
 from mllab.report import console
 from mllab.report.report import Environment, Provenance, Report
-from mllab.report.table import Table
 
 _STARTED = time.perf_counter()
 
@@ -197,7 +196,7 @@ def program(
         report: makes the report from it.
         all_cores: ask JAX for one CPU device a core (or as many as the setting `devices` says), to spread runs over.
         show_seconds: end with the table of where the time went, as the page has it.
-        words: the setting that takes the command line's words that are no flags; none where empty.
+        words: the setting that takes the command line's words that are not flags; none where empty.
     """
     module = sys.modules[measure.__module__]
     name = _name(module)
@@ -252,7 +251,12 @@ def _execute(
     console.show(made.table)
     for line in made.remarks:
         print(f"  {line}")
-    for table in [*made.tables, *_seconds(context, show_seconds)]:
+    tables = [*made.tables]
+    if show_seconds:
+        from mllab.report.page import seconds_table  # brings jinja2
+
+        tables.append(seconds_table(context.seconds))
+    for table in tables:
         print()
         console.show(table)
     if made.answer:
@@ -260,13 +264,6 @@ def _execute(
     if page:
         print(f"Report: {page}")
     return found
-
-
-def _seconds(context: Context, show: bool) -> list[Table]:
-    """Return the table of where the time went, if it is to be shown."""
-    from mllab.report import page  # brings jinja2
-
-    return [page.seconds_table(context.seconds)] if show else []
 
 
 @contextmanager

@@ -88,7 +88,9 @@ def switch(default: bool = False, *, help: str) -> Any:
     """Return a field that is on or off: `--name` or `--noname`."""
 
     def read(value: str) -> bool:
-        return {"true": True, "false": False}[value.lower()]
+        if value.lower() not in ("true", "false"):
+            raise ValueError
+        return value.lower() == "true"
 
     def check(value: Any) -> bool:
         if not isinstance(value, bool):
@@ -370,7 +372,7 @@ class Base:
 
 
 def parse(cls: type[Base], words: Sequence[str], others: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return what command-line words set, by name, and the words that are no flags.
+    """Return what command-line words set, by name, and the words that are not flags.
 
     Args:
         cls: the class of settings.

@@ -6,7 +6,6 @@ terminal there is a bar; in a pipe or a log file there are a few plain lines. `N
 
 import sys
 import time
-from collections.abc import Sequence
 from typing import Self, TextIO
 
 from rich.console import Console
@@ -14,9 +13,7 @@ from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElap
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from mllab.report.table import Table, number, short
-
-__all__ = ["Progress", "number", "show", "table"]
+from mllab.report.table import Table, short
 
 LINE_SECONDS = 2.0  # between plain lines at least,
 LINE_SHARE = 0.1  # with at least this share of the task between them,
@@ -141,13 +138,6 @@ class _Task:
         if self.best is not None:
             parts.append(f"best {self.best:.4g}")
         return ", ".join(parts)
-
-
-def table(
-    columns: Sequence[str], rows: Sequence[Sequence[object]], *, best: int | None = None, stream: TextIO | None = None
-) -> None:
-    """Print rows of cells under column names; see `mllab.report.table.Table`."""
-    show(Table(columns, rows, best), stream=stream)
 
 
 def show(made: Table, *, stream: TextIO | None = None) -> None:

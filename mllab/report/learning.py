@@ -50,7 +50,7 @@ def drawings(curves: LearningCurves) -> list[Drawing]:
     from mllab.report.draw import Series
 
     epoch, best, reached = curves.epoch, curves.best, 100 * curves.validation_accuracy[:, 0]
-    over = f"{curves.seeds} seeds" if curves.seeds > 1 else ""
+    over = f"{curves.seeds} seeds"
     loss = draw.curves(
         [
             Series.of_intervals("validation", epoch, curves.validation_loss),

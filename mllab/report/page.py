@@ -13,20 +13,20 @@ import jinja2
 from markupsafe import Markup
 
 from mllab.report.atomic import write_bytes
-from mllab.report.report import Block, Bullets, Drawing, Provenance, Report, Section
+from mllab.report.report import Block, Bullets, Provenance, Report, Section
 from mllab.report.table import Table
 
 
 def save_drawings(report: Report, folder: Path) -> dict[str, Path]:
     """Write the report's drawings as <name>.svg; return the files by name."""
-    drawings = [block for section in report.sections for block in section.blocks if isinstance(block, Drawing)]
-    if len({drawing.name for drawing in drawings}) < len(drawings):
-        raise ValueError(f"two drawings share a name: {[drawing.name for drawing in drawings]}")
-    if not drawings:
+    names = [drawing.name for drawing in report.drawings]
+    if len({*names}) < len(names):
+        raise ValueError(f"two drawings share a name: {names}")
+    if not names:
         return {}
     from mllab.report import draw  # brings matplotlib
 
-    return {drawing.name: draw.save(drawing.figure, folder / f"{drawing.name}.svg") for drawing in drawings}
+    return {drawing.name: draw.save(drawing.figure, folder / f"{drawing.name}.svg") for drawing in report.drawings}
 
 
 def write(path: str | Path, report: Report, drawn: Mapping[str, Path], provenance: Provenance) -> Path:
@@ -39,10 +39,9 @@ def render(report: Report, drawn: Mapping[str, Path], provenance: Provenance) ->
     seconds = [seconds_table(provenance.seconds)] if provenance.seconds else []
     sections = [Section("The result", [report.table]), *report.sections, Section("Where the time went", seconds)]
     sections = [Section(each.heading, [block for block in each.blocks if not _is_empty(block)]) for each in sections]
-    drawings = [block for section in sections for block in section.blocks if isinstance(block, Drawing)]
     figures = {
         drawing.name: inline_svg(drawn[drawing.name], drawing.alt, prefix=f"figure-{number}-")
-        for number, drawing in enumerate(drawings, start=1)
+        for number, drawing in enumerate(report.drawings, start=1)
     }
     return _template().render(
         report=report, sections=[section for section in sections if section.blocks], figures=figures,

@@ -51,6 +51,11 @@ class Report:
     remarks: Sequence[str] = ()  # lines below the table on the terminal: diverged lanes, edges of grids
     tables: Sequence[Table] = ()  # further tables for the terminal
 
+    @property
+    def drawings(self) -> list[Drawing]:
+        """The drawings of all sections, in order."""
+        return [block for section in self.sections for block in section.blocks if isinstance(block, Drawing)]
+
 
 @dataclass(frozen=True)
 class Environment:

@@ -93,7 +93,7 @@ def number(mean: float, low: float = math.nan, high: float = math.nan) -> str:
 
 def interval(values: Interval | None) -> str:
     """Return `number` of an interval."""
-    return BLANK if values is None else number(*_bounds(values))
+    return number(*_bounds(values))
 
 
 def percent(values: Interval | None) -> str:

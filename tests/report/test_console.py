@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from mllab.report import console
+from mllab.report.table import Table
 
 
 class Terminal(io.StringIO):
@@ -106,7 +107,7 @@ def test_the_best_row_is_bold_on_a_terminal_and_colour_is_left_out_on_request(te
     with console.Progress(terminal) as progress:
         progress.task("adam", total=1)
         progress.advance(1)
-    console.table(["optimizer", "test"], [["sgd", 0.9], ["adam", 0.95]], best=1, stream=terminal)
+    console.show(Table(["optimizer", "test"], [["sgd", 0.9], ["adam", 0.95]], best=1), stream=terminal)
     assert "\x1b[1m* adam" in terminal.getvalue()
     coloured = re.search(r"\x1b\[[\d;]*(3[0-7]|38|9[0-7])[\d;]*m", terminal.getvalue())
     assert bool(coloured) is not no_color
@@ -114,7 +115,7 @@ def test_the_best_row_is_bold_on_a_terminal_and_colour_is_left_out_on_request(te
 
 def test_a_piped_table_is_not_cut():
     stream = io.StringIO()
-    console.table(["name", "value"], [["x" * 300, 1]], stream=stream)
+    console.show(Table(["name", "value"], [["x" * 300, 1]]), stream=stream)
     assert "x" * 300 + "      1\n" in stream.getvalue()
 
 

@@ -153,7 +153,10 @@ def fit(text: str, size: float, room: float, weight: str = "normal") -> str:
 
 
 def text_width(text: str, size: float, weight: str = "normal") -> float:
-    """Return the width of a line of text in points; of scripts that the font lacks, those as wide as they are high."""
+    """Return the width of a line of text in points.
+
+    A full-width character, such as a Chinese one, which the font lacks, counts as wide as a dash.
+    """
     text = "".join("—" if unicodedata.east_asian_width(character) in "WF" else character for character in text)
     return text_to_path.get_text_width_height_descent(text, FontProperties(size=size, weight=weight), False)[0]
 

@@ -1,8 +1,9 @@
 """Curves with 95% intervals: over steps, over learning rates, in panels, and over the examples they are fitted to.
 
 The figures take `title`, the message or the question; `x_label` and `y_label`, the quantities and their units; `over`,
-what means and intervals are over, such as "3 seeds", without which no band is drawn; and `note`, one more sentence for
-the foot. NaN leaves a gap. A curve that grows far beyond the others leaves the frame, and the foot says so.
+what means and intervals are over, such as "3 seeds" ("1 seeds" is not mentioned), without which no band is drawn; and
+`note`, one more sentence for the foot. NaN leaves a gap. A curve that grows far beyond the others leaves the frame,
+and the foot says so.
 """
 
 import math
@@ -138,9 +139,9 @@ def panels(quantities: Sequence[Panel], *, title: str, x_label: str = "step", ov
 
 @base.with_look
 def against_rate(series: Sequence[Series], *, title: str, y_label: str, over: str = "") -> Figure:
-    """Draw a final score against the learning rate: one curve an optimizer, its best rate with a filled marker.
+    """Draw a final score against the learning rate: one curve per optimizer, its best rate with a filled marker.
 
-    Lanes that went non-finite or failed (`Series.diverged`) are counted in a strip below, a row an optimizer. Larger
+    Lanes that went non-finite or failed (`Series.diverged`) are counted in a strip below, one row per optimizer. Larger
     scores are better; those far below most are left outside the frame, with an arrow at its edge.
     """
     low, high, clipped = _range_of_scores(series)
@@ -161,7 +162,7 @@ def against_rate(series: Sequence[Series], *, title: str, y_label: str, over: st
     for strip in strips:
         base.scale(strip.xaxis, *axes.get_xlim(), log=log_x)
         axes.tick_params(axis="x", which="both", labelbottom=False)
-        _draw_strip(strip, lost, f", of {over} at each rate" if over else "")
+        _draw_strip(strip, lost, f", of {over} at each rate" if _several(over) else "")
     base.label_ends(axes, [one.tag() for one in series])
     return figure
 
@@ -261,7 +262,7 @@ def _draw(axes: Axes, one: Series, *, markers: bool = True, hollow: bool = False
 
 
 def _draw_strip(strip: Axes, lost: Sequence[Series], over: str) -> None:
-    """Count diverged lanes, a row an optimizer: in crosses or, where these have no room, in numbers."""
+    """Count diverged lanes, one row per optimizer: in crosses or, where these have no room, in numbers."""
     counts = [np.nan_to_num(one.diverged).astype(int) for one in lost]
     most = max(map(len, counts))
     crosses = most <= 9 and max(count.max() for count in counts) <= MAX_CROSSES
@@ -284,7 +285,11 @@ def _notes(series: Sequence[Series], over: str) -> list[str]:
         if not over:
             raise ValueError("a band is an interval over something: say over what, such as over='3 seeds'")
         return [f"Line{plural}: mean{plural}; band{plural}: 95% interval{plural} over {over}."]
-    return [f"Line{plural}: mean{plural} over {over}."] if over and not over.startswith("1 ") else []
+    return [f"Line{plural}: mean{plural} over {over}."] if _several(over) else []
+
+
+def _several(over: str) -> bool:
+    return bool(over) and not over.startswith("1 ")
 
 
 def _joined(series: Iterable[Series], *fields: str) -> Floats:

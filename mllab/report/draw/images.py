@@ -38,7 +38,7 @@ LINE = 1.3 * NOTE  # points; the height of a line of a caption
 class Group:
     """Images of one shape, in rows, with a caption below each, or below each pair."""
 
-    images: Floats  # [M, H, W, 1 or 3]
+    images: Floats  # [M, H, W, 3]
     captions: Sequence[str] = ()  # one per image or pair, perhaps of several lines; or none
     heading: str = ""
     pairs: bool = False  # whether two consecutive images share a caption
@@ -65,7 +65,7 @@ def image_grid(groups: Sequence[Group], *, columns: int, title: str, notes: Sequ
     panels = figure.subplots(len(groups), 1, squeeze=False, height_ratios=heights)[:, 0]
     drawn = 0
     for axes, group, (side, high), down, height in zip(panels, groups, sides, downs, heights, strict=True):
-        for index, image in enumerate((np.clip(_rgb(group.images), 0, 1) * 255).round().astype(np.uint8)):
+        for index, image in enumerate((np.clip(group.images, 0, 1) * 255).round().astype(np.uint8)):
             place, second = divmod(index, 1 + group.pairs)
             left, top = place % columns * right + second * (side + 2), place // columns * down
             rows, width = image.shape[:2]

@@ -133,7 +133,8 @@ def loss_surface(
     axes.plot_surface(*(side[part] for side in np.meshgrid(a, b)), height[part], facecolors=greys, **mesh)
     axes.set(xlim=(a[0], a[-1]), ylim=(b[0], b[-1]), zlim=base.span(height))
 
-    height_at = RegularGridInterpolator((b, a), height, bounds_error=False, fill_value=None)  # by rounding, outside
+    # None extrapolates: rounding may put a point just outside.
+    height_at = RegularGridInterpolator((b, a), height, bounds_error=False, fill_value=None)
 
     def plot(points: Floats, **look: Any) -> None:
         draped = _subdivided(points, np.array([np.ptp(a), np.ptp(b)]) / MESH)
