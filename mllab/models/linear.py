@@ -29,11 +29,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jax.scipy.linalg import cho_factor, cho_solve, solve_triangular
 
 from mllab import checks
 from mllab.errors import unknown
 from mllab.models.base import Model, plain
+from mllab.models.ops import factorization
 from mllab.types import Array, Key
 
 METHODS = ("qr", "cholesky_qr", "normal", "pinv")
@@ -182,8 +182,8 @@ def _qr(a: Array, t: Array, ridge: Array) -> Array:
     """Return W [D, C] by back substitution."""
     features, outputs = a.shape[1], t.shape[1]
     penalty = jnp.sqrt(ridge) * jnp.eye(features, features + outputs, dtype=a.dtype)
-    triangle = jnp.linalg.qr(jnp.concatenate([_triangle(a, t), penalty]), mode="r")[:features]
-    return solve_triangular(triangle[:, :features], triangle[:, features:])
+    triangle = factorization.triangle(jnp.concatenate([_triangle(a, t), penalty]))[:features]
+    return factorization.solve_upper(triangle[:, :features], triangle[:, features:])
 
 
 def _cholesky_qr(x: Array, t: Array, weight: Array, ridge: Array) -> Linear:
@@ -208,8 +208,8 @@ def _cholesky_qr(x: Array, t: Array, weight: Array, ridge: Array) -> Linear:
     size = jnp.sqrt(jnp.diagonal(gram))
     unit = jnp.where(size > 0, 1 / size, 1)  # of each column, whose units then do not matter
     shift = 10 * features * jnp.finfo(x.dtype).eps  # above the rounding error of the least eigenvalue
-    factor = jnp.linalg.cholesky(gram * unit[:, None] * unit[None] + shift * identity)
-    turn = unit[:, None] * solve_triangular(factor, identity, lower=True).T
+    factor = factorization.cholesky(gram * unit[:, None] * unit[None] + shift * identity)
+    turn = unit[:, None] * factorization.inverse_lower(factor).T
 
     def turned(rows: Array, targets: Array, weight: Array) -> tuple[Array, Array]:
         columns = (rows - both[0][None] - x_rest[None]) @ turn
@@ -217,7 +217,7 @@ def _cholesky_qr(x: Array, t: Array, weight: Array, ridge: Array) -> Linear:
         return heavy.T @ columns, heavy.T @ (targets - both[1][None] - t_rest[None])
 
     gram, product = _summed(turned, x, t, weight)
-    w = turn @ cho_solve(cho_factor(gram + ridge * turn.T @ turn), product)
+    w = turn @ factorization.solve_positive(gram + ridge * turn.T @ turn, product)
     return Linear(w=w, b=both[1] + t_rest - (both[0] + x_rest) @ w)
 
 
@@ -238,14 +238,14 @@ def _summed(of: Callable[..., Any], x: Array, t: Array, weight: Array) -> Any:
 def _normal(a: Array, t: Array, ridge: Array) -> Array:
     """Return W [D, C] from the normal equations."""
     gram = a.T @ a + ridge * jnp.eye(a.shape[1], dtype=a.dtype)
-    return cho_solve(cho_factor(gram), (t.T @ a).T)  # a.T @ t would read A by columns: 5 times slower
+    return factorization.solve_positive(gram, (t.T @ a).T)  # a.T @ t would read A by columns: 5 times slower
 
 
 def _pinv(a: Array, t: Array, ridge: Array) -> Array:
     """Return W [D, C] of least norm, from the singular values above rounding."""
     features = a.shape[1]
     triangle = _triangle(a, t)
-    u, s, vt = jnp.linalg.svd(triangle[:, :features], full_matrices=False)
+    u, s, vt = factorization.svd(triangle[:, :features])
     kept = s > 10 * triangle.shape[1] * jnp.finfo(a.dtype).eps * s[0]
     shrunk = jnp.where(kept, s / jnp.where(kept, s**2 + ridge, 1), 0)
     return vt.T @ (shrunk[:, None] * (u.T @ triangle[:, features:]))
@@ -253,4 +253,4 @@ def _pinv(a: Array, t: Array, ridge: Array) -> Array:
 
 def _triangle(a: Array, t: Array) -> Array:
     """Return R [min(N, D + C), D + C] of [A T] = QR, without Q: A and T rotated into few rows."""
-    return jnp.linalg.qr(jnp.concatenate([a, t], axis=1), mode="r")
+    return factorization.triangle(jnp.concatenate([a, t], axis=1))

@@ -22,6 +22,7 @@ from mllab.models.mixture.gaussians import (
     precision_trace,
     whitened,
 )
+from mllab.models.ops import factorization
 from mllab.types import Array, Key
 
 MIN_VARIANCE = 1e-6  # of a start, of standardised points
@@ -154,8 +155,8 @@ def _cholesky(matrices: Array) -> Array:
     identity = jnp.broadcast_to(jnp.eye(matrices.shape[-1], dtype=matrices.dtype), matrices.shape)
     size = jnp.trace(matrices, axis1=-2, axis2=-1)[..., None, None]
     jitter = 10 * matrices.shape[-1] * jnp.finfo(matrices.dtype).eps * size
-    jittered = jnp.linalg.cholesky(matrices + jitter * identity)
-    factor = jnp.linalg.cholesky(matrices)
+    jittered = factorization.cholesky(matrices + jitter * identity)
+    factor = factorization.cholesky(matrices)
     definite = jnp.all(jnp.isfinite(factor), axis=(-2, -1), keepdims=True)
     return jnp.where(definite, factor, jittered)
 

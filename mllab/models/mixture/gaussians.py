@@ -14,9 +14,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jax.scipy.linalg import solve_triangular
 
 from mllab.blocks import even_size, split_rows
+from mllab.models.ops import factorization
 from mllab.types import Array
 
 COVARIANCES = ("full", "tied", "diagonal", "spherical")
@@ -101,8 +101,7 @@ def inverse_factor(params: Mixture) -> Array:
     """Return the inverse of the Cholesky factors, in their shape."""
     if params.covariance in ("diagonal", "spherical"):
         return 1 / params.cholesky
-    identity = jnp.broadcast_to(jnp.eye(params.cholesky.shape[-1], dtype=params.cholesky.dtype), params.cholesky.shape)
-    return solve_triangular(params.cholesky, identity, lower=True)
+    return factorization.inverse_lower(params.cholesky)
 
 
 def precision_trace(params: Mixture, inverse: Array) -> Array:

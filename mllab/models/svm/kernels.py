@@ -27,6 +27,7 @@ from flax import struct
 from mllab import checks
 from mllab.blocks import even_size, map_rows, sampled_median
 from mllab.errors import UserError, unknown
+from mllab.models.ops import factorization
 from mllab.types import Array, Hyper, Key
 
 MAX_BYTES = 2 * 2**30  # of a whole kernel matrix
@@ -177,7 +178,7 @@ def _features(params: Nystroem, inputs: Array, block_rows: int) -> Array:
 
 def _inverse_root(matrix: Array) -> Array:
     """Return the inverse square root of a symmetric, positive semidefinite matrix [H, H], on its range."""
-    values, vectors = jnp.linalg.eigh(matrix)
+    values, vectors = factorization.eigh(matrix)
     least = len(matrix) * jnp.finfo(matrix.dtype).eps * values[-1]
     scale = jnp.where(values > least, 1 / jnp.sqrt(jnp.maximum(values, least)), 0)
     return jnp.matmul(vectors * scale[None], vectors.T, precision="highest")
