@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from experiments.frame import settings, shared_flags
 from experiments.frame.summary import to_json
+from experiments.frame.watchdog import Watchdog
 from experiments.frame.workdir import Lines, Workdir, default_path, environment
 from mllab import devices
 from mllab.data import catalog
@@ -202,7 +203,8 @@ def program(
     name = _name(module)
 
     def run(**overrides: Any) -> F:
-        return _execute(name, settings_class.make(overrides), measure, report, time.perf_counter(), show_seconds)
+        began = time.perf_counter()
+        return _execute(name, settings_class.make(overrides), measure, report, began, show_seconds, _warn)
 
     def main(argv: Sequence[str] | None = None) -> None:
         """Read the flags and run; a mistake ends the program with one line and exit code 1."""
@@ -221,7 +223,8 @@ def program(
             if all_cores:
                 devices.use_cores(getattr(chosen, "devices", None))
             devices.cache_compilations()
-            _execute(name, chosen, measure, report, time.perf_counter() - process_seconds(), show_seconds)
+            began = time.perf_counter() - process_seconds()
+            _execute(name, chosen, measure, report, began, show_seconds, _end_stuck)
             sys.stdout.flush()
 
     run.__doc__ = f"{(module.__doc__ or name).strip().splitlines()[0]}\n\nSettings, as keywords:\n" + "\n".join(
@@ -237,10 +240,12 @@ def _execute(
     report: Callable[[Context, Any, Any], Report],
     began: float,
     show_seconds: bool,
+    report_stuck: Callable[[str], None],
 ) -> Any:
     """Measure, report, write and show; return the measurement."""
     with ExitStack() as stack:
         progress = stack.enter_context(console.Progress())
+        stack.enter_context(Watchdog(lambda: progress.description or name, report_stuck))
         context = Context(name, chosen, progress, stack)
         if (imports := time.perf_counter() - began) >= 0.05:
             context.seconds["start and imports"] = imports
@@ -292,6 +297,16 @@ def _one_line(settings_class: type[settings.Base]) -> Iterator[None]:
 def _end(line: str) -> None:
     print(f"error: {line}", file=sys.stderr)
     sys.exit(1)
+
+
+def _warn(line: str) -> None:
+    print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
+def _end_stuck(line: str) -> None:
+    """End the process from another thread; its main thread will never return. The workdir can be resumed."""
+    print(f"error: {line}", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def _name(module: ModuleType) -> str:

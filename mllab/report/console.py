@@ -49,6 +49,11 @@ class Progress:
         if self._bars:
             self._bars.stop()
 
+    @property
+    def description(self) -> str:
+        """The description of the task; empty before the first."""
+        return self._task.description if self._task else ""
+
     def task(self, description: str, total: int, *, lanes: int = 1) -> None:
         """Begin the next task: `total` steps, which `lanes` runs take side by side."""
         self._end()
