@@ -58,6 +58,11 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     of_optimizers = settings.values("schedule", "clip_norm", "weight_decay", "average")
     rates, names, batch_size = settings.learning_rates, settings.optimizers, settings.batch_size
     racing.check(rates, names, batch_size, len(split.train), of_optimizers)  # before anything is written
+    racing.check_memory(
+        model, data.examples, names, lanes=len(rates) * settings.seeds, count=len(split.train), mesh=mesh,
+        schedules=1 if settings.shared_batches else settings.seeds, settings=of_optimizers,
+        **settings.values("epochs", "batch_size"),
+    )  # fmt: skip
     racing.check_examples(model, data.examples, split, task)
 
     def score(held_out: dict[str, np.ndarray]) -> np.ndarray:
