@@ -110,6 +110,11 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
             (jnp.asarray(inputs[ids]), jnp.asarray(data.targets[ids])) for ids in (split.validation, split.test)
         )
         mesh = run.mesh()
+        fitting.check_memory(
+            train.shape, classes, counts=len(labels), draws=settings.draws, components=max(settings.components),
+            settings=len(settings.components) * len(settings.covariances), most=most, restarts=settings.restarts,
+            mesh=mesh,
+        )  # fmt: skip
     with run.timed("BIC"):
         bic = mixture.select_components(
             jax.random.key(0), train, range(1, most + 1), settings.covariances, restarts=settings.restarts,

@@ -270,7 +270,7 @@ def check_memory(
     Raises:
         UserError: one that does not fit.
     """
-    held_by = [] if mesh is None else mesh.devices.flat
+    held_by: Iterable[Any] = [] if mesh is None else mesh.devices.flat
     steps = epochs * -(-count // batch_size)
     schedule = schedules * steps * batch_size * 8 + len(names) * epochs * lanes * 4
     what = f"the minibatches of {epochs:,} epochs, and the losses of {len(names) * lanes:,} lanes,"
@@ -284,10 +284,10 @@ def check_memory(
     memory.check(2 * lanes * state, what, remedy, held_by)
 
     inputs = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct((batch_size, *a.shape[1:]), jax.dtypes.canonicalize_dtype(a.dtype)),
+        lambda a: jax.ShapeDtypeStruct((batch_size, *a.shape[1:]), jax.numpy.result_type(a)),
         examples["inputs"],
     )
-    forward = jax.make_jaxpr(lambda *arguments: model.apply(*arguments, None)[0])(params, extra, inputs)
+    forward = jax.make_jaxpr(lambda *each: model.apply(each[0], each[1], each[2], None)[0])(params, extra, inputs)
     what = f"the largest arrays of a forward pass over {batch_size:,} rows"
     memory.check(_largest(forward.jaxpr), what, "lower --batch_size, --hidden or --channels", held_by)
 

@@ -106,7 +106,7 @@ class Folds(Data):
 class Restarts(settings.Base):
     """Starts of an iterative fit."""
 
-    restarts: int = kinds.whole(10, help="Random starts of each fit; the best one is kept.", low=1, high=100_000)
+    restarts: int = kinds.whole(10, help="Random starts of each fit; the best one is kept.", low=1, high=10_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ class Seeds(settings.Base):
         3,
         help="Number of seeds, 0, 1, ... An interval needs at least 2, and 3 or more to be of use.",
         low=1,
-        high=100_000,
+        high=10_000,
     )
 
 
