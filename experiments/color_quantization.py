@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import frame
-from mllab import sweep
+from mllab import clustering, sweep
 from mllab.data.readers import image_file
 from mllab.errors import UserError
 from mllab.metrics import Interval, interval
@@ -73,6 +73,7 @@ def measure(run: frame.Context, image: str, ks: tuple[int, ...] | None, seeds: i
         run.read({path.name: hashlib.sha256(path.read_bytes()).hexdigest()})
     flat, mesh = pixels.reshape(-1, 3), run.mesh()
     sample = min(SAMPLE, len(flat))
+    clustering.check_memory((sample, 3), ks[-1:], restarts, mesh=mesh)
     fit = {k: sweep.over_points(partial(kmeans.fit, count=k, restarts=restarts), mesh, kmeans.POINT_AXES) for k in ks}
     by_colours: dict[int, list[tuple[float, np.ndarray, np.ndarray]]] = {k: [] for k in ks}
     run.progress.task(path.name, seeds * len(ks))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import frame
-from mllab import learners, metrics, selection, validation
+from mllab import learners, memory, metrics, selection, validation
 from mllab.errors import UserError
 from mllab.metrics import Interval
 from mllab.models import svm
@@ -88,6 +88,14 @@ class Tuned:
             accuracy = {"held_out_accuracy": by_fold.mean(), "held_out_accuracy_by_fold": by_fold}
             tested = {"test_accuracy": self.test} if (row, column) == self.place() else {}
             yield {"kernel": self.kernel, **setting, **accuracy, **tested}
+
+
+def check_memory(rows: int, fits: int, classes: int, scheme: str) -> None:
+    """Raise UserError if two kernel matrices, and the decision values of all fits, do not fit in memory."""
+    problems = classes * (classes - 1) // 2 if scheme == "one_vs_one" else classes
+    what = f"two kernel matrices of {rows:,} rows, and the decision values of {fits:,} settings and folds,"
+    remedy = "lower --rows, --folds, --rounds or the numbers of --c and --gamma"
+    memory.check(4 * rows * (2 * rows + fits * (problems + classes)), what, remedy)
 
 
 def tune(

@@ -38,11 +38,13 @@ CAVEATS = (
 class Settings(frame.Table, frame.Rows, frame.Folds):
     """What can be set."""
 
-    dataset: str = frame.Data.with_default("dataset", "digits")
+    dataset: str = frame.dataset("digits", classes=1)
     k: tuple[int, ...] | None = frame.wholes(
         None, help="Numbers of neighbours: LOW:HIGH or A,B,C. Default: 1:50, or up to a fold's training rows."
     )
-    loops: int = frame.whole(5000, help="Training rows of the demonstration of loops; 0 leaves it out.", low=0)
+    loops: int = frame.whole(
+        5000, help="Training rows of the demonstration of loops, at least 100; 0 leaves it out.", low=0, high=10_000_000
+    )
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,14 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     """Choose k by cross-validation, test it, and run the demonstration."""
     distance_demo.check(settings.loops)
     with run.timed("data"):
-        data = run.load(classes=1)
+        data = run.load()
         ids, test = settings.draw(data), data.split.test
         folds = settings.split(data.targets[ids])
         fewest = int(folds.train.weight.sum(axis=1).min())
         ks = settings.k or tuple(range(1, min(MAX_K, fewest) + 1))
         if ks[-1] > fewest:
             raise UserError(f"--k: {ks[-1]} neighbours, and a fold trains on {fewest} rows: give {fewest} or fewer")
+        learners.check_votes(folds.held_out.ids.shape[1], ks, len(data.classes))
     with run.timed("choosing k"):
         run.progress.task(f"{len(ks)} k on folds", total=len(folds.train.ids))
 
