@@ -249,8 +249,7 @@ def _execute(
             made = report(context, chosen, found)
         page = context.finish(made, found, began)
     console.show(made.table)
-    for line in made.remarks:
-        print(f"  {line}")
+    console.show_remarks(made.remarks, page.name if page else "")
     tables = [*made.tables]
     if show_seconds:
         from mllab.report.page import seconds_table  # brings jinja2

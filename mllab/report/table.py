@@ -300,7 +300,7 @@ def ranged(values: Sequence[int]) -> str:
 
 def printable(text: str) -> str:
     """Replace line breaks and control characters (such as terminal escapes) by spaces."""
-    return "".join(character if character.isprintable() else " " for character in text)
+    return text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text)
 
 
 def legible(name: str) -> str:

@@ -14,7 +14,7 @@ from PIL import Image
 from mllab.report import draw
 from mllab.report.draw import base
 
-NASTY = [  # names that a figure has to show as they are
+NASTY = [  # names that a figure, a table or a page has to show, as far as they are printable
     "<script>alert(1)</script>",
     'a "b" & c',
     "price $ per $",
@@ -22,6 +22,15 @@ NASTY = [  # names that a figure has to show as they are
     "Ünïcødé",
     "x" * 200,
     "中文",
+    "",
+    "  \t ",
+    "$\\frac{1}{x_1}$ \\n",
+    "{{ 7 * 7 }} <b>bold</b>",
+    "\x00\x1b[31mred",
+    "\u202egnirts\u202c \u200f\ufeff",
+    "😀👩\u200d🔬 ≠ 𝔘",
+    "中文的一个非常长的列名称带有许多汉字没有空格所以必须截断",
+    "ความสุข नमस्ते ሰላም",
 ]
 
 
