@@ -2,8 +2,8 @@
 
 The colours are Okabe and Ito's, distinguishable with colour blindness (https://jfly.uni-koeln.de/color/). Their yellow
 is left out: a thin yellow line is invisible on white. Seven colours cannot distinguish twenty curves, nor can a print
-in grey, so the entries of a table differ in marker, and in colour and dash together. Adam and its descendants, which are
-often compared, differ in colour too.
+in grey, so the entries of a table differ in marker, and in colour and dash together. Adam and its descendants, often
+compared, differ in colour too.
 """
 
 import zlib

@@ -7,7 +7,6 @@ from mllab.models.table import MODELS
 from mllab.optimizers import OPTIMIZERS
 from mllab.report import style
 
-
 ADAMS = ["adam", "adamw", "nadam", "schedule_free_adam", "muon", "lion", "sgd"]
 
 
