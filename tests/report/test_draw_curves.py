@@ -176,7 +176,7 @@ def test_a_line_chart_takes_scales_marks_and_a_bar(tmp_path):
 
 def test_lost_lanes_are_counted_at_their_rate_by_kind(tmp_path):
     shown = texts(rate_figure(NAMES[:4]), tmp_path)
-    assert "diverged lanes, of 3 seeds at each rate: × non-finite, ○ no better than chance" in shown
+    assert "diverged lanes, of 3 seeds at each rate: × non-finite, ○ no better than chance" in " ".join(shown)
     # At the two rates above 0.2 sgd and adam lose 1 lane, momentum 1 of 3, rmsprop 1 of 4 to non-finite numbers.
     assert {text: shown.count(text) for text in ("○", "× ○2", "× ○3")} == {"○": 4, "× ○2": 2, "× ○3": 2}
     kinds = {"nonfinite": "× non-finite", "failed": "○ no better than chance"}

@@ -43,7 +43,7 @@ Floats = NDArray[np.float64]
 
 WIDTH = 6.0  # inches: fills a page's column in print, and shrinks legibly to a phone
 EDGE = 8.0  # points of white around the sheet
-TITLE, LABEL, TICK, NOTE = 12.0, 10.5, 9.5, 8.5  # sizes of type, in points
+TITLE, LABEL, TICK, NOTE = 12.0, 10.5, 10.0, 10.0  # sizes of type, in points; 9 pixels at least on a phone
 INK, SOFT, FAINT = "#1a1a1a", "#555555", "#e3e3e3"
 SAMPLE = 20.0  # points of line before a name
 LEADER = 12.0  # points between the right side of the axes and the names

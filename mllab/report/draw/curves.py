@@ -24,7 +24,7 @@ from mllab.report.table import legible
 HEIGHT = 2.7  # inches of a figure's axes with all that surrounds them
 NAME_HEIGHT = 0.2  # inches of one name beside the curves
 PANEL_HEIGHT = 1.7
-STRIP_ROW = 0.16  # a row of the strip of diverged lanes
+STRIP_ROW = 0.18  # inches, a row of the strip of diverged lanes
 HUGE = 1e30  # larger numbers come from a diverged lane, and overflow in drawing
 MAX_MARKED = 12  # points; a curve of more has a marker at some only
 NONFINITE, FAILED = "×", "○"  # marks of diverged lanes
@@ -241,7 +241,7 @@ def _single(
 ) -> tuple[Any, ...]:
     """Return a figure, its axes, and axes of a strip below them if it has rows."""
     height, strip = max(HEIGHT, NAME_HEIGHT * len(series) + 0.8), STRIP_ROW * rows
-    figure = base.figure(height + (strip + 0.25 if rows else 0), title=title, notes=notes)
+    figure = base.figure(height + (strip + 0.45 if rows else 0), title=title, notes=notes)
     ratios = [height - 0.7, strip] if rows else [1.0]
     every = figure.subplots(len(ratios), 1, height_ratios=ratios, squeeze=False)[:, 0]
     for axes in every:
@@ -274,7 +274,7 @@ def _name_rows(strip: Axes, lost: Sequence[Series], over: str) -> None:
     """Name the marks of diverged lanes above a strip, and its rows, one per optimizer, on the right."""
     marks = [f"{NONFINITE} non-finite"] * any(one.nonfinite.any() for one in lost)
     marks += [f"{FAILED} no better than chance"] * any(one.failed.any() for one in lost)
-    strip.set_title(f"diverged lanes{over}: {', '.join(marks)}", size=NOTE, color=SOFT)
+    strip.set_title(base.wrap(f"diverged lanes{over}: {', '.join(marks)}", NOTE, room=360), size=NOTE, color=SOFT)
     base.scale(strip.yaxis, len(lost) - 0.5, -0.5)
     strip.yaxis.tick_right()
     strip.set_yticks(range(len(lost)), [legible(one.label) for one in lost], size=NOTE)
