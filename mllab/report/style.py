@@ -86,7 +86,7 @@ _OTHERS = tuple(
 def style(name: str) -> Style:
     """Return the style of an optimizer, model or part of the split; any other name hashes to one outside the tables."""
     fixed = OPTIMIZERS.get(name) or MODELS.get(name) or PARTS.get(name)
-    return fixed or _OTHERS[zlib.crc32(name.encode()) % len(_OTHERS)]
+    return fixed or _OTHERS[zlib.crc32(name.encode(errors="surrogatepass")) % len(_OTHERS)]
 
 
 def class_style(index: int) -> Style:

@@ -192,7 +192,7 @@ def test_lost_lanes_are_counted_at_their_rate_by_kind(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("count", "lanes", "mark"), [(5, 5, "×5 ○5"), (8, 10, "×10 ○10"), (8, 100, "×○"), (20, 5, "×○"), (40, 5, "×")]
+    ("count", "lanes", "mark"), [(5, 5, "×5 ○5"), (8, 10, "×10 ○10"), (8, 100, "×○"), (40, 5, "×")]
 )
 def test_marks_of_lost_lanes_never_overlap(count, lanes, mark, tmp_path):
     rates = np.logspace(-4, 0, count)

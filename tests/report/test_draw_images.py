@@ -182,7 +182,9 @@ UGLY = {
         IMAGES[:2], LABELS[:2], LABELS[1:3], IMAGES[2:22].reshape(2, 10, 8, 8, 1), LABELS[2:22].reshape(2, 10), DIGITS,
         title="t",
     ),
-    "centres": lambda: draw.side_by_side([DARK[0]] * len(NASTY), [f"{name}, 75%" for name in NASTY], title="t", columns=5),
+    "centres": lambda: draw.side_by_side(
+        [DARK[0]] * len(NASTY), [f"{name}, 75%" for name in NASTY], title="t", columns=5
+    ),
     "side by side": lambda: draw.side_by_side([np.zeros((4, 300, 1))], ["a caption of two\nlines"], title="t"),
 }  # fmt: skip
 

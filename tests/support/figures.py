@@ -69,8 +69,9 @@ def check_figure(function, path, smallest=6.0):
         hidden = _labels_not_drawn(figure)
         texts = [each for each in figure.findobj(Text) if each.get_visible() and each.get_text().strip()]
         texts = [each for each in texts if each not in hidden]
-        boxes = np.array([each.get_window_extent(renderer).extents for each in texts])
-    names = [each.get_text() for each in texts]
+        names = [each.get_text() for each in texts]
+        with base.measured(figure):  # as wide as a font that has every glyph draws them
+            boxes = np.array([each.get_window_extent(renderer).extents for each in texts]).reshape(-1, 4)
     assert {line for name in names for line in name.split("\n")} <= set(written)
     assert not [each for each in texts if each.get_fontsize() < smallest]
     low, high = boxes[:, :2], boxes[:, 2:]
@@ -87,7 +88,9 @@ def check_figure(function, path, smallest=6.0):
 def _labels_not_drawn(figure):
     """Return the labels that matplotlib keeps but does not draw: of hidden axes, and of ticks outside the range."""
     hidden = set()
-    for axis in [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]:
+    for axis in [
+        axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis, getattr(axes, "zaxis", None)) if axis
+    ]:
         low, high = sorted(axis.get_view_interval())
         for tick in axis.get_major_ticks() + axis.get_minor_ticks():
             if not low <= tick.get_loc() <= high:

@@ -85,7 +85,7 @@ class Series:
         """Return its name with a sample, at the last finite point."""
         seen = np.flatnonzero(~np.isnan(self.mean))
         end = (float(self.x[seen[-1]]), float(self.mean[seen[-1]])) if seen.size else None
-        return Label(legible(self.label), base.curve(self.look), end)
+        return Label(legible(self.label) if self.label else "", base.curve(self.look), end)
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def panels(quantities: Sequence[Panel], *, title: str, x_label: str = "step", ov
         for one in panel.series:
             _draw(axes, one)
         if index >= len(quantities) - 2:
-            axes.set_xlabel(x_label, size=TICK)
+            axes.set_xlabel(base.wrap(x_label, TICK, room=165), size=TICK)
     return figure
 
 

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from mllab.report.draw import base
 from mllab.report.draw.base import INK, LABEL, SOFT, Floats
-from mllab.report.table import legible, printable, probability, short
+from mllab.report.table import legible, probability, short
 
 MAX_PIXELS = 80_000  # per figure; noise, which PNG cannot compress, takes 4.2 bytes each in an SVG
 MAX_PIXELS_SIDE_BY_SIDE = 240_000  # photographs compress better
@@ -80,14 +80,14 @@ def image_grid(groups: Sequence[Group], *, columns: int, title: str, notes: Sequ
         for place, caption in enumerate(group.captions):
             x, y = place % columns * right + (right - gap) / 2, place // columns * down + high + 1.1 * CAPTION
             for rank, line in enumerate(caption.split("\n")):
-                text = base.fit(printable(line), CAPTION, right - gap)
+                text = base.fit(line, CAPTION, right - gap)
                 axes.text(x, y + rank * LINE, text, size=CAPTION, color=INK, ha="center", in_layout=False)
         if group.ruled:
             axes.vlines(right - gap / 2, 0, height, color=SOFT, linewidth=0.8)
         axes.set(xlim=(-1, ROOM + 1), ylim=(height, -1), aspect="equal", anchor="NW")
         axes.set_axis_off()
         if group.heading:
-            axes.set_title(base.fit(printable(group.heading), LABEL, ROOM))
+            axes.set_title(base.fit(group.heading, LABEL, ROOM))
     return figure
 
 
