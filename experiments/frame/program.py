@@ -259,7 +259,8 @@ def _execute(
         print()
         console.show(table)
     if made.answer:
-        print(f"\n{made.answer}")
+        print()
+        console.show_line(made.answer)
     if page:
         print(f"Report: {page}")
     return found

@@ -150,12 +150,17 @@ def show(made: Table, *, stream: TextIO | None = None) -> None:
         console.print(text, soft_wrap=True)
 
 
+def show_line(text: str, *, stream: TextIO | None = None) -> None:
+    """Print a line of text to a stream or to standard output, without characters that are not printable."""
+    console = Console(file=stream or sys.stdout, highlight=False)
+    console.print(Text(_encodable(printable(text), console.encoding)), soft_wrap=True)
+
+
 def show_remarks(remarks: Sequence[str], page: str, *, stream: TextIO | None = None) -> None:
     """Print remarks to a stream or to standard output, a line each: the first ones where `page`, if any, lists all."""
-    console = Console(file=stream or sys.stdout, highlight=False)
     first, rest = fold(remarks) if page else (remarks, ())
     for remark in [*first, *([f"and {len(rest):,} more, listed in {page}"] if rest else [])]:
-        console.print(Text(f"  {_encodable(printable(remark), console.encoding)}"), soft_wrap=True)
+        show_line(f"  {remark}", stream=stream)
 
 
 def _encodable(text: str, encoding: str) -> str:

@@ -10,7 +10,7 @@ import math
 import numbers
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -42,13 +42,18 @@ class Table:
 
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
-    best: int | None = None  # index of the row to mark, by `*` and by bold type
+    best: int | Collection[int] | None = None  # indices of the rows to mark, by `*` and by bold type: several if tied
     caption: str | None = None
 
     def __post_init__(self):
         for index, row in enumerate(self.rows):
             if len(row) != len(self.columns):
                 raise ValueError(f"row {index} has {len(row)} cells for {len(self.columns)} columns: {row!r}")
+
+    @property
+    def marked(self) -> frozenset[int]:
+        """The indices of the rows to mark."""
+        return frozenset() if self.best is None else frozenset([self.best] if isinstance(self.best, int) else self.best)
 
     def numeric(self) -> list[bool]:
         """Return for each column whether it holds numbers only, and is therefore aligned to the right."""
@@ -63,7 +68,7 @@ class Table:
         return [line.text for line in self.layout(width)]
 
     def layout(self, width: int | None = None) -> list["Line"]:
-        """Return the lines of the table in plain text: header, rule, rows (the best begins with `*`), caption.
+        """Return the lines of the table in plain text: header, rule, rows (the best begin with `*`), caption.
 
         A table wider than `width`, the columns of a terminal, has its headers and then its texts wrapped at spaces, and
         is then split into blocks that each repeat the first column. No word or number is broken.
@@ -72,7 +77,7 @@ class Table:
             _Column(printable(name), is_numeric, cells)
             for name, (is_numeric, cells) in zip(self.columns, self._by_column(), strict=True)
         ]
-        mark = GAP if self.best is not None else ""
+        mark = GAP if self.marked else ""
         room = math.inf if width is None else width - len(mark)
         lines: list[Line] = []
         for block in _blocks(columns, room):
@@ -80,7 +85,7 @@ class Table:
             lines += [Line(mark + text, is_bold=True) for text in block.header()]
             lines.append(Line(mark + block.rule()))
             for index in range(len(self.rows)):
-                is_best = index == self.best
+                is_best = index in self.marked
                 marks = "* " if is_best else mark
                 lines += [Line((mark if rank else marks) + text, is_best) for rank, text in enumerate(block.row(index))]
         widest = max(cell_len(line.text) for line in lines)
@@ -285,6 +290,12 @@ def plain(value: float) -> str:
     else:
         text = f"{size:,.7g}"
     return MINUS + text if value < 0 else text
+
+
+def equation(slope: float, intercept: float, digits: int = 4) -> str:
+    """Return the equation of a line: 'y = −2 x + 25'."""
+    sign = MINUS if intercept < 0 else "+"
+    return f"y = {short(slope, digits)} x {sign} {short(abs(intercept), digits)}"
 
 
 def listed(values: Iterable[object], form: str = "") -> str:

@@ -7,6 +7,7 @@ import pytest
 
 from mllab.report import console
 from mllab.report.table import Table
+from support.figures import NASTY
 
 
 class Terminal(io.StringIO):
@@ -158,6 +159,18 @@ def test_many_remarks_are_folded_where_a_page_lists_them(count, page, last):
     assert [line.strip() for line in lines[-1:]] == ([last] if last else [])
     assert all(line.startswith("  ") for line in lines)
     assert len(lines) == (9 if page and count else count)
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_any_name_is_printed_on_one_line(name):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="")
+    console.show_line(name, stream=stream)
+    console.show_remarks([name or "x"], "", stream=stream)
+    console.show(Table([name, "b"], [[name, 1]], best=0, caption=name), stream=stream)
+    stream.flush()
+    lines = stream.buffer.getvalue().decode().split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert len(lines) >= 6
 
 
 def test_the_console_comes_without_the_heavy_libraries():

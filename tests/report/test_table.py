@@ -202,6 +202,13 @@ def test_any_table_keeps_its_words_whole_and_within_the_terminal(cells, width):
         assert max(map(cell_len, lines), default=0) <= width
 
 
+@pytest.mark.parametrize(("best", "marked"), [(None, []), (0, [0]), ((0, 2), [0, 2]), ((), [])])
+def test_tied_rows_are_all_marked(best, marked):
+    lines = Table(["a"], [[1], [2], [3]], best).layout()
+    assert [index for index, line in enumerate(lines[2:]) if line.text.startswith("* ")] == marked
+    assert [index for index, line in enumerate(lines[2:]) if line.is_bold] == marked
+
+
 def test_a_short_row_is_refused():
     with pytest.raises(ValueError, match="row 1 has 1 cells for 2 columns"):
         Table(["a", "b"], [[1, 2], [3]])
@@ -260,6 +267,8 @@ def test_a_short_row_is_refused():
         (table.share(-12.5), "−1,250.0%"),
         (table.fraction(2e-7), "2e-5%"),
         (table.short(NAN), BLANK),
+        (table.equation(-2.0, -25.5), "y = −2 x − 25.5"),
+        (table.equation(1999.3, 24.99), "y = 1,999 x + 24.99"),
         (table.plain(-0.0), "0"),
         (table.plain(12345.6), "12,345.6"),
         (table.fixed(-0.04, 1), "0.0"),

@@ -90,7 +90,7 @@ def loss_contours(landscape: Landscape, paths: Sequence[Path], *, title: str) ->
     a, b, loss = landscape.a, landscape.b, np.asarray(landscape.loss, float)
     top, bottom = loss.max(), max(loss.min(), loss.max() * 1e-6)
     levels = np.geomspace(bottom, top, LEVELS + 1) if 0 < bottom < top else np.zeros(0)
-    factor = f"; each is {levels[1] / levels[0]:.2g} times the one inside it" if levels.size else ""
+    factor = f"; each is {short(levels[1] / levels[0], 2)} times the one inside it" if levels.size else ""
     lines = f"Lines of equal {landscape.loss_label}{factor}."
     figure, cuts = _sheet(landscape, paths, title, lines, "Triangle: a path leaves the frame.")
     axes = figure.add_subplot()
