@@ -44,7 +44,7 @@ OPTIMIZERS: dict[str, Style] = {
     "gradient_descent": Style(BLACK, DOTTED, "h"),
     "nesterov": Style(PURPLE, DASHED, "P"),
     "adagrad": Style(ORANGE, DASH_DOT, "v"),
-    "adadelta": Style(BLACK, DASH_DOT, "X"),
+    "adadelta": Style(PURPLE, DASH_DOT, "X"),
     "adamax": Style(GREEN, DASHED, "<"),
     "nadam": Style(ORANGE, SOLID, ">"),
     "adamw": Style(SKY, SOLID, "p"),

@@ -31,8 +31,8 @@ MAX_SALIENT = 12
 SIGNED = matplotlib.colormaps["RdBu_r"]  # blue below 0, white, red above
 AMOUNT = matplotlib.colormaps["viridis"]  # dark blue to yellow
 ROOM = 72 * base.WIDTH - 2 * base.EDGE - 6  # points; the width of a grid
-CAPTION = 8.5  # points; smaller than a note, so that two class names fit below an image
-LINE = 1.3 * CAPTION  # points; the height of a line of a caption
+CAPTION = 8.5  # points, where class names are too long for the size of notes
+LINE = 1.3 * base.NOTE  # points; the height of a line of a caption
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ def image_grid(groups: Sequence[Group], *, columns: int, title: str, notes: Sequ
     """Draw groups of images as they are, one group below the other, `columns` images or pairs in a row."""
     gap = 7.0 if columns <= 8 else 4.0
     right = (ROOM + gap) / columns  # from one caption to the next
+    lines = [line for group in groups for caption in group.captions for line in caption.split("\n")]
+    size = base.NOTE if all(base.text_width(line, base.NOTE) <= right - gap for line in lines) else CAPTION
     sides, downs, heights = [], [], []
     for group in groups:
         count = 1 + group.pairs
@@ -78,10 +80,10 @@ def image_grid(groups: Sequence[Group], *, columns: int, title: str, notes: Sequ
             axes.add_patch(Rectangle((left, top), width * scale, rows * scale, **frame))
             drawn += 1
         for place, caption in enumerate(group.captions):
-            x, y = place % columns * right + (right - gap) / 2, place // columns * down + high + 1.1 * CAPTION
+            x, y = place % columns * right + (right - gap) / 2, place // columns * down + high + 1.1 * size
             for rank, line in enumerate(caption.split("\n")):
-                text = base.fit(line, CAPTION, right - gap)
-                axes.text(x, y + rank * LINE, text, size=CAPTION, color=INK, ha="center", in_layout=False)
+                text = base.fit(line, size, right - gap)
+                axes.text(x, y + rank * LINE, text, size=size, color=INK, ha="center", in_layout=False)
         if group.ruled:
             axes.vlines(right - gap / 2, 0, height, color=SOFT, linewidth=0.8)
         axes.set(xlim=(-1, ROOM + 1), ylim=(height, -1), aspect="equal", anchor="NW")
