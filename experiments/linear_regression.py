@@ -25,7 +25,7 @@ from mllab.models import linear
 from mllab.optimizers import OPTIMIZERS
 from mllab.report import draw, events
 from mllab.report.report import Drawing, Report, Section
-from mllab.report.table import Table, significant
+from mllab.report.table import Table, equation, significant
 
 FAMILIES = {
     "plain": "Gradient descent, its momenta, and L-BFGS",
@@ -167,7 +167,7 @@ def fitted_lines(measured: Measurement) -> Drawing:
     ends = np.array([problem.x.min(), problem.x.max()])
     series = [draw.Series("closed form", ends, least.a * ends + least.b, name="closed_form")]
     series += [draw.Series(each.optimizer, ends, each.a * ends + each.b) for each in apart[:MAX_LINES]]
-    title = f"y = {least.a:.4g} x + {least.b:.4g}: the line of least squares"
+    title = f"{equation(least.a, least.b)}: the line of least squares"
     axes = {"x_label": problem.labels.x, "y_label": problem.labels.y}
     figure = draw.fitted_line(problem.x, problem.y, series, title=title, note=note, **axes)
     return Drawing("line", figure, "Data and fitted lines")

@@ -8,7 +8,7 @@ from mllab.models import mixture
 from mllab.report import draw
 from mllab.report.report import Drawing
 from mllab.report.style import class_style
-from mllab.report.table import Table
+from mllab.report.table import Table, fixed
 
 
 def conclusion(bic: mixture.Selection, classes: int, per_class: Sequence[int]) -> str:
@@ -31,8 +31,8 @@ def table(bic: mixture.Selection, rows: int) -> Table:
     least = values.min()
     cells = [[f"{value - least:,.1f}{' (least)' * bool(value == least)}" for value in row] for row in values]
     caption = (
-        f"BIC less the least of all, {least:,.1f}: −2 log-likelihood + parameters × log rows, of {rows:,} training "
-        "rows without their labels; smaller is better"
+        f"BIC less the least of all, {fixed(least, 1)}: −2 log-likelihood + parameters × log rows, of {rows:,} "
+        "training rows without their labels; smaller is better"
     )
     lines = [[count, *texts] for count, texts in zip(bic.components, cells, strict=True)]
     return Table(["components", *bic.values], lines, bic.components.index(bic.chosen.components), caption)

@@ -18,6 +18,7 @@ from mllab import racing
 from mllab.metrics import interval
 from mllab.models import table as models
 from mllab.models.base import in_bfloat16
+from mllab.race_results import lanes_by_rate
 from mllab.report import draw, table
 from mllab.report.report import Bullets, Drawing, Report, Section
 from mllab.tasks import TASKS
@@ -175,7 +176,7 @@ def score_by_rate(measured: Measurement) -> Drawing:
     series = [
         draw.Series.of_intervals(
             each.optimizer, rates, map(interval, each.validation_by_rate), limits=limits, best=each.learning_rate,
-            diverged=each.diverged(rates),
+            nonfinite=lanes_by_rate(each.nonfinite, rates), failed=lanes_by_rate(each.failed, rates),
         )
         for each in measured.optimizers
     ]  # fmt: skip

@@ -90,7 +90,7 @@ def steps_cell(result: Result) -> str:
     reached = steps[np.isfinite(steps)]
     if not reached.size:
         return table.BLANK
-    return f"{reached.mean():.0f}" + (f" ({reached.size}/{seeds} seeds)" if reached.size < seeds else "")
+    return table.fixed(reached.mean(), 0) + (f" ({reached.size}/{seeds} seeds)" if reached.size < seeds else "")
 
 
 def width_cell(width: Width | None) -> str:

@@ -53,10 +53,11 @@ class Result:
     failed: list[Lane]
     validation_by_rate: np.ndarray  # [R, G]
 
-    def diverged(self, learning_rates: np.ndarray) -> np.ndarray:
-        """Return the number of lanes that diverged at each rate, [R]."""
-        rates = [lane.learning_rate for lane in (*self.nonfinite, *self.failed)]
-        return np.array([rates.count(rate) for rate in learning_rates])
+
+def lanes_by_rate(diverged: Sequence[Lane], learning_rates: np.ndarray) -> np.ndarray:
+    """Return how many of some lanes have each rate, [R]."""
+    rates = [lane.learning_rate for lane in diverged]
+    return np.array([rates.count(rate) for rate in learning_rates])
 
 
 def results(

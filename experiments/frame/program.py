@@ -225,8 +225,7 @@ def _execute(
             made = report(context, chosen, found)
         page = context.finish(made, found, began)
     console.show(made.table)
-    for line in made.remarks:
-        print(f"  {line}")
+    console.show_remarks(made.remarks, page.name if page else "")
     tables = [*made.tables]
     if show_seconds:
         from mllab.report.page import seconds_table  # brings jinja2
@@ -236,7 +235,8 @@ def _execute(
         print()
         console.show(table)
     if made.answer:
-        print(f"\n{made.answer}")
+        print()
+        console.show_line(made.answer)
     if page:
         print(f"Report: {page}")
     return found

@@ -6,6 +6,7 @@ terminal there is a bar; in a pipe or a log file there are a few plain lines. `N
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Self, TextIO
 
 from rich.console import Console
@@ -13,7 +14,8 @@ from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElap
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from mllab.report.table import Table, short
+from mllab.report.report import fold
+from mllab.report.table import MINUS, Table, printable, short
 
 LINE_SECONDS = 2.0  # between plain lines at least,
 LINE_SHARE = 0.1  # with at least this share of the task between them,
@@ -146,11 +148,33 @@ class _Task:
 
 
 def show(made: Table, *, stream: TextIO | None = None) -> None:
-    """Print a table to a stream or to standard output: the header and the best row are bold on a terminal."""
+    """Print a table to a stream or to standard output: as wide as a terminal at most, with bold header and best row."""
     console = Console(file=stream or sys.stdout, highlight=False)
-    for index, line in enumerate(made.lines()):
-        is_best = made.best is not None and index == made.best + 2  # after the header and its rule
-        console.print(Text(line, style="bold" if is_best or index == 0 else ""), soft_wrap=True)
+    for line in made.layout(console.width if console.is_terminal else None):
+        text = Text(_encodable(line.text, console.encoding), style="bold" if line.is_bold else "")
+        console.print(text, soft_wrap=True)
+
+
+def show_line(text: str, *, stream: TextIO | None = None) -> None:
+    """Print a line of text to a stream or to standard output, without characters that are not printable."""
+    console = Console(file=stream or sys.stdout, highlight=False)
+    console.print(Text(_encodable(printable(text), console.encoding)), soft_wrap=True)
+
+
+def show_remarks(remarks: Sequence[str], page: str, *, stream: TextIO | None = None) -> None:
+    """Print remarks to a stream or to standard output, a line each: the first ones where `page`, if any, lists all."""
+    first, rest = fold(remarks) if page else (remarks, ())
+    for remark in [*first, *([f"and {len(rest):,} more, listed in {page}"] if rest else [])]:
+        show_line(f"  {remark}", stream=stream)
+
+
+def _encodable(text: str, encoding: str) -> str:
+    """Return a text with hyphens for minus signs where the encoding has none."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.replace(MINUS, "-")
+    return text
 
 
 def _duration(seconds: float) -> str:

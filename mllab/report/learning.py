@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mllab.report.report import Drawing
+from mllab.report.table import fixed, short
 
 OVERFITTING = 1.05  # final over least validation loss, from which on the curves count as overfitting
 
@@ -33,15 +34,15 @@ class LearningCurves:
         last = int(np.flatnonzero(np.isfinite(held_out))[-1])
         if held_out[last] > OVERFITTING * held_out[best] and train[last] < train[best]:
             return (
-                f"Overfitting after epoch {self.epoch[best]:g}: validation loss rises from {held_out[best]:.3g} to "
-                f"{held_out[last]:.3g} while training loss falls to {train[last]:.3g}"
+                f"Overfitting after epoch {self.epoch[best]:g}: validation loss rises from {short(held_out[best])} to "
+                f"{short(held_out[last])} while training loss falls to {short(train[last])}"
             )
         if held_out[best] > train[best]:
             return (
-                f"Validation loss reaches {held_out[best]:.3g}, {held_out[best] - train[best]:.2g} above training "
-                "loss, and does not rise again"
+                f"Validation loss reaches {short(held_out[best])}, {short(held_out[best] - train[best], 2)} above "
+                "training loss, and does not rise again"
             )
-        return f"Validation loss reaches {held_out[best]:.3g}, not above training loss: no sign of overfitting"
+        return f"Validation loss reaches {short(held_out[best])}, not above training loss: no sign of overfitting"
 
 
 def drawings(curves: LearningCurves) -> list[Drawing]:
@@ -62,7 +63,7 @@ def drawings(curves: LearningCurves) -> list[Drawing]:
         note="Vertical bar: the gap at the least validation loss. Training loss is the mean over an epoch's "
         "minibatches, as trained: with augmentation, dropout and label smoothing, where they are on.",
     )  # fmt: skip
-    highest = f"{np.nanmax(reached):.2f}% at best" if np.isfinite(reached).any() else "never finite"
+    highest = f"{fixed(np.nanmax(reached), 2)}% at best" if np.isfinite(reached).any() else "never finite"
     accuracy = draw.curves(
         [Series.of_intervals("validation", epoch, curves.validation_accuracy, scale=100.0, limits=(0, 100))],
         title=f"Validation accuracy: {highest}", x_label="epoch", y_label="accuracy (%)", integer_x=True, over=over,

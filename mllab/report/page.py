@@ -1,8 +1,10 @@
 """One self-contained page: the question and the answer first, then everything behind them.
 
-The page opens from disk with no network and no script. Names that users chose (data sets, columns, paths) are escaped.
+The page opens from disk with no network and no script. Names that users chose (data sets, columns, paths) are escaped,
+and characters that are not printable become spaces.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -13,8 +15,12 @@ import jinja2
 from markupsafe import Markup
 
 from mllab.report.atomic import write_bytes
-from mllab.report.report import Block, Bullets, Provenance, Report, Section
-from mllab.report.table import Table
+from mllab.report.report import Block, Bullets, Provenance, Report, Section, fold
+from mllab.report.table import Table, printable
+
+MIN_TYPE = 9.0  # pixels, of the smallest text of a figure on a phone, where a figure scrolls rather than shrink further
+
+_TYPE_SIZE = re.compile(r"font(?:-size)?:[^;]*?([\d.]+)px")
 
 
 def save_drawings(report: Report, folder: Path) -> dict[str, Path]:
@@ -43,11 +49,12 @@ def render(report: Report, drawn: Mapping[str, Path], provenance: Provenance) ->
         drawing.name: inline_svg(drawn[drawing.name], drawing.alt, prefix=f"figure-{number}-")
         for number, drawing in enumerate(report.drawings, start=1)
     }
-    return _template().render(
+    html = _template().render(
         report=report, sections=[section for section in sections if section.blocks], figures=figures,
         facts=_facts(report, provenance), command=provenance.command, css=Markup(_text("page.css")),
-        kind=lambda block: type(block).__name__,
+        kind=lambda block: type(block).__name__, fold=fold,
     )  # fmt: skip
+    return "\n".join(map(printable, html.split("\n")))
 
 
 def _facts(report: Report, provenance: Provenance) -> dict[str, str | Sequence[str]]:
@@ -82,7 +89,8 @@ def seconds_table(seconds: Mapping[str, float]) -> Table:
 def inline_svg(path: str | Path, alt: str, prefix: str) -> Markup:
     """Return an SVG file as an element of HTML, with a prefix before each id and each reference to one.
 
-    Figures made alike share ids, and a browser would use the first figure's clip paths and markers for all.
+    Figures made alike share ids, and a browser would use the first figure's clip paths and markers for all. The style
+    `--legible` is the width at which the smallest text has MIN_TYPE.
     """
     root = ElementTree.parse(path).getroot()
     for element in root.iter():
@@ -97,6 +105,10 @@ def inline_svg(path: str | Path, alt: str, prefix: str) -> Markup:
     for name in ("width", "height", "version"):  # the page's column sets the size; viewBox keeps the shape
         root.attrib.pop(name, None)
     root.attrib.update({"role": "img", "aria-label": alt})
+    sizes = [float(size) for style in root.iter("text") for size in _TYPE_SIZE.findall(style.get("style", ""))]
+    if sizes:
+        width = float(root.attrib["viewBox"].split()[2])
+        root.set("style", f"--legible: {width * MIN_TYPE / min(sizes):.0f}px")
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from mllab.report.table import Table
 
+MAX_LISTED = 8  # statements or lines of a fact; more are folded
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -22,7 +24,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Bullets:
-    """Short statements, one a line; empty ones are left out."""
+    """Short statements, one a line; empty ones are left out, and of many the page folds all but the first."""
 
     items: Sequence[str]
 
@@ -78,3 +80,10 @@ class Provenance:
     environment: Environment
     seconds: Mapping[str, float]  # wall time of each part, and `total`
     sources: Sequence[str] = ()  # citations and licences of the data
+
+
+def fold(items: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the items to show and those to fold: none of MAX_LISTED, nor a single one more."""
+    items = [item for item in items if item]
+    count = MAX_LISTED if len(items) > MAX_LISTED + 1 else len(items)
+    return items[:count], items[count:]

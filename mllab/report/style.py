@@ -2,7 +2,8 @@
 
 The colours are Okabe and Ito's, distinguishable with colour blindness (https://jfly.uni-koeln.de/color/). Their yellow
 is left out: a thin yellow line is invisible on white. Seven colours cannot distinguish twenty curves, nor can a print
-in grey, so the entries of a table differ in colour and dash together, and the first four in dash and marker as well.
+in grey, so the entries of a table differ in marker, and in colour and dash together. Adam and its descendants, often
+compared, differ in colour too.
 """
 
 import zlib
@@ -32,7 +33,7 @@ class Style(NamedTuple):
 
     colour: str
     dash: Dash
-    marker: str
+    marker: str | tuple[int, int, int]  # as matplotlib takes it; a tuple is a star
 
 
 OPTIMIZERS: dict[str, Style] = {
@@ -41,19 +42,19 @@ OPTIMIZERS: dict[str, Style] = {
     "rmsprop": Style(GREEN, DASH_DOT, "^"),
     "adam": Style(VERMILLION, SOLID, "D"),
     "gradient_descent": Style(BLACK, DOTTED, "h"),
-    "nesterov": Style(SKY, SOLID, "P"),
-    "adagrad": Style(ORANGE, DASHED, "v"),
-    "adadelta": Style(PURPLE, SOLID, "X"),
-    "adamax": Style(VERMILLION, DOTTED, "<"),
+    "nesterov": Style(PURPLE, DASHED, "P"),
+    "adagrad": Style(ORANGE, DASH_DOT, "v"),
+    "adadelta": Style(PURPLE, DASH_DOT, "X"),
+    "adamax": Style(GREEN, DASHED, "<"),
     "nadam": Style(ORANGE, SOLID, ">"),
-    "adamw": Style(VERMILLION, DASHED, "d"),
-    "lion": Style(PURPLE, DASH_DOT, "p"),
-    "muon": Style(BLUE, SOLID, "*"),
-    "schedule_free_adam": Style(VERMILLION, DASH_DOT, "H"),
-    "schedule_free_sgd": Style(BLACK, DASH_DOT, "8"),
-    "lbfgs": Style(GREEN, SOLID, "X"),
-    "newton": Style(GREEN, DASHED, "P"),
-    "closed_form": Style(BLACK, DASHED, "P"),
+    "adamw": Style(SKY, SOLID, "p"),
+    "lion": Style(PURPLE, SOLID, "*"),
+    "muon": Style(BLUE, SOLID, "H"),
+    "schedule_free_adam": Style(GREEN, SOLID, "d"),
+    "schedule_free_sgd": Style(VERMILLION, DASHED, "8"),
+    "lbfgs": Style(SKY, DASHED, (4, 1, 0)),
+    "newton": Style(ORANGE, DASHED, (6, 1, 0)),
+    "closed_form": Style(BLACK, DASHED, (8, 1, 0)),
 }
 
 MODELS: dict[str, Style] = {
@@ -62,11 +63,11 @@ MODELS: dict[str, Style] = {
     "mlp": Style(VERMILLION, SOLID, "D"),
     "lenet": Style(GREEN, DASH_DOT, "^"),
     "convnet": Style(SKY, SOLID, "v"),
-    "residual": Style(GREEN, SOLID, "P"),
+    "residual": Style(PURPLE, SOLID, "P"),
     "knn": Style(BLACK, DOTTED, "h"),
     "svm": Style(BLUE, SOLID, "p"),
     "kmeans": Style(ORANGE, DOTTED, "8"),
-    "mixture": Style(GREEN, DOTTED, "P"),
+    "mixture": Style(GREEN, DOTTED, "X"),
 }
 
 PARTS: dict[str, Style] = {  # of the split
@@ -85,7 +86,7 @@ _OTHERS = tuple(
 def style(name: str) -> Style:
     """Return the style of an optimizer, model or part of the split; any other name hashes to one outside the tables."""
     fixed = OPTIMIZERS.get(name) or MODELS.get(name) or PARTS.get(name)
-    return fixed or _OTHERS[zlib.crc32(name.encode()) % len(_OTHERS)]
+    return fixed or _OTHERS[zlib.crc32(name.encode(errors="surrogatepass")) % len(_OTHERS)]
 
 
 def class_style(index: int) -> Style:

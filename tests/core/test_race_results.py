@@ -40,7 +40,10 @@ def test_results_are_tested_at_the_chosen_rate(raced):
         ]
         assert all(lane.step is not None for lane in result.nonfinite)
         assert all(lane.step is None for lane in result.failed)
-        assert result.diverged(raced.learning_rates).sum() == len(lost)
+        counts = sum(
+            race_results.lanes_by_rate(each, raced.learning_rates) for each in (result.nonfinite, result.failed)
+        )
+        assert counts.sum() == len(lost)
     assert any(result.nonfinite or result.failed for result in made)
     assert race_results.results(raced, TESTED)[0].steps_to_target.size == 0
 

@@ -310,7 +310,7 @@ def test_the_table_and_the_diverged_lanes():
         "sgd at 0.1: failed: no better than chance (every seed)",
         "sgd at 1: non-finite from step 4, 6 (seeds 0, 2)",
     ]
-    assert NEXT.diverged(np.array([0.1, 1.0])).tolist() == [3, 2]
+    assert race_results.lanes_by_rate([*NEXT.nonfinite, *NEXT.failed], np.array([0.1, 1.0])).tolist() == [3, 2]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def test_classes_by_ascending_recall():
     ]
     assert class_table(rows).rows == [
         ["no rows", "0", "—", "0.0%", "0.0%", None],
-        ["never predicted", "1,234", "0.0%", "—", "0.0%", "b  (1,234×)"],
+        ["never predicted", "1,234", "0.0%", "—", "0.0%", "b (1,234×)"],
         ["a", "100", "90.0%", "98.9%", "94.2%", "b (7×)"],
         ["c", "10", "90.0%", "75.0%", "81.8%", "a (1×)"],
         ["b", "50", "100.0%", "87.7%", "93.4%", None],
@@ -49,4 +49,4 @@ def test_long_and_odd_names_fit_a_table():
     rows = [ClassRow("x" * 200, 1, 0.0, 0.0, 0.0, "back\x01slash\n", 1)]
     (cells,) = class_table(rows).rows
     assert cells[0] == f"{'x' * 12}…{'x' * 11}"
-    assert cells[-1] == "back slash  (1×)"
+    assert cells[-1] == "back slash (1×)"

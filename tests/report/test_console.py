@@ -7,6 +7,7 @@ import pytest
 
 from mllab.report import console
 from mllab.report.table import Table
+from support.figures import NASTY
 
 
 class Terminal(io.StringIO):
@@ -117,6 +118,59 @@ def test_a_piped_table_is_not_cut():
     stream = io.StringIO()
     console.show(Table(["name", "value"], [["x" * 300, 1]]), stream=stream)
     assert "x" * 300 + "      1\n" in stream.getvalue()
+
+
+def test_a_table_is_as_wide_as_the_terminal(terminal, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    table = Table([f"column {index}" for index in range(9)], [["a_long_name", *["0.9677 ± 0.0019"] * 8]], best=0)
+    console.show(table, stream=terminal)
+    lines = re.sub(r"\x1b\[[\d;]*m", "", terminal.getvalue()).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert sum(line.startswith("* a_long_name") for line in lines) > 1
+    assert " ".join(lines).count("0.9677 ± 0.0019") == 8
+    monkeypatch.setenv("COLUMNS", "60")
+    piped = io.StringIO()
+    console.show(table, stream=piped)
+    assert len(piped.getvalue().splitlines()) == 3
+
+
+@pytest.mark.parametrize(("encoding", "sign"), [("utf-8", "−"), ("ascii", "-"), ("latin-1", "-")])
+def test_a_minus_sign_is_a_hyphen_where_the_encoding_has_none(encoding, sign):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    console.show(Table(["x"], [["−1.5"]]), stream=stream)
+    console.show_remarks(["less by −1.5"], "", stream=stream)
+    stream.flush()
+    assert stream.buffer.getvalue().decode(encoding).count(f"{sign}1.5") == 2
+
+
+@pytest.mark.parametrize(
+    ("count", "page", "last"),
+    [
+        (33, "report.html", "and 25 more, listed in report.html"),
+        (9, "report.html", "remark 8"),
+        (33, "", "remark 32"),
+        (0, "report.html", None),
+    ],
+)
+def test_many_remarks_are_folded_where_a_page_lists_them(count, page, last):
+    stream = io.StringIO()
+    console.show_remarks([f"remark {index}" for index in range(count)], page, stream=stream)
+    lines = stream.getvalue().splitlines()
+    assert [line.strip() for line in lines[-1:]] == ([last] if last else [])
+    assert all(line.startswith("  ") for line in lines)
+    assert len(lines) == (9 if page and count else count)
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_any_name_is_printed_on_one_line(name):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="")
+    console.show_line(name, stream=stream)
+    console.show_remarks([name or "x"], "", stream=stream)
+    console.show(Table([name, "b"], [[name, 1]], best=0, caption=name), stream=stream)
+    stream.flush()
+    lines = stream.buffer.getvalue().decode().split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert len(lines) >= 6
 
 
 def test_the_console_comes_without_the_heavy_libraries():

@@ -17,6 +17,7 @@ from mllab.errors import UserError
 from mllab.report import draw
 from mllab.report.draw import Panel, Series, base
 from mllab.report.style import BLACK, DASHED, OPTIMIZERS, Style, style
+from support.figures import check_figure
 
 NAMES = list(OPTIMIZERS)
 LONG = ["a_model_of_my_own_with_a_long_name_indeed", *NAMES[:7]]
@@ -43,7 +44,7 @@ def scores(names):
         diverged = np.where(RATES > 0.2, 1 + index % 3, 0)
         mean = np.where(diverged == 3, np.nan, mean)
         best = RATES[np.nanargmax(mean)]
-        yield Series(name, RATES, mean, mean - 0.01, mean + 0.01, best=best, diverged=diverged)
+        yield Series(name, RATES, mean, mean - 0.01, mean + 0.01, best=best, nonfinite=diverged // 2, failed=diverged)
 
 
 def loss_figure(names, **changes):
@@ -173,19 +174,35 @@ def test_a_line_chart_takes_scales_marks_and_a_bar(tmp_path):
     assert all(tick == round(tick) for tick in whole.axes[0].get_xticks())
 
 
-def test_lost_lanes_are_counted_at_their_rate(tmp_path):
+def test_lost_lanes_are_counted_at_their_rate_by_kind(tmp_path):
     shown = texts(rate_figure(NAMES[:4]), tmp_path)
-    assert "× a diverged lane, of 3 seeds at each rate" in shown
-    # sgd loses 1 lane at the two rates above 0.2, momentum 2, rmsprop 3, adam 1.
-    assert {crosses: shown.count(crosses) for crosses in ("×", "××", "×××")} == {"×": 4, "××": 2, "×××": 2}
-    many = Series("adam", RATES, np.ones(8), diverged=np.full(8, 12))
-    shown = texts(draw.against_rate([many], title="", y_label=""), tmp_path)
-    assert shown.count("12") == 8
-    assert "diverged lanes" in shown
-    none = Series("adam", RATES, np.ones(8), diverged=np.zeros(8, int))
+    assert "diverged lanes, of 3 seeds at each rate: × non-finite, ○ no better than chance" in " ".join(shown)
+    # At the two rates above 0.2 sgd and adam lose 1 lane, momentum 1 of 3, rmsprop 1 of 4 to non-finite numbers.
+    assert {text: shown.count(text) for text in ("○", "× ○2", "× ○3")} == {"○": 4, "× ○2": 2, "× ○3": 2}
+    kinds = {"nonfinite": "× non-finite", "failed": "○ no better than chance"}
+    for kind, name in kinds.items():
+        one = Series("adam", RATES, np.ones(8), **{kind: np.full(8, 12)})
+        shown = texts(draw.against_rate([one], title="", y_label=""), tmp_path)
+        assert shown.count(f"{name[0]}12") == 8
+        assert f"diverged lanes: {name}" in shown
+    none = Series("adam", RATES, np.ones(8), nonfinite=np.zeros(8, int))
     figure = draw.against_rate([none], title="", y_label="")
     assert len(figure.axes) == 1
     assert not any("diverged" in text for text in texts(figure, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("count", "lanes", "mark"), [(5, 5, "×5 ○5"), (8, 10, "×10 ○10"), (8, 100, "×○"), (40, 5, "×")]
+)
+def test_marks_of_lost_lanes_never_overlap(count, lanes, mark, tmp_path):
+    rates = np.logspace(-4, 0, count)
+    series = [
+        Series(name, rates, np.ones(count), nonfinite=np.full(count, lanes), failed=np.full(count, lanes))
+        for name in NAMES[:3]
+    ]
+    path = tmp_path / "figure.svg"
+    check_figure(lambda: draw.against_rate(series, title="", y_label="", over="200 seeds"), path)
+    assert texts(draw.against_rate(series, title="", y_label=""), tmp_path).count(mark) == 3 * count
 
 
 @pytest.mark.parametrize(
@@ -210,7 +227,7 @@ def test_scores_far_worse_than_most_do_not_crush_the_range(tmp_path, means, insi
 
 def test_a_rate_that_lost_lanes_does_not_widen_the_range():
     means, lost = [0.97, 0.96, 0.95, 0.96, 0.1, 0.1, 0.1, 0.1], [0, 0, 0, 0, 3, 3, 3, 2]
-    figure = draw.against_rate([Series("adam", RATES, means, diverged=lost)], title="", y_label="")
+    figure = draw.against_rate([Series("adam", RATES, means, failed=lost)], title="", y_label="")
     assert 0.9 < figure.axes[0].get_ylim()[0] < 0.95
     figure = draw.against_rate([Series("adam", RATES, means)], title="", y_label="")
     assert figure.axes[0].get_ylim()[0] < 0.1
@@ -245,7 +262,7 @@ POINTS = {
 def test_any_numbers_can_be_drawn(tmp_path, points):
     x, mean = points
     mean = np.asarray(mean, float)
-    one = Series("adam", x, mean, mean - 0.1, mean + 0.1, best=3, diverged=np.full(len(x), 1))
+    one = Series("adam", x, mean, mean - 0.1, mean + 0.1, best=3, nonfinite=np.full(len(x), 1))
     for log in (False, True):
         figure = draw.curves([one], **LABELS, log_x=log, log_y=log, over="3 seeds")
         assert "adam" in texts(figure, tmp_path)
@@ -277,7 +294,7 @@ DRAW = """
 import numpy as np
 from mllab.report import draw
 x = np.arange(1, 9)
-made = [draw.Series(name, x, np.sin(x * k), best=3, diverged=x % 2) for k, name in enumerate(["adam", "mine"])]
+made = [draw.Series(name, x, np.sin(x * k), best=3, failed=x % 2) for k, name in enumerate(["adam", "mine"])]
 draw.save(draw.curves(made, title="t", x_label="x", y_label="y"), f"{folder}/curves.svg")
 draw.save(draw.against_rate(made, title="t", y_label="y"), f"{folder}/rates.svg")
 draw.save(draw.panels([draw.Panel("y", made)], title="t"), f"{folder}/panels.svg")

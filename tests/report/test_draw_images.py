@@ -168,7 +168,7 @@ UGLY = {
     "mistakes": lambda: draw.mistakes(DARK, TRUE, PREDICTED, [0.5] * 8, NASTY, title="Mistakes " * 20),
     "one mistake": lambda: draw.mistakes(IMAGES[:1], [0], [1], [0.5], DIGITS, title="One"),
     "no mistake": lambda: draw.mistakes(np.zeros((0, 4, 4, 1)), [], [], [], DIGITS, title="None"),
-    "filters": lambda: draw.filters(np.full((2, 2, 1, 7), np.nan), title="Filters", names=NASTY),
+    "filters": lambda: draw.filters(np.full((2, 2, 1, len(NASTY)), np.nan), title="Filters", names=NASTY),
     "64 filters": lambda: draw.filters(np.ones((5, 5, 1, 64)), title="Constant"),
     "saliency": lambda: draw.saliency(DARK, DARK * np.nan, TRUE, PREDICTED, NASTY, title="Saliency"),
     "maps": lambda: draw.feature_maps(DARK[0], [("conv " * 40, np.ones((2, 2, 9)))] * 2, title="t", caption=NASTY[5]),
@@ -182,7 +182,9 @@ UGLY = {
         IMAGES[:2], LABELS[:2], LABELS[1:3], IMAGES[2:22].reshape(2, 10, 8, 8, 1), LABELS[2:22].reshape(2, 10), DIGITS,
         title="t",
     ),
-    "centres": lambda: draw.side_by_side(list(DARK), [f"{name}, 75%" for name in (*NASTY, "")], title="t", columns=5),
+    "centres": lambda: draw.side_by_side(
+        [DARK[0]] * len(NASTY), [f"{name}, 75%" for name in NASTY], title="t", columns=5
+    ),
     "side by side": lambda: draw.side_by_side([np.zeros((4, 300, 1))], ["a caption of two\nlines"], title="t"),
 }  # fmt: skip
 

@@ -154,7 +154,7 @@ def test_panels_say_how_many_points_they_hold_and_draw_ellipses_of_the_covarianc
     texts, _ = drawn(figure, tmp_path / "panels.svg")
     assert {"8 labelled points", "and 52 without a label", "alone: 70%", "both: 90%", "width", "height"} <= set(texts)
     assert {"a", "b", "no label", "labelled point", "decision boundary"} <= set(texts)
-    assert "Ellipses: components at 1 and 2 standard deviations. Tinted: the most probable class." in texts
+    assert "Ellipses: components at 1 and 2 standard deviations. Tinted: the most probable class." in " ".join(texts)
     assert [sum(len(line.get_xdata()) for line in axes.lines) for axes in figure.axes] == [8, 60, 8, 60]
     for axes in figure.axes[2:]:
         ellipses = [patch for patch in axes.patches if isinstance(patch, Ellipse)]

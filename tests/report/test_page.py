@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from mllab.report import draw, page
 from mllab.report.draw import Series
 from mllab.report.report import Bullets, Drawing, Environment, Provenance, Report, Section
-from mllab.report.table import Table
+from mllab.report.table import Table, printable
+from support.figures import NASTY as NASTY_NAMES
 from support.pages import Reader
 
 NASTY = "<script>alert('1')</script> \" & $x$ {{ 7 * 7 }}"
@@ -120,11 +121,47 @@ def test_names_that_users_chose_are_escaped(tmp_path):
 
 
 @settings(max_examples=50)
-@given(st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=30))
+@given(st.text(max_size=30))
 def test_any_name_is_read_back(name):
     made = Report(name, "", "", Table(["x"], []), [Section("h", [name, Bullets([name])])], {name: name})
-    text = "".join(Reader(page.render(made, {}, provenance(name))).text)
-    assert text.count(name.strip()) >= 7
+    html = page.render(made, {}, provenance(name))
+    assert html.replace("\n", "").isprintable()
+    shown = " ".join(printable(name).split())
+    assert Reader(html.encode().decode()).words().count(shown) >= 7
+
+
+@pytest.mark.parametrize("name", NASTY_NAMES)
+def test_every_text_of_a_page_may_hold_any_name(tmp_path, name):
+    text = html(report(name), tmp_path, name)
+    assert text.replace("\n", "").isprintable()
+    reader = Reader(text.encode().decode())
+    assert reader.words().count(" ".join(printable(name).split())) >= 11
+    assert not {"script", "b"} & {tag for tag, _ in reader.elements}
+
+
+@pytest.mark.parametrize(("count", "shown"), [(8, 8), (9, 9), (10, 8), (33, 8)])
+def test_many_statements_and_lines_of_a_fact_are_folded(count, shown):
+    lines = [f"statement {index:02}." for index in range(count)]
+    made = Report("t", "q", "a", Table(["x"], []), [Section("h", [Bullets(lines)])], {"notes": lines})
+    text = page.render(made, {}, provenance())
+    words = Reader(text).words()
+    assert all(words.count(line) == 2 for line in lines)
+    assert words.count(f"and {count - shown} more") == 2 * (count > shown)
+    outside = Reader(re.sub(r"<details>.*?</details>", "", text, flags=re.DOTALL)).words()
+    assert all((line in outside) == (index < shown) for index, line in enumerate(lines))
+
+
+def test_wide_tables_and_figures_scroll_inside_the_page(rendered):
+    elements = Reader(rendered).elements
+    for tag, inside in (("table", "scroll"), ("svg", "drawing")):
+        places = [place for place, (name, _) in enumerate(elements) if name == tag]
+        assert places
+        assert all(elements[place - 1] == ("div", {"class": inside, "tabindex": "0"}) for place in places)
+    for svg in re.findall(r"<svg.*?</svg>", rendered, flags=re.DOTALL):
+        (width,) = map(float, re.findall(r'style="--legible: (\d+)px"', svg))
+        left, _, across, _ = map(float, re.search(r'viewBox="([^"]*)"', svg)[1].split())
+        smallest = min(map(float, re.findall(r"font-size: ([\d.]+)px", svg)))
+        assert smallest * width / (across - left) >= page.MIN_TYPE - 0.1
 
 
 def test_the_best_row_is_marked_and_numbers_stand_apart(rendered):

@@ -14,7 +14,7 @@ from PIL import Image
 from mllab.report import draw
 from mllab.report.draw import base
 
-NASTY = [  # names that a figure has to show as they are
+NASTY = [  # names that a figure, a table or a page has to show, as far as they are printable
     "<script>alert(1)</script>",
     'a "b" & c',
     "price $ per $",
@@ -22,6 +22,15 @@ NASTY = [  # names that a figure has to show as they are
     "Ünïcødé",
     "x" * 200,
     "中文",
+    "",
+    "  \t ",
+    "$\\frac{1}{x_1}$ \\n",
+    "{{ 7 * 7 }} <b>bold</b>",
+    "\x00\x1b[31mred",
+    "\u202egnirts\u202c \u200f\ufeff",
+    "😀👩\u200d🔬 ≠ 𝔘",
+    "中文的一个非常长的列名称带有许多汉字没有空格所以必须截断",
+    "ความสุข नमस्ते ሰላም",
 ]
 
 
@@ -60,8 +69,9 @@ def check_figure(function, path, smallest=6.0):
         hidden = _labels_not_drawn(figure)
         texts = [each for each in figure.findobj(Text) if each.get_visible() and each.get_text().strip()]
         texts = [each for each in texts if each not in hidden]
-        boxes = np.array([each.get_window_extent(renderer).extents for each in texts])
-    names = [each.get_text() for each in texts]
+        names = [each.get_text() for each in texts]
+        with base.measured(figure):  # as wide as a font that has every glyph draws them
+            boxes = np.array([each.get_window_extent(renderer).extents for each in texts]).reshape(-1, 4)
     assert {line for name in names for line in name.split("\n")} <= set(written)
     assert not [each for each in texts if each.get_fontsize() < smallest]
     low, high = boxes[:, :2], boxes[:, 2:]
@@ -78,7 +88,9 @@ def check_figure(function, path, smallest=6.0):
 def _labels_not_drawn(figure):
     """Return the labels that matplotlib keeps but does not draw: of hidden axes, and of ticks outside the range."""
     hidden = set()
-    for axis in [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]:
+    for axis in [
+        axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis, getattr(axes, "zaxis", None)) if axis
+    ]:
         low, high = sorted(axis.get_view_interval())
         for tick in axis.get_major_ticks() + axis.get_minor_ticks():
             if not low <= tick.get_loc() <= high:

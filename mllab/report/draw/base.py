@@ -28,8 +28,9 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.offsetbox import AnchoredOffsetbox, AnnotationBbox, DrawingArea, HPacker, TextArea, VPacker
+from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
-from matplotlib.ticker import Formatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import Formatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from matplotlib.transforms import Bbox, ScaledTranslation, Transform
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
@@ -37,13 +38,13 @@ from scipy.optimize import isotonic_regression
 from mllab.errors import UserError
 from mllab.report.atomic import write_bytes
 from mllab.report.style import Style
-from mllab.report.table import plain
+from mllab.report.table import plain, printable
 
 Floats = NDArray[np.float64]
 
 WIDTH = 6.0  # inches: fills a page's column in print, and shrinks legibly to a phone
 EDGE = 8.0  # points of white around the sheet
-TITLE, LABEL, TICK, NOTE = 12.0, 10.5, 9.5, 8.5  # sizes of type, in points
+TITLE, LABEL, TICK, NOTE = 12.0, 10.5, 10.0, 10.0  # sizes of type, in points; 9 pixels at least on a phone
 INK, SOFT, FAINT = "#1a1a1a", "#555555", "#e3e3e3"
 SAMPLE = 20.0  # points of line before a name
 LEADER = 12.0  # points between the right side of the axes and the names
@@ -77,9 +78,18 @@ _LOOK: dict[str, Any] = {
 @contextlib.contextmanager
 def look():
     """Return a context in which matplotlib starts from its own defaults, whatever the user's matplotlibrc is."""
-    with matplotlib.style.context(["default", _LOOK]), warnings.catch_warnings():
-        # A class named in Chinese: an SVG holds the text, and the reader's fonts have its glyphs.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+    with matplotlib.style.context(["default", _LOOK]), _any_glyph():
+        yield
+
+
+@contextlib.contextmanager
+def _any_glyph():
+    """Return a context without warnings of glyphs that the font lacks.
+
+    A class may have a Chinese name: an SVG holds the text, and the reader's fonts have its glyphs.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font|Matplotlib currently does not support")
         yield
 
 
@@ -133,8 +143,14 @@ def figure(height: float, *, title: str, notes: Sequence[str] = (), key: Sequenc
     return sheet
 
 
+def room(sheet: Figure) -> tuple[float, float, float, float]:
+    """Return left, bottom, width and height of the room for axes, as shares of a figure that `figure` made."""
+    return cast(ConstrainedLayoutEngine, sheet.get_layout_engine()).get()["rect"]
+
+
 def wrap(text: str, size: float, weight: str = "normal", room: float = 72 * WIDTH - 2 * EDGE) -> str:
     """Break text into lines of at most `room` points, long words too: matplotlib's own wrapping knows no margin."""
+    text = printable(text)
     limit = max(len(text), 1)
     lines = textwrap.wrap(text, limit)
     while any(text_width(line, size, weight) > room for line in lines) and limit > 1:
@@ -145,7 +161,8 @@ def wrap(text: str, size: float, weight: str = "normal", room: float = 72 * WIDT
 
 def fit(text: str, size: float, room: float, weight: str = "normal") -> str:
     """Cut a line in the middle until it is at most `room` points wide."""
-    short, kept = text, len(text)
+    short = text = printable(text)
+    kept = len(text)
     while (width := text_width(short, size, weight)) > room and kept > 3:
         kept = max(3, min(kept - 1, int(kept * room / width)))
         short = f"{text[: kept // 2]}…{text[kept // 2 - kept + 1 :]}"
@@ -153,12 +170,38 @@ def fit(text: str, size: float, room: float, weight: str = "normal") -> str:
 
 
 def text_width(text: str, size: float, weight: str = "normal") -> float:
-    """Return the width of a line of text in points.
+    """Return the width of a line of text in points, as in `_dashed`."""
+    with _any_glyph():
+        font = FontProperties(size=size, weight=weight)
+        return text_to_path.get_text_width_height_descent(_dashed(printable(text)), font, False)[0]
 
-    A full-width character, such as a Chinese one, which the font lacks, counts as wide as a dash.
+
+def _dashed(text: str) -> str:
+    """Return a text with an em dash, which is as wide, for each full-width character, which the font lacks."""
+    return "".join("—" if unicodedata.east_asian_width(character) in "WF" else character for character in text)
+
+
+@contextlib.contextmanager
+def measured(sheet: Figure):
+    """Return a context in which the texts of a figure are as wide as the reader's fonts will draw them.
+
+    Labels of axes stay where they stand at its end.
     """
-    text = "".join("—" if unicodedata.east_asian_width(character) in "WF" else character for character in text)
-    return text_to_path.get_text_width_height_descent(text, FontProperties(size=size, weight=weight), False)[0]
+    texts = [(text, shown) for text in sheet.findobj(Text) if _dashed(shown := text.get_text()) != shown]
+    axes = [axis for each in sheet.axes for axis in (each.xaxis, each.yaxis)]
+    formatters = [(axis, ticks) for axis in axes if isinstance(ticks := axis.get_major_formatter(), FuncFormatter)]
+    for text, shown in texts:
+        text.set_text(_dashed(shown))
+    for axis, ticks in formatters:
+        axis.set_major_formatter(lambda value, position, ticks=ticks: _dashed(ticks(value, position)))
+    yield
+    for text, shown in texts:
+        text.set_text(shown)
+    for axis, ticks in formatters:
+        axis.set_major_formatter(ticks)
+    for axis in axes if texts else ():
+        place = axis.label.get_transform().transform(axis.label.get_position())
+        axis.set_label_coords(*sheet.transFigure.inverted().transform(place), transform=sheet.transFigure)
 
 
 def _hung(sheet: Figure, down: float) -> Transform:
@@ -171,7 +214,8 @@ def _entry(label: Label) -> HPacker:
     sample = DrawingArea(SAMPLE, LABEL)
     sample.add_artist(Line2D([0, SAMPLE / 2, SAMPLE], [LABEL / 2] * 3, markevery=[1], **label.line))
     name = TextArea(label.text, textprops={"size": LABEL, "color": INK})
-    return HPacker(children=[sample, name], align="center", pad=0, sep=4)
+    room = DrawingArea(text_width(label.text, LABEL), 0)  # the reader's fonts may draw the name wider
+    return HPacker(children=[sample, VPacker(children=[name, room], pad=0, sep=0)], align="center", pad=0, sep=4)
 
 
 def _rows(key: Sequence[Label]) -> VPacker:
@@ -264,7 +308,8 @@ def _settle(sheet: Figure) -> None:
     Positions are rounded: the layout's solver leaves other rounding errors each time, and ids in an SVG hash them.
     """
     if engine := sheet.get_layout_engine():
-        engine.execute(sheet)
+        with measured(sheet):
+            engine.execute(sheet)
         sheet.set_layout_engine("none")
         for axes in sheet.axes:
             axes.set_position(Bbox(axes.get_position(original=True).get_points().round(6)))

@@ -24,10 +24,11 @@ from mllab.report.table import legible
 HEIGHT = 2.7  # inches of a figure's axes with all that surrounds them
 NAME_HEIGHT = 0.2  # inches of one name beside the curves
 PANEL_HEIGHT = 1.7
-STRIP_ROW = 0.16  # a row of the strip of diverged lanes
+STRIP_ROW = 0.18  # inches, a row of the strip of diverged lanes
 HUGE = 1e30  # larger numbers come from a diverged lane, and overflow in drawing
 MAX_MARKED = 12  # points; a curve of more has a marker at some only
-MAX_CROSSES = 3
+NONFINITE, FAILED = "×", "○"  # marks of diverged lanes
+MIN_MARK_TYPE = 6.5  # points
 ABSENT = cast(Floats, math.nan)  # a bound that no point has
 NONE_LOST = cast(Floats, 0.0)
 
@@ -43,12 +44,13 @@ class Series:
     high: Floats = ABSENT  # [P]
     name: str = ""  # the optimizer or model whose style it has; the label where empty
     best: float | None = None  # the x to mark as chosen
-    diverged: Floats = NONE_LOST  # [P] number of lanes that went non-finite or failed at each x
+    nonfinite: Floats = NONE_LOST  # [P] number of lanes that went non-finite at each x
+    failed: Floats = NONE_LOST  # [P] number of lanes that ended no better than chance
     style: Style | None = None  # instead of that of the name
 
     def __post_init__(self):
         shape = np.shape(self.x)
-        for field in ("x", "mean", "low", "high", "diverged"):
+        for field in ("x", "mean", "low", "high", "nonfinite", "failed"):
             values = np.asarray(getattr(self, field), float)
             if values.ndim and values.shape != shape:
                 raise ValueError(f"series {self.label!r}: {field} has shape {values.shape}, x has {shape}")
@@ -70,6 +72,11 @@ class Series:
         return self.style or style(self.name or self.label)
 
     @property
+    def diverged(self) -> Floats:
+        """The number of diverged lanes at each x, [P]."""
+        return np.nan_to_num(self.nonfinite) + np.nan_to_num(self.failed)
+
+    @property
     def has_band(self) -> bool:
         """Whether it has an interval anywhere."""
         return not np.isnan(self.low + self.high).all()
@@ -78,7 +85,7 @@ class Series:
         """Return its name with a sample, at the last finite point."""
         seen = np.flatnonzero(~np.isnan(self.mean))
         end = (float(self.x[seen[-1]]), float(self.mean[seen[-1]])) if seen.size else None
-        return Label(legible(self.label), base.curve(self.look), end)
+        return Label(legible(self.label) if self.label else "", base.curve(self.look), end)
 
 
 @dataclass(frozen=True)
@@ -133,7 +140,7 @@ def panels(quantities: Sequence[Panel], *, title: str, x_label: str = "step", ov
         for one in panel.series:
             _draw(axes, one)
         if index >= len(quantities) - 2:
-            axes.set_xlabel(x_label, size=TICK)
+            axes.set_xlabel(base.wrap(x_label, TICK, room=165), size=TICK)
     return figure
 
 
@@ -141,7 +148,7 @@ def panels(quantities: Sequence[Panel], *, title: str, x_label: str = "step", ov
 def against_rate(series: Sequence[Series], *, title: str, y_label: str, over: str = "") -> Figure:
     """Draw a final score against the learning rate: one curve per optimizer, its best rate with a filled marker.
 
-    Lanes that went non-finite or failed (`Series.diverged`) are counted in a strip below, one row per optimizer. Larger
+    Lanes that went non-finite or failed are counted in a strip below, one row per optimizer, a mark for each. Larger
     scores are better; those far below most are left outside the frame, with an arrow at its edge.
     """
     low, high, clipped = _range_of_scores(series)
@@ -162,8 +169,10 @@ def against_rate(series: Sequence[Series], *, title: str, y_label: str, over: st
     for strip in strips:
         base.scale(strip.xaxis, *axes.get_xlim(), log=log_x)
         axes.tick_params(axis="x", which="both", labelbottom=False)
-        _draw_strip(strip, lost, f", of {over} at each rate" if _several(over) else "")
+        _name_rows(strip, lost, f", of {over} at each rate" if _several(over) else "")
     base.label_ends(axes, [one.tag() for one in series])
+    for strip in strips:  # which has its final width
+        _count_lost(strip, lost)
     return figure
 
 
@@ -232,7 +241,7 @@ def _single(
 ) -> tuple[Any, ...]:
     """Return a figure, its axes, and axes of a strip below them if it has rows."""
     height, strip = max(HEIGHT, NAME_HEIGHT * len(series) + 0.8), STRIP_ROW * rows
-    figure = base.figure(height + (strip + 0.25 if rows else 0), title=title, notes=notes)
+    figure = base.figure(height + (strip + 0.45 if rows else 0), title=title, notes=notes)
     ratios = [height - 0.7, strip] if rows else [1.0]
     every = figure.subplots(len(ratios), 1, height_ratios=ratios, squeeze=False)[:, 0]
     for axes in every:
@@ -261,21 +270,44 @@ def _draw(axes: Axes, one: Series, *, markers: bool = True, hollow: bool = False
         axes.plot(one.x[chosen], one.mean[chosen], **base.dots(one.look, **rim))
 
 
-def _draw_strip(strip: Axes, lost: Sequence[Series], over: str) -> None:
-    """Count diverged lanes, one row per optimizer: in crosses or, where these have no room, in numbers."""
-    counts = [np.nan_to_num(one.diverged).astype(int) for one in lost]
-    most = max(map(len, counts))
-    crosses = most <= 9 and max(count.max() for count in counts) <= MAX_CROSSES
-    strip.set_title(f"{'× a diverged lane' if crosses else 'diverged lanes'}{over}", size=NOTE, color=SOFT)
+def _name_rows(strip: Axes, lost: Sequence[Series], over: str) -> None:
+    """Name the marks of diverged lanes above a strip, and its rows, one per optimizer, on the right."""
+    marks = [f"{NONFINITE} non-finite"] * any(one.nonfinite.any() for one in lost)
+    marks += [f"{FAILED} no better than chance"] * any(one.failed.any() for one in lost)
+    strip.set_title(base.wrap(f"diverged lanes{over}: {', '.join(marks)}", NOTE, room=360), size=NOTE, color=SOFT)
     base.scale(strip.yaxis, len(lost) - 0.5, -0.5)
     strip.yaxis.tick_right()
     strip.set_yticks(range(len(lost)), [legible(one.label) for one in lost], size=NOTE)
     strip.tick_params(axis="y", length=0, pad=8)
     strip.spines["left"].set_visible(False)
-    look: dict[str, Any] = {"size": min(TICK, 135 / most), "weight": "bold", "ha": "center", "va": "center_baseline"}
-    for row, (one, count) in enumerate(zip(lost, counts, strict=True)):
-        for x, lanes in zip(one.x[count > 0], count[count > 0], strict=True):
-            strip.text(x, row, "×" * lanes if crosses else f"{lanes}", color=one.look.colour, **look)
+
+
+def _count_lost(strip: Axes, lost: Sequence[Series]) -> None:
+    """Write a mark for each kind of diverged lanes at each rate, followed by their number if there are several.
+
+    Where the rates stand too close for that, the numbers are left out, and then all but the first mark.
+    """
+    counts = {
+        (x, row): [(NONFINITE, int(nonfinite)), (FAILED, int(failed))]
+        for row, one in enumerate(lost)
+        for x, nonfinite, failed in zip(one.x, np.nan_to_num(one.nonfinite), np.nan_to_num(one.failed), strict=True)
+        if math.isfinite(x) and (nonfinite or failed)
+    }
+    if not counts:
+        return
+    places = np.unique(strip.transData.transform([(x, 0) for x in _joined(lost, "x")])[:, 0])
+    room = np.diff(places).min(initial=strip.bbox.width / 2) - 3
+    forms = [
+        [" ".join(f"{mark}{n if n > 1 else ''}" for mark, n in each if n) for each in counts.values()],
+        ["".join(mark for mark, n in each if n) for each in counts.values()],
+        [next(mark for mark, n in each if n) for each in counts.values()],
+    ]
+    sizes = [TICK * room / max(base.text_width(text, TICK, "bold") for text in texts) for texts in forms]
+    best = next((index for index, size in enumerate(sizes) if size >= MIN_MARK_TYPE), len(forms) - 1)
+    size = float(np.clip(sizes[best], MIN_MARK_TYPE, TICK))
+    look: dict[str, Any] = {"size": size, "weight": "bold", "ha": "center", "va": "center_baseline"}
+    for (x, row), text in zip(counts, forms[best], strict=True):
+        strip.text(x, row, text, color=lost[row].look.colour, in_layout=False, **look)
 
 
 def _notes(series: Sequence[Series], over: str) -> list[str]:

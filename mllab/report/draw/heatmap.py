@@ -91,7 +91,7 @@ def heat_map(
         axes.images[0].set_gid(f"cells-{rank}")
         axes.set_yticks(range(len(names)), names, size=min(TICK, 0.9 * height))
         axes.set_ylabel(y_label if names or square else "")
-        axes.set_title(block.heading, weight="bold")
+        axes.set_title(base.fit(block.heading, LABEL, ROOM - 60, "bold"), weight="bold")
         if square:
             axes.set(aspect="equal", anchor="NW")
     edge = panels[0 if matrix else -1]

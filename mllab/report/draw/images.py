@@ -18,8 +18,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
 from mllab.report.draw import base
-from mllab.report.draw.base import INK, LABEL, NOTE, SOFT, Floats
-from mllab.report.table import legible, printable, probability, short
+from mllab.report.draw.base import INK, LABEL, SOFT, Floats
+from mllab.report.table import legible, probability, short
 
 MAX_PIXELS = 80_000  # per figure; noise, which PNG cannot compress, takes 4.2 bytes each in an SVG
 MAX_PIXELS_SIDE_BY_SIDE = 240_000  # photographs compress better
@@ -31,7 +31,8 @@ MAX_SALIENT = 12
 SIGNED = matplotlib.colormaps["RdBu_r"]  # blue below 0, white, red above
 AMOUNT = matplotlib.colormaps["viridis"]  # dark blue to yellow
 ROOM = 72 * base.WIDTH - 2 * base.EDGE - 6  # points; the width of a grid
-LINE = 1.3 * NOTE  # points; the height of a line of a caption
+CAPTION = 8.5  # points, where class names are too long for the size of notes
+LINE = 1.3 * base.NOTE  # points; the height of a line of a caption
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ def image_grid(groups: Sequence[Group], *, columns: int, title: str, notes: Sequ
     """Draw groups of images as they are, one group below the other, `columns` images or pairs in a row."""
     gap = 7.0 if columns <= 8 else 4.0
     right = (ROOM + gap) / columns  # from one caption to the next
+    lines = [line for group in groups for caption in group.captions for line in caption.split("\n")]
+    size = base.NOTE if all(base.text_width(line, base.NOTE) <= right - gap for line in lines) else CAPTION
     sides, downs, heights = [], [], []
     for group in groups:
         count = 1 + group.pairs
@@ -77,16 +80,16 @@ def image_grid(groups: Sequence[Group], *, columns: int, title: str, notes: Sequ
             axes.add_patch(Rectangle((left, top), width * scale, rows * scale, **frame))
             drawn += 1
         for place, caption in enumerate(group.captions):
-            x, y = place % columns * right + (right - gap) / 2, place // columns * down + high + 1.1 * NOTE
+            x, y = place % columns * right + (right - gap) / 2, place // columns * down + high + 1.1 * size
             for rank, line in enumerate(caption.split("\n")):
-                text = base.fit(printable(line), NOTE, right - gap)
-                axes.text(x, y + rank * LINE, text, size=NOTE, color=INK, ha="center", in_layout=False)
+                text = base.fit(line, size, right - gap)
+                axes.text(x, y + rank * LINE, text, size=size, color=INK, ha="center", in_layout=False)
         if group.ruled:
             axes.vlines(right - gap / 2, 0, height, color=SOFT, linewidth=0.8)
         axes.set(xlim=(-1, ROOM + 1), ylim=(height, -1), aspect="equal", anchor="NW")
         axes.set_axis_off()
         if group.heading:
-            axes.set_title(base.fit(printable(group.heading), LABEL, ROOM))
+            axes.set_title(base.fit(group.heading, LABEL, ROOM))
     return figure
 
 
@@ -235,7 +238,7 @@ def _verdicts(true: Sequence[int], predicted: Sequence[int], classes: Sequence[s
 
 def _fit(captions: Sequence[str], columns: int) -> bool:
     """Return whether captions of one line fit below images."""
-    return all(base.text_width(caption, NOTE) <= ROOM / columns - 8 for caption in captions)
+    return all(base.text_width(caption, CAPTION) <= ROOM / columns - 8 for caption in captions)
 
 
 def _rgb(images: ArrayLike) -> Floats:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mllab.report.draw import base
 from mllab.report.draw.base import INK, LABEL, NOTE, SOFT, Floats, Label
 from mllab.report.style import BLACK, DASHED, SOLID, Style, class_style
-from mllab.report.table import legible, printable
+from mllab.report.table import legible
 
 MAX_POINTS = 3000  # in a figure of one panel, half as many per panel otherwise; more would only enlarge the file
 MAX_NAMED = 12  # classes in the key
@@ -122,16 +122,17 @@ def class_regions(
         base.scale(axes.yaxis, over.y[0], over.y[-1])
         is_lowest = index + columns >= len(panels)
         axes.tick_params(labelbottom=is_lowest, labelleft=index % columns == 0)
-        axes.set_xlabel(base.fit(printable(x_label), LABEL, width) if is_lowest else "")
-        axes.set_ylabel("" if index % columns else legible(y_label))
+        axes.set_xlabel(base.fit(x_label, LABEL, width) if is_lowest else "")
+        axes.set_ylabel(legible(y_label) if y_label and not index % columns else "")
         axes.set(aspect="equal", anchor="NW")
-        heading = base.fit(printable(panel.heading), LABEL, width, "bold")
+        heading = base.fit(panel.heading, LABEL, width, "bold")
         axes.set_title(heading, pad=19 if panel.detail else 7, weight="bold")
         look: dict[str, Any] = {"size": NOTE, "color": SOFT, "in_layout": False, "textcoords": "offset points"}
-        axes.annotate(base.fit(printable(panel.detail), NOTE, width), (0, 1), (0, 6), "axes fraction", **look)
+        axes.annotate(base.fit(panel.detail, NOTE, width), (0, 1), (0, 6), "axes fraction", **look)
     for axes in every[len(panels) :]:
         axes.set_axis_off()
-    figure.draw_without_rendering()  # axes of equal units settle in the layout's second pass, which `save` runs
+    with base.measured(figure):
+        figure.draw_without_rendering()  # axes of equal units settle in the layout's second pass, which `save` runs
     return figure
 
 

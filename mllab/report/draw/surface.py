@@ -23,6 +23,8 @@ from mllab.report.table import legible, short
 HEIGHT = 3.9  # inches
 LEVELS = 14  # contours
 MESH = 25  # lines of the surface on a side: smooth to the eye, and 600 polygons in the file
+ZOOM, LIFT = 1.05, 0.08  # of the surface, so that its labels stand above the notes and beside each other
+AXIS_LABEL = 145.0  # points, of the longest label of an axis
 FAR = 1e6  # frames away, where float64 no longer resolves where a segment crosses the frame
 MAX_EXITS = 4  # marked: a path that swings across the frame leaves it again and again
 STAR: dict[str, Any] = {"marker": "*", "color": "white", "markeredgecolor": "black", "markersize": 12, "zorder": 6}
@@ -88,12 +90,12 @@ def loss_contours(landscape: Landscape, paths: Sequence[Path], *, title: str) ->
     a, b, loss = landscape.a, landscape.b, np.asarray(landscape.loss, float)
     top, bottom = loss.max(), max(loss.min(), loss.max() * 1e-6)
     levels = np.geomspace(bottom, top, LEVELS + 1) if 0 < bottom < top else np.zeros(0)
-    factor = f"; each is {levels[1] / levels[0]:.2g} times the one inside it" if levels.size else ""
+    factor = f"; each is {short(levels[1] / levels[0], 2)} times the one inside it" if levels.size else ""
     lines = f"Lines of equal {landscape.loss_label}{factor}."
     figure, cuts = _sheet(landscape, paths, title, lines, "Triangle: a path leaves the frame.")
     axes = figure.add_subplot()
-    axes.set_title(landscape.b_label)
-    axes.set_xlabel(landscape.a_label)
+    axes.set_title(base.fit(landscape.b_label, LABEL, 380))
+    axes.set_xlabel(base.fit(landscape.a_label, LABEL, 380))
     if levels.size:
         greys = [str(grey) for grey in np.linspace(0.99, 0.80, LEVELS)]
         axes.contourf(a, b, np.clip(loss, levels[0], levels[-1]), levels, colors=greys)
@@ -124,8 +126,10 @@ def loss_surface(
     height = np.log10(np.maximum(loss, loss[loss > 0].min())) if log_loss else loss
     figure, cuts = _sheet(landscape, paths, title, "", "Cross: a path leaves the frame.", note)
     axes = cast(Axes3D, figure.add_subplot(projection="3d", computed_zorder=False))
-    axes.set_box_aspect((1.25, 1.25, 0.85), zoom=1.08)
-    axes.set_in_layout(False)  # it keeps room for its own labels
+    axes.set_box_aspect((1.25, 1.25, 0.85), zoom=ZOOM)
+    axes.set_in_layout(False)  # the layout does not know the labels of such axes: it keeps room for them here
+    left, bottom, width, high = base.room(figure)
+    axes.set_position((left, bottom + LIFT * high, width, high))
     axes.view_init(elev=32, azim=-55)
     part = np.ix_(*(np.unique(np.linspace(0, len(side) - 1, MESH).astype(int)) for side in (b, a)))
     greys = np.repeat(np.interp(height[part], (height.min(), height.max()), (0.98, 0.75))[..., None], 3, axis=-1)
@@ -145,7 +149,7 @@ def loss_surface(
     for axis, label in zip((axes.xaxis, axes.yaxis, axes.zaxis), labels, strict=True):
         axis.set_major_locator(MaxNLocator(5))
         axis.set_major_formatter(base.PlainFormatter())
-        axis.set_label_text(label)
+        axis.set_label_text(base.fit(label, LABEL, AXIS_LABEL))
         axis.set_tick_params(labelsize=TICK - 1)
         axis.set_pane_color((1, 1, 1, 0))
     if log_loss:

@@ -1,0 +1,89 @@
+"""Any name in any place of any drawing: no warning, well-formed SVG, every text inside the figure."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from mllab.report import draw
+from support.figures import NASTY, check_figure
+
+X = np.arange(1.0, 6.0)
+IMAGES = np.zeros((3, 4, 4, 1))
+POINTS = np.random.default_rng(0).normal(size=(12, 2))
+LABELS = np.arange(12) % 3
+MESH = draw.mesh(POINTS, 20)
+CLASSES = np.arange(3)
+
+
+def series(name):
+    return [draw.Series(label, X, X, X - 1, X + 1, best=3, failed=X > 4) for label in (name, "adam")]
+
+
+def landscape(name):
+    return draw.Landscape(X, X, X * X[:, None], name, name, name, (2.0, 2.0))
+
+
+def mixture(name):
+    return draw.Mixture(name, POINTS[:3], np.stack([np.eye(2)] * 3), CLASSES)
+
+
+FUNCTIONS = {  # each puts a name wherever its figure takes a text
+    draw.curves: lambda name: draw.curves(
+        series(name), title=name, x_label=name, y_label=name, over=name or "a", note=name
+    ),
+    draw.panels: lambda name: draw.panels(
+        [draw.Panel(name, series(name))] * 3, title=name, x_label=name, over=name or "a", note=name
+    ),
+    draw.against_rate: lambda name: draw.against_rate(series(name), title=name, y_label=name, over=name or "a"),
+    draw.fitted_line: lambda name: draw.fitted_line(
+        X, X, series(name), title=name, x_label=name, y_label=name, note=name
+    ),
+    draw.accuracy_by_setting: lambda name: draw.accuracy_by_setting(
+        [draw.Grid(name, np.eye(2), (0, 0), [1, 2])] * 2, [1, 2], title=name, note=name
+    ),
+    draw.confusion: lambda name: draw.confusion(np.eye(3), [name, "a", name], title=name),
+    draw.contingency: lambda name: draw.contingency(np.eye(3), [name, "a", name], [name, "b", name], title=name),
+    draw.feature_maps: lambda name: draw.feature_maps(IMAGES[0], [(name, IMAGES[0])], title=name, caption=name),
+    draw.filters: lambda name: draw.filters(np.ones((2, 2, 1, 3)), title=name, names=[name] * 3),
+    draw.mistakes: lambda name: draw.mistakes(IMAGES, CLASSES, CLASSES[::-1], [0.5] * 3, [name] * 3, title=name),
+    draw.neighbours: lambda name: draw.neighbours(
+        IMAGES, CLASSES, CLASSES[::-1], np.zeros((3, 7, 4, 4, 1)), np.zeros((3, 7), int), [name] * 3, title=name
+    ),
+    draw.saliency: lambda name: draw.saliency(IMAGES, IMAGES, CLASSES, CLASSES[::-1], [name] * 3, title=name),
+    draw.side_by_side: lambda name: draw.side_by_side(IMAGES, [name] * 3, title=name, columns=3),
+    draw.boundaries: lambda name: draw.boundaries(
+        MESH, [draw.Plane(POINTS, LABELS, name, name)] * 2, [name] * 3, title=name, x_label=name, y_label=name
+    ),
+    draw.clusters: lambda name: draw.clusters(
+        POINTS, LABELS, POINTS[:3], title=name, x_label=name, y_label=name
+    ),
+    draw.semi_supervised: lambda name: draw.semi_supervised(
+        MESH, POINTS, LABELS, [name] * 3, (mixture(name), mixture(name)), title=name, x_label=name, y_label=name
+    ),
+    draw.loss_contours: lambda name: draw.loss_contours(landscape(name), [draw.Path(name, X, X)], title=name),
+    draw.loss_surface: lambda name: draw.loss_surface(
+        landscape(name), [draw.Path(name, X, X)], title=name, note=name
+    ),
+}  # fmt: skip
+NO_FIGURE = {draw.save, draw.mesh, draw.leads}
+
+
+def test_every_drawing_function_has_a_row():
+    public = {value for value in vars(draw).values() if callable(value) and not isinstance(value, type)}
+    assert public - NO_FIGURE == FUNCTIONS.keys()
+
+
+CASES = [  # the fast tests take each name with a few functions
+    pytest.param(function, name, id=f"{function.__name__}-{place}", marks=[] if fast else [pytest.mark.slow])
+    for row, function in enumerate(FUNCTIONS)
+    for place, name in enumerate(NASTY)
+    for fast in [(row + place) % 8 == 0]
+]
+
+
+@pytest.mark.parametrize(("function", "name"), CASES)
+def test_any_name_can_be_drawn(function, name, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_figure(lambda: FUNCTIONS[function](name), tmp_path / "figure.svg")
