@@ -33,6 +33,7 @@ def test_the_same_settings_open_it_again_and_others_are_refused_by_name(tmp_path
     assert not path.exists()  # a check writes nothing
     first.claim(here())
     assert first.held
+    first.write("result.txt", "1")
     first.release()
     assert (path / "flags.cfg").read_text() == "--epochs=2\n"
     again = workdir(path)
@@ -95,6 +96,7 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path, under):
 def test_other_data_in_the_same_workdir_is_refused(tmp_path):
     first = workdir(tmp_path)
     first.claim(here({"a.csv": "1234"}, 2))
+    first.write("result.txt", "1")
     first.release()
     with pytest.raises(UserError, match="other data"):
         workdir(tmp_path).claim(here({"a.csv": "5678"}, 2))
@@ -109,6 +111,7 @@ def test_another_number_of_devices_is_noted(tmp_path, capsys):
     for count in (1, 2):
         opened = workdir(tmp_path)
         opened.claim(here(count=count))
+        opened.write("result.txt", "1")
         opened.release()
     assert "its bits may differ" in capsys.readouterr().err
 
