@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
 GRACE_S = 2.0  # for the main thread to remove partial files
 LINES = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
@@ -115,6 +116,19 @@ def _flush() -> None:
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError):
         silence(2)
+
+
+def end(code: int) -> NoReturn:
+    """End the program at once: libraries whose threads are still at work would report that on standard error.
+
+    In a process that `begin` did not set up, such as that of a test, raise SystemExit.
+    """
+    if not _interruption.installed:
+        sys.exit(code)
+    _flush()
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+    os._exit(code)
 
 
 def silence(descriptor: int) -> None:

@@ -318,7 +318,7 @@ def _one_line(settings_class: type[settings.Base]) -> Iterator[None]:
 def _end(line: str, code: int = 1) -> NoReturn:
     with suppress(OSError):  # standard error may be full
         print(line, file=sys.stderr)
-    sys.exit(code)
+    process.end(code)
 
 
 def _name(module: ModuleType) -> str:
