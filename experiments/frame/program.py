@@ -154,9 +154,10 @@ class Context:
             self._workdir.claim(self.environment)
         return self._workdir
 
-    def _release(self, kind: type[BaseException] | None, *_: object) -> None:
+    def _release(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if self._workdir:
-            self._workdir.release(failed=kind is not None)
+            is_mistake = isinstance(error, UserError | OSError) or _is_out_of_memory(error)
+            self._workdir.release(failed=kind is not None, mistaken=is_mistake)
 
     def _differences(self, flagfile: str) -> list[str]:
         """Return how the settings of a flags.cfg differ from these, as far as results depend on them."""
@@ -306,13 +307,17 @@ def _one_line(settings_class: type[settings.Base]) -> Iterator[None]:
         process.silence(1)
         _end(f"error: standard output: {os.strerror(error.errno) if error.errno else error}")
     except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, MemoryError) and not any(
-            sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "Out of memory")
-        ):
+        if not _is_out_of_memory(error):
             raise
         sizes = ("seeds", "hidden", "batch_size", "rows", "restarts")
         less = ", ".join(f"--{name}" for name in sizes if name in settings_class.table())
         _end(f"error: out of memory: lower {less or 'the number of rows'}")
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    if isinstance(error, RuntimeError):  # of XLA
+        return any(sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "Out of memory"))
+    return isinstance(error, MemoryError)
 
 
 def _end(line: str, code: int = 1) -> NoReturn:

@@ -22,7 +22,8 @@ from mllab.folders import expand
 from mllab.report.atomic import write_bytes
 from mllab.report.report import Environment
 
-HEADER_FILES = (".lock", "flags.cfg", "environment.json")  # of a run that has no result yet
+FIRST_FILES = (".lock", "flags.cfg.partial")  # what a kill may leave before flags.cfg stands,
+HEADER_FILES = (*FIRST_FILES, "flags.cfg", "environment.json", "environment.json.partial")  # and before any result
 MOST_BYTES = 2**26  # of flags.cfg and environment.json, far above what the longest lists of settings need
 
 
@@ -34,8 +35,8 @@ def default_path(experiment: str) -> Path:
 class Workdir:
     """A folder that one process at a time writes; the same settings on it resume, others are refused.
 
-    Nothing is written before `claim`. A folder without results belongs to nobody: a run that ends before its first
-    result removes what it wrote, and what a kill leaves may be begun again with other settings.
+    Nothing is written before `claim`. A folder without results belongs to nobody: what a kill leaves of it may be begun
+    again with other settings. A run that ends by a mistake removes what it wrote, unless it can be resumed from there.
     """
 
     def __init__(self, path: Path | str, experiment: str, flagfile: str, same: Callable[[str], list[str]]):
@@ -54,7 +55,8 @@ class Workdir:
         self._same = same
         self._lock: FileLock | None = None
         self._lock_id: tuple[int, int] | None = None  # device and inode of the lock's file
-        self._created: list[Path] = []  # files and folders that `claim` created, the innermost first
+        self._created: list[Path] = []  # folders that `claim` created, the innermost first
+        self._began = False  # whether `claim` found no results
 
     @property
     def command(self) -> str:
@@ -74,10 +76,12 @@ class Workdir:
             self._check_access()
             if not self.held and (self.path / ".lock").exists():
                 self._acquire().release()
+            if not (self.path / "flags.cfg").exists():
+                if self.path.exists() and any(entry.name not in FIRST_FILES for entry in self.path.iterdir()):
+                    raise UserError(f"workdir {self.path} holds other files and no flags.cfg: name a new folder")
+                return
             if not self._has_results():
                 return
-            if not (self.path / "flags.cfg").exists():
-                raise UserError(f"workdir {self.path} holds other files and no flags.cfg: name a new folder")
             try:
                 recorded = _read(self.path / "flags.cfg")
             except ValueError as error:
@@ -99,16 +103,13 @@ class Workdir:
         with self.writing():
             self._created = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
-            header = map(self.path.joinpath, HEADER_FILES)
-            self._created = [path for path in header if not path.exists()] + self._created
             self._lock = self._acquire()
             self._lock_id = _identity(self.path / ".lock")
             self.check()
-            recorded = None
-            if self._has_results():
-                recorded = self._recorded_environment()
-            else:
+            self._began = not self._has_results()
+            if self._began:
                 self.write("flags.cfg", self.flagfile)
+            recorded = None if self._began else self._recorded_environment()
             if recorded is None:
                 self.write_json("environment.json", environment)
                 return
@@ -123,16 +124,17 @@ class Workdir:
         """Whether this process has claimed the folder."""
         return self._lock is not None
 
-    def release(self, *, failed: bool = False) -> None:
+    def release(self, *, failed: bool = False, mistaken: bool = False) -> None:
         """Let go of the folder; a kill does so too.
 
         Args:
-            failed: whether the run ended by an error: without a result, it then removes what `claim` created.
+            failed: the run ended by an error: it removes what it wrote, if that holds no results.
+            mistaken: the error was a mistake of the user: records are not results, for the mended run makes them anew.
         """
         if self._lock:
             with suppress(OSError):
-                if failed and self._is_ours() and not self._has_results():
-                    self._remove_created()
+                if failed and self._began and self._is_ours() and not self._has_results(records=not mistaken):
+                    self._remove()
             self._lock.release()
             self._lock = None
 
@@ -173,11 +175,10 @@ class Workdir:
         if not os.access(nearest, os.W_OK | os.X_OK):
             raise UserError(f"cannot write workdir {self.path}: {nearest} is not writable; name another --workdir")
 
-    def _has_results(self) -> bool:
-        """Return whether the folder holds more than a run writes before its first result."""
-        if not self.path.is_dir():
-            return False
-        return any(_is_result(entry) for entry in self.path.iterdir() if entry.name not in HEADER_FILES)
+    def _has_results(self, *, records: bool = True) -> bool:
+        """Return whether the folder holds more than a run writes before its first result, counting records or not."""
+        ignored = HEADER_FILES if records else (*HEADER_FILES, "metrics.jsonl")
+        return any(_is_result(entry) for entry in self.path.iterdir() if entry.name not in ignored)
 
     def _recorded_environment(self) -> dict[str, Any] | None:
         """Return environment.json, or None if it is missing or damaged: checkpoints check their data by themselves."""
@@ -193,13 +194,12 @@ class Workdir:
         _note(f"{path} was damaged and is written anew")
         return None
 
-    def _remove_created(self) -> None:
-        """Remove the files and folders that this run created, as far as nothing else is in them."""
-        leftovers = (entry for entry in self.path.iterdir() if entry.name not in HEADER_FILES)
-        for path in leftovers if self.path in self._created else ():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()  # no results: see `_is_result`
-        for path in self._created:
-            path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+    def _remove(self) -> None:
+        """Remove all that is in the folder, which holds no results, and the folders that `claim` created."""
+        for path in self.path.iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        for folder in self._created:
+            folder.rmdir()
 
     def _acquire(self) -> FileLock:
         lock = FileLock(self.path / ".lock", timeout=0)
@@ -276,14 +276,12 @@ def environment(data: Mapping[str, str], device_count: int) -> Environment:
 def _is_result(path: Path) -> bool:
     """Return whether an entry of a workdir, other than its header, may hold results.
 
-    Partial files, empty folders and records, and checkpoints that are not sealed yet are none: a kill may leave them.
+    Empty folders and records, and checkpoints that are not sealed yet, are none: a kill may leave them.
     """
-    if path.name.endswith(".partial"):
-        return False
     if path.name == "checkpoints":
         return any(entry.name.isdigit() for entry in path.glob("*/*"))
     if path.is_dir():
-        return any(not entry.is_dir() and not entry.name.endswith(".partial") for entry in path.rglob("*"))
+        return any(not entry.is_dir() for entry in path.rglob("*"))
     return path.name != "metrics.jsonl" or path.stat().st_size > 0
 
 
