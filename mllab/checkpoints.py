@@ -4,6 +4,7 @@ Orbax writes each to a temporary folder, which is sealed with the SHA-256 of its
 at any moment leaves the previous checkpoint. A checkpoint that does not match its seal is skipped with a notice.
 """
 
+import gc
 import hashlib
 import json
 import logging
@@ -11,6 +12,7 @@ import os
 import re
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ import numpy as np
 
 from mllab.errors import UserError
 
+LATE_WRITES_S = 10.0  # to wait for the threads of a failed save
 KEEP = 2  # checkpoints kept: the newest, and one to fall back to
 SEAL = "seal.json"
 
@@ -67,15 +70,14 @@ class Checkpoints:
         try:
             self._clear_partial()
             self.folder.mkdir(parents=True, exist_ok=True)
-            with _orbax() as orbax:
-                orbax.save(partial.absolute(), _numbered(jax.tree.leaves(_on_host(tree))))
+            _write(partial.absolute(), _numbered(jax.tree.leaves(_on_host(tree))))
             seal = {"identity": self.identity, "tree": _describe(tree), "files": _digests(partial)}
             (partial / SEAL).write_text(json.dumps(seal))
             _flush(partial / SEAL)
             shutil.rmtree(final, ignore_errors=True)  # exists only if it is damaged
             partial.rename(final)
             _flush(self.folder)
-        except Exception as error:  # OSError, or TensorStore's wrapper of one
+        except (OSError, ValueError) as error:
             self._clear_partial()
             raise UserError(f"cannot write checkpoint {final}: {_reason(error)}") from error
         sound = [other for other in self.steps() if other <= step]  # later ones are damaged: they were skipped
@@ -119,6 +121,37 @@ class Checkpoints:
         return template
 
 
+def _write(path: Path, leaves: dict[str, Any]) -> None:
+    """Write leaves by Orbax.
+
+    At the first write that fails Orbax raises and closes its event loop. Its other threads and tasks log their own
+    failures when they end, so they are made to end while nothing is logged; TensorStore's threads, which cannot be
+    waited for, report to the closed loop.
+
+    Raises:
+        OSError: a write failed.
+    """
+    before, hook, failure = set(threading.enumerate()), sys.unraisablehook, ""
+
+    def without_closed_loop(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    sys.unraisablehook = without_closed_loop
+    with _orbax() as orbax:
+        try:
+            orbax.save(path, leaves)
+        except Exception as error:  # OSError, or TensorStore's wrapper of one
+            failure = _reason(error)  # not the error itself, which refers to the tasks
+        if failure:
+            for thread in set(threading.enumerate()) - before:
+                thread.join(LATE_WRITES_S)
+            gc.collect()  # tasks log when they are deleted
+    if failure:
+        raise OSError(failure)  # the hook stays
+    sys.unraisablehook = hook
+
+
 @contextmanager
 def _orbax() -> Iterator[Any]:
     """Yield an Orbax checkpointer whose errors are raised and not logged as well."""
@@ -126,18 +159,9 @@ def _orbax() -> Iterator[Any]:
 
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    original_hook = sys.unraisablehook
-
-    def hook(unraisable: Any) -> None:
-        # Orbax closes its event loop at the first write that fails; the other writes still report to it when they end.
-        if str(unraisable.exc_value) != "Event loop is closed":
-            original_hook(unraisable)
-
-    sys.unraisablehook = hook
     try:
         with orbax.checkpoint.PyTreeCheckpointer() as checkpointer:
             yield checkpointer
-        sys.unraisablehook = original_hook  # not after a failure: its last writes may end later
     finally:
         logging.disable(level)
 

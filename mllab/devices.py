@@ -1,6 +1,10 @@
 """Devices: how many to use, what their caches hold, and where arrays are placed."""
 
 import os
+import subprocess
+import sys
+import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mllab.errors import UserError
+from mllab.folders import user_cache
 
 AXIS = "lanes"  # the one axis of every mesh
 CPU_CACHE_BYTES = 4 * 2**20  # lane state that one CPU device keeps in cache; measured, see BUILD_NOTES.md
@@ -45,26 +50,72 @@ def use_cores(count: int | None = None) -> None:
     os.environ["XLA_FLAGS"] = f"{flags} {missing}".strip()
 
 
-def user_cache() -> Path:
-    """Return the user's cache folder for mllab: compiled programs and downloads."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mllab"
-
-
 def cache_compilations() -> None:
-    """Keep compiled programs in the user's cache folder, so that a second start compiles nothing."""
+    """Keep compiled programs in the user's cache folder, so that a second start compiles nothing.
+
+    A cache that cannot be read or written, or whose disk is full, costs time and is otherwise ignored.
+    """
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
     if not jax.config.values["jax_compilation_cache_dir"]:  # keep the user's choice
-        jax.config.update("jax_compilation_cache_dir", str(user_cache() / "compiled"))
+        try:
+            folder = user_cache() / "compiled"
+        except UserError:
+            return
+        if not _is_writable(folder):
+            return
+        jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _is_writable(folder: Path) -> bool:
+    """Return whether files can be created in a folder, which is created."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def available() -> list[jax.Device]:
+    """Return JAX's devices.
+
+    Raises:
+        UserError: JAX_PLATFORMS names a platform that JAX does not find on this machine.
+    """
+    try:
+        return jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        if platforms := os.environ.get("JAX_PLATFORMS"):
+            raise UserError(f"JAX_PLATFORMS={platforms}: JAX finds no such device: unset it, or set cpu") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"JAX finds no device ({reason}): set JAX_PLATFORMS=cpu to compute on the CPU") from error
+
+
+def check_xla_flags() -> None:
+    """Check XLA_FLAGS in another process, since XLA ends the process that reads malformed ones.
+
+    Raises:
+        UserError: a flag that XLA does not know, or a malformed value.
+    """
+    if flags := os.environ.get("XLA_FLAGS", "").strip():
+        command = [sys.executable, "-c", "import jax; jax.devices('cpu')"]
+        environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
+        if done.returncode:
+            lines = [line for line in done.stderr.splitlines() if "XLA_FLAGS" in line or "flag" in line.lower()]
+            reason = (lines or done.stderr.splitlines() or ["XLA does not start"])[0].rpartition("] ")[2]
+            raise UserError(f"XLA_FLAGS={flags}: {reason}: unset it, or correct it")
 
 
 def mesh(count: int | None = None) -> Mesh:
     """Return a mesh of the first `count` devices (default: all) with the one axis `AXIS`.
 
     Raises:
-        UserError: fewer than `count` devices, or `count` below 1.
+        UserError: fewer than `count` devices, or `count` below 1; or see `available`.
     """
-    devices = jax.devices()
+    devices = available()
     if count is not None and not 1 <= count <= len(devices):
         raise UserError(f"--devices={count}: this machine has {len(devices)} {devices[0].platform} device(s)")
     return Mesh(np.asarray(devices[:count]), (AXIS,), axis_types=(AxisType.Auto,))

@@ -9,13 +9,14 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from experiments.frame import settings, shared_flags
+from experiments import process
+from experiments.frame import layout, settings, shared_flags
 from experiments.frame.datasets import DatasetSetting, Needs
 from experiments.frame.summary import to_json
 from experiments.frame.watchdog import Watchdog
@@ -107,9 +108,9 @@ class Context:
 
     def record(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Append records to metrics.jsonl."""
-        if self._lines is None:
-            self._lines = self._stack.enter_context(Lines(self.path / "metrics.jsonl"))
         with self._claimed().writing():
+            if self._lines is None:
+                self._lines = self._stack.enter_context(Lines(self.path / "metrics.jsonl"))
             self._lines.add(records)
 
     def write(self, name: str, content: str | bytes) -> Path:
@@ -134,15 +135,23 @@ class Context:
             chosen = {name: getattr(self._settings, name) for name in names}
             summary = {"experiment": self.experiment, "flags": chosen, **to_json(found), "seconds": self.seconds}
             folder.write_json("summary.json", summary)
+        folder.verify()
         return folder.path / "report.html"
 
     def _claimed(self) -> Workdir:
         if self._workdir is None:
             raise RuntimeError(f"{self.experiment} has no workdir: its settings lack shared_flags.Output")
-        if not self._workdir.held:
+        if self._workdir.held:
+            self._workdir.verify()
+        else:
+            self._stack.push(self._release)
             self._workdir.claim(self.environment)
-            self._stack.callback(self._workdir.release)
         return self._workdir
+
+    def _release(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if self._workdir:
+            is_mistake = isinstance(error, UserError | OSError) or _is_out_of_memory(error)
+            self._workdir.release(failed=kind is not None, mistaken=is_mistake)
 
 
 S = TypeVar("S", bound=settings.Base)
@@ -180,10 +189,15 @@ def program(
     def main(argv: Sequence[str] | None = None) -> None:
         """Read the flags and run; a mistake ends the program with one line and exit code 1."""
         argv = sys.argv if argv is None else argv
-        with _one_line(settings_class):
+        if module.__name__ == "__main__":
+            process.begin()
+        with process.interruptible(), _one_line(settings_class):
             if any(word.lstrip("-") in ("help", "helpfull", "helpshort", "h") for word in argv[1:] if word[:1] == "-"):
                 usage = f"[--flag=value ...] {words.upper()} ..." if words else "[--flag=value ...]"
-                print(settings.help_text(settings_class, f"experiments.{name}", module.__doc__ or "", usage), end="")
+                width = layout.text_width()
+                about = layout.fill(module.__doc__ or "", width)
+                print(settings.help_text(settings_class, f"experiments.{name}", about, usage, width), end="")
+                sys.stdout.flush()
                 return
             values, rest = settings.parse(settings_class, argv[1:], shared_flags.SHARED)
             if words and not rest and words not in values:
@@ -191,9 +205,11 @@ def program(
             if rest and not words:
                 raise UserError(f"unexpected argument {shortened(rest[0])!r}: flags are written --name=value")
             chosen = settings_class.make(values | ({words: tuple(rest)} if rest else {}))
+            devices.check_xla_flags()
             if all_cores:
                 devices.use_cores(getattr(chosen, "devices", None))
             devices.cache_compilations()
+            devices.available()
             began = time.perf_counter() - process_seconds()
             _execute(name, chosen, measure, report, began, show_seconds, _end_stuck)
             sys.stdout.flush()
@@ -214,7 +230,7 @@ def _execute(
     report_stuck: Callable[[str], None],
 ) -> Any:
     """Measure, report, write and show; return the measurement."""
-    with ExitStack() as stack:
+    with _files_in_one_line(), ExitStack() as stack:
         progress = stack.enter_context(console.Progress())
         stack.enter_context(Watchdog(lambda: progress.description or name, report_stuck))
         context = Context(name, chosen, progress, stack)
@@ -243,31 +259,47 @@ def _execute(
 
 
 @contextmanager
+def _files_in_one_line() -> Iterator[None]:
+    """Turn an error of a file into one line: a data file that vanished, a folder that cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise UserError(f"{error.filename or 'a file'}: {reason}") from error
+
+
+@contextmanager
 def _one_line(settings_class: type[settings.Base]) -> Iterator[None]:
-    """End the program with one line where the user made a mistake, the machine ran out of memory, or a file is gone."""
+    """End the program with one line where the user made a mistake, or the machine ran out of memory."""
     try:
         yield
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        _end("interrupted", 130)
     except UserError as error:
-        _end(str(error))
-    except OSError as error:  # standard output closed or full, a data file that vanished
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing more can be written there
-        _end(f"{error.filename or 'standard output'}: {os.strerror(error.errno) if error.errno else error}")
+        _end(f"error: {error}")
+    except BrokenPipeError:
+        process.silence(1)  # the reader of standard output, such as `head`, asks for no more
+    except OSError as error:  # standard output is full
+        process.silence(1)
+        _end(f"error: standard output: {os.strerror(error.errno) if error.errno else error}")
     except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, MemoryError) and not any(
-            sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "Out of memory")
-        ):
+        if not _is_out_of_memory(error):
             raise
         sizes = ("seeds", "hidden", "batch_size", "rows", "restarts")
         less = ", ".join(f"--{name}" for name in sizes if name in settings_class.table())
-        _end(f"out of memory: lower {less or 'the number of rows'}")
+        _end(f"error: out of memory: lower {less or 'the number of rows'}")
 
 
-def _end(line: str) -> None:
-    print(f"error: {line}", file=sys.stderr)
-    sys.exit(1)
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    if isinstance(error, RuntimeError):  # of XLA
+        return any(sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "Out of memory"))
+    return isinstance(error, MemoryError)
+
+
+def _end(line: str, code: int = 1) -> NoReturn:
+    with suppress(OSError):  # standard error may be full
+        print(line, file=sys.stderr)
+    process.end(code)
 
 
 def _warn(line: str) -> None:
@@ -276,8 +308,7 @@ def _warn(line: str) -> None:
 
 def _end_stuck(line: str) -> None:
     """End the process from another thread; its main thread will never return. The workdir can be resumed."""
-    print(f"error: {line}", file=sys.stderr, flush=True)
-    os._exit(1)
+    _end(f"error: {line}")
 
 
 def _name(module: ModuleType) -> str:

@@ -7,7 +7,8 @@ terminal there is a bar; in a pipe or a log file there are a few plain lines. `N
 import sys
 import time
 from collections.abc import Sequence
-from typing import Self, TextIO
+from contextlib import suppress
+from typing import Any, Self, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -30,7 +31,7 @@ class Progress:
     """
 
     def __init__(self, stream: TextIO | None = None):
-        self._console = Console(file=stream or sys.stderr, highlight=False)
+        self._console = _console(_Lossy(stream or sys.stderr))
         self._task: _Task | None = None
         self._bars: Bars | None = None
         if self._console.is_terminal and not self._console.is_dumb_terminal:
@@ -103,6 +104,39 @@ class Progress:
             self._show(task, stopped, stopped)
 
 
+class _Console(Console):
+    """A console that leaves it to the program how to end when the reader of a pipe is gone."""
+
+    def on_broken_pipe(self) -> None:
+        raise
+
+
+def _console(stream: Any) -> Console:
+    """Return the console of a stream; some terminals, and $COLUMNS, claim to have no columns."""
+    console = _Console(file=stream, highlight=False)
+    console.width = max(console.width, 1)
+    return console
+
+
+class _Lossy:
+    """A stream that drops what cannot be written: a run does not depend on whether its progress can be shown."""
+
+    def __init__(self, stream: TextIO | None):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError, AttributeError):  # full, closed, or none
+            self._stream.write(text)  # type: ignore[union-attr]
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError, AttributeError):
+            self._stream.flush()  # type: ignore[union-attr]
+
+
 class _Task:
     """The steps, speed and best score of one task."""
 
@@ -149,7 +183,7 @@ class _Task:
 
 def show(made: Table, *, stream: TextIO | None = None) -> None:
     """Print a table to a stream or to standard output: as wide as a terminal at most, with bold header and best row."""
-    console = Console(file=stream or sys.stdout, highlight=False)
+    console = _console(stream or sys.stdout)
     for line in made.layout(console.width if console.is_terminal else None):
         text = Text(_encodable(line.text, console.encoding), style="bold" if line.is_bold else "")
         console.print(text, soft_wrap=True)
@@ -157,7 +191,7 @@ def show(made: Table, *, stream: TextIO | None = None) -> None:
 
 def show_line(text: str, *, stream: TextIO | None = None) -> None:
     """Print a line of text to a stream or to standard output, without characters that are not printable."""
-    console = Console(file=stream or sys.stdout, highlight=False)
+    console = _console(stream or sys.stdout)
     console.print(Text(_encodable(printable(text), console.encoding)), soft_wrap=True)
 
 

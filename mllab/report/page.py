@@ -125,4 +125,4 @@ def _template() -> jinja2.Template:
 
 
 def _text(name: str) -> str:
-    return (resources.files("mllab.report") / name).read_text()
+    return (resources.files("mllab.report") / name).read_text(encoding="utf-8")

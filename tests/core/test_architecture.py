@@ -18,7 +18,8 @@ ALLOWED = {
     "augmentation": {"types", "errors"},
     "metrics": {"types", "errors", "losses"},
     "tasks": {"types", "errors", "losses", "metrics"},
-    "devices": {"errors"},
+    "folders": {"errors"},
+    "devices": {"errors", "folders"},
     "memory": {"errors"},
     "averaging": {"types"},
     "optimizers": {"types", "errors", "averaging"},
@@ -26,7 +27,7 @@ ALLOWED = {
     "blocks": {"types"},
     "models": {"types", "errors", "checks", "blocks"},
     "checkpoints": {"types", "errors"},
-    "weights": {"types", "errors", "models"},
+    "weights": {"types", "errors", "folders", "models"},
     "training": {"types", "errors", "rows", "losses", "models", "checkpoints"},
     "sweep": {"types", "errors", "checks", "devices", "training"},
     "validation": {"types", "errors", "memory", "rows", "metrics", "training", "sweep"},
@@ -40,7 +41,7 @@ ALLOWED = {
     "semi_supervised": {"types", "memory", "metrics", "models", "sweep", "selection", "data"},
     "paths": {"types", "averaging"},
     "race_results": {"metrics", "racing"},
-    "data": {"types", "errors", "devices", "tasks"},
+    "data": {"types", "errors", "folders", "devices", "tasks"},
     "report": {"errors"},
 }  # fmt: skip
 

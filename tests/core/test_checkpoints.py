@@ -1,13 +1,21 @@
 """Checkpoints: complete or absent; damaged ones are skipped, foreign ones refused; resuming gives the same bits."""
 
+import asyncio
 import contextlib
+import errno
+import gc
+import logging
 import resource
 import shutil
 import signal
+import threading
+import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint
 import pytest
 
 from mllab import devices, sweep, training
@@ -154,6 +162,37 @@ def test_a_full_disk_is_a_one_line_error_and_keeps_earlier_checkpoints(tmp_path)
     assert str(caught.value) == f"cannot write checkpoint {tmp_path / '2'}: File too large"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1"]
     assert problems.equal(saved.restore(tree(0), pytest.fail), tree(1))
+
+
+def test_writes_that_fail_late_report_nothing(tmp_path, monkeypatch, caplog, capsys):
+    """A save that leaves a thread and a task behind, which fail after it, as Orbax does where the machine is busy."""
+
+    def save(self, path, leaves):
+        async def write():
+            raise OSError("of a task")
+
+        def write_late():
+            time.sleep(0.2)
+            (Path(path) / "late").parent.mkdir(exist_ok=True)
+            (Path(path) / "late").write_text("")
+            logging.getLogger("orbax").error("of a thread", exc_info=OSError("of a thread"))
+
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(write())
+        loop.run_until_complete(asyncio.wait([task]))
+        loop.close()
+        threading.Thread(target=write_late).start()
+        raise OSError(errno.ENOSPC, "", str(path), task)
+
+    monkeypatch.setattr(orbax.checkpoint.PyTreeCheckpointer, "save", save)
+    with pytest.raises(UserError, match=r"cannot write checkpoint .*: No space left on device") as caught:
+        Checkpoints(tmp_path, inputs=0).save(1, tree())
+    time.sleep(0.4)
+    del caught
+    gc.collect()
+    assert not caplog.records
+    assert capsys.readouterr().err == ""
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_unwritable_folder_is_a_one_line_error(tmp_path):

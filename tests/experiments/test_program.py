@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments import optimizer_race
 from mllab.errors import UserError
 from support import toy_experiment
 from support.pages import Reader
@@ -85,11 +86,40 @@ def test_a_mistake_before_the_first_result_leaves_nothing(tmp_path):
     assert not (tmp_path / "w").exists()
 
 
-def test_a_mistake_after_it_leaves_whole_files_and_the_folder_free(tmp_path):
-    for _ in range(2):
-        with pytest.raises(UserError, match="after the first result"):
-            toy_experiment.run(workdir=str(tmp_path / "w"), fail="late")
-    assert sorted(path.name for path in (tmp_path / "w").iterdir() if path.name != ".lock") == FILES[:3]
+@pytest.mark.parametrize("existed", [True, False])
+def test_the_mended_command_may_use_the_same_workdir_after_a_mistake(tmp_path, existed):
+    folder = tmp_path / "new" / "w"
+    if existed:
+        folder.mkdir(parents=True)
+    for fail, error in (("late", UserError), ("memory", MemoryError)):
+        with pytest.raises(error):
+            toy_experiment.run(workdir=str(folder), fail=fail)
+        assert sorted(tmp_path.rglob("*")) == ([folder.parent, folder] if existed else [])
+    toy_experiment.run(workdir=str(folder))
+    assert sorted(path.name for path in folder.iterdir() if path.name != ".lock") == FILES
+
+
+def test_a_mistake_leaves_results_that_a_run_can_resume_from(tmp_path):
+    checkpoint = tmp_path / "checkpoints" / "adam" / "3"
+    flags = toy_experiment.Settings(fail="late", seeds=3).flagfile()
+    checkpoint.mkdir(parents=True)
+    (tmp_path / "flags.cfg").write_text(flags)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="after the first result"):
+        toy_experiment.run(workdir=str(tmp_path), fail="late", seeds=3)
+    assert set(before) <= set(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="other flags"):
+        toy_experiment.run(workdir=str(tmp_path), seeds=3)
+
+
+def test_what_a_kill_leaves_before_the_first_result_may_be_begun_with_other_flags(tmp_path):
+    (tmp_path / "flags.cfg").write_text(toy_experiment.Settings(seeds=9).flagfile())
+    (tmp_path / "environment.json").write_text('{"data": {"other": "1"}}')
+    (tmp_path / "metrics.jsonl").write_text("")
+    (tmp_path / "checkpoints" / "adam" / "1.partial").mkdir(parents=True)
+    toy_experiment.run(workdir=str(tmp_path), seeds=2)
+    assert "--seeds=2\n" in (tmp_path / "flags.cfg").read_text()
+    assert "0000" in (tmp_path / "environment.json").read_text()
 
 
 @pytest.mark.parametrize(
@@ -110,23 +140,22 @@ def test_the_program_ends_a_mistake_with_one_line(tmp_path, words, message, code
     assert done.stdout == ""
 
 
-def test_a_closed_standard_output_is_one_line(tmp_path):
-    with open("/dev/full", "w") as full:
-        command = [sys.executable, "-m", "support.toy_experiment", f"--workdir={tmp_path / 'w'}"]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False
-        )
-    assert done.returncode == 1
-    assert "error: standard output: No space left on device" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_help_is_the_docstring_and_the_flags():
     done = program("--help")
     assert done.returncode == 0
     assert done.stdout.startswith("usage: python -m experiments.toy_experiment [--flag=value ...]\n\nA toy experiment")
     assert "--workdir" in done.stdout
+
+
+@pytest.mark.parametrize("columns", [0, 1, 40, 80, 200])
+def test_help_fits_the_terminal(columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    optimizer_race.main(["optimizer_race", "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    width = max(map(len, lines[2:]))  # the usage, a command, is longer where columns are few
+    assert width <= (100 if columns == 0 else min(max(columns, 40), 100))
+    commands = "\n".join(lines).split("\n\n")[2].replace("\\\n", "")
+    assert "--dataset=table.csv --target=price" in " ".join(commands.split())
 
 
 def test_run_documents_its_settings():

@@ -25,6 +25,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from mllab.data.readers import content
 from mllab.errors import UserError, unknown
+from mllab.folders import expand
 
 Size = tuple[int, int]  # height, width
 
@@ -108,7 +109,7 @@ def locate(name: str) -> Path:
     Raises:
         UserError: no such file or name, or scikit-learn is not installed.
     """
-    path = Path(name).expanduser()
+    path = expand(name)
     if name not in BUNDLED:
         if path.is_file():
             return path

@@ -1,6 +1,7 @@
 """Drawings of plain arrays, a function each; every one returns a matplotlib `Figure`, and `save` writes it."""
 # ruff: noqa: F401 - the imports are the package's names
 
+from mllab.report.draw import backend  # first
 from mllab.report.draw.base import save
 from mllab.report.draw.curves import Panel, Series, against_rate, curves, fitted_line, panels
 from mllab.report.draw.heatmap import Grid, accuracy_by_setting, confusion, contingency
