@@ -70,10 +70,11 @@ def encoded_by_scikit_learn(frame: pd.DataFrame, train: np.ndarray) -> dict[str,
     for name in ("kind", "rare"):
         text = frame[[name]].astype(object).fillna("missing")
         encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False).fit(text.iloc[train])
+        if len(encoder.categories_[0]) == 1:  # constant
+            continue
         for category, column in zip(encoder.categories_[0], encoder.transform(text).T, strict=True):
-            columns[f"{name}={category}"] = column
-        if len(encoder.categories_[0]) == 1:
-            del columns[f"{name}={encoder.categories_[0][0]}"]  # constant
+            form = category.replace("\n", "\\n")  # names are printable
+            columns[f"{name}={form}"] = column
     return columns
 
 

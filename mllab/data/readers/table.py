@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mllab import tasks
+from mllab.data import names
 from mllab.data.dataset import Dataset, Split
 from mllab.data.readers import csv_parquet
 from mllab.data.readers.csv_parquet import Table
@@ -42,6 +43,7 @@ def load(path: str | Path, target: str, *, split_seed: int, task: str | None = N
     if task is not None:
         tasks.named(task)
     table = csv_parquet.read(Path(path))
+    target = names.title(target)
     if target not in table.columns:
         raise UserError(f"{path}: {unknown('column', target, table.columns)}")
     missing = np.flatnonzero(table.columns[target].missing)
@@ -53,8 +55,9 @@ def load(path: str | Path, target: str, *, split_seed: int, task: str | None = N
     task = task or _inferred_task(table, target)
     encoded_target = _TARGETS[task](table, target, split_seed)
     inputs = encode(table, [name for name in table.columns if name != target], encoded_target.split.train)
+    file = names.printable(table.path.name)
     return Dataset(
-        name=table.path.name,
+        name=file,
         task=task,
         inputs=inputs.columns,
         targets=encoded_target.values,
@@ -64,7 +67,7 @@ def load(path: str | Path, target: str, *, split_seed: int, task: str | None = N
         target=target,
         target_mean=encoded_target.mean,
         target_scale=encoded_target.scale,
-        sha256={table.path.name: table.sha256},
+        sha256={file: table.sha256},
         notes=(*table.notes, *encoded_target.notes, *inputs.notes),
     )
 
@@ -92,10 +95,14 @@ def _classes(table: Table, target: str, split_seed: int) -> _Target:
     column = table.columns[target]
     notes: tuple[str, ...] = ()
     if column.text is not None:
-        names, codes = np.unique(column.text.astype(str), return_inverse=True)
-        classes = tuple(str(name) for name in names)
+        values, codes = np.unique(column.text.astype(str), return_inverse=True)
+        classes = tuple(str(value) for value in values)
     else:
         values, codes = np.unique(numbers(table, target), return_inverse=True)
+        if column.rounded:
+            raise UserError(
+                f"{table.path}: column {target!r} has whole numbers beyond 2^53, which are not exact: name its classes"
+            )
         classes = tuple(str(int(value)) if value == int(value) else repr(float(value)) for value in values)
         notes = (f"took the {len(classes)} distinct numbers of {target!r} as classes",)
     if len(classes) == 1:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mllab.data.readers import content
 from mllab.data.readers.csv_parquet import Column, Table
 from mllab.data.scaling import standardise
 from mllab.errors import UserError
@@ -22,18 +23,29 @@ class Encoded(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def encode(table: Table, names: Iterable[str], train: np.ndarray) -> Encoded:
+def encode(table: Table, names: Iterable[str], train: np.ndarray, *, limit: int | None = None) -> Encoded:
     """Encode the named columns side by side; those without information are dropped, with a note.
 
     Args:
         table: the file's columns.
         names: of the columns to encode.
         train: ids of the training rows, whose statistics are used.
+        limit: on the bytes of the inputs; a share of the memory by default.
 
     Raises:
-        UserError: text in a column of numbers, too large a number, or no column left.
+        UserError: text in a column of numbers, too large a number, no column left, or inputs beyond the limit.
     """
-    parts = [_encode_column(table, name, train) for name in names]
+    limit = content.default_limit() if limit is None else limit
+    parts, taken = [], 0
+    for name in names:
+        parts.append(_encode_column(table, name, train))
+        taken += parts[-1].columns.nbytes
+        if taken > limit:
+            raise content.too_large(
+                table.path,
+                f"has {len(train):,} training rows in categories that take more than "
+                f"{content.size_text(limit)} as inputs",
+            )
     notes = tuple(note for part in parts for note in part.notes)
     if not any(part.names for part in parts):
         raise UserError(f"{table.path}: no usable input column{f' ({notes[0]})' if notes else ''}: add one")
@@ -103,6 +115,8 @@ def _encode_numbers(table: Table, name: str, train: np.ndarray) -> Encoded:
         return _dropped(table, f"dropped {name!r}: it is {median:g} in every training row")
     columns, _, _ = standardise(values, train)
     notes = []
+    if table.columns[name].rounded:
+        notes.append(f"rounded the whole numbers of {name!r} beyond 2^53 to floats of 64 bits")
     if missing.any():
         notes.append(f"{_missing_values(missing)} in {name!r} became the median of the training rows, {median:g}")
     return Encoded(check_float32(table, name, columns)[:, None], (name,), tuple(notes))
