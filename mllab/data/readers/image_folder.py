@@ -134,9 +134,7 @@ def _skipped(others: list[Path], outside: list[Path]) -> tuple[str, ...]:
         listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
         notes.append(f"skipped files that are not images by their names: {listed}")
     if outside:
-        notes.append(
-            f"skipped {_count(outside, 'image')} outside of the class folders, such as {user_names.printable(outside[0].name)}"
-        )
+        notes.append(f"skipped {_count(outside, 'image')} outside of the class folders, such as {outside[0].name}")
     return tuple(map(user_names.printable, notes))
 
 

@@ -120,7 +120,7 @@ def _check_headers(path: Path, archive: zipfile.ZipFile, members: Mapping[str, s
             read_header = HEADERS.get(version)
             if read_header is None:
                 raise UserError(
-                    f"{path}: {name!r} has version {version.hex('.')} of NumPy's format: write it again with numpy.savez"
+                    f"{path}: {name!r} has version {list(version)} of NumPy's format: write it again with numpy.savez"
                 )
             shape, _, dtype = read_header(file)
             start = file.tell()
