@@ -18,6 +18,7 @@ from experiments import cluster_results as results
 from experiments import color_quantization, frame
 from mllab import clustering
 from mllab.clustering import AGREEMENT, Clusters
+from mllab.data.readers import image_file
 from mllab.errors import UserError
 from mllab.report import table
 from mllab.report.report import Bullets, Report, Section
@@ -29,14 +30,17 @@ CLUSTERS: Mapping[str, Sequence[int]] = {"newsgroups20": (20,)}  # default numbe
 class Settings(frame.Table, frame.Restarts, frame.Seeds, frame.Devices):
     """What can be set."""
 
+    dataset: str | None = frame.dataset(None, note="Default: blobs.")
     clusters: tuple[int, ...] | None = frame.wholes(
         None,
         help="Numbers of clusters to try, LOW:HIGH or A,B,C; of several the silhouette chooses. Default: 2:10; for "
         "newsgroups20 20; for an image 2,4,8,16,32,64.",
         low=2,
     )
-    image: str | None = frame.text(
-        None, help="Image to cluster the colours of: its path, or china or flower, which scikit-learn brings."
+    image: str | None = frame.path(
+        None,
+        names=image_file.BUNDLED,
+        help="Image to cluster the colours of: its path, or china or flower, which scikit-learn brings.",
     )
 
 

@@ -31,10 +31,13 @@ COLOURS = {PIXELS: style.BLUE, TRAINED: style.VERMILLION, UNTRAINED: style.GREEN
 class Settings(frame.Data, frame.Seeds):
     """The net, the images, and how many of them to learn from."""
 
-    dataset: str | None = frame.Data.with_default(
-        "dataset", None, help="Images with classes, by name or path. Default: those that the net was trained on."
+    dataset: str | None = frame.dataset(
+        None,
+        images=True,
+        note="Those of the catalog must have the size that the net takes, 28x28 by default; your own are resized. "
+        "Default: those that the net was trained on.",
     )
-    params: str | None = frame.text(
+    params: str | None = frame.path(
         None,
         help="params.safetensors of a conv net that the image classifier published. Default: a small one of MNIST.",
     )

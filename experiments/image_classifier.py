@@ -45,12 +45,7 @@ def _tuned(name: str) -> Any:
 class Settings(frame.Data, frame.Network, frame.Training):
     """The data set, the net, and how it is trained."""
 
-    dataset: str = frame.Data.with_default(
-        "dataset",
-        "mnist",
-        help="Images: digits, mnist, fashion_mnist, or the path of your own folder of images (one subfolder a class), "
-        ".npz file of images and labels, or folder of IDX files.",
-    )
+    dataset: str = frame.dataset("mnist", images=True)
     size: tuple[int, int] | None = frame.size(
         None, help="Size of your own images, HEIGHTxWIDTH. Default: theirs, at most 64x64."
     )
@@ -72,7 +67,7 @@ class Settings(frame.Data, frame.Network, frame.Training):
         None, help="Share of each label that is spread over all classes. Default: as tuned.", low=0, high=0.9
     )
     seeds: int = frame.Training.with_default("seeds", 1)
-    first_seed: int = frame.whole(0, help="The first seed.", low=0)
+    first_seed: int = frame.whole(0, help="The first seed.", low=0, high=2**31 - 100_001)
 
     def recipe(self) -> Recipe:
         """Return how to train: as the flags say, else as tuned for the data set."""
@@ -85,7 +80,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     """Train every seed, score it, inspect the best one and publish its params."""
     recipe, seeds = settings.recipe(), range(settings.first_seed, settings.first_seed + settings.seeds)
     with run.timed("data"):
-        data = run.load(images=True, size=settings.size)
+        data = run.load(size=settings.size)
     facts, train_rows = frame.DatasetFacts.of(data), data.split.train
     plan = models.plan(settings.model, facts.shape, len(facts.classes), **settings.options())
     trained = train(run, data, plan, recipe, seeds, settings.checkpoint_seconds)

@@ -46,7 +46,7 @@ CAVEATS = (
 class Settings(frame.Table, frame.Rows, frame.Folds):
     """What can be set."""
 
-    dataset: str = frame.Data.with_default("dataset", "moons")
+    dataset: str = frame.dataset("moons", classes=2)
     rows: int = frame.Rows.with_default("rows", 2000)  # a kernel matrix grows with their square
     kernels: tuple[str, ...] = frame.choices(kernels.KERNELS, help="Kernels to compare.", kind="kernel")
     c: tuple[float, ...] = frame.grid("0.01:100:5", help="C, the cost of a point inside the margin.")
@@ -78,7 +78,7 @@ class Measurement:
 def measure(run: frame.Context, settings: Settings) -> Measurement:
     """Tune every kernel on folds, fit it to all rows, and test it once."""
     with run.timed("data"):
-        data = run.load(classes=2)
+        data = run.load()
         ids, test = settings.draw(data), data.split.test
         counts = np.bincount(data.targets[ids], minlength=len(data.classes))
         if counts.min() < 2:

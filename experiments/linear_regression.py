@@ -44,8 +44,8 @@ class Settings(frame.Output, frame.Optimizers):
     rates: tuple[tuple[str, float], ...] = frame.rates(
         OPTIMIZERS, kind="optimizer", help="Learning rates other than the defaults, such as adam=0.5,sgd=1e-3."
     )
-    steps: int = frame.whole(500, help="Steps of every optimizer.", low=1)
-    noise_seed: int = frame.whole(0, help="Seed of the line's noise.", low=0)
+    steps: int = frame.whole(500, help="Steps of every optimizer.", low=1, high=100_000)
+    noise_seed: int = frame.whole(0, help="Seed of the line's noise.", low=0, high=2**32 - 1)
 
 
 @dataclass(frozen=True)

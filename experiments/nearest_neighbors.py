@@ -38,11 +38,16 @@ CAVEATS = (
 class Settings(frame.Table, frame.Rows, frame.Folds):
     """What can be set."""
 
-    dataset: str = frame.Data.with_default("dataset", "digits")
+    dataset: str = frame.dataset("digits", classes=1)
     k: tuple[int, ...] | None = frame.wholes(
         None, help="Numbers of neighbours: LOW:HIGH or A,B,C. Default: 1:50, or up to a fold's training rows."
     )
-    loops: int = frame.whole(5000, help="Training rows of the demonstration of loops; 0 leaves it out.", low=0)
+    loops: int = frame.whole(
+        5000,
+        help=f"Training rows of the demonstration of loops, {distance_demo.MIN_ROWS} or more; 0 leaves it out.",
+        low=0,
+        high=10_000_000,
+    )
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     """Choose k by cross-validation, test it, and run the demonstration."""
     distance_demo.check(settings.loops)
     with run.timed("data"):
-        data = run.load(classes=1)
+        data = run.load()
         ids, test = settings.draw(data), data.split.test
         folds = settings.split(data.targets[ids])
         fewest = int(folds.train.weight.sum(axis=1).min())

@@ -71,7 +71,7 @@ def load_images(run: frame.Context, dataset: str | None, published: Published, p
     if not dataset:
         raise UserError(f"{path} does not record what it was trained on: name images with --dataset")
     expected = tuple(published.about["plan"]["shape"])
-    data = run.load(dataset=dataset, images=True, size=None if dataset in catalog.CATALOG else expected[:2])
+    data = run.load(dataset=dataset, size=None if dataset in catalog.CATALOG else expected[:2])
     shape = data.inputs.shape[1:]
     if shape != expected:
         ours, theirs = (" × ".join(map(str, each)) for each in (expected, shape))

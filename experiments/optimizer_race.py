@@ -24,16 +24,16 @@ from mllab.tasks import TASKS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(frame.Table, frame.Optimizers, frame.Training, frame.Network):
+class Settings(frame.Table, frame.Optimizers, frame.LearningRates, frame.Training, frame.Network):
     """The data, the model, and what is raced."""
 
-    dataset: str = frame.Data.with_default("dataset", "digits")
+    dataset: str = frame.dataset("digits")
     model: str = frame.Network.with_default("model", "mlp")
-    learning_rates: tuple[float, ...] = frame.grid(
-        "1e-4:1:8", help="Learning rates of every optimizer: LOW:HIGH:COUNT, evenly spaced on a log scale, or A,B,C."
-    )
     patience: int | None = frame.whole(
-        None, help="Epochs without a better validation loss in any lane after which to stop. Default: never.", low=1
+        None,
+        help="Epochs without a better validation loss in any lane after which to stop. Default: never.",
+        low=1,
+        high=1_000_000,
     )
     target_score: float | None = frame.number(
         None, help="Validation score to count the steps to. Default: two points below the best reached.", high=1
@@ -58,6 +58,11 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     of_optimizers = settings.values("schedule", "clip_norm", "weight_decay", "average")
     rates, names, batch_size = settings.learning_rates, settings.optimizers, settings.batch_size
     racing.check(rates, names, batch_size, len(split.train), of_optimizers)  # before anything is written
+    racing.check_memory(
+        model, data.examples, names, lanes=len(rates) * settings.seeds, count=len(split.train), mesh=mesh,
+        schedules=1 if settings.shared_batches else settings.seeds, settings=of_optimizers,
+        **settings.values("epochs", "batch_size"),
+    )  # fmt: skip
     racing.check_examples(model, data.examples, split, task)
 
     def score(held_out: dict[str, np.ndarray]) -> np.ndarray:

@@ -29,13 +29,13 @@ from mllab.report.table import Table, share
 class Settings(frame.settings.Base):
     """Pictures and the net that classifies them."""
 
-    params: str | None = frame.text(
+    params: str | None = frame.path(
         None,
         help="params.safetensors that experiments.image_classifier or optimizer_race published. Default: a small net "
         "trained on MNIST.",
     )
     pictures: tuple[str, ...] = frame.paths(help="Image files, given as plain arguments or with this flag.")
-    top: int = frame.whole(3, help="Classes to show for each picture, the most probable first.", low=1)
+    top: int = frame.whole(3, help="Classes to show for each picture, the most probable first.", low=1, high=1_000_000)
 
 
 @dataclass(frozen=True)

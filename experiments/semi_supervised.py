@@ -36,11 +36,13 @@ DOUBLINGS = 6  # numbers of labels by default
 class Settings(frame.Table, frame.Restarts, frame.Devices):
     """What can be set."""
 
-    dataset: str = frame.Data.with_default("dataset", "stretched")
+    dataset: str = frame.dataset("stretched", classes=1)
     labels: tuple[int, ...] | None = frame.wholes(
         None, help="Numbers of labelled rows in all. Default: one per class, then doubled, up to 32 per class."
     )
-    draws: int = frame.whole(20, help="Draws of the labelled rows, by seeds 0, 1, ...; an interval needs 2.", low=1)
+    draws: int = frame.whole(
+        20, help="Draws of the labelled rows, by seeds 0, 1, ...; an interval needs 2.", low=1, high=10_000
+    )
     covariances: tuple[str, ...] = frame.choices(
         ("spherical", "tied", "diagonal", "full"), help="Covariances to choose from.", kind="covariance"
     )
@@ -97,7 +99,7 @@ class Measurement:
 def measure(run: frame.Context, settings: Settings) -> Measurement:
     """Fit every setting to every draw of labels; validation rows choose, and test rows score the choice."""
     with run.timed("data"):
-        data = run.load(classes=1)
+        data = run.load()
         split, classes, targets = data.split, len(data.classes), data.targets[data.split.train]
         labels = settings.label_counts(classes, len(targets))
         most = settings.bic_components(classes, len(targets))

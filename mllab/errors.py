@@ -21,8 +21,9 @@ def unknown(kind: str, name: str, names: Iterable[str]) -> UserError:
     UserError("unknown optimizer 'adm': did you mean 'adam'? (known: adam, sgd)")
     """
     valid = list(names)
-    near = difflib.get_close_matches(name[:SHOWN_LENGTH], valid, n=1, cutoff=0.5)
-    hint = f": did you mean {near[0]!r}?" if near else ""
+    bare = {each.lstrip("-"): each for each in valid}  # dashes make all flags alike
+    near = difflib.get_close_matches(name.lstrip("-")[:SHOWN_LENGTH], bare, n=1, cutoff=0.5)
+    hint = f": did you mean {bare[near[0]]!r}?" if near else ""
     return UserError(f"unknown {kind} {shortened(name)!r}{hint} (known: {', '.join(valid)})")
 
 

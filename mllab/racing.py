@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mllab import devices, optimizers, rows, sweep, training
+from mllab import devices, memory, optimizers, rows, sweep, training
 from mllab.averaging import evaluation_params
 from mllab.errors import UserError
 from mllab.models.base import Model
@@ -141,13 +141,18 @@ def race(
         drive: other arguments of `training.drive`: patience, workdir, checkpoint_seconds.
 
     Raises:
-        UserError: invalid settings or examples; see `check` and `check_examples`.
+        UserError: invalid settings or examples, or too little memory; see `check`, `check_memory` and
+            `check_examples`.
     """
     task = named(task)
     settings = dict(settings or {})
     rates = check(learning_rates, names, batch_size, len(split.train), settings)
-    check_examples(model, examples, split, task)
     mesh = mesh or devices.mesh(1)
+    check_memory(
+        model, examples, names, lanes=rates.size * len(seeds), schedules=1 if shared_batches else len(seeds),
+        epochs=epochs, batch_size=batch_size, count=len(split.train), settings=settings, mesh=mesh,
+    )  # fmt: skip
+    check_examples(model, examples, split, task)
     grid = sweep.grid({"learning_rate": rates}, seeds)
     schedule = rows.minibatches(split.train, batch_size, epochs, seeds[:1] if shared_batches else seeds)
     if shared_batches:
@@ -229,6 +234,77 @@ def check(
         optimizers.build(name, 1.0, steps=1, **settings)
     rows.check_batch(batch_size, count)
     return rates
+
+
+def check_memory(
+    model: Model,
+    examples: Examples,
+    names: Sequence[str],
+    *,
+    lanes: int,
+    schedules: int,
+    epochs: int,
+    batch_size: int,
+    count: int,
+    settings: Mapping[str, Any],
+    mesh: Mesh | None = None,
+) -> None:
+    """Check that a race fits in memory, before anything is compiled.
+
+    Three sizes are estimated: the final and the kept state (params and optimizer state) of every lane of all
+    optimizers; the minibatches [P, S, B], 8 bytes a row, with one number for each epoch and lane; and the largest array
+    of a forward pass over a batch.
+
+    Args:
+        model: see `race`.
+        examples: see `race`.
+        names: of the optimizers.
+        lanes: L of each optimizer: learning rates × seeds.
+        schedules: P, as many as seeds, or 1 that all share.
+        epochs: passes over the training rows.
+        batch_size: B.
+        count: training rows.
+        settings: of `optimizers.build`.
+        mesh: the devices.
+
+    Raises:
+        UserError: one that does not fit.
+    """
+    held_by = [] if mesh is None else mesh.devices.flat
+    steps = epochs * -(-count // batch_size)
+    schedule = schedules * steps * batch_size * 8 + len(names) * epochs * lanes * 4
+    what = f"the minibatches of {epochs:,} epochs, and the losses of {len(names) * lanes:,} lanes,"
+    memory.check(schedule, what, "lower --epochs, --seeds or the number of --learning_rates")
+
+    params, extra = jax.eval_shape(model.init, jax.random.key(0))
+    states = [jax.eval_shape(optimizers.build(name, 1.0, steps=1, **settings).init, params) for name in names]
+    state = sum(_bytes((params, extra, optimizer)) for optimizer in states)
+    what = f"the params and optimizer states of {len(names) * lanes:,} lanes ({len(names)} × {lanes:,})"
+    remedy = "lower the sizes of the layers (--hidden, --channels), --seeds or the number of --learning_rates"
+    memory.check(2 * lanes * state, what, remedy, held_by)
+
+    inputs = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct((batch_size, *a.shape[1:]), jax.dtypes.canonicalize_dtype(a.dtype)),
+        examples["inputs"],
+    )
+    forward = jax.make_jaxpr(lambda *arguments: model.apply(*arguments, None)[0])(params, extra, inputs)
+    what = f"the largest arrays of a forward pass over {batch_size:,} rows"
+    memory.check(_largest(forward.jaxpr), what, "lower --batch_size, --hidden or --channels", held_by)
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype"))
+
+
+def _largest(jaxpr: Any) -> int:
+    """Return the bytes of the largest array that a program computes, those of its inner programs included."""
+    sizes = [0]
+    for equation in jaxpr.eqns:
+        sizes += [_bytes(output.aval) for output in equation.outvars]
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda each: hasattr(each, "eqns")):
+            if hasattr(inner, "eqns"):
+                sizes.append(_largest(inner))
+    return max(sizes)
 
 
 def check_examples(model: Model, examples: Examples, split: Split, task: str | Task) -> None:

@@ -4,12 +4,27 @@
 (`frame.grid`), `frame.Context`, `frame.DatasetFacts` and `frame.program`.
 """
 
+from experiments.frame.datasets import dataset
+from experiments.frame.kinds import (
+    choice,
+    choices,
+    grid,
+    number,
+    path,
+    paths,
+    rates,
+    size,
+    switch,
+    text,
+    whole,
+    wholes,
+)
 from experiments.frame.program import Context, program
-from experiments.frame.settings import choice, choices, grid, number, paths, rates, size, switch, text, whole, wholes
 from experiments.frame.shared_flags import (
     Data,
     Devices,
     Folds,
+    LearningRates,
     Network,
     Optimizers,
     Output,
@@ -27,6 +42,7 @@ __all__ = [
     "DatasetFacts",
     "Devices",
     "Folds",
+    "LearningRates",
     "Network",
     "Optimizers",
     "Output",
@@ -37,8 +53,10 @@ __all__ = [
     "Training",
     "choice",
     "choices",
+    "dataset",
     "grid",
     "number",
+    "path",
     "paths",
     "program",
     "rates",

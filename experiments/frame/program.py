@@ -10,17 +10,19 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
 from experiments.frame import settings, shared_flags
+from experiments.frame.datasets import DatasetSetting, Needs
 from experiments.frame.summary import to_json
 from experiments.frame.workdir import Lines, Workdir, default_path, environment
 from mllab import devices
 from mllab.data import catalog
 from mllab.data.dataset import Dataset
-from mllab.errors import UserError
+from mllab.errors import UserError, shortened
 from mllab.report import console
 from mllab.report.report import Environment, Provenance, Report
 
@@ -45,7 +47,8 @@ class Context:
         self._workdir: Workdir | None = None
         if "workdir" in chosen.table():
             path = getattr(chosen, "workdir") or default_path(experiment)  # noqa: B009 - not all settings have one
-            self._workdir = Workdir(path, experiment, chosen.flagfile(), self._differences)
+            differences = partial(chosen.differences, others=shared_flags.SHARED)
+            self._workdir = Workdir(path, experiment, chosen.flagfile(), differences)
             self._workdir.check()
 
     @contextmanager
@@ -57,33 +60,23 @@ class Context:
         finally:
             self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - began
 
-    def load(self, *, classes: int = 0, images: bool = False, **options: Any) -> Dataset:
-        """Load the data set that the settings name (`shared_flags.Data`), and record its source.
+    def load(self, **options: Any) -> Dataset:
+        """Load the data set that the settings name (`frame.dataset`), and record its source.
 
         Args:
-            classes: the least number of classes that it must have; 0 where it may have values to predict.
-            images: whether its inputs must be images.
             **options: `dataset` or `size`, where they are not the settings' own.
 
         Raises:
-            UserError: see `catalog.load`; or the data set is of another kind.
+            UserError: see `catalog.load`; or the data set lacks what the experiment needs.
         """
         names = ("data_dir", "split_seed", "target", "task")
         given = {name: getattr(self._settings, name) for name in names if hasattr(self._settings, name)}
         name = options.pop("dataset", None) or getattr(self._settings, "dataset")  # noqa: B009
-        is_table = images and name.lower().endswith(catalog.TABLE_ENDINGS)
-        data = None if is_table else catalog.load(name, **given, **options)
-        if data is None or (images and (not data.classes or data.inputs.ndim != 4)):
-            raise UserError(
-                f"{name} has no images with classes: try digits, mnist, fashion_mnist or a folder of images"
-            )
-        if classes and not data.classes:
-            raise UserError(
-                f"{data.target} of {name} is a quantity, and this experiment needs classes: try digits or moons, or a "
-                "table with --task=classification"
-            )
-        if classes > 1 and len(data.classes) < classes:
-            raise UserError(f"{name} has {len(data.classes)} class, {data.classes[0]!r}: give {classes} or more")
+        setting = self._settings.table()["dataset"]
+        needs = setting.needs if isinstance(setting, DatasetSetting) else Needs()
+        needs.check_name(name)
+        data = catalog.load(name, **given, **options)
+        needs.check(name, data)
         self.read(data.sha256)
         licence = f"licence: {data.licence}" if data.licence else ""
         self.sources += [line for line in (data.citation, licence) if line]
@@ -150,28 +143,6 @@ class Context:
             self._stack.callback(self._workdir.release)
         return self._workdir
 
-    def _differences(self, flagfile: str) -> list[str]:
-        """Return how the settings of a flags.cfg differ from these, as far as results depend on them."""
-        cls, differ = type(self._settings), []
-        words = [line for line in flagfile.splitlines() if line.startswith("--")]
-        before = {name: value for name, _, value in (word.removeprefix("--").partition("=") for word in words)}
-        for name, setting in cls.table().items():
-            if not setting.affects_result:
-                continue
-            now = getattr(self._settings, name)
-            try:
-                then = setting.stored(name, before[name]) if name in before else None
-            except UserError:
-                then = before[name]
-            if name not in before and now == cls.defaults()[name] == ():
-                continue
-            if then != now:
-                shown = "unset" if now is None else setting.show(now)
-                differ.append(f"--{name} ({before.get(name, 'unset')}, now {shown})")
-        # flags.cfg of earlier versions also held flags that the experiment does not read.
-        foreign = before.keys() - cls.table().keys() - shared_flags.SHARED.keys()
-        return sorted(differ) + [f"--{name} (unknown)" for name in sorted(foreign)]
-
 
 S = TypeVar("S", bound=settings.Base)
 F = TypeVar("F")  # a measurement
@@ -216,7 +187,7 @@ def program(
             if words and not rest and words not in values:
                 raise UserError(f"name one or more {words}: python -m experiments.{name} {words.upper()} ...")
             if rest and not words:
-                raise UserError(f"unexpected argument {rest[0]!r}: flags are written --name=value")
+                raise UserError(f"unexpected argument {shortened(rest[0])!r}: flags are written --name=value")
             chosen = settings_class.make(values | ({words: tuple(rest)} if rest else {}))
             if all_cores:
                 devices.use_cores(getattr(chosen, "devices", None))

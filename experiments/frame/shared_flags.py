@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.frame import settings
+from experiments.frame import kinds, settings
+from experiments.frame.datasets import dataset
 from mllab import validation
 from mllab.data.dataset import Dataset
 from mllab.data.split import sample
@@ -17,7 +18,7 @@ from mllab.optimizers import OPTIMIZERS, SCHEDULES
 class Output(settings.Base):
     """Where a run is written."""
 
-    workdir: str | None = settings.text(
+    workdir: str | None = kinds.path(
         None,
         help="Folder to write to; the same one again resumes. Default: runs/EXPERIMENT/<UTC time>.",
         affects_result=False,
@@ -28,18 +29,13 @@ class Output(settings.Base):
 class Data(Output):
     """The data set, and its split into training, validation and test rows."""
 
-    dataset: str | None = settings.text(
-        None,
-        help="Data set: digits, mnist, fashion_mnist, california_housing, newsgroups20, line, points in the plane "
-        "(circles, moons, xor, blobs, stretched), or the path of your own .csv or .parquet table (with --target), "
-        "folder of images (one subfolder a class), .npz file of images and labels, or folder of IDX files.",
-    )
-    data_dir: str | None = settings.text(
+    dataset: str | None = dataset(None)
+    data_dir: str | None = kinds.path(
         None,
         help="Folder to look for data sets in first. Default: $MLLAB_DATA, then the user's cache.",
         affects_result=False,
     )
-    split_seed: int = settings.whole(
+    split_seed: int = kinds.whole(
         0, help="Seed of the 60/20/20 split, where a data set brings none of its own.", low=0, high=2**32 - 1
     )
 
@@ -48,8 +44,8 @@ class Data(Output):
 class Table(Data):
     """A table of the user's own."""
 
-    target: str | None = settings.text(None, help="Column of your own table to predict.")
-    task: str | None = settings.choice(
+    target: str | None = kinds.text(None, help="Column of your own table to predict.")
+    task: str | None = kinds.choice(
         ["classification", "regression"],
         None,
         help="Task of your own table. Default: inferred from the target's values.",
@@ -60,7 +56,7 @@ class Table(Data):
 class Rows(Data):
     """How many of the training and validation rows to learn from."""
 
-    rows: int | None = settings.whole(
+    rows: int | None = kinds.whole(
         None,
         help="Rows to learn from, at most; of more, a sample stratified by class is drawn. Default: all but the test "
         "rows.",
@@ -82,8 +78,8 @@ class Rows(Data):
 class Folds(Data):
     """Cross-validation."""
 
-    folds: int = settings.whole(5, help="Folds of cross-validation; each row is held out once.", low=2)
-    rounds: int = settings.whole(1, help="Rounds of cross-validation, each with new folds.", low=1, high=1000)
+    folds: int = kinds.whole(5, help="Folds of cross-validation; each row is held out once.", low=2)
+    rounds: int = kinds.whole(1, help="Rounds of cross-validation, each with new folds.", low=1, high=1000)
 
     def split(self, targets: np.ndarray) -> validation.Folds:
         """Return stratified folds of rows with these classes, [M], as ids 0 to M - 1."""
@@ -110,14 +106,14 @@ class Folds(Data):
 class Restarts(settings.Base):
     """Starts of an iterative fit."""
 
-    restarts: int = settings.whole(10, help="Random starts of each fit; the best one is kept.", low=1, high=100_000)
+    restarts: int = kinds.whole(10, help="Random starts of each fit; the best one is kept.", low=1, high=100_000)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seeds(settings.Base):
     """Repetitions."""
 
-    seeds: int = settings.whole(
+    seeds: int = kinds.whole(
         3,
         help="Number of seeds, 0, 1, ... An interval needs at least 2, and 3 or more to be of use.",
         low=1,
@@ -129,7 +125,7 @@ class Seeds(settings.Base):
 class Devices(settings.Base):
     """Devices to compute on."""
 
-    devices: int | None = settings.whole(
+    devices: int | None = kinds.whole(
         None,
         help="Devices to spread the runs over. Default: all; on a CPU, one a core.",
         low=1,
@@ -142,17 +138,17 @@ class Devices(settings.Base):
 class Network(settings.Base):
     """A model trained by gradients, and its sizes."""
 
-    model: str | None = settings.text(None, help=f"Model: {models_help()}.")
-    hidden: tuple[int, ...] | None = settings.wholes(
+    model: str | None = kinds.text(None, help=f"Model: {models_help()}.")
+    hidden: tuple[int, ...] | None = kinds.wholes(
         None, help=f"Units of each hidden layer; by default of {option_help('hidden')}.", ordered=True
     )
-    activation: str | None = settings.choice(
+    activation: str | None = kinds.choice(
         ACTIVATIONS, None, help=f"Activation of hidden layers; by default of {option_help('activation')}."
     )
-    channels: tuple[int, ...] | None = settings.wholes(
+    channels: tuple[int, ...] | None = kinds.wholes(
         None, help=f"Channels of each stage; by default of {option_help('channels')}.", ordered=True
     )
-    dropout: float | None = settings.number(
+    dropout: float | None = kinds.number(
         None,
         help=f"Probability of dropping a hidden unit in training; by default of {option_help('dropout')}.",
         low=0,
@@ -168,31 +164,29 @@ class Network(settings.Base):
 class Training(Seeds, Devices):
     """Training by minibatches."""
 
-    batch_size: int | None = settings.whole(32, help="Rows in a minibatch.", low=1)
-    epochs: int | None = settings.whole(20, help="Passes over the training rows.", low=1, high=1_000_000)
-    schedule: str | None = settings.choice(
+    batch_size: int | None = kinds.whole(32, help="Rows in a minibatch.", low=1)
+    epochs: int | None = kinds.whole(20, help="Passes over the training rows.", low=1, high=1_000_000)
+    schedule: str | None = kinds.choice(
         SCHEDULES, "constant", help="Schedule of the learning rate over the steps; it peaks at the learning rate."
     )
-    clip_norm: float | None = settings.number(
-        None, help="Global norm to clip gradients to. Default: no clipping.", low=0
-    )
-    weight_decay: float | None = settings.number(None, help="Weight decay. Default: the optimizer's own.", low=0)
-    average: float | None = settings.number(
+    clip_norm: float | None = kinds.number(None, help="Global norm to clip gradients to. Default: no clipping.", low=0)
+    weight_decay: float | None = kinds.number(None, help="Weight decay. Default: the optimizer's own.", low=0)
+    average: float | None = kinds.number(
         None, help="Decay of a moving average of the params to evaluate, such as 0.999. Default: no average."
     )
-    precision: str = settings.choice(
+    precision: str = kinds.choice(
         ["float32", "bf16"],
         "float32",
         help="Precision to compute in: bf16 computes in bfloat16, with params and sums in float32.",
     )
-    checkpoint_seconds: float = settings.number(10.0, help="Seconds between checkpoints.", low=0, affects_result=False)
+    checkpoint_seconds: float = kinds.number(10.0, help="Seconds between checkpoints.", low=0, affects_result=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizers(settings.Base):
     """Optimizers to compare."""
 
-    optimizers: tuple[str, ...] = settings.choices(
+    optimizers: tuple[str, ...] = kinds.choices(
         OPTIMIZERS,
         ("sgd", "momentum", "rmsprop", "adam"),
         help="Optimizers to compare, separated by commas, or all.",
@@ -200,8 +194,18 @@ class Optimizers(settings.Base):
     )
 
 
-SHARED = {
-    name: default
-    for group in (Table, Rows, Folds, Restarts, Training, Network, Optimizers)
-    for name, default in group.defaults().items()
+@dataclass(frozen=True, kw_only=True)
+class LearningRates(settings.Base):
+    """Learning rates to compare."""
+
+    learning_rates: tuple[float, ...] = kinds.grid(
+        "1e-4:1:8", help="Learning rates of every optimizer: LOW:HIGH:COUNT, evenly spaced on a log scale, or A,B,C."
+    )
+
+
+# The flags that all experiments had in earlier versions, with their defaults.
+SHARED: settings.Known = {
+    name: (setting, group.defaults()[name])
+    for group in (Table, Rows, Folds, Restarts, Training, Network, Optimizers, LearningRates)
+    for name, setting in group.table().items()
 }

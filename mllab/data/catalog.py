@@ -28,6 +28,8 @@ class Entry:
     licence: str
     citation: str
     files: tuple[File, ...] = ()
+    holds: str = "images"  # or "points" in the plane, "numbers" or "text"
+    task: str = "classification"  # a key of `tasks.TASKS`
 
 
 def _idx_files(address: str, *published: tuple[int, str]) -> tuple[File, ...]:
@@ -39,7 +41,7 @@ def _idx_files(address: str, *published: tuple[int, str]) -> tuple[File, ...]:
 
 
 def _plane(name: str, draw: synthetic.Draw, description: str) -> Entry:
-    return Entry(synthetic.plane_dataset(name, draw), licence="generated", citation=description)
+    return Entry(synthetic.plane_dataset(name, draw), licence="generated", citation=description, holds="points")
 
 
 CATALOG: Mapping[str, Entry] = {
@@ -47,6 +49,8 @@ CATALOG: Mapping[str, Entry] = {
         synthetic.line_dataset,
         licence="generated",
         citation="y = 2x + 25 + noise: 800 points on [-20, 20), sigma 0.5",
+        holds="numbers",
+        task="regression",
     ),
     "circles": _plane(
         "circles", synthetic.circles, "a circle inside another: 600 points, 2 classes, noise with sigma 0.1"
@@ -96,6 +100,8 @@ CATALOG: Mapping[str, Entry] = {
         california_housing.load,
         licence="none stated (aggregates of the US census)",
         citation="R. K. Pace and R. Barry, Sparse spatial autoregressions, Statistics and Probability Letters 33, 1997",
+        holds="numbers",
+        task="regression",
         files=(
             File(
                 california_housing.FILE,
@@ -110,6 +116,7 @@ CATALOG: Mapping[str, Entry] = {
         newsgroups20.load,
         licence="no formal one (posts to Usenet, with the names of their senders); UCI lists its copy as CC BY 4.0",
         citation="K. Lang, NewsWeeder: learning to filter netnews, ICML 1995; J. Rennie's version, split by date",
+        holds="text",
         files=(
             File(
                 newsgroups20.FILE,

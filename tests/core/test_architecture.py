@@ -19,6 +19,7 @@ ALLOWED = {
     "metrics": {"types", "errors", "losses"},
     "tasks": {"types", "errors", "losses", "metrics"},
     "devices": {"errors"},
+    "memory": {"errors"},
     "averaging": {"types"},
     "optimizers": {"types", "errors", "averaging"},
     "checks": {"types", "errors"},
@@ -32,7 +33,7 @@ ALLOWED = {
     "selection": {"types", "errors", "rows", "metrics", "validation"},
     "learners": {"types", "errors", "rows", "models", "sweep", "validation"},
     "racing": {
-        "types", "errors", "rows", "tasks", "devices", "averaging", "optimizers", "models", "training", "sweep",
+        "types", "errors", "memory", "rows", "tasks", "devices", "averaging", "optimizers", "models", "training", "sweep",
     },
     "clustering": {"metrics", "models", "sweep"},
     "semi_supervised": {"types", "metrics", "models", "sweep", "selection", "data"},

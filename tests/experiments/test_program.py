@@ -96,7 +96,7 @@ def test_a_mistake_after_it_leaves_whole_files_and_the_folder_free(tmp_path):
     ("words", "message", "code"),
     [
         (["--numbers=a"], "error: --numbers=a: give LOW:HIGH:COUNT", 1),
-        (["--epochs=3"], "error: --epochs means nothing to this experiment", 1),
+        (["--epochs=3"], "error: unknown flag '--epochs'", 1),
         (["stray"], "error: unexpected argument 'stray': flags are written --name=value", 1),
         (["--fail=memory"], "error: out of memory: lower --seeds", 1),
         (["--workdir=/proc/nowhere/w"], "error: cannot write /proc/nowhere", 1),
