@@ -13,12 +13,13 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from mllab import memory
 from mllab.errors import UserError
 
 GZIP_MAGIC = b"\x1f\x8b"
 CHUNK_BYTES = 2**20  # read at once
-MEMORY_SHARE = 4  # one file may take a quarter of the memory: its arrays need the rest
-CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of a container
+MEMORY_SHARE = 4  # one file may take a quarter of the free memory: its arrays need the rest
+MOST_BYTES = 2**40  # where the free memory is not known
 KINDS = (
     (stat.S_ISREG, "file"),
     (stat.S_ISDIR, "folder"),
@@ -27,30 +28,9 @@ KINDS = (
 )
 
 
-def memory() -> int:
-    """Return the bytes of memory that this process may use: of the machine, its container or its own limit."""
-    limits = []
-    try:
-        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, OSError, ValueError):  # Windows
-        limits.append(8 * 2**30)
-    try:
-        import resource
-
-        limits.append(resource.getrlimit(resource.RLIMIT_AS)[0])
-    except ImportError:  # Windows
-        pass
-    for path in CGROUP_LIMITS:
-        try:
-            limits.append(int(Path(path).read_text()))
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
-    return min(limit for limit in limits if limit > 0)
-
-
 def default_limit() -> int:
-    """Return how many bytes the content of one file may take."""
-    return memory() // MEMORY_SHARE
+    """Return how many bytes the content of one file may take: a share of the memory that is free."""
+    return int(min(memory.available(), MOST_BYTES)) // MEMORY_SHARE
 
 
 def kind(path: str | Path) -> str:
