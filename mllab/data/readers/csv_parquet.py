@@ -46,7 +46,7 @@ class Table(NamedTuple):
 
     def cell(self, name: str, i: int) -> str:
         """Return where the i-th value of a column is in the file, for a message."""
-        return f"{self.path}: row {self.rows[i]}, column {name!r}"
+        return f"{self.path}: row {self.rows[i]}, column {shortened(name)!r}"
 
 
 def read(path: Path, *, limit: int | None = None) -> Table:

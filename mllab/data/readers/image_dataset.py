@@ -12,7 +12,7 @@ from mllab.data.dataset import Dataset
 from mllab.data.readers import image_file
 from mllab.data.readers.image_file import Size
 from mllab.data.readers.image_memory import check_memory
-from mllab.errors import UserError
+from mllab.errors import UserError, shortened
 
 
 def natural_order(name: str) -> tuple[list[str | int], str]:
@@ -38,7 +38,7 @@ def classes_of(where: Path, labels: Mapping[str, np.ndarray]) -> tuple[np.ndarra
             raise UserError(f"{where}: {name} holds {array.dtype}, expected whole numbers or strings: convert it")
     values = sorted(set(training.tolist()), key=lambda value: natural_order(str(value)))
     if len(values) < 2:
-        raise UserError(f"{where}: all labels of {first} are {values[0]!r}; add rows of another class")
+        raise UserError(f"{where}: all labels of {first} are {_shown(values[0])}; add rows of another class")
     if training.dtype.kind != "U" and values != list(range(len(values))):
         raise UserError(
             f"{where}: {first} holds {len(values)} distinct labels, {min(values)} to {max(values)}: number the classes "
@@ -51,10 +51,14 @@ def classes_of(where: Path, labels: Mapping[str, np.ndarray]) -> tuple[np.ndarra
         for row, label in enumerate(array.tolist()):
             if label not in code:
                 raise UserError(
-                    f"{where}: label {label!r} of image {row} of {name} is not in {first}: add it there, or remove it"
+                    f"{where}: label {_shown(label)} of image {row} of {name} is not in {first}: add it there, or remove it"
                 )
             targets.append(code[label])
     return np.array(targets, np.int32), tuple(forms[str(value)] for value in values)
+
+
+def _shown(label: str | int) -> str:
+    return repr(shortened(label)) if isinstance(label, str) else str(label)
 
 
 def resized(dataset: Dataset, size: Size | None) -> Dataset:

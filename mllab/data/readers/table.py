@@ -23,7 +23,7 @@ from mllab.data.readers.csv_parquet import Table
 from mllab.data.readers.table_encoding import check_float32, encode, is_text, numbers
 from mllab.data.scaling import standardise
 from mllab.data.split import shuffled, stratified
-from mllab.errors import UserError, unknown
+from mllab.errors import UserError, shortened, unknown
 
 MAX_CLASSES = 20  # whole numbers with more distinct values are a quantity
 
@@ -106,7 +106,9 @@ def _classes(table: Table, target: str, split_seed: int) -> _Target:
         classes = tuple(str(int(value)) if value == int(value) else repr(float(value)) for value in values)
         notes = (f"took the {len(classes)} distinct numbers of {target!r} as classes",)
     if len(classes) == 1:
-        raise UserError(f"{table.path}: column {target!r} is {classes[0]!r} in every row; choose a target that varies")
+        raise UserError(
+            f"{table.path}: column {target!r} is {shortened(classes[0])!r} in every row; choose a target that varies"
+        )
     try:
         split = stratified(codes, split_seed, classes=classes)
     except UserError as error:

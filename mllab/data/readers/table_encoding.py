@@ -8,7 +8,7 @@ import numpy as np
 from mllab.data.readers import content
 from mllab.data.readers.csv_parquet import Column, Table
 from mllab.data.scaling import standardise
-from mllab.errors import UserError
+from mllab.errors import UserError, shortened
 
 MAX_CATEGORIES = 50  # text with more distinct values, or with more than half as many as rows, is a name or an id
 MIN_NUMERIC_SHARE = 0.9  # from this share of numbers on, text in a column is a typing error
@@ -72,7 +72,7 @@ def numbers(table: Table, name: str) -> np.ndarray:
     if column.text is not None:
         text = np.flatnonzero(~column.missing & np.isnan(column.numbers))
         raise UserError(
-            f"{table.cell(name, text[0])}: {column.text[text[0]]!r} is not a number"
+            f"{table.cell(name, text[0])}: {shortened(column.text[text[0]])!r} is not a number"
             f"{f' (nor are {len(text) - 1} more)' if len(text) > 1 else ''}; correct it, or leave the cell empty"
         )
     large = np.flatnonzero(np.abs(column.numbers) > MAX_MAGNITUDE)
@@ -127,7 +127,7 @@ def _encode_text(table: Table, name: str, train: np.ndarray) -> Encoded:
     text = np.where(column.missing, "missing", np.asarray(column.text))
     categories = sorted(set(text[train]))
     if len(categories) == 1:
-        return _dropped(table, f"dropped {name!r}: it is {categories[0]!r} in every training row")
+        return _dropped(table, f"dropped {name!r}: it is {shortened(categories[0])!r} in every training row")
     if len(categories) > max(2, min(MAX_CATEGORIES, len(train) // 2)):
         return _dropped(
             table, f"dropped {name!r}: its text has {len(categories)} distinct values in {len(train)} training rows"
