@@ -51,7 +51,8 @@ def classes_of(where: Path, labels: Mapping[str, np.ndarray]) -> tuple[np.ndarra
         for row, label in enumerate(array.tolist()):
             if label not in code:
                 raise UserError(
-                    f"{where}: label {_shown(label)} of image {row} of {name} is not in {first}: add it there, or remove it"
+                    f"{where}: label {_shown(label)} of image {row} of {name} is not in {first}: add it there, or "
+                    "remove it"
                 )
             targets.append(code[label])
     return np.array(targets, np.int32), tuple(forms[str(value)] for value in values)
