@@ -90,7 +90,7 @@ def _csv(path: Path, packed: bytes, limit: int) -> "tuple[list[str], pd.DataFram
     import pandas as pd
 
     text = _text(path, packed, max(1, limit // CSV_SHARE))
-    delimiter = max(DELIMITERS, key=text.split("\n", 1)[0].count)
+    delimiter = max(DELIMITERS, key=lambda each: _cells_of_header(text, each))
     names, blank = _check_rows(path, text, delimiter)
     try:
         frame = pd.read_csv(
@@ -127,6 +127,13 @@ def _text(path: Path, packed: bytes, limit: int) -> str:
     if not text.strip():
         raise UserError(f"{path} is empty: expected a table with a header")
     return text
+
+
+def _cells_of_header(text: str, delimiter: str) -> int:
+    try:
+        return len(next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True), []))
+    except csv.Error:
+        return 0
 
 
 def _check_rows(path: Path, text: str, delimiter: str) -> tuple[list[str], list[int]]:
@@ -209,7 +216,7 @@ def _column(path: Path, name: str, cells: "pd.Series") -> Column:
     if pd.api.types.is_numeric_dtype(cells.dtype) and not boolean:
         numbers = cells.to_numpy(np.float64, na_value=np.nan)
         whole = pd.api.types.is_integer_dtype(cells.dtype)
-        return Column(numbers, missing, rounded=bool(whole and np.any(np.abs(numbers) > MAX_WHOLE)))
+        return Column(numbers, missing, rounded=bool(whole and np.any(np.abs(numbers) >= MAX_WHOLE)))
     texts = [None if absent else str(cell) for cell, absent in zip(cells, missing, strict=True)]
     blank = {text for text in set(texts) if text is not None and not text.strip()}
     forms: dict[str | None, str] = {}
@@ -219,7 +226,7 @@ def _column(path: Path, name: str, cells: "pd.Series") -> Column:
     if boolean or isinstance(cells.dtype, pd.CategoricalDtype):
         return Column(np.full(len(text), np.nan), missing, text)
     numbers = _parsed(text)
-    rounded = bool(np.any(np.abs(numbers) > MAX_WHOLE))
+    rounded = bool(np.any(np.abs(numbers) >= MAX_WHOLE))
     return Column(numbers, missing, None if np.array_equal(np.isnan(numbers), missing) else text, rounded)
 
 

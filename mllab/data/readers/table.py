@@ -19,7 +19,7 @@ from mllab import tasks
 from mllab.data import names
 from mllab.data.dataset import Dataset, Split
 from mllab.data.readers import csv_parquet
-from mllab.data.readers.csv_parquet import Table
+from mllab.data.readers.csv_parquet import MAX_WHOLE, Table
 from mllab.data.readers.table_encoding import check_float32, encode, is_text, numbers
 from mllab.data.scaling import standardise
 from mllab.data.split import shuffled, stratified
@@ -101,9 +101,13 @@ def _classes(table: Table, target: str, split_seed: int) -> _Target:
         values, codes = np.unique(numbers(table, target), return_inverse=True)
         if column.rounded:
             raise UserError(
-                f"{table.path}: column {target!r} has whole numbers beyond 2^53, which are not exact: name its classes"
+                f"{table.path}: column {target!r} has whole numbers beyond 2^53, which floats do not tell apart: "
+                "replace them by names or small numbers"
             )
-        classes = tuple(str(int(value)) if value == int(value) else repr(float(value)) for value in values)
+        classes = tuple(
+            str(int(value)) if value == int(value) and abs(value) < MAX_WHOLE else repr(float(value))
+            for value in values
+        )
         notes = (f"took the {len(classes)} distinct numbers of {target!r} as classes",)
     if len(classes) == 1:
         raise UserError(
@@ -117,12 +121,21 @@ def _classes(table: Table, target: str, split_seed: int) -> _Target:
     return _Target(codes.astype(np.int32), split, classes, notes=notes)
 
 
+def _number_name(value: float) -> str:
+    """Return the name of a class that is a number."""
+    return str(int(value)) if value == int(value) and abs(value) < MAX_WHOLE else repr(float(value))
+
+
 def _values(table: Table, target: str, split_seed: int) -> _Target:
     values = numbers(table, target)
     try:
         split = shuffled(len(values), split_seed)
     except UserError as error:
         raise UserError(f"{table.path}: {error}") from None
+    if np.ptp(values[split.train]) == 0 and table.columns[target].rounded:
+        raise UserError(
+            f"{table.path}: column {target!r} has whole numbers beyond 2^53 that differ too little: subtract the least"
+        )
     if np.ptp(values[split.train]) == 0:
         raise UserError(
             f"{table.path}: column {target!r} is {values[0]:g} in every training row; choose a target that varies"

@@ -111,6 +111,8 @@ def _encode_numbers(table: Table, name: str, train: np.ndarray) -> Encoded:
     missing = np.isnan(values)
     median = np.median(values[train][~missing[train]])
     values = np.where(missing, median, values)
+    if np.ptp(values[train]) == 0 and table.columns[name].rounded:
+        return _dropped(table, f"dropped {name!r}: its whole numbers beyond 2^53 differ too little for floats")
     if np.ptp(values[train]) == 0:
         return _dropped(table, f"dropped {name!r}: it is {median:g} in every training row")
     columns, _, _ = standardise(values, train)
