@@ -14,7 +14,9 @@ import numpy as np
 
 from experiments import frame
 from mllab import clustering, sweep
-from mllab.data.readers import image_file
+from mllab.data import names
+from mllab.data.readers import content, image_file
+from mllab.data.readers.image_memory import check_memory
 from mllab.errors import UserError
 from mllab.metrics import Interval, interval
 from mllab.models import kmeans
@@ -23,8 +25,11 @@ from mllab.report.report import Bullets, Drawing, Report, Section
 from mllab.report.table import Table, legible, listed
 from mllab.report.table import interval as shown
 
+READING_SHARE = 2  # an image takes twice its pixels as floats while it is read
 CLUSTERS = (2, 4, 8, 16, 32, 64)  # default numbers of colours
 SAMPLE = 10_000  # pixels that centres are fitted to; each seed draws its own
+BLOCK = 2**20  # pixels or colours that are processed at once
+DRAWN = 2**19  # pixels of an image that are drawn at most: of more, every n-th row and column
 SEAM, STRIP = 0.02, 0.09  # of an image's height: white below it, and a strip of its colours
 
 
@@ -47,7 +52,7 @@ class Fit:
     error: Interval  # root mean squared, in steps of 8-bit values
     file: str
     colours: np.ndarray = frame.unsaved()  # [k, 3] in [0, 1]
-    labels: np.ndarray = frame.unsaved()  # colour of each pixel, [H, W]
+    labels: np.ndarray = frame.unsaved()  # colour of each pixel, [H, W]: of uint8 where they are at most 256
 
 
 @dataclass(frozen=True)
@@ -65,34 +70,78 @@ def measure(run: frame.Context, image: str, ks: tuple[int, ...] | None, seeds: i
     ks = ks or CLUSTERS
     with run.timed("data"):
         path = image_file.locate(image)
-        pixels = image_file.read(path, image_file.stored_size(path), channels=3)
-        (height, width, _), distinct = pixels.shape, len(np.unique(pixels.reshape(-1, 3), axis=0))
-        original = Original(str(path), path.stem, height, width, distinct)
+        size = image_file.stored_size(path)
+        check_memory(str(path), READING_SHARE, size)
+        run.progress.say(f"{names.printable(path.name)}: reading {size[0]:,} × {size[1]:,} pixels")
+        pixels = image_file.read(path, size, channels=3)
+        colours, index, counts = distinct_colours(pixels)
+        (height, width, _), distinct = pixels.shape, len(colours)
+        original = Original(names.printable(str(path)), names.printable(path.stem), height, width, distinct)
         if ks[-1] > distinct:
             raise UserError(f"--clusters: {ks[-1]} colours of the {distinct} that {path} has: give fewer")
-        run.read({path.name: hashlib.sha256(path.read_bytes()).hexdigest()})
+        run.read({names.printable(path.name): hashlib.sha256(content.read(path)).hexdigest()})
     flat, mesh = pixels.reshape(-1, 3), run.mesh()
     sample = min(SAMPLE, len(flat))
     clustering.check_memory((sample, 3), ks[-1:], restarts, mesh=mesh)
     fit = {k: sweep.over_points(partial(kmeans.fit, count=k, restarts=restarts), mesh, kmeans.POINT_AXES) for k in ks}
-    by_colours: dict[int, list[tuple[float, np.ndarray, np.ndarray]]] = {k: [] for k in ks}
-    run.progress.task(path.name, seeds * len(ks))
+    errors: dict[int, list[float]] = {k: [] for k in ks}
+    best: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of the least error: centres, and the centre of each colour
+    run.progress.task(names.printable(path.name), seeds * len(ks))
     with run.timed("colours"):
         for seed in range(seeds):
             drawn = jnp.asarray(flat[np.random.default_rng(seed).choice(len(flat), sample, replace=False)])
             for k in ks:
                 fitted = fit[k](drawn, key=jax.random.key(seed))
-                labels, squared = jax.device_get(kmeans.assign(fitted, jnp.asarray(flat)))
-                error = 255 * float(np.sqrt(squared.mean(dtype=np.float64) / 3))
-                by_colours[k].append((error, np.asarray(fitted.centres), labels.reshape(pixels.shape[:2])))
+                labels, squared = nearest(fitted, colours)
+                error = 255 * float(np.sqrt(squared @ counts / len(flat) / 3))
+                if error < min(errors[k], default=np.inf):
+                    best[k] = np.asarray(fitted.centres), labels
+                errors[k].append(error)
                 run.record([{"seed": seed, "k": k, "error": error}])
                 run.progress.advance()
     fits = []
-    for k, by_seed in by_colours.items():
-        _, colours, labels = min(by_seed, key=lambda each: each[0])
-        file = run.write(f"colours-{k}.png", image_file.to_png(colours, labels)).name
-        fits.append(Fit(k, interval(np.array([error for error, *_ in by_seed])), file, colours, labels))
+    with run.timed("images"):
+        for k, (centres, nearest_centre) in best.items():
+            labels = nearest_centre[index].reshape(height, width)
+            file = run.write(f"colours-{k}.png", image_file.to_png(centres, labels)).name
+            fits.append(Fit(k, interval(np.array(errors[k])), file, centres, labels))
     return Measurement(original, sample, fits, pixels)
+
+
+def distinct_colours(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the distinct colours of an image, and where they are.
+
+    Args:
+        pixels: [H, W, 3] float32 in [0, 1].
+
+    Returns:
+        Colours [M, 3] in lexicographic order, the colour of each pixel [H W] int32, and the pixels of each [M] float64.
+    """
+    flat = pixels.reshape(-1, 3)
+    code = np.empty(len(flat), np.int32)  # of 8-bit values: red, green and blue one after the other
+    for start in range(0, len(flat), BLOCK):
+        steps = np.rint(flat[start : start + BLOCK] * 255).astype(np.int32)
+        if not np.array_equal(steps.astype(np.float32) / np.float32(255), flat[start : start + BLOCK]):
+            colours, index, counts = np.unique(flat, axis=0, return_inverse=True, return_counts=True)
+            return colours, index.reshape(-1).astype(np.int32), counts.astype(float)
+        code[start : start + BLOCK] = steps @ np.array([2**16, 2**8, 1], np.int32)
+    counts = np.bincount(code, minlength=2**24)
+    present = np.flatnonzero(counts)
+    place = np.zeros(2**24, np.int32)
+    place[present] = np.arange(len(present))
+    steps = np.stack([present >> 16, present >> 8 & 255, present & 255], axis=1)
+    return steps.astype(np.float32) / np.float32(255), place[code], counts[present].astype(float)
+
+
+def nearest(fitted: kmeans.KMeans, colours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the nearest centre of each colour [M, 3], and its squared distance, in blocks of one shape."""
+    dtype = np.uint8 if len(fitted.centres) <= 256 else np.int32
+    labels, squared = np.empty(len(colours), dtype), np.empty(len(colours))
+    size = min(BLOCK, len(colours))
+    for end in [*range(size, len(colours), size), len(colours)]:  # the last block overlaps the one before
+        block = slice(end - size, end)
+        labels[block], squared[block] = jax.device_get(kmeans.assign(fitted, jnp.asarray(colours[block])))
+    return labels, squared
 
 
 def with_strip(colours: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -106,9 +155,11 @@ def with_strip(colours: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def drawings(measured: Measurement, name: str, seeds: int) -> list[Drawing]:
     """Draw the image beside its quantized versions and, of several numbers of colours, the error of each."""
-    fits, images = measured.fits, [with_strip(fit.colours, fit.labels) for fit in measured.fits]
-    below = (0, len(images[0]) - len(measured.pixels))
-    images.insert(0, np.pad(measured.pixels, (below, (0, 0), (0, 0)), constant_values=1))
+    fits, stride = measured.fits, math.ceil(math.sqrt(measured.pixels[..., 0].size / DRAWN))
+    images = [with_strip(fit.colours, fit.labels[::stride, ::stride]) for fit in fits]
+    pixels = measured.pixels[::stride, ::stride]
+    below = (0, len(images[0]) - len(pixels))
+    images.insert(0, np.pad(pixels, (below, (0, 0), (0, 0)), constant_values=1))
     captions = [f"the image: {measured.image.colours:,} colours"]
     captions += [f"{fit.k} colours, error {shown(fit.error)}" for fit in fits]
     figure = draw.side_by_side(images, captions, title=f"{name} in few colours")

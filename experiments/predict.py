@@ -12,14 +12,17 @@ white, a picture with the opposite background is inverted: ink on paper, for a n
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from experiments import frame
 from mllab import weights
+from mllab.data import names
 from mllab.data.readers import image_file
-from mllab.errors import UserError
+from mllab.data.readers.image_memory import check_memory
+from mllab.errors import UserError, shortened
 from mllab.models import base
 from mllab.report.report import Report
 from mllab.report.table import Table, share
@@ -64,24 +67,67 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     """
     params_file = settings.params or pretrained()
     published = weights.load_model(params_file)
-    header, shape = published.about, published.about["plan"].get("shape", ())
-    if len(shape) != 3 or not header.get("classes"):
-        raise UserError(
-            f"{params_file} holds a model that takes no images or names no classes: give params of an image classifier"
-        )
-    height, width, channels = shape
+    classifier = described(params_file, published)
+    height, width, channels = classifier.shape
+    check_memory(str(params_file), len(settings.pictures), (height, width), channels=channels)
     images = np.stack([image_file.read(path, (height, width), channels) for path in settings.pictures])
-    inverted = image_file.has_opposite_background(images, header.get("border"))
+    inverted = image_file.has_opposite_background(images, classifier.border)
     images = np.where(inverted[:, None, None, None], 1 - images, images)
     with run.timed("prediction"):
         logits = base.predict(published.model, published.params, published.extra, images)
+    if not np.isfinite(logits).all():
+        raise UserError(f"{params_file}: the model's outputs are not finite: its params are too large, or damaged")
     probabilities = np.asarray(jax.nn.softmax(logits))
     ranked = np.argsort(-probabilities, axis=1)[:, : settings.top]
     predictions = [
-        Prediction(path, [(header["classes"][index], float(row[index])) for index in top], bool(opposite))
+        Prediction(
+            names.printable(path), [(classifier.classes[index], float(row[index])) for index in top], bool(opposite)
+        )
         for path, row, top, opposite in zip(settings.pictures, probabilities, ranked, inverted, strict=True)
     ]
-    return Measurement(header["plan"]["model"], header["dataset"], predictions)
+    return Measurement(classifier.model, classifier.dataset, predictions)
+
+
+class Classifier(NamedTuple):
+    """What the header of a params file says of an image classifier."""
+
+    model: str
+    dataset: str
+    shape: tuple[int, int, int]  # height, width and channels of its images
+    classes: tuple[str, ...]
+    border: float | None  # mean of the border pixels of its training images
+
+
+def described(path: str | Path, published: weights.Published) -> Classifier:
+    """Return what the header of a params file says of an image classifier.
+
+    Raises:
+        UserError: the model takes no images or names no classes, or a value of the header is of another kind.
+    """
+    header, shape = published.about, tuple(published.about["plan"].get("shape", ()))
+    classes, border, dataset = header.get("classes"), header.get("border"), header.get("dataset", "unnamed data")
+    if len(shape) != 3 or shape[2] not in (1, 3) or not classes:
+        raise UserError(
+            f"{path} holds a model that takes no images or names no classes: give params of an image classifier"
+        )
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise UserError(f"{path}: the classes in its header are no list of names: publish it again")
+    inputs = jax.ShapeDtypeStruct((1, *shape), np.float32)
+    try:
+        outputs, _ = jax.eval_shape(
+            lambda inputs: published.model.apply(published.params, published.extra, inputs, None), inputs
+        )
+    except UserError as error:
+        raise UserError(f"{path} does not take images of its own shape {list(shape)}: {error}") from None
+    if outputs.shape != (1, len(classes)):
+        raise UserError(f"{path} names {len(classes)} classes, and its model has {outputs.shape[-1]} outputs")
+    is_number = isinstance(border, int | float) and not isinstance(border, bool)
+    if border is not None and not (is_number and 0 <= border <= 1):
+        raise UserError(f"{path}: border = {shortened(str(border))} in its header, expected a number from 0 to 1")
+    if not isinstance(dataset, str):
+        raise UserError(f"{path}: dataset = {shortened(str(dataset))} in its header, expected a name")
+    model = published.about["plan"]["model"]
+    return Classifier(model, names.printable(dataset), shape, tuple(map(names.printable, classes)), border)
 
 
 def report(run: frame.Context, settings: Settings, measured: Measurement) -> Report:

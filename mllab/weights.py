@@ -8,11 +8,18 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mllab.errors import UserError
+from mllab.data.readers import content
+from mllab.errors import UserError, shortened
 from mllab.folders import expand
 from mllab.models import table
 from mllab.models.base import Model
 from mllab.types import Params
+
+HEADER_SIZE_BYTES = 8  # at the start of a safetensors file
+DTYPES = {  # of arrays in a safetensors file
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
+    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
 
 
 def encode(params: Params, about: Mapping[str, Any], extra: Any = None) -> bytes:
@@ -29,13 +36,21 @@ def encode(params: Params, about: Mapping[str, Any], extra: Any = None) -> bytes
     return save(arrays, {"mllab": json.dumps(about)})
 
 
-def load(path: str | Path, like: Params, like_extra: Any = None) -> tuple[Params, Any, dict[str, Any]]:
+def load(
+    path: str | Path, like: Params, like_extra: Any = None, *, limit: int | None = None
+) -> tuple[Params, Any, dict[str, Any]]:
     """Return (params, extra, about) in the structure of `like` and `like_extra`, from `init` or `jax.eval_shape` of it.
 
+    Args:
+        path: of the file.
+        like: params of the expected structure, shapes and kinds of numbers.
+        like_extra: the same for the extra state.
+        limit: on the bytes of the file; a share of the memory by default.
+
     Raises:
-        UserError: no such file, not a safetensors file, or arrays of other names or shapes.
+        UserError: no such file, not a safetensors file, or arrays of other names, shapes or kinds, or not finite.
     """
-    stored, about = _read(path)
+    stored, about = _read(path, limit)
     return *_unflatten(path, stored, like, like_extra), about
 
 
@@ -48,32 +63,66 @@ class Published(NamedTuple):
     about: dict[str, Any]
 
 
-def load_model(path: str | Path) -> Published:
+def load_model(path: str | Path, *, limit: int | None = None) -> Published:
     """Return the model in a file, built from the plan in its header.
+
+    The plan is checked against the arrays before anything of its size is allocated.
+
+    Args:
+        path: of the file.
+        limit: on the bytes of the file; a share of the memory by default.
 
     Raises:
         UserError: no such file, not a safetensors file, no plan in it, or one that does not match its arrays.
     """
-    stored, about = _read(path)
+    stored, about = _read(path, limit)
     if "plan" not in about:
         raise UserError(f"{path} does not say what model it is of: give params that an mllab experiment published")
-    model = table.build(about["plan"])
-    return Published(model, *_unflatten(path, stored, *jax.eval_shape(model.init, jax.random.key(0))), about)
+    try:
+        model = table.build(about["plan"])
+        like, like_extra = jax.eval_shape(model.init, jax.random.key(0))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except RecursionError:
+        raise UserError(f"{path}: the plan in its header is nested too deeply") from None
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, NotImplementedError) as error:
+        fault = shortened(str(error).partition("\n")[0], 200)
+        raise UserError(f"{path}: the plan in its header describes no model that can be built: {fault}") from None
+    return Published(model, *_unflatten(path, stored, like, like_extra), about)
 
 
-def _read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _read(path: str | Path, limit: int | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return a file's arrays by name, and the metadata in its header."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError, deserialize
 
     path = expand(path)
-    if not path.is_file():
+    if not content.kind(path):
         raise UserError(f"no file {path}: check the path")
+    packed = content.read(path, limit=limit)
     try:
-        with safe_open(str(path), framework="numpy") as file:
-            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            return stored, json.loads((file.metadata() or {}).get("mllab", "{}"))
-    except (SafetensorError, ValueError) as error:
-        raise UserError(f"{path} is not a whole safetensors file: {error}") from error
+        entries = deserialize(packed)  # checks that the header describes the content
+    except SafetensorError as error:
+        raise UserError(f"{path} is not a whole safetensors file: {error}") from None
+    stored = {}
+    for name, entry in entries:
+        if entry["dtype"] not in DTYPES:
+            raise UserError(f"{path}: {name} holds {entry['dtype']}, expected one of {', '.join(DTYPES)}: convert it")
+        array = np.frombuffer(entry["data"], DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        stored[name] = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return stored, _metadata(path, packed)
+
+
+def _metadata(path: str | Path, packed: bytes) -> dict[str, Any]:
+    """Return what `encode` wrote as `about` in the header of a safetensors file; empty where there is none."""
+    try:
+        header = json.loads(packed[HEADER_SIZE_BYTES : HEADER_SIZE_BYTES + int.from_bytes(packed[:8], "little")])
+        about = json.loads(header.get("__metadata__", {}).get("mllab", "{}"))
+    except (ValueError, RecursionError) as error:
+        fault = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise UserError(f"{path}: its header cannot be read: {fault}") from None
+    if not isinstance(about, dict):
+        raise UserError(f"{path}: its header holds {type(about).__name__} instead of named values: publish it again")
+    return about
 
 
 def _unflatten(path: str | Path, stored: dict[str, np.ndarray], like: Params, like_extra: Any) -> tuple[Params, Any]:
@@ -83,8 +132,26 @@ def _unflatten(path: str | Path, stored: dict[str, np.ndarray], like: Params, li
         shapes = [getattr(side.get(name), "shape", "no such array") for side in (stored, expected)]
         if shapes[0] != shapes[1]:
             raise UserError(f"{path} does not fit the model: {name} is {shapes[0]} there, {shapes[1]} in the model")
-    leaves = [stored[name] for name in expected]
-    return jax.tree.unflatten(jax.tree.structure((like, like_extra)), leaves)
+    return jax.tree.unflatten(
+        jax.tree.structure((like, like_extra)), [_as(path, name, stored[name], leaf) for name, leaf in expected.items()]
+    )
+
+
+def _as(path: str | Path, name: str, array: np.ndarray, like: Any) -> np.ndarray:
+    """Return an array of a file with the dtype of the model's, all of its entries finite.
+
+    Raises:
+        UserError: an array of another kind of numbers, or a NaN or an infinity.
+    """
+    dtype = np.dtype(like.dtype)
+    if array.dtype.kind != dtype.kind:
+        raise UserError(f"{path} does not fit the model: {name} holds {array.dtype} there, {dtype} in the model")
+    with np.errstate(over="ignore"):
+        array = array.astype(dtype, copy=False)
+    if dtype.kind == "f" and not np.isfinite(array).all():
+        place = np.argwhere(~np.isfinite(array))[0].tolist()
+        raise UserError(f"{path}: {name} is {array[tuple(place)]} at {place}: publish params of a run that converged")
+    return array
 
 
 def _all_named(params: Params, extra: Any) -> dict[str, Any]:

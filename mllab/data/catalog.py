@@ -4,6 +4,7 @@ To add a data set, write a loader `(files, split_seed) -> Dataset` in `sets/NAME
 loader, licence, citation, and the address, size and SHA-256 of each file. `files.locate` finds or downloads the files.
 """
 
+import contextlib
 import dataclasses
 import difflib
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from mllab.data.dataset import Dataset
 from mllab.data.files import File, locate
-from mllab.data.readers import idx, table
+from mllab.data.readers import content, idx, table
 from mllab.data.sets import california_housing, digits, mnist, newsgroups20, synthetic
 from mllab.errors import UserError, unknown
 from mllab.folders import expand
@@ -173,11 +174,12 @@ def load(
         if size is not None:
             raise UserError(f"size is for images, and {name} is a table: leave it out")
         return _load_table(path, target, task, split_seed)
-    if name and (path.is_dir() or name.lower().endswith(ARRAYS_ENDING)):
+    kind = content.kind(path) if name else ""
+    if kind == "folder" or name.lower().endswith(ARRAYS_ENDING):
         if target is not None or task is not None:
             raise UserError(f"target and task are for tables, and {name} holds images: leave them out")
         return _load_images(path, size, split_seed)
-    if path.is_file():
+    if kind:
         raise UserError(
             f"cannot read {name}: expected a table ({', '.join(TABLE_ENDINGS)}), arrays of images ({ARRAYS_ENDING}) "
             "or a folder of images"
@@ -190,7 +192,7 @@ def load(
 
 
 def _load_table(path: Path, target: str | None, task: str | None, split_seed: int) -> Dataset:
-    if not path.is_file():
+    if not content.kind(path):
         raise UserError(f"no file {path}{_nearest(path)}")
     if target is None:
         raise UserError(f"{path} needs a target: name the column to predict (--target=COLUMN)")
@@ -198,7 +200,8 @@ def _load_table(path: Path, target: str | None, task: str | None, split_seed: in
 
 
 def _load_images(path: Path, size: tuple[int, int] | None, split_seed: int) -> Dataset:
-    if not path.exists():
+    kind = content.kind(path)
+    if not kind:
         raise UserError(f"no file {path}{_nearest(path)}")
     if size is not None and (len(size) != 2 or min(size) < 1):
         raise UserError(f"size = {size}: expected height and width, two whole numbers of 1 or more")
@@ -208,7 +211,7 @@ def _load_images(path: Path, size: tuple[int, int] | None, split_seed: int) -> D
         raise UserError(
             f"reading {path} needs Pillow, which is not installed: pip install 'mllab[experiments]'"
         ) from None
-    if not path.is_dir():
+    if kind != "folder":
         return npz.load(path, size=size, split_seed=split_seed)
     if idx.find(path):
         return idx.load(path, size=size, split_seed=split_seed)
@@ -217,11 +220,11 @@ def _load_images(path: Path, size: tuple[int, int] | None, split_seed: int) -> D
 
 def _nearest(path: Path) -> str:
     """Return a hint at the data file or folder beside `path` with the most similar name."""
-    names = [
-        other.name
-        for other in path.parent.glob("*")
-        if other.name.endswith((*TABLE_ENDINGS, ARRAYS_ENDING)) or other.is_dir()
-    ]
+    names = []
+    with contextlib.suppress(OSError, UserError):  # the folder cannot be listed
+        for other in path.parent.iterdir():
+            if other.name.endswith((*TABLE_ENDINGS, ARRAYS_ENDING)) or content.kind(other) == "folder":
+                names.append(other.name)
     near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
     return f": did you mean {path.with_name(near[0])}?" if near else ": check the path"
 

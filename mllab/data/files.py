@@ -8,8 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mllab.data.readers import content
 from mllab.errors import UserError
 from mllab.folders import expand, user_cache
+
+TOLERATED_BYTES = 2**26  # more than the published file, of a copy that was packed again
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ def locate(
         if not setting:
             continue
         folder = expand(setting)
-        if not folder.is_dir():
+        if content.kind(folder) != "folder":
             raise UserError(f"{source}: no folder {folder}: create it, or leave {source} unset to use the user's cache")
         for path in _copies(folder / dataset / file.name, folder / file.name):
             if fault := _fault(path, file):
@@ -71,20 +74,27 @@ def locate(
 def _copies(*paths: Path) -> list[Path]:
     """Return those of the paths that exist, plain or gzipped."""
     candidates = [copy for path in paths for copy in (path, path.with_name(f"{path.name}.gz"))]
-    return [path for path in candidates if path.is_file()]
+    return [path for path in candidates if content.kind(path)]
 
 
 def _fault(path: Path, file: File) -> str:
     """Return how the file at `path` differs from the published one; empty if it does not."""
     gzipped = path.name != file.name
     try:
-        with gzip.open(path) if gzipped else open(path, "rb") as content:
-            sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-            size = content.tell()
+        with content.open_file(path) as raw, gzip.GzipFile(fileobj=raw) if gzipped else raw as stream:
+            digest, size = hashlib.sha256(), 0
+            while chunk := stream.read(content.CHUNK_BYTES):
+                digest.update(chunk)
+                size += len(chunk)
+                if size > (limit := file.size + TOLERATED_BYTES):  # it may unpack without an end
+                    return f"it has more than {limit:,} bytes, expected {file.size:,}"
+    except UserError as error:
+        return str(error)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         return f"it is truncated or damaged ({error})"
     except OSError as error:
         return f"it cannot be read ({error.strerror})"
+    sha256 = digest.hexdigest()
     if sha256 == file.repacked:
         return ""
     if size != file.size:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mllab.data.dataset import Split
-from mllab.errors import UserError
+from mllab.errors import UserError, shortened
 
 Fractions = tuple[float, float, float]  # of training, validation and test rows; a part may be 0
 
@@ -38,7 +38,7 @@ def stratified(
     parts = sum(fraction > 0 for fraction in fractions)
     if len(counts) and counts.min() < parts:
         smallest = present[counts.argmin()]
-        name = classes[smallest] if classes else str(smallest)
+        name = shortened(classes[smallest] if classes else str(smallest))
         raise UserError(
             f"class {name!r} has too few rows ({counts.min()}): expected {parts} or more, one for each part of the "
             "split; merge it with another class, or remove its rows"

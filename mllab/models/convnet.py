@@ -18,7 +18,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import struct
 
-from mllab.errors import UserError, unknown
+from mllab.errors import UserError, shortened, unknown
 from mllab.models import initializers
 from mllab.models.base import Model
 from mllab.models.initializers import Deviation
@@ -141,10 +141,14 @@ def build(described: Sequence[dict[str, Any]]) -> tuple[Layer, ...]:
     """
 
     def layer(fields: dict[str, Any]) -> Layer:
+        if not isinstance(fields, dict):
+            raise UserError(f"layer {shortened(str(fields))}: expected its name and fields")
         name, rest = fields.get("layer", ""), {key: value for key, value in fields.items() if key != "layer"}
-        if name not in LAYERS:
+        if not isinstance(name, str) or name not in LAYERS:
             raise unknown("layer", str(name), LAYERS)
         if name == "Residual" and "layers" in rest:
+            if not isinstance(rest["layers"], list | tuple):
+                raise UserError(f"layer {name}: layers = {shortened(str(rest['layers']))}, expected a list")
             rest["layers"] = build(rest["layers"])
         try:
             return LAYERS[name](**rest)
@@ -182,6 +186,8 @@ def residual(classes: int, *, channels: Sequence[int] = (16, 32, 64), blocks: in
 
     Blocks have full pre-activation (He et al. 2016b, figure 4e) and batch normalisation.
     """
+    if not channels:
+        raise UserError("channels: none, expected those of one stage or more")
     relu = Activation("relu")
     layers: list[Layer] = [Conv(channels[0], bias=False)]
     for stage, width in enumerate(channels):

@@ -56,11 +56,14 @@ class Layer:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.type is int and not (isinstance(value, int) and value > 0):
-                raise UserError(
-                    f"{type(self).__name__}: {field.name} = {value!r}, expected a whole number of 1 or more"
-                )
+            value, what = getattr(self, field.name), f"{type(self).__name__}: {field.name}"
+            if field.type is int or (field.type == int | None and value is not None):
+                if isinstance(value, bool) or not (isinstance(value, int) and value > 0):
+                    raise UserError(f"{what} = {value!r}, expected a whole number of 1 or more")
+            elif field.type is float and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise UserError(f"{what} = {value!r}, expected a number")
+            elif field.type is bool and not isinstance(value, bool):
+                raise UserError(f"{what} = {value!r}, expected true or false")
 
     def __str__(self) -> str:
         """Return the name with the fields that differ from their default: Conv(channels=16, stride=2)."""
@@ -134,8 +137,8 @@ class Activation(Layer):
     name: str = "relu"
 
     def __post_init__(self) -> None:
-        if self.name not in ACTIVATIONS:
-            raise unknown("activation", self.name, ACTIVATIONS)
+        if not isinstance(self.name, str) or self.name not in ACTIVATIONS:
+            raise unknown("activation", str(self.name), ACTIVATIONS)
 
     def apply(self, params, extra, x, key):
         return ACTIVATIONS[self.name](x), extra
@@ -180,6 +183,7 @@ class Dropout(Layer):
     rate: float = 0.5
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.rate < 1:
             raise UserError(f"dropout = {self.rate}: expected a probability of at least 0 and less than 1")
 

@@ -4,16 +4,21 @@ r"""Principal component analysis: the axes of greatest variance.
 
 with the columns of U ordered by descending variance. Fitted on the host in float64.
 
-Source: Jolliffe, *Principal Component Analysis*, 2nd ed. (2002), section 1.1.
+Source: Jolliffe, *Principal Component Analysis*, 2nd ed. (2002), sections 1.1 and 3.5; Lehoucq, Sorensen and Yang,
+*ARPACK Users' Guide* (1998), chapter 4, for a few axes of many.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from flax import struct
+from scipy.sparse.linalg import ArpackError, eigsh
 
 from mllab import checks
 from mllab.types import Array
+
+WIDE = 1000  # a matrix of more columns and rows is factorised for the first axes only,
+FEW = 10  # if these are at most one in so many
 
 
 @struct.dataclass
@@ -22,11 +27,24 @@ class PCA:
 
     mean: np.ndarray  # [D]
     axes: np.ndarray  # [D, K] orthonormal; the entry of greatest magnitude of each is positive
-    variances: np.ndarray  # [D] along all D axes, descending
+    # [D] along all D axes, descending, and the total variance in sum; where `fit` computes only the first axes, the
+    # others have their mean variance each.
+    variances: np.ndarray
 
 
 def fit(points: np.ndarray | Array, count: int) -> PCA:
-    """Return the first `count` principal axes of points [N, D].
+    r"""Return the first K = `count` principal axes of points [N, D].
+
+    The cost is that of the smaller side, and no matrix [D, D] is made of fewer than D rows:
+
+    - N < D: the SVD of the centred points, $O(N^2 D)$ time and $O(N D)$ memory;
+    - D <= N: the eigenvectors of the covariance, $O(N D^2 + D^3)$ time and $O(N D + D^2)$ memory;
+    - N and D above `WIDE`, and K at most a `FEW`-th of both: Lanczos iterations for K axes, to rounding. Each takes a
+      product with the centred points, $O(N D)$, and there are several K of them.
+
+    Args:
+        points: [N, D].
+        count: K, 1 to D; axes beyond the rank of the points complete the basis.
 
     Raises:
         UserError: points of another shape or not finite, or a count not in 1..D.
@@ -36,11 +54,53 @@ def fit(points: np.ndarray | Array, count: int) -> PCA:
     checks.check_count("count", count, np.ones(np.shape(points)[1]), "columns")
     points = np.asarray(points, np.float64)
     mean = points.mean(axis=0)
-    covariance = np.cov(points - mean, rowvar=False, bias=True).reshape(len(mean), -1)
-    variances, axes = np.linalg.eigh(covariance)
-    axes = axes[:, ::-1][:, :count]
+    variances, axes = _factorised(points - mean, count)
     signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
-    return PCA(mean, axes * signs, np.maximum(variances[::-1], 0))
+    return PCA(mean, axes * signs, np.maximum(variances, 0))
+
+
+def _factorised(centred: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the variances [D] and the first axes [D, K] of centred points [N, D]."""
+    rows, columns = centred.shape
+    if min(rows, columns) > WIDE and count * FEW <= min(rows, columns):
+        try:
+            return _first_axes(centred, count)
+        except ArpackError:  # no convergence: the whole factorisation does without
+            pass
+    if rows < columns:
+        _, singular, transposed = np.linalg.svd(centred, full_matrices=False)
+        variances = np.zeros(columns)
+        variances[:rows] = singular**2 / rows
+        return variances, _completed(transposed.T[:, :count], count)
+    covariance = np.cov(centred, rowvar=False, bias=True).reshape(columns, -1)
+    variances, axes = np.linalg.eigh(covariance)
+    return variances[::-1], axes[:, ::-1][:, :count]
+
+
+def _first_axes(centred: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `_factorised` does, from the eigenvectors of the smaller of the products of the points."""
+    rows, columns = centred.shape
+    wide = rows < columns
+    product = (centred @ centred.T if wide else centred.T @ centred) / rows
+    total = float(np.trace(product))
+    if total == 0:
+        return np.zeros(columns), np.eye(columns, count)
+    start = np.random.default_rng(0).standard_normal(len(product))
+    values, vectors = eigsh(product, count, v0=start)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    # From the vectors of the rows to those of the columns; QR restores the angles that rounding has changed.
+    axes = np.linalg.qr(centred.T @ vectors)[0] if wide else vectors
+    rest = max(total - values.sum(), 0.0) / (columns - count)
+    return np.concatenate([values, np.full(columns - count, min(rest, values[-1]))]), axes
+
+
+def _completed(axes: np.ndarray, count: int) -> np.ndarray:
+    """Return orthonormal axes [D, K] that begin with the given ones [D, M], M <= K."""
+    missing = count - axes.shape[1]
+    if missing == 0:
+        return axes
+    others = np.random.default_rng(0).standard_normal((len(axes), missing))
+    return np.concatenate([axes, np.linalg.qr(np.concatenate([axes, others], axis=1))[0][:, axes.shape[1] :]], axis=1)
 
 
 def transform(params: PCA, points: np.ndarray | Array) -> np.ndarray:

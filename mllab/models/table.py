@@ -8,14 +8,18 @@ A plan may list the layers of its net instead: `{"model": name, "shape": ..., "l
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
-from mllab.errors import UserError, unknown
+from mllab.errors import UserError, shortened, unknown
 from mllab.models import convnet, linear, mlp
 from mllab.models.base import Model
 from mllab.models.layers import Layer
 
 Plan = Mapping[str, Any]
+
+MAX_SIZE = 2**31 - 1  # of an axis, and of the values of an input row
+MAX_LENGTH = 1000  # of a list of sizes or layers, and blocks in a stage: a net that is built in a second
 
 
 def _sizes(shape: Sequence[int], outputs: int, hidden: Sequence[int] = (), **options: Any) -> str:
@@ -148,13 +152,20 @@ def _either(names: Sequence[str]) -> str:
 
 def _explicit_layers(plan: Plan) -> tuple[Layer, ...] | None:
     """Return the layers of a plan that lists them; raise UserError for one of no known model."""
-    if plan.get("model") not in MODELS:
-        raise unknown("model", str(plan.get("model")), MODELS)
+    if not isinstance(plan, Mapping):
+        raise UserError(f"the plan of a model is {_shown(plan)}: expected named arguments")
+    name = plan.get("model")
+    if not isinstance(name, str) or name not in MODELS:
+        raise unknown("model", str(name), MODELS)
     if "layers" not in plan:
         return None
     if "shape" not in plan:
-        raise UserError(f"the plan of a model lacks 'shape': {dict(plan)}")
-    return convnet.build(plan["layers"])
+        raise UserError(f"the plan of a model lacks 'shape': {_shown(plan)}")
+    _check_sizes("shape", plan["shape"], least=1)
+    layers = plan["layers"]
+    if not isinstance(layers, Sequence) or not 0 < len(layers) <= MAX_LENGTH:
+        raise UserError(f"the plan of a model has layers = {_shown(layers)}: expected a list of 1 to {MAX_LENGTH:,}")
+    return convnet.build(layers)
 
 
 def _arguments(plan: Plan) -> dict[str, Any]:
@@ -163,13 +174,58 @@ def _arguments(plan: Plan) -> dict[str, Any]:
     options = defaults(plan["model"])
     needed = {"shape", "outputs"}
     if "sizes" in arguments:
-        first, *hidden, last = arguments.pop("sizes")
+        sizes = arguments.pop("sizes")
+        _check_sizes("sizes", sizes, least=1)
+        if len(sizes) < 2:
+            raise UserError(f"the plan of a model has sizes = {_shown(sizes)}: expected the inputs and the outputs")
+        first, *hidden, last = sizes
         arguments = (
             {"shape": [first], "outputs": last} | ({"hidden": hidden} if "hidden" in options else {}) | arguments
         )
         needed |= options.keys()
     for key in sorted(needed - arguments.keys()):
-        raise UserError(f"the plan of a model lacks {key!r}: {dict(plan)}")
+        raise UserError(f"the plan of a model lacks {key!r}: {_shown(plan)}")
     for key in sorted(arguments.keys() - {"shape", "outputs", *options}):
-        raise UserError(f"the plan of a model has an unknown argument {key!r}: {dict(plan)}")
+        raise UserError(f"the plan of a model has an unknown argument {shortened(key)!r}: {_shown(plan)}")
+    _check_sizes("shape", arguments["shape"], least=1)
+    _check_argument("outputs", arguments["outputs"], 1)
+    for key, default in options.items():
+        if key in arguments:
+            _check_argument(key, arguments[key], default)
     return arguments
+
+
+def _check_argument(name: str, value: Any, default: Any) -> None:
+    """Raise UserError unless an argument of a plan is of the kind of its default; ranges are checked by the model."""
+    if isinstance(default, tuple):
+        _check_sizes(name, value)
+    elif isinstance(default, float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise UserError(f"the plan of a model has {name} = {_shown(value)}: expected a number")
+    elif isinstance(default, int):
+        limit = MAX_LENGTH if name == "blocks" else MAX_SIZE
+        if not _is_size(value) or value > limit:
+            raise UserError(
+                f"the plan of a model has {name} = {_shown(value)}: expected a whole number up to {limit:,}"
+            )
+    elif not isinstance(value, type(default)):
+        raise UserError(f"the plan of a model has {name} = {_shown(value)}: expected text")
+
+
+def _check_sizes(name: str, value: Any, least: int | None = None) -> None:
+    """Raise UserError unless a value is a list of sizes, whole numbers of at least `least`."""
+    whole = isinstance(value, Sequence) and not isinstance(value, str) and all(map(_is_size, value))
+    if not whole or len(value) > MAX_LENGTH or math.prod(value) > MAX_SIZE**2:
+        raise UserError(f"the plan of a model has {name} = {_shown(value)}: expected a list of whole numbers")
+    if least is not None and (not value or min(value) < least):
+        raise UserError(f"the plan of a model has {name} = {_shown(value)}: expected sizes of {least} or more")
+    if name == "shape" and math.prod(value) > MAX_SIZE:
+        raise UserError(f"the plan of a model has {name} = {_shown(value)}: more than {MAX_SIZE:,} values in a row")
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and abs(int(value)) <= MAX_SIZE
+
+
+def _shown(value: Any) -> str:
+    return shortened(str(dict(value) if isinstance(value, Mapping) else value), 200)

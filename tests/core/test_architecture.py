@@ -27,7 +27,7 @@ ALLOWED = {
     "blocks": {"types"},
     "models": {"types", "errors", "checks", "blocks"},
     "checkpoints": {"types", "errors"},
-    "weights": {"types", "errors", "folders", "models"},
+    "weights": {"types", "errors", "folders", "models", "data"},
     "training": {"types", "errors", "rows", "losses", "models", "checkpoints"},
     "sweep": {"types", "errors", "checks", "devices", "training"},
     "validation": {"types", "errors", "memory", "rows", "metrics", "training", "sweep"},
@@ -41,7 +41,7 @@ ALLOWED = {
     "semi_supervised": {"types", "memory", "metrics", "models", "sweep", "selection", "data"},
     "paths": {"types", "averaging"},
     "race_results": {"metrics", "racing"},
-    "data": {"types", "errors", "folders", "devices", "tasks"},
+    "data": {"types", "errors", "folders", "memory", "devices", "tasks"},
     "report": {"errors"},
 }  # fmt: skip
 

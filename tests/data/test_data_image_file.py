@@ -294,7 +294,10 @@ def test_images_in_other_formats_are_refused(tmp_path, name):
 
 
 def test_a_missing_file_or_a_folder_is_named(tmp_path):
-    for path, words in ((tmp_path / "nowhere.png", "No such file"), (tmp_path, "Is a directory")):
+    for path, words in (
+        (tmp_path / "nowhere.png", "No such file"),
+        (tmp_path, "it is a folder; give the path of a file"),
+    ):
         for read in (lambda path: image_file.read(path, (4, 4), 1), image_file.stored_size):
             with pytest.raises(UserError, match=f"cannot read {path}: {words}"):
                 read(path)

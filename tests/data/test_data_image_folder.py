@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mllab.data import load
-from mllab.data.readers import image_dataset
+from mllab.data.readers import image_dataset, image_memory
 from mllab.errors import UserError
 from support.mistakes import refused_in_one_line
 
@@ -154,10 +154,10 @@ def test_images_get_one_size(tmp_path, shapes, size, expected, note):
 
 
 def test_more_than_the_memory_limit_is_refused(tmp_path):
-    most = image_dataset.MAX_BYTES // 12  # pixels: three channels of four bytes
-    image_dataset.check_memory("folder", most, (1, 1))
-    with pytest.raises(UserError, match=r"folder: .* images of 1 × 1 take 4\.0 GiB of memory, more than the limit"):
-        image_dataset.check_memory("folder", most + 1, (1, 1))
+    limit = 12 * 2**20  # three channels of four bytes
+    image_memory.check_memory("folder", 2**20, (1, 1), limit=limit)
+    with pytest.raises(UserError, match=r"folder: .* images of 1 × 1 take 0\.0 GiB of memory, more than the limit"):
+        image_memory.check_memory("folder", 2**20 + 1, (1, 1), limit=limit)
     with pytest.raises(UserError, match=r"6 images of 90000 × 90000 take .* GiB of memory.*: choose a smaller size"):
         load(folder_of(tmp_path), size=(90_000, 90_000))
 

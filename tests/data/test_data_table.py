@@ -14,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mllab.data import load
+from mllab.data.readers import csv_parquet
+from mllab.data.readers.table_encoding import encode
 from mllab.errors import UserError
 from support.mistakes import refused_in_one_line
 
@@ -70,10 +72,11 @@ def encoded_by_scikit_learn(frame: pd.DataFrame, train: np.ndarray) -> dict[str,
     for name in ("kind", "rare"):
         text = frame[[name]].astype(object).fillna("missing")
         encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False).fit(text.iloc[train])
+        if len(encoder.categories_[0]) == 1:  # constant
+            continue
         for category, column in zip(encoder.categories_[0], encoder.transform(text).T, strict=True):
-            columns[f"{name}={category}"] = column
-        if len(encoder.categories_[0]) == 1:
-            del columns[f"{name}={encoder.categories_[0][0]}"]  # constant
+            form = category.replace("\n", "\\n")  # names are printable
+            columns[f"{name}={form}"] = column
     return columns
 
 
@@ -350,3 +353,81 @@ def test_california_housing_as_a_table(data_dir):
     assert dataset.inputs.shape == (20_640, 13)
     assert dataset.task == "regression"
     assert "207 missing values in 'total_bedrooms'" in dataset.notes[0]
+
+
+ODD_CELLS = [
+    "", "NaN", "nan", "None", "?", "inf", "-inf", "1e300", "-1e300", "1e301", "1e999", "1e-320", "True", "1_000",
+    "0x10", "12%", "$5", "1 000", "2020-01-01", "9" * 25, "9" * 400, "-" + "9" * 20, str(2**53 + 1), str(2**63), str(2**64),
+    '"a\nb"', '"  "', "\x00", "1e5e5", "++1", "٣", "½", "1d5", '"1,5"', "x" * 5000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("column", ["size", "kind", "price"])
+@pytest.mark.parametrize("target", ["kind", "price", "age"])
+def test_an_odd_cell_is_refused_or_encoded(tmp_path, column, target):
+    for cell in ODD_CELLS:
+        rows = [line.split(",") for line in GOOD.splitlines()]
+        rows[5][rows[0].index(column)] = cell
+        path = write(tmp_path, "\n".join(map(",".join, rows)) + "\n")
+        message = f"column {column!r}"
+        try:
+            data = load(path, target=target)
+        except UserError as error:
+            message = str(error)
+        else:
+            assert np.isfinite(data.inputs).all(), cell
+            assert np.isfinite(data.targets).all(), cell
+        assert message.isprintable(), cell
+        assert f"column {column!r}" in message, cell
+
+
+def of_rows(count, y, x=lambda i: i, k=lambda i: "ab"[i % 2]):
+    return lines("x,k,y", count, lambda i: f"{x(i)},{k(i)},{y(i)}")
+
+
+@pytest.mark.parametrize(
+    ("text", "task", "words"),
+    [
+        (of_rows(30, lambda i: ""), None, "row 2, column 'y' is missing .as are 29 more"),
+        (of_rows(30, lambda i: "a"), None, "column 'y' is 'a' in every row"),
+        (of_rows(30, lambda i: f"c{i}"), None, "class 'c0' has too few rows"),
+        (of_rows(30, lambda i: 2**60 + i % 3), None, "has whole numbers beyond 2.53, which floats do not tell apart"),
+        (of_rows(30, lambda i: 2**60 + i), "regression", "beyond 2.53 that differ too little"),
+        (of_rows(30, lambda i: i * 1e299), None, "row 13, column 'y' is infinite or beyond 1e.300"),
+        (of_rows(30, lambda i: i % 3, x=lambda i: 7, k=lambda i: "a"), None, "no usable input column"),
+        (of_rows(1, lambda i: i), "regression", "too few rows .1."),
+        (of_rows(2, lambda i: i), "regression", "too few rows .2."),
+        (of_rows(1, lambda i: i), None, "column 'y' is '0' in every row"),
+        (of_rows(2, lambda i: i), None, "class '0' has too few rows"),
+        (of_rows(0, lambda i: i), None, "has a header but no rows"),
+    ],
+)
+def test_tables_that_cannot_be_learned_from_are_refused(tmp_path, text, task, words):
+    with refused_in_one_line(words):
+        load(write(tmp_path, text), target="y", task=task)
+
+
+@pytest.mark.parametrize(
+    ("text", "classes", "note"),
+    [
+        (of_rows(3000, lambda i: f"c{i % 1000}"), 1000, ""),
+        (of_rows(30, lambda i: i % 2 == 0), 2, ""),
+        (of_rows(30, lambda i: i % 3, k=lambda i: f"2020-01-{i + 1:02}"), 3, "dropped 'k': its text has 18 distinct"),
+        (of_rows(30, lambda i: i % 3, x=lambda i: 2**60 + i), 3, "dropped 'x': its whole numbers beyond 2^53 differ"),
+        (of_rows(30, lambda i: i % 3, x=lambda i: 2**60 * i), 3, "rounded the whole numbers of 'x' beyond 2^53"),
+        (of_rows(30, lambda i: i % 3).replace("x,", '"x;1;2;3",', 1), 3, ""),
+    ],
+)
+def test_unusual_tables_are_read(tmp_path, text, classes, note):
+    data = load(write(tmp_path, text), target="y")
+    assert len(data.classes) == classes
+    assert note in " ".join(data.notes)
+    assert np.isfinite(data.inputs).all()
+
+
+def test_inputs_that_take_too_much_memory_are_refused(tmp_path):
+    table = csv_parquet.read(write(tmp_path, GOOD))
+    train = np.arange(20)
+    assert encode(table, ["size", "kind"], train, limit=400).columns.shape == (30, 3)
+    with refused_in_one_line("which is more than this machine's memory allows"):
+        encode(table, ["size", "kind"], train, limit=300)

@@ -1,5 +1,6 @@
 """Predict, and the small net that ships with mllab: drawings, photographs, and files that are no pictures."""
 
+import contextlib
 import fnmatch
 import json
 import os
@@ -11,6 +12,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from safetensors.numpy import load_file, save_file
 
@@ -19,7 +23,9 @@ from experiments import optimizer_race, predict
 from mllab import weights
 from mllab.data import catalog
 from mllab.data.readers import image_file
-from mllab.models import base, table
+from mllab.errors import UserError
+from mllab.models import base, convnet, table
+from mllab.models.layers import Activation, BatchNorm, Conv, Dense, Dropout, MaxPool, Residual
 from support.mistakes import refused_in_one_line
 from support.oracles import convnet_logits
 
@@ -189,6 +195,11 @@ def of_another_shape(path):
     return path
 
 
+def named_pipe(path):
+    os.mkfifo(path)
+    return path
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -198,15 +209,188 @@ def of_another_shape(path):
         (without_plan, "does not say what model it is of"),
         (of_another_shape, r"does not fit the model: layers.10.w is \(64, 9\) there, \(64, 10\) in the model"),
         (lambda path: path, "no file"),
-        (lambda path: path.parent, "no file"),
+        (lambda path: path.parent, "it is a folder"),
+        (lambda path: Path("/dev/zero"), "it is a device"),
+        (named_pipe, "it is a named pipe"),
     ],
-    ids=["a line", "a table", "cut short", "no plan", "another shape", "absent", "a folder"],
+    ids=["a line", "a table", "cut short", "no plan", "another shape", "absent", "a folder", "a device", "a pipe"],
 )
 def test_other_params_are_refused_in_one_line(tmp_path, make, message):
     params = make(tmp_path / "params.safetensors")
     with refused_in_one_line(message) as caught:
         predictions(SEVEN, params=str(params))
     assert str(params) in str(caught.value)
+
+
+PLANS = {
+    "softmax": table.plan("softmax", (2, 3, 1), 3),
+    "mlp": table.plan("mlp", (2, 3, 1), 3, hidden=(2,)),
+    "residual": table.plan("residual", (4, 4, 3), 3, channels=(2,)),
+    "layers": {
+        "model": "convnet", "shape": [4, 4, 1], "layers": convnet.describe(
+            (Conv(2), Residual((Conv(2), BatchNorm())), MaxPool(), Activation("tanh"), Dropout(0.1), Dense(3))
+        ),
+    },
+}  # fmt: skip
+HEADERS = {
+    name: {"plan": plan, "dataset": "x", "classes": ["a", "b", "c"], "border": 0.0} for name, plan in PLANS.items()
+}
+
+
+def arrays_of(name):
+    """The arrays of an untrained model, by their names in the file."""
+    params, extra = table.build(PLANS[name]).init(jax.random.key(0))
+    return safetensors.numpy.load(weights.encode(params, {}, extra))
+
+
+ARRAYS = {name: arrays_of(name) for name in PLANS}
+
+
+def classifier(path, about, arrays):
+    """Write a params file, and describe the classifier in it."""
+    path.write_bytes(safetensors.numpy.save(arrays, {"mllab": about if isinstance(about, str) else json.dumps(about)}))
+    return predict.described(path, weights.load_model(path))
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_the_header_describes_the_classifier(tmp_path, name):
+    found = classifier(tmp_path / "params", HEADERS[name], ARRAYS[name])
+    assert found.classes == ("a", "b", "c")
+    assert list(found.shape) == list(PLANS[name]["shape"])
+
+
+def replaced(value, **changes):
+    """A nested dict with some of its entries replaced; `key__inner` names an inner one, ... leaves an entry out."""
+    value = json.loads(json.dumps(value))
+    for path, change in changes.items():
+        *outer, last = path.split("__")
+        inner = value
+        for key in outer:
+            inner = inner[key]
+        if change is ...:
+            del inner[last]
+        else:
+            inner[last] = change
+    return value
+
+
+DEEP = "[" * 100_000
+MLP, SOFTMAX, RESIDUAL, LAYERS = HEADERS["mlp"], HEADERS["softmax"], HEADERS["residual"], HEADERS["layers"]
+W = {"w": np.ones((6, 3), np.float32), "b": np.zeros(3, np.float32)}
+MISTAKEN = {  # the header, the arrays, and the message
+    "a list": ([1], W, "its header holds list instead of named values"),
+    "no JSON": ("{", W, "its header cannot be read"),
+    "deep JSON": (DEEP, W, "nested too deeply"),
+    "no plan": (replaced(SOFTMAX, plan=...), W, "does not say what model"),
+    "a plan of text": (replaced(SOFTMAX, plan="softmax"), W, "the plan of a model is softmax: expected named"),
+    "no model": (replaced(SOFTMAX, plan__model=...), W, "unknown model 'None'"),
+    "a list of models": (replaced(SOFTMAX, plan__model=["softmax"]), W, "unknown model"),
+    "units of text": (replaced(MLP, plan__hidden="64"), W, "hidden = 64: expected a list of whole numbers"),
+    "fractions": (replaced(MLP, plan__hidden=[2.5]), W, "hidden = \\[2.5\\]: expected a list of whole numbers"),
+    "nested units": (replaced(MLP, plan__hidden=[[2]]), W, "expected a list of whole numbers"),
+    "no units": (replaced(MLP, plan__hidden=[0]), W, "1 or more"),
+    "negative units": (replaced(MLP, plan__hidden=[-2]), W, "1 or more"),
+    "a billion units": (replaced(MLP, plan__hidden=[10**9]), W, "does not fit the model"),
+    "units without end": (replaced(MLP, plan__hidden=[10**30]), W, "expected a list of whole numbers"),
+    "many layers": (replaced(MLP, plan__hidden=[1] * 10**5), W, "expected a list of whole numbers"),
+    "negative sides": (replaced(SOFTMAX, plan__shape=[-2, -3, 1]), W, "shape = .*: expected sizes of 1 or more"),
+    "a huge image": (replaced(SOFTMAX, plan__shape=[10**6, 10**6, 1]), W, "more than 2,147,483,647 values in a row"),
+    "sides of a table": (replaced(SOFTMAX, plan__shape=[6]), W, "takes no images"),
+    "four channels": (replaced(SOFTMAX, plan__shape=[1, 2, 3]), W | {"w": W["w"]}, None),
+    "two channels": (replaced(SOFTMAX, plan__shape=[1, 3, 2]), W, "takes no images"),
+    "many blocks": (replaced(RESIDUAL, plan__blocks=10**9), W, "blocks = 1000000000: expected a whole number <= 1,000"),
+    "no channels": (replaced(RESIDUAL, plan__channels=[]), W, "channels: none"),
+    "an activation": (replaced(MLP, plan__activation=["relu"]), W, "activation = .*: expected text"),
+    "layers of text": (replaced(LAYERS, plan__layers="Dense"), W, "layer D: expected its name and fields"),
+    "a layer of numbers": (replaced(LAYERS, plan__layers=[1]), W, "layer 1: expected its name and fields"),
+    "a window of text": (
+        replaced(LAYERS, plan__layers=[{"layer": "MaxPool", "stride": "2"}]), W, "stride = '2', expected a whole"
+    ),
+    "an unhashable name": (replaced(LAYERS, plan__layers=[{"layer": ["Dense"]}]), W, "unknown layer"),
+    "few classes": (replaced(SOFTMAX, classes=["a", "b"]), W, "names 2 classes, and its model has 3 outputs"),
+    "numbers as classes": (replaced(SOFTMAX, classes=[0, 1, 2]), W, "no list of names"),
+    "a class of text": (replaced(SOFTMAX, classes="abc"), W, "no list of names"),
+    "a border of text": (replaced(SOFTMAX, border="white"), W, "border = white in its header"),
+    "NaN as border": (replaced(SOFTMAX, border=float("nan")), W, "border = nan"),
+    "a data set of numbers": (replaced(SOFTMAX, dataset=[3]), W, "dataset = .* expected a name"),
+    "no data set": (replaced(SOFTMAX, dataset=...), W, None),
+    "integers": (SOFTMAX, W | {"b": np.zeros(3, np.int32)}, "b holds int32 there, float32 in the model"),
+    "truth": (SOFTMAX, W | {"b": np.zeros(3, bool)}, "b holds bool there"),
+    "doubles": (SOFTMAX, {name: array.astype(np.float64) for name, array in W.items()}, None),
+    "NaN": (SOFTMAX, W | {"b": np.array([0, np.nan, 0], np.float32)}, "b is nan at \\[1\\]"),
+    "infinity": (SOFTMAX, W | {"w": np.full((6, 3), np.inf, np.float32)}, "w is inf at \\[0, 0\\]"),
+    "too many": (SOFTMAX, W | {"c": np.zeros(3, np.float32)}, "c is \\(3,\\) there, no such array in the model"),
+    "too few": (SOFTMAX, {"w": W["w"]}, "b is no such array there"),
+    "another shape": (SOFTMAX, W | {"w": W["w"].T.copy()}, "w is \\(3, 6\\) there"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("about", "arrays", "message"), MISTAKEN.values(), ids=MISTAKEN)
+def test_an_edited_file_is_refused_before_anything_is_computed(tmp_path, about, arrays, message):
+    path = tmp_path / "params"
+    if message is None:
+        classifier(path, about, arrays)
+        return
+    with refused_in_one_line(message) as caught:
+        classifier(path, about, arrays)
+    assert str(path) in str(caught.value)
+
+
+def test_complex_numbers_and_huge_outputs_are_refused(tmp_path):
+    path = tmp_path / "params"
+    header = {"b": {"dtype": "C64", "shape": [3], "data_offsets": [0, 24]}, "__metadata__": {"mllab": "{}"}}
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(24))
+    with refused_in_one_line("not a whole safetensors file|b holds C64"):
+        weights.load_model(path)
+    classifier(path, SOFTMAX, {name: np.full_like(array, 3e38) for name, array in W.items()})
+    with refused_in_one_line("outputs are not finite"):
+        predictions(SEVEN, params=str(path))
+
+
+leaves = st.one_of(
+    st.none(), st.booleans(), st.integers(-5, 5), st.sampled_from([10**9, -(10**9), 10**25]), st.floats(),
+    st.sampled_from(["", "relu", "Dense", "convnet", "\x01\n", "SAME"]),
+)  # fmt: skip
+values = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=2)
+)
+
+
+def places(value, path=()):
+    """Every place in a nested value, as a path of keys and indices."""
+    yield path
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from places(inner, (*path, key))
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), name=st.sampled_from(sorted(PLANS)))
+def test_any_other_header_raises_only_user_errors(tmp_path_factory, data, name):
+    about = json.loads(json.dumps(HEADERS[name]))
+    for _ in range(data.draw(st.integers(1, 2))):
+        *outer, last = data.draw(st.sampled_from(list(places(about))[1:] or [("plan",)]))
+        inner = about
+        for key in outer:
+            inner = inner[key]
+        if data.draw(st.booleans()):
+            inner[last] = data.draw(values)
+        else:
+            inner.pop(last, None) if isinstance(inner, dict) else inner.pop(last)
+    with contextlib.suppress(UserError):
+        classifier(tmp_path_factory.getbasetemp() / "edited", about, ARRAYS[name])
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_any_damage_raises_only_user_errors(tmp_path_factory, data):
+    content = bytearray(safetensors.numpy.save(ARRAYS["mlp"], {"mllab": json.dumps(HEADERS["mlp"])}))
+    for _ in range(data.draw(st.integers(0, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / "damaged"
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    with contextlib.suppress(UserError):
+        predict.described(path, weights.load_model(path))
 
 
 # ── The program ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -228,7 +412,7 @@ def test_the_program_classifies_from_any_folder_and_writes_nothing(tmp_path):
         (["{cut}"], "{cut} is truncated or damaged"),
         ([SEVEN, "{cut}"], "{cut} is truncated or damaged"),
         (["absent.png"], "cannot read absent.png"),
-        ([SEVEN, "--dataset=mnist"], "--dataset means nothing to this experiment"),
+        ([SEVEN, "--dataset=mnist"], "unknown flag '--dataset'"),
         ([SEVEN, "--top=0"], "--top=0: out of range"),
     ],
 )

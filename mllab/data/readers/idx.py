@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from mllab import tasks
+from mllab.data import names as user_names
 from mllab.data.dataset import Dataset
 from mllab.data.readers import content
+from mllab.data.readers.image_memory import check_memory
 from mllab.data.split import VALIDATION_SIXTH_NOTE, with_own_test_rows
 from mllab.errors import UserError
 
@@ -36,14 +38,18 @@ DTYPES = {  # third byte of the header: type of a value
 }
 
 
-def read(path: str | Path) -> np.ndarray:
+def read(path: str | Path, *, limit: int | None = None) -> np.ndarray:
     """Read one IDX file, gzipped or plain; an array of bytes is read-only, a view of the file's content.
 
+    Args:
+        path: of the file.
+        limit: on the bytes of its content when decompressed; a share of the memory by default.
+
     Raises:
-        UserError: the file is empty, truncated, damaged, or does not fit its header.
+        UserError: the file is empty, truncated, damaged, takes more bytes than the limit, or does not fit its header.
     """
     path = Path(path)
-    packed = content.read_unpacked(path)
+    packed = content.read_unpacked(path, limit=limit)
     if not packed:
         raise UserError(f"{path} is empty: replace the file")
     if len(packed) < 4 or packed[:2] != b"\0\0":
@@ -72,7 +78,9 @@ def read(path: str | Path) -> np.ndarray:
 
 def find(folder: Path) -> dict[str, Path]:
     """Return which of MNIST's four files a folder has, gzipped or plain, by the names that `labelled_images` takes."""
-    return {f"{name}.gz": path for name in FILES for path in (folder / name, folder / f"{name}.gz") if path.is_file()}
+    return {
+        f"{name}.gz": path for name in FILES for path in (folder / name, folder / f"{name}.gz") if content.kind(path)
+    }
 
 
 def load(folder: Path, *, size: tuple[int, int] | None, split_seed: int) -> Dataset:
@@ -92,11 +100,11 @@ def load(folder: Path, *, size: tuple[int, int] | None, split_seed: int) -> Data
     if absent := [name for name in FILES if f"{name}.gz" not in files]:
         raise UserError(f"{folder} has IDX files, but no {absent[0]} (gzipped or plain): add it")
     names = tuple(str(label) for label in range(MAX_CLASSES))
-    dataset = labelled_images(folder.resolve().name, files, split_seed, names, target="class")
+    dataset = labelled_images(user_names.printable(folder.resolve().name), files, split_seed, names, target="class")
     test_start = len(dataset.targets) - len(dataset.split.test)
     labels = {"train-labels": dataset.targets[:test_start], "t10k-labels": dataset.targets[test_start:]}
     _, classes = classes_of(folder, labels)
-    sha256 = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files.values()}
+    sha256 = {path.name: hashlib.sha256(content.read(path)).hexdigest() for path in files.values()}
     dataset = dataclasses.replace(dataset, classes=classes, sha256=sha256, notes=(VALIDATION_SIXTH_NOTE,))
     return resized(dataset, size)
 
@@ -131,6 +139,7 @@ def labelled_images(
             f"{list(test_images.shape[1:])}, expected one size: replace the files"
         )
     test_start, total = len(train_images), len(train_images) + len(test_images)
+    check_memory(name, total, train_images.shape[1:], channels=1)
     inputs = np.empty((total, *train_images.shape[1:], 1), np.float32)
     np.divide(train_images[..., None], np.float32(255), out=inputs[:test_start])
     np.divide(test_images[..., None], np.float32(255), out=inputs[test_start:])

@@ -1,4 +1,4 @@
-"""Shared by the readers of images: classes from labels, one size, and the limit on memory."""
+"""Shared by the readers of images: classes from labels, and one size."""
 
 import dataclasses
 import re
@@ -7,28 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
+from mllab.data import names as user_names
 from mllab.data.dataset import Dataset
 from mllab.data.readers import image_file
 from mllab.data.readers.image_file import Size
-from mllab.errors import UserError
-
-MAX_BYTES = 4 * 2**30  # of all images as float32 in three channels: a data set is in memory as a whole
+from mllab.data.readers.image_memory import check_memory
+from mllab.errors import UserError, shortened
 
 
 def natural_order(name: str) -> tuple[list[str | int], str]:
     """Return a sort key that orders the numbers in names by value: a2 before a10."""
     parts = re.split(r"(\d+)", name)
     return [int(part) if i % 2 else part.casefold() for i, part in enumerate(parts)], name
-
-
-def check_memory(where: str, count: int, size: Size) -> None:
-    """Raise UserError if `count` images of this size would take more than `MAX_BYTES`."""
-    height, width = size
-    if (needed := count * height * width * 3 * 4) > MAX_BYTES:
-        raise UserError(
-            f"{where}: {count:,} images of {height} × {width} take {needed / 2**30:,.1f} GiB of memory, more than the "
-            f"limit of {MAX_BYTES / 2**30:g} GiB: choose a smaller size"
-        )
 
 
 def classes_of(where: Path, labels: Mapping[str, np.ndarray]) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -48,22 +38,28 @@ def classes_of(where: Path, labels: Mapping[str, np.ndarray]) -> tuple[np.ndarra
             raise UserError(f"{where}: {name} holds {array.dtype}, expected whole numbers or strings: convert it")
     values = sorted(set(training.tolist()), key=lambda value: natural_order(str(value)))
     if len(values) < 2:
-        raise UserError(f"{where}: all labels of {first} are {values[0]!r}; add rows of another class")
+        raise UserError(f"{where}: all labels of {first} are {_shown(values[0])}; add rows of another class")
     if training.dtype.kind != "U" and values != list(range(len(values))):
         raise UserError(
             f"{where}: {first} holds {len(values)} distinct labels, {min(values)} to {max(values)}: number the classes "
             f"0 to {len(values) - 1}, as numpy.unique(..., return_inverse=True) does"
         )
+    forms = user_names.distinct(map(str, values), f"{where}: {first}")
     code = {value: target for target, value in enumerate(values)}
     targets = []
     for name, array in labels.items():
         for row, label in enumerate(array.tolist()):
             if label not in code:
                 raise UserError(
-                    f"{where}: label {label!r} of image {row} of {name} is not in {first}: add it there, or remove it"
+                    f"{where}: label {_shown(label)} of image {row} of {name} is not in {first}: add it there, or "
+                    "remove it"
                 )
             targets.append(code[label])
-    return np.array(targets, np.int32), tuple(str(value) for value in values)
+    return np.array(targets, np.int32), tuple(forms[str(value)] for value in values)
+
+
+def _shown(label: str | int) -> str:
+    return repr(shortened(label)) if isinstance(label, str) else str(label)
 
 
 def resized(dataset: Dataset, size: Size | None) -> Dataset:

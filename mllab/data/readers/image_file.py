@@ -96,11 +96,8 @@ def decode(path: Path, size: Size) -> tuple[np.ndarray, Stored]:
 
 def stored_size(path: Path) -> Size:
     """Return the height and width of an image, upright, from the start of its file; raises like `read`."""
-    try:
-        with open(path, "rb") as file, _opened(path, file) as image:
-            return _upright_size(image)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    with content.open_file(path) as file, _opened(path, file) as image:
+        return _upright_size(image)
 
 
 def locate(name: str) -> Path:
@@ -111,7 +108,7 @@ def locate(name: str) -> Path:
     """
     path = expand(name)
     if name not in BUNDLED:
-        if path.is_file():
+        if content.kind(path):
             return path
         if path.suffix or path.name != name:
             raise UserError(f"--image={name}: no such file; give the path of an image, or {' or '.join(BUNDLED)}")
@@ -136,6 +133,8 @@ def _opened(path: Path, file: BinaryIO) -> Iterator[Image.Image]:
                 f"{path} has more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels by its header: make it smaller, or "
                 "remove it if it is damaged"
             ) from None
+        except MemoryError:
+            raise UserError(f"{path} does not fit in memory: make it smaller") from None
         except UnidentifiedImageError:
             raise UserError(
                 f"{path} is not a readable image ({', '.join(FORMATS)}; at least one pixel): convert or remove it"
@@ -158,7 +157,8 @@ def _pixels(image: Image.Image, size: Size, transparent: bool) -> np.ndarray:
     height, width = size
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.LANCZOS)  # weights colours by their opacity
-    pixels = np.asarray(image, np.float32) / 255
+    pixels = np.asarray(image).astype(np.float32)
+    pixels /= 255  # in place: a photograph takes hundreds of megabytes
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     return on_white(pixels) if transparent else pixels

@@ -21,10 +21,12 @@ from typing import NamedTuple
 import numpy as np
 
 from mllab import tasks
+from mllab.data import names as user_names
 from mllab.data.dataset import Dataset, Split
-from mllab.data.readers import image_file
-from mllab.data.readers.image_dataset import check_memory, natural_order
+from mllab.data.readers import content, image_file
+from mllab.data.readers.image_dataset import natural_order
 from mllab.data.readers.image_file import Size, Stored
+from mllab.data.readers.image_memory import check_memory
 from mllab.data.split import VALIDATION_SIXTH_NOTE, stratified, with_own_test_rows
 from mllab.errors import UserError
 
@@ -47,7 +49,7 @@ def load(folder: Path, *, size: Size | None, split_seed: int) -> Dataset:
     listing = _list(folder)
     split = _split(listing, split_seed)  # before the images are read, so that a class that is too small fails at once
     inputs, stored = _read(folder, listing.files, size or _common_size(listing.files))
-    name = folder.resolve().name
+    name = user_names.printable(folder.resolve().name)
     return Dataset(
         name=name,
         task=tasks.CLASSIFICATION.name,
@@ -75,9 +77,9 @@ def _entries(folder: Path) -> _Entries:
         for path in sorted(folder.iterdir(), key=lambda path: natural_order(path.name)):
             if _hidden(path):
                 entries.others.append(path)
-            elif path.is_dir():
+            elif (kind := content.kind(path)) == "folder":
                 entries.folders.append(path)
-            elif not path.is_file():
+            elif kind != "file":
                 raise UserError(f"{path} is neither a file nor a folder: remove it, or correct the link if it is one")
             else:
                 (entries.images if path.suffix.lower() in image_file.ENDINGS else entries.others).append(path)
@@ -133,7 +135,7 @@ def _skipped(others: list[Path], outside: list[Path]) -> tuple[str, ...]:
         notes.append(f"skipped files that are not images by their names: {listed}")
     if outside:
         notes.append(f"skipped {_count(outside, 'image')} outside of the class folders, such as {outside[0].name}")
-    return tuple(notes)
+    return tuple(map(user_names.printable, notes))
 
 
 def _parts(folder: Path, folders: list[Path]) -> dict[str, Path]:
@@ -169,7 +171,7 @@ def _classes(folder: Path, part_folders: dict[str, Path], parts: dict[str, _Entr
     if not classes:
         holds = "images but no class folders" if parts[next(iter(parts))].images else "no class folders"
         raise UserError(f"{folder} has {holds}: put the images of each class into a folder named after the class")
-    return tuple(classes)
+    return tuple(user_names.distinct(classes, str(folder)).values())
 
 
 def _class_entries(folder: Path) -> _Entries:
@@ -262,7 +264,7 @@ def _notes(listing: _Listing, stored: list[Stored], size: tuple[int, ...], reque
         notes.append(f"read {_count(misnamed, 'file')} of another format than their names suggest: {path} is {actual}")
     if "train" in listing.rows and "validation" not in listing.rows:
         notes.append(VALIDATION_SIXTH_NOTE)
-    return notes
+    return list(map(user_names.printable, notes))
 
 
 def _count(things: Sized, noun: str) -> str:

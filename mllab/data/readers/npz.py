@@ -6,29 +6,34 @@ sixth of its training rows, stratified by class, is for validation.
 """
 
 import hashlib
+import io
+import math
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from mllab import tasks
+from mllab.data import names as user_names
 from mllab.data.dataset import Dataset
-from mllab.data.readers import image_file
+from mllab.data.readers import content, image_file
 from mllab.data.readers.image_dataset import classes_of, resized
 from mllab.data.readers.image_file import Size
+from mllab.data.readers.image_memory import check_memory
 from mllab.data.split import VALIDATION_SIXTH_NOTE, stratified, with_own_test_rows
-from mllab.errors import UserError
+from mllab.errors import UserError, shortened
 
 IMAGES = ("images", "x", "X")
 LABELS = ("labels", "y", "Y")
 TRAIN_TEST = (("x_train", "y_train"), ("x_test", "y_test"))
 
+HEADERS = {b"\1\0": np.lib.format.read_array_header_1_0, b"\2\0": np.lib.format.read_array_header_2_0}  # by version
+
 Arrays = Mapping[str, np.ndarray]  # by their names in the file, training rows first
 
 
-def load(path: Path, *, size: Size | None, split_seed: int) -> Dataset:
+def load(path: Path, *, size: Size | None, split_seed: int, limit: int | None = None) -> Dataset:
     """Read an NPZ file of images and labels.
 
     Images are [N, height, width] or [N, height, width, channels]: 1 channel (grey), 3 (red, green, blue), or one more
@@ -39,11 +44,13 @@ def load(path: Path, *, size: Size | None, split_seed: int) -> Dataset:
         path: of the file.
         size: height and width to resize to; None leaves the images unchanged.
         split_seed: seed of the split, or of the validation rows if the file has its own test rows.
+        limit: on the bytes of all arrays; a share of the memory by default.
 
     Raises:
         UserError: the file holds anything else; the message names file, array and row.
     """
-    arrays, pairs = _read(path)
+    packed = content.read(path, limit=limit)
+    arrays, pairs = _read(path, packed, content.default_limit() if limit is None else limit)
     for images_name, labels_name in pairs:
         _check(path, arrays, images_name, labels_name)
     inputs, notes = _inputs(path, {name: arrays[name] for name, _ in pairs})
@@ -53,46 +60,82 @@ def load(path: Path, *, size: Size | None, split_seed: int) -> Dataset:
         notes.append(VALIDATION_SIXTH_NOTE)
     else:
         split = stratified(targets, split_seed, classes=classes)
-    with open(path, "rb") as content:
-        sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+    file = user_names.printable(path.name)
     dataset = Dataset(
-        name=path.name,
+        name=file,
         task=tasks.CLASSIFICATION.name,
         inputs=inputs,
         targets=targets,
         split=split,
         classes=classes,
         target="class",
-        sha256={path.name: sha256},
+        sha256={file: hashlib.sha256(packed).hexdigest()},
         notes=tuple(notes),
     )
     return resized(dataset, size)
 
 
-def _read(path: Path) -> tuple[dict[str, np.ndarray], list[tuple[str, str]]]:
+def _read(path: Path, packed: bytes, limit: int) -> tuple[dict[str, np.ndarray], list[tuple[str, str]]]:
     """Return the arrays, and their names as pairs of images and labels: one pair, or training and test."""
+    if not zipfile.is_zipfile(io.BytesIO(packed)):
+        raise UserError(f"{path} is not an NPZ file: write it with numpy.savez")
     try:
-        with open(path, "rb") as content:
-            if not zipfile.is_zipfile(content):
-                raise UserError(f"{path} is not an NPZ file: write it with numpy.savez")
-        with np.load(path, allow_pickle=False) as archive:
-            pairs = _pairs(path, archive.files)
-            arrays = {name: archive[name] for pair in pairs for name in pair}
+        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+            members = {name.removesuffix(".npy"): name for name in archive.namelist()}
+            pairs = _pairs(path, list(members))
+            chosen = {name: members[name] for pair in pairs for name in pair}
+            _check_headers(path, archive, chosen, limit)
+            arrays = {}
+            for name, member in chosen.items():
+                with archive.open(member) as file:
+                    arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
+                    file.read(1)  # the end, where the checksum is verified
     except UserError:
         raise
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, RuntimeError, MemoryError) as error:
+    except Exception as error:  # zipfile, zlib, bz2, lzma and the parser of NumPy's header raise many kinds
         fault = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"{path} cannot be read ({fault}): write it again with numpy.savez") from None
-    if others := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
-        raise UserError(f"{path}: {others[0]!r} is not an array: write the file again with numpy.savez")
+        raise UserError(f"{path} cannot be read ({shortened(fault, 200)}): write it again with numpy.savez") from None
     return arrays, pairs
+
+
+def _check_headers(path: Path, archive: zipfile.ZipFile, members: Mapping[str, str], limit: int) -> None:
+    """Raise UserError unless each member is an array whose header fits its size, and all of them fit the limit.
+
+    Args:
+        path: of the file, for messages.
+        archive: the file.
+        members: name in the archive of each array.
+        limit: on the bytes of all arrays.
+    """
+    total = 0
+    for name, member in members.items():
+        size = archive.getinfo(member).file_size
+        total += size
+        if total > limit:
+            raise content.too_large(path, f"unpacks to more than {content.size_text(limit)}")
+        with archive.open(member) as file:
+            if file.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
+                raise UserError(f"{path}: {name!r} is not an array: write the file again with numpy.savez")
+            version = file.read(2)
+            read_header = HEADERS.get(version)
+            if read_header is None:
+                raise UserError(
+                    f"{path}: {name!r} has version {list(version)} of NumPy's format: write it again with numpy.savez"
+                )
+            shape, _, dtype = read_header(file)
+            start = file.tell()
+        if dtype.hasobject:
+            continue  # `read_array` refuses it
+        if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != size - start or not dtype.itemsize:
+            raise UserError(
+                f"{path}: {name!r} holds {size - start:,} bytes, and the header says {dtype} of shape {list(shape)}: "
+                "write the file again with numpy.savez"
+            )
 
 
 def _pairs(path: Path, names: list[str]) -> list[tuple[str, str]]:
     """Return which of the names in the file are images and labels, in pairs."""
-    holds = f"{path} holds {', '.join(names) or 'nothing'}"
+    holds = f"{path} holds {shortened(', '.join(names), 200) or 'nothing'}"
     if any(name in names for pair in TRAIN_TEST for name in pair):
         if absent := [name for pair in TRAIN_TEST for name in pair if name not in names]:
             raise UserError(f"{holds}, but no {absent[0]}: add it, or join all rows in images and labels")
@@ -148,6 +191,9 @@ def _inputs(path: Path, arrays: Arrays) -> tuple[np.ndarray, list[str]]:
                 f"{path}: {first} holds {pixels.dtype} {list(pixels.shape[1:])} and {name} {other.dtype} "
                 f"{list(other.shape[1:])}: write both with the same dtype and shape"
             )
+    height, width = pixels.shape[1:3]
+    channels = math.prod(pixels.shape[3:])
+    check_memory(str(path), sum(map(len, arrays.values())), (height, width), channels=channels)
     notes = []
     white = _white(path, arrays)
     if pixels.dtype.kind == "f" and white > 1:

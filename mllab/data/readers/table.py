@@ -16,13 +16,14 @@ from typing import NamedTuple
 import numpy as np
 
 from mllab import tasks
+from mllab.data import names
 from mllab.data.dataset import Dataset, Split
 from mllab.data.readers import csv_parquet
-from mllab.data.readers.csv_parquet import Table
+from mllab.data.readers.csv_parquet import MAX_WHOLE, Table
 from mllab.data.readers.table_encoding import check_float32, encode, is_text, numbers
 from mllab.data.scaling import standardise
 from mllab.data.split import shuffled, stratified
-from mllab.errors import UserError, unknown
+from mllab.errors import UserError, shortened, unknown
 
 MAX_CLASSES = 20  # whole numbers with more distinct values are a quantity
 
@@ -42,6 +43,7 @@ def load(path: str | Path, target: str, *, split_seed: int, task: str | None = N
     if task is not None:
         tasks.named(task)
     table = csv_parquet.read(Path(path))
+    target = names.title(target)
     if target not in table.columns:
         raise UserError(f"{path}: {unknown('column', target, table.columns)}")
     missing = np.flatnonzero(table.columns[target].missing)
@@ -53,8 +55,9 @@ def load(path: str | Path, target: str, *, split_seed: int, task: str | None = N
     task = task or _inferred_task(table, target)
     encoded_target = _TARGETS[task](table, target, split_seed)
     inputs = encode(table, [name for name in table.columns if name != target], encoded_target.split.train)
+    file = names.printable(table.path.name)
     return Dataset(
-        name=table.path.name,
+        name=file,
         task=task,
         inputs=inputs.columns,
         targets=encoded_target.values,
@@ -64,7 +67,7 @@ def load(path: str | Path, target: str, *, split_seed: int, task: str | None = N
         target=target,
         target_mean=encoded_target.mean,
         target_scale=encoded_target.scale,
-        sha256={table.path.name: table.sha256},
+        sha256={file: table.sha256},
         notes=(*table.notes, *encoded_target.notes, *inputs.notes),
     )
 
@@ -92,14 +95,24 @@ def _classes(table: Table, target: str, split_seed: int) -> _Target:
     column = table.columns[target]
     notes: tuple[str, ...] = ()
     if column.text is not None:
-        names, codes = np.unique(column.text.astype(str), return_inverse=True)
-        classes = tuple(str(name) for name in names)
+        values, codes = np.unique(column.text.astype(str), return_inverse=True)
+        classes = tuple(str(value) for value in values)
     else:
         values, codes = np.unique(numbers(table, target), return_inverse=True)
-        classes = tuple(str(int(value)) if value == int(value) else repr(float(value)) for value in values)
+        if column.rounded:
+            raise UserError(
+                f"{table.path}: column {target!r} has whole numbers beyond 2^53, which floats do not tell apart: "
+                "replace them by names or small numbers"
+            )
+        classes = tuple(
+            str(int(value)) if value == int(value) and abs(value) < MAX_WHOLE else repr(float(value))
+            for value in values
+        )
         notes = (f"took the {len(classes)} distinct numbers of {target!r} as classes",)
     if len(classes) == 1:
-        raise UserError(f"{table.path}: column {target!r} is {classes[0]!r} in every row; choose a target that varies")
+        raise UserError(
+            f"{table.path}: column {target!r} is {shortened(classes[0])!r} in every row; choose a target that varies"
+        )
     try:
         split = stratified(codes, split_seed, classes=classes)
     except UserError as error:
@@ -108,12 +121,21 @@ def _classes(table: Table, target: str, split_seed: int) -> _Target:
     return _Target(codes.astype(np.int32), split, classes, notes=notes)
 
 
+def _number_name(value: float) -> str:
+    """Return the name of a class that is a number."""
+    return str(int(value)) if value == int(value) and abs(value) < MAX_WHOLE else repr(float(value))
+
+
 def _values(table: Table, target: str, split_seed: int) -> _Target:
     values = numbers(table, target)
     try:
         split = shuffled(len(values), split_seed)
     except UserError as error:
         raise UserError(f"{table.path}: {error}") from None
+    if np.ptp(values[split.train]) == 0 and table.columns[target].rounded:
+        raise UserError(
+            f"{table.path}: column {target!r} has whole numbers beyond 2^53 that differ too little: subtract the least"
+        )
     if np.ptp(values[split.train]) == 0:
         raise UserError(
             f"{table.path}: column {target!r} is {values[0]:g} in every training row; choose a target that varies"

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mllab.data.readers import content
 from mllab.data.readers.csv_parquet import Column, Table
 from mllab.data.scaling import standardise
-from mllab.errors import UserError
+from mllab.errors import UserError, shortened
 
 MAX_CATEGORIES = 50  # text with more distinct values, or with more than half as many as rows, is a name or an id
 MIN_NUMERIC_SHARE = 0.9  # from this share of numbers on, text in a column is a typing error
@@ -22,18 +23,29 @@ class Encoded(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def encode(table: Table, names: Iterable[str], train: np.ndarray) -> Encoded:
+def encode(table: Table, names: Iterable[str], train: np.ndarray, *, limit: int | None = None) -> Encoded:
     """Encode the named columns side by side; those without information are dropped, with a note.
 
     Args:
         table: the file's columns.
         names: of the columns to encode.
         train: ids of the training rows, whose statistics are used.
+        limit: on the bytes of the inputs; a share of the memory by default.
 
     Raises:
-        UserError: text in a column of numbers, too large a number, or no column left.
+        UserError: text in a column of numbers, too large a number, no column left, or inputs beyond the limit.
     """
-    parts = [_encode_column(table, name, train) for name in names]
+    limit = content.default_limit() if limit is None else limit
+    parts, taken = [], 0
+    for name in names:
+        parts.append(_encode_column(table, name, train))
+        taken += parts[-1].columns.nbytes
+        if taken > limit:
+            raise content.too_large(
+                table.path,
+                f"has {len(train):,} training rows in categories that take more than "
+                f"{content.size_text(limit)} as inputs",
+            )
     notes = tuple(note for part in parts for note in part.notes)
     if not any(part.names for part in parts):
         raise UserError(f"{table.path}: no usable input column{f' ({notes[0]})' if notes else ''}: add one")
@@ -60,7 +72,7 @@ def numbers(table: Table, name: str) -> np.ndarray:
     if column.text is not None:
         text = np.flatnonzero(~column.missing & np.isnan(column.numbers))
         raise UserError(
-            f"{table.cell(name, text[0])}: {column.text[text[0]]!r} is not a number"
+            f"{table.cell(name, text[0])}: {shortened(column.text[text[0]])!r} is not a number"
             f"{f' (nor are {len(text) - 1} more)' if len(text) > 1 else ''}; correct it, or leave the cell empty"
         )
     large = np.flatnonzero(np.abs(column.numbers) > MAX_MAGNITUDE)
@@ -99,10 +111,14 @@ def _encode_numbers(table: Table, name: str, train: np.ndarray) -> Encoded:
     missing = np.isnan(values)
     median = np.median(values[train][~missing[train]])
     values = np.where(missing, median, values)
+    if np.ptp(values[train]) == 0 and table.columns[name].rounded:
+        return _dropped(table, f"dropped {name!r}: its whole numbers beyond 2^53 differ too little for floats")
     if np.ptp(values[train]) == 0:
         return _dropped(table, f"dropped {name!r}: it is {median:g} in every training row")
     columns, _, _ = standardise(values, train)
     notes = []
+    if table.columns[name].rounded:
+        notes.append(f"rounded the whole numbers of {name!r} beyond 2^53 to floats of 64 bits")
     if missing.any():
         notes.append(f"{_missing_values(missing)} in {name!r} became the median of the training rows, {median:g}")
     return Encoded(check_float32(table, name, columns)[:, None], (name,), tuple(notes))
@@ -113,7 +129,7 @@ def _encode_text(table: Table, name: str, train: np.ndarray) -> Encoded:
     text = np.where(column.missing, "missing", np.asarray(column.text))
     categories = sorted(set(text[train]))
     if len(categories) == 1:
-        return _dropped(table, f"dropped {name!r}: it is {categories[0]!r} in every training row")
+        return _dropped(table, f"dropped {name!r}: it is {shortened(categories[0])!r} in every training row")
     if len(categories) > max(2, min(MAX_CATEGORIES, len(train) // 2)):
         return _dropped(
             table, f"dropped {name!r}: its text has {len(categories)} distinct values in {len(train)} training rows"

@@ -49,6 +49,7 @@ def load(files: Mapping[str, Path], split_seed: int) -> "Documents":
             "newsgroups20 needs scikit-learn, which is not installed: pip install 'mllab[experiments]'"
         ) from None
     path = files[FILE]
+    packed = content.read(path)
     posts = read(path)
     groups = tuple(sorted({post.group for post in posts}))
     targets = np.array([groups.index(post.group) for post in posts], np.int32)
@@ -64,7 +65,7 @@ def load(files: Mapping[str, Path], split_seed: int) -> "Documents":
         features=tuple(f"direction {rank}" for rank in range(1, encoded.inputs.shape[1] + 1)),
         classes=groups,
         target="newsgroup",
-        sha256={path.name: hashlib.sha256(path.read_bytes()).hexdigest()},
+        sha256={path.name: hashlib.sha256(packed).hexdigest()},
         notes=(
             "removed headers, signatures and quoted lines",
             f"weighted {len(encoded.terms):,} words of the training posts by TF-IDF and reduced them to "
