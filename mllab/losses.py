@@ -61,7 +61,24 @@ def smoothed(smoothing: float | Array) -> Callable[[Array, Array], Array]:
 
 
 def squared_error(values: Array, targets: Array) -> Array:
-    """Return the squared error, [B], of values [B] or [B, 1] and targets [B]."""
+    """Return the squared error, [B]: for T outputs the mean over them.
+
+    Args:
+        values: [B] or [B, 1], or [B, T].
+        targets: [B], or [B, T].
+
+    Raises:
+        UserError: shapes that do not match.
+    """
+    squares = squared_errors(values, targets)
+    return squares if squares.ndim == 1 else jnp.mean(squares, axis=1)
+
+
+def squared_errors(values: Array, targets: Array) -> Array:
+    """Return the squared error of each output, [B] or [B, T]; arguments and errors as in `squared_error`."""
+    fits = values.shape == targets.shape or values.shape == (*targets.shape, 1) or (*values.shape, 1) == targets.shape
+    if not fits or targets.ndim not in (1, 2):
+        raise UserError(f"values {list(values.shape)} and targets {list(targets.shape)}: give [B] and [B], or [B, T] each")
     return jnp.square(values.reshape(targets.shape) - targets)
 
 

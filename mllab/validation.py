@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mllab import metrics
+from mllab import checks, metrics
 from mllab.errors import UserError
-from mllab.rows import gather
-from mllab.training import Run, State
+from mllab.rows import as_ids, as_rows, gather
+from mllab.training import WEIGHT_NAMES, Run, State
 from mllab.types import Array, Examples, Hyper, Inputs, Key, Outputs, Params, Rows
 
 Axes = Mapping[str, Any]  # named grids of hyperparameters, {"gamma": [G], "c": [C]}; a setting has one value of each
@@ -78,11 +78,12 @@ def folds(
         UserError: fewer rows or groups than folds, fewer than two folds or one round, a duplicate row, a row without
             a target or group, or no class with as many rows as folds.
     """
-    ids = np.asarray(ids)
+    ids = as_ids(ids, "ids")
+    checks.check_whole(count=count)
     if not 2 <= count <= len(ids):
         raise UserError(f"{count} folds of {len(ids)} rows: give at least 2 folds and at most one a row")
-    if rounds < 1:
-        raise UserError(f"rounds = {rounds}: give 1 or more")
+    checks.check_whole(1, rounds=rounds)
+    checks.check_whole(0, seed=seed)
     if len(np.unique(ids)) < len(ids):
         raise UserError("the rows have duplicates, which would be on both sides of a fold: give each row once")
     labels = np.zeros(len(ids), int) if targets is None else _codes("targets", targets, ids)
@@ -103,9 +104,12 @@ def folds(
 
 def _codes(name: str, values: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """Return the values of the rows as codes 0, 1, ..."""
-    if np.shape(values)[:1] <= (ids.max(),):
-        raise UserError(f"{name} has {len(values)} values, and the rows go up to {ids.max()}: give one an example")
-    return np.unique(np.asarray(values)[ids], return_inverse=True)[1]
+    array = np.asarray(values)
+    if array.ndim != 1 or len(array) <= ids.max():
+        raise UserError(f"{name}: shape {list(array.shape)}, and the rows go up to {ids.max()}: give one an example")
+    if array.dtype.kind == "f":
+        checks.check_finite(array, name)
+    return np.unique(array[ids], return_inverse=True)[1]
 
 
 def _dealt(labels: np.ndarray, count: int) -> np.ndarray:
@@ -149,9 +153,9 @@ def holdout(train: np.ndarray, validation: np.ndarray) -> Folds:
     Raises:
         UserError: no rows on one of the sides, or a row on both sides or twice on one.
     """
-    train, validation = np.asarray(train), np.asarray(validation)
-    if train.size == 0 or validation.size == 0:
-        raise UserError(f"{train.size} training rows and {validation.size} validation rows: give one or more of each")
+    if len(train) == 0 or len(validation) == 0:
+        raise UserError(f"{len(train)} training rows and {len(validation)} validation rows: give one or more of each")
+    train, validation = as_ids(train, "training rows"), as_ids(validation, "validation rows")
     if len(np.unique(np.concatenate([train, validation]))) < train.size + validation.size:
         raise UserError("a row appears twice among the training and validation rows: give each once, on one side")
     return Folds(_padded([train]), _padded([validation]))
@@ -179,11 +183,17 @@ def cross_validate(
         score: see `Score`; means are weighted by the weight of the held-out rows.
 
     Raises:
-        UserError: see `checked_axes`; rows beyond the examples, a fold without rows, or a score that is not one number
-            an example.
+        UserError: see `checked_axes`; arguments of another type or shape; rows beyond the examples, a fold without
+            rows, or a score that is not one number an example.
     """
+    if not isinstance(learner, Learner):
+        raise UserError(f"learner: {type(learner).__name__}, expected a Learner: see mllab.learners")
     settings = OrderedDict((name, jnp.asarray(values)) for name, values in checked_axes(axes).items())
-    examples, folds = _restricted(examples, folds)
+    checks.check_key(key)
+    examples = checks.check_examples(examples)
+    for name in set(WEIGHT_NAMES) & set(examples):
+        raise UserError(f"examples[{name!r}] would be ignored: put the weights into those of the folds' rows")
+    examples, folds = _restricted(examples, _checked_folds(folds))
     grid = learner.grid or partial(_mapped, learner.fit, learner.predict)
     outputs = grid(settings, key, examples, folds.train, folds.held_out)
     values = _scored(score, len(settings), outputs, gather(examples["targets"], folds.held_out.ids))
@@ -203,26 +213,37 @@ def checked_axes(axes: Axes) -> dict[str, np.ndarray]:
     Raises:
         UserError: an axis is empty, not one-dimensional, not numeric, or contains NaN.
     """
-    checked = {name: np.asarray(values) for name, values in axes.items()}
+    if not isinstance(axes, Mapping):
+        raise UserError(f"axes: {type(axes).__name__}, expected values by name, such as {{'c': [1.0, 10.0]}}")
+    checked = {name: np.asarray(checks.as_numbers(values, f"axis {name}")) for name, values in axes.items()}
     for name, values in checked.items():
         if values.ndim != 1 or values.size == 0 or values.dtype.kind not in "biuf" or np.isnan(values).any():
             raise UserError(f"axis {name} = {np.asarray(values).tolist()}: give a list of one or more numbers")
     return checked
 
 
+def _checked_folds(folds: Folds) -> Folds:
+    if not isinstance(folds, Folds):
+        raise UserError(f"folds: {type(folds).__name__}, expected Folds: see validation.folds and validation.holdout")
+    train, held_out = (as_rows(rows, ("[K, M]",), name) for rows, name in zip(folds, Folds._fields, strict=True))
+    if len(train.ids) != len(held_out.ids):
+        raise UserError(f"folds: {len(train.ids)} of training and {len(held_out.ids)} of held-out rows: give pairs")
+    return Folds(train, held_out)
+
+
 def _restricted(examples: Examples, folds: Folds) -> tuple[Examples, Folds]:
     """Return the examples that are in some fold, and the folds with their rows renumbered."""
-    parts = [np.asarray(rows.ids) for rows in folds]
+    parts = [np.asarray(part.ids) for part in folds]
     ids = np.unique(np.concatenate([part.ravel() for part in parts]))
     count = len(examples["targets"])
     if ids[0] < 0 or ids[-1] >= count:
         raise UserError(f"the folds have rows {ids[0]} to {ids[-1]}, and there are {count} examples, 0 to {count - 1}")
-    if any(not np.sum(rows.weight, axis=-1).all() for rows in folds):
+    if any(not np.sum(part.weight, axis=-1).all() for part in folds):
         raise UserError("a fold without training rows or without held-out rows: give each one or more of weight > 0")
     if len(ids) < count:
         examples = gather(examples, ids)
         parts = [np.searchsorted(ids, part).astype(np.int32) for part in parts]
-    return examples, Folds(*(Rows(part, rows.weight) for part, rows in zip(parts, folds, strict=True)))
+    return examples, Folds(*(Rows(ids, part.weight) for ids, part in zip(parts, folds, strict=True)))
 
 
 @partial(jax.jit, static_argnames=("fit", "predict"))

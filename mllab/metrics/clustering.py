@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mllab import checks
 from mllab.errors import UserError
 from mllab.types import Array
 
@@ -74,9 +75,10 @@ def silhouette(
         block_bytes: memory of a block of distances.
 
     Raises:
-        UserError: shapes that do not fit, fewer than 2 clusters, or as many clusters as points.
+        UserError: shapes that do not fit, points that are not finite, fewer than 2 clusters, or as many clusters as
+            points.
     """
-    points, labels = np.asarray(points), np.asarray(labels)
+    points, labels = np.asarray(checks.as_numbers(points, "points")), np.asarray(labels)
     if points.ndim != 2 or labels.shape != points.shape[:1]:
         raise UserError(f"points {list(points.shape)} and labels {list(labels.shape)}: give [N, D] and [N]")
     if rows is not None:
@@ -86,7 +88,7 @@ def silhouette(
         raise UserError(
             f"{len(names)} clusters of {len(points)} rows: a silhouette needs 2 or more clusters, and fewer than rows"
         )
-    points = jnp.asarray(points, jnp.result_type(points, float))
+    points = checks.check_array(points, ("N", "D"), "points")
     return float(np.mean(_silhouettes(points, jnp.asarray(cluster), jnp.asarray(sizes), block_bytes)))
 
 

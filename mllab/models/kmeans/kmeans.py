@@ -89,7 +89,8 @@ def fit(
             points of weight 0), as far as these are concrete. The limit N is not checked where `axis` is given.
     """
     if start is not None:
-        start = jnp.asarray(start)
+        start = jnp.asarray(checks.as_numbers(start, "start"))
+        points = checks.as_numbers(points, "points")
         if not most and is_concrete(count) and start.ndim > 1:
             most = start.shape[-2]
         expected = (most or "K", jnp.shape(points)[-1])
@@ -157,8 +158,7 @@ def step(points: Array, centres: Array, weight: Array | np.ndarray | None = None
         UserError: shapes that do not match, or entries that are not finite.
     """
     points = checks.check_array(points, ("N", "D"), "points")
-    centres = jnp.asarray(centres, points.dtype)
-    checks.check_shape(centres, ("K", points.shape[1]), "centres")
+    centres = checks.check_array(centres, ("K", points.shape[1]), "centres").astype(points.dtype)
     return _step(points, centres, checks.check_weight(weight, len(points), points.dtype))
 
 
@@ -170,6 +170,7 @@ def plus_plus(key: Key, points: Array, count: int, weight: Array | np.ndarray | 
     Raises:
         UserError: shapes that do not match, entries that are not finite, or more centres than points.
     """
+    checks.check_key(key)
     points = checks.check_array(points, ("N", "D"), "points")
     weight = checks.check_weight(weight, len(points), points.dtype)
     checks.check_count("k", count, weight, "points")
@@ -190,10 +191,12 @@ def _run(
     block_rows: int | None,
 ) -> KMeans:
     """Check the arguments and fit: the common part of `fit` and `sweep`."""
+    checks.check_key(key)
     points = checks.check_array(points, ("N", "D"), "points")
     weight = checks.check_weight(weight, len(points), points.dtype)
-    checks.check_at_least(1, restarts=restarts)
-    checks.check_at_least(0, steps=steps)
+    checks.check_whole(1, restarts=restarts)
+    checks.check_whole(0, steps=steps)
+    checks.check_at_least(0, tolerance=tolerance)
     if isinstance(counts, np.ndarray):
         if counts.ndim != 1 or counts.size == 0 or not np.issubdtype(counts.dtype, np.integer):
             raise UserError(f"k = {counts.tolist()}: expected whole numbers")

@@ -76,9 +76,11 @@ def fit(
             entries that are not finite. Values of traced arguments are not checked.
     """
     points, labels, weight = _checked(points, labels, weight, [count], covariance, classes, floor, restarts, steps)
+    checks.check_key(key)
     counts, settings = jnp.array([count]), (covariance, count, classes, restarts, steps)
     with jax.default_matmul_precision("highest"):
-        return jax.tree.map(lambda a: a[0], _fit(key, points, labels, weight, counts, tolerance, floor, *settings))
+        fits = _fit(key, points, labels, weight, counts, tolerance, floor, *settings)
+    return _finite(jax.tree.map(lambda a: a[0], fits))
 
 
 def sweep(
@@ -99,9 +101,10 @@ def sweep(
     `jax.vmap(bic, (0, None))(fits.params, points)`.
     """
     points, _, weight = _checked(points, None, weight, counts, covariance, None, floor, restarts, steps)
+    checks.check_key(key)
     settings = covariance, max(counts), None, restarts, steps
     with jax.default_matmul_precision("highest"):
-        return _fit(key, points, None, weight, jnp.array(counts), tolerance, floor, *settings)
+        return _finite(_fit(key, points, None, weight, jnp.array(counts), tolerance, floor, *settings))
 
 
 def em(
@@ -157,6 +160,7 @@ def init(
     unlabelled points.
     """
     points, labels, weight = _checked(points, labels, weight, [count], covariance, classes, 1, 1, 1)
+    checks.check_key(key)
     return _init(key, points, labels, weight, covariance, count, classes)
 
 
@@ -180,7 +184,8 @@ def responsibilities(params: Mixture, points: Array) -> Array:
 
 def score(params: Mixture, points: Array, weight: Array | None = None) -> Array:
     """Return the mean log-likelihood [] of points [N, D], weighted by `weight` [N]."""
-    return _score(params, log_density(params, points), weight)
+    densities = log_density(params, points)
+    return _score(params, densities, checks.check_weight(weight, len(densities), densities.dtype))
 
 
 def apply(params: Mixture, points: Array, classes: int) -> Array:
@@ -196,13 +201,13 @@ def owners(params: Mixture, classes: int) -> Array:
 
 def bic(params: Mixture, points: Array, weight: Array | None = None) -> Array:
     """Return the Bayesian information criterion [], lower is better: parameters ln N - 2 ln likelihood."""
-    total = jnp.asarray(len(points) if weight is None else jnp.sum(weight), params.means.dtype)
+    total = _total(params, points, weight)
     return free_parameters(params) * jnp.log(total) - 2 * total * score(params, points, weight)
 
 
 def aic(params: Mixture, points: Array, weight: Array | None = None) -> Array:
     """Return the Akaike information criterion [], lower is better: 2 parameters - 2 ln likelihood."""
-    total = jnp.asarray(len(points) if weight is None else jnp.sum(weight), params.means.dtype)
+    total = _total(params, points, weight)
     return 2 * free_parameters(params) - 2 * total * score(params, points, weight)
 
 
@@ -283,6 +288,16 @@ def _by_class(params: Mixture, densities: Array, classes: int) -> Array:
     return jax.nn.log_softmax(logsumexp(joint.reshape(len(joint), classes, -1), axis=2))
 
 
+def _total(params: Mixture, points: Array, weight: Array | None) -> Array:
+    return jnp.sum(checks.check_weight(weight, len(points), params.means.dtype))
+
+
+def _finite(fit: Fit) -> Fit:
+    params = fit.params
+    mend = "rescale the points, raise the floor, or use fewer components"
+    return checks.finite_fit(fit, mend, params.means, params.cholesky, fit.log_likelihood)
+
+
 def _checked(
     points: Array,
     labels: Array | None,
@@ -308,7 +323,7 @@ def _checked(
     for count in counts:
         checks.check_count("count", count, weight, "points")
         expectation.per_class(count, classes or count)
-    checks.check_at_least(1, restarts=restarts, steps=steps)
+    checks.check_whole(1, restarts=restarts, steps=steps)
     checks.check_positive(floor=floor)  # without a floor a component could shrink to a point
     if labels is not None:
         labels = checks.check_labels(labels, len(points), classes or max(counts), "labels", unlabelled=True)

@@ -145,9 +145,14 @@ def nystroem(key: Key, inputs: Array, kernel: str, hyper: Hyper, count: int) -> 
     of_points = named(kernel)
     inputs = checks.check_array(inputs, ("N", "D"), "inputs")
     checks.check_count("count", count, np.ones(len(inputs)), "rows")
+    checks.check_key(key)
+    for name in of_points.reads:
+        if name not in hyper:
+            raise UserError(f"hyper {name!r} is missing: the {kernel} kernel reads {', '.join(of_points.reads)}")
     check_memory(count)
     landmarks = jax.random.choice(key, inputs, (count,), replace=False)
-    return Nystroem(landmarks, _inverse_root(of_points(landmarks, landmarks, hyper)), dict(hyper), kernel)
+    fitted = Nystroem(landmarks, _inverse_root(of_points(landmarks, landmarks, hyper)), dict(hyper), kernel)
+    return checks.finite_fit(fitted, "rescale the inputs, or lower gamma or degree", fitted.root)
 
 
 def features(params: Nystroem, inputs: Array, block_rows: int | None = None) -> Array:
