@@ -51,7 +51,7 @@ def check_shape(values: AnyArray, expected: Sequence[int | str], name: str) -> N
         expected: a size for each axis: a number, or a letter for any; `"..."` at the end allows any further axes.
         name: of the argument.
     """
-    shape = np.shape(values)
+    shape = as_numbers(values, name).shape
     open_ended = expected[-1] == "..."
     sizes = expected[:-1] if open_ended else expected
     fits = len(shape) == len(sizes) or (open_ended and len(shape) > len(sizes))
@@ -67,6 +67,7 @@ def check_finite(values: AnyArray, name: str) -> None:
     A number is too large where squares of such numbers, or sums of 1e8 of them, overflow in the dtype that they will be
     computed in: 2e15 in float32.
     """
+    values = as_numbers(values, name)
     if not is_concrete(values) or not jnp.issubdtype(values.dtype, jnp.number):
         return
     limit = float(jnp.finfo(float_dtype(values)).max) ** 0.5 / 1e4
@@ -103,6 +104,17 @@ def check_array(values: Any, expected: Sequence[int | str], name: str) -> Array:
     check_shape(array, expected, name)
     check_finite(array, name)
     return jnp.asarray(array, float_dtype(array))
+
+
+def check_inputs(values: Any, expected: Sequence[int | str], name: str) -> Array:
+    """Return `values` as an array of the expected shape, all of its entries finite; arguments as for `check_array`.
+
+    Unlike there the dtype is kept, so that a net may compute in half precision.
+    """
+    array = as_numbers(values, name)
+    check_shape(array, expected, name)
+    check_finite(array, name)
+    return jnp.asarray(array)
 
 
 def check_examples(examples: Any, names: Collection[str] = ("inputs", "targets")) -> Examples:
@@ -213,7 +225,7 @@ def check_count(name: str, count: Array | int, weight: AnyArray, of: str) -> Non
     """
     if not is_concrete(count):
         return
-    check_whole(**{name: count})
+    check_whole(None, **{name: count})
     limit = int(np.sum(np.asarray(weight) > 0)) if is_concrete(weight) else len(weight)
     if not 1 <= int(count) <= limit:
         some = " with a positive weight" if limit < len(weight) else ""
@@ -235,8 +247,9 @@ def check_whole(least: int | None = None, **numbers: Array | int) -> None:
 def check_at_least(least: float, **numbers: Array | float) -> None:
     """Raise where a number, or an entry of an array, is below `least` or NaN."""
     for name, value in numbers.items():
-        if is_concrete(value) and not np.all(np.asarray(as_numbers(value, name)) >= least):
-            raise UserError(f"{name} = {value}: expected {least} or more")
+        if is_concrete(value):
+            array = np.asarray(as_numbers(value, name))
+            _refuse(name, array, ~(array >= least), f"expected {least} or more")
 
 
 def check_positive(**numbers: Array | float) -> None:
@@ -244,8 +257,15 @@ def check_positive(**numbers: Array | float) -> None:
     for name, value in numbers.items():
         if is_concrete(value):
             array = np.asarray(as_numbers(value, name))
-            if not np.all((array > 0) & np.isfinite(array)):
-                raise UserError(f"{name} = {value}: expected a finite number above 0")
+            _refuse(name, array, ~((array > 0) & np.isfinite(array)), "expected a finite number above 0")
+
+
+def _refuse(name: str, array: np.ndarray, wrong: np.ndarray, expected: str) -> None:
+    """Raise UserError with the first entry that is wrong, if there is one."""
+    if wrong.any():
+        index = tuple(np.argwhere(wrong)[0].tolist())
+        where = f"{name}{list(index)}" if index else name
+        raise UserError(f"{where} = {array[index]}: {expected}")
 
 
 def check_key(key: Key) -> None:

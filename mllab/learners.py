@@ -15,14 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from mllab import sweep
+from mllab import checks, sweep
 from mllab.errors import UserError, unknown
 from mllab.models import kmeans as clusters
 from mllab.models import linear, neighbors, softmax
 from mllab.models import mixture as mixtures
 from mllab.models import svm as machines
 from mllab.models.svm import calibration, kernels
-from mllab.rows import gather
+from mllab.rows import as_rows, gather
 from mllab.types import Array, Examples, Hyper, Inputs, Key, Outputs, Rows
 from mllab.validation import Axes, Learner
 
@@ -35,6 +35,39 @@ def _check_hyper(hyper: Mapping[str, Any], required: Collection[str], optional: 
     for name in required:
         if name not in hyper:
             raise UserError(f"hyper {name!r} is missing: add it to the axes, or to the setting of a fit")
+
+
+def _learner(
+    fit: Callable[[Hyper, Key, Examples, Rows], Any],
+    predict: Callable[[Any, Inputs], Outputs],
+    grid: Callable[[Axes, Key, Examples, Rows, Rows], Outputs] | None = None,
+    *,
+    classes: int | None = None,
+    unlabelled: bool = False,
+) -> Learner:
+    """Return the learner of these functions, whose examples, rows and inputs are checked.
+
+    Args:
+        fit: see `Learner`.
+        predict: see `Learner`.
+        grid: see `Learner`; `validation.cross_validate` checks what it is given.
+        classes: C, if the targets are labels.
+        unlabelled: whether -1 stands for a row without a label.
+    """
+
+    def check(examples: Examples) -> None:
+        if classes is not None:
+            checks.check_labels(examples["targets"], len(examples["targets"]), classes, unlabelled=unlabelled)
+
+    def checked_fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> Any:
+        examples = checks.check_examples(examples)
+        check(examples)
+        return fit(hyper, key, examples, as_rows(rows, ("[M]",), "rows", len(examples["targets"])))
+
+    def checked_predict(params: Any, inputs: Inputs) -> Outputs:
+        return predict(params, checks.check_examples(inputs, names=()))
+
+    return Learner(checked_fit, checked_predict, grid, check)
 
 
 def _points(examples: Examples, ids: Array | np.ndarray | None = None) -> Array:
@@ -55,7 +88,7 @@ def most_frequent(classes: int) -> Learner:
     def predict(params: Array, inputs: Inputs) -> Outputs:
         return jnp.broadcast_to(params, (len(jax.tree.leaves(inputs)[0]), classes))
 
-    return Learner(fit, predict)
+    return _learner(fit, predict, classes=classes)
 
 
 def nearest_neighbors(classes: int, most: int) -> Learner:
@@ -95,7 +128,7 @@ def nearest_neighbors(classes: int, most: int) -> Learner:
 
         return _fold_by_fold(fold, train, held_out)
 
-    return Learner(fit, predict, grid)
+    return _learner(fit, predict, grid, classes=classes)
 
 
 def softmax_regression(classes: int, tolerance: float = 1e-4) -> Learner:
@@ -117,7 +150,7 @@ def softmax_regression(classes: int, tolerance: float = 1e-4) -> Learner:
     def predict(params: linear.Linear, inputs: Inputs) -> Outputs:
         return jax.nn.log_softmax(linear.apply(params, inputs.reshape(len(inputs), -1)))
 
-    return Learner(fit, predict)
+    return _learner(fit, predict, classes=classes)
 
 
 def svm(
@@ -232,7 +265,7 @@ def svm(
         outputs = outputs.reshape(*(len(axes[name]) for name in (*names, "c")), *outputs.shape[2:])
         return jnp.moveaxis(outputs, len(names), list(axes).index("c"))
 
-    return Learner(fit, predict, grid)
+    return _learner(fit, predict, grid, classes=classes)
 
 
 def kmeans(most: int, restarts: int = 10) -> Learner:
@@ -267,7 +300,7 @@ def kmeans(most: int, restarts: int = 10) -> Learner:
 
         return _fold_by_fold(fold, train, held_out)
 
-    return Learner(fit, predict, grid)
+    return _learner(fit, predict, grid)
 
 
 def mixture(classes: int, covariance: str = "full", components: int = 1, restarts: int = 10) -> Learner:
@@ -302,7 +335,7 @@ def mixture(classes: int, covariance: str = "full", components: int = 1, restart
     def predict(params: mixtures.Mixture, inputs: Inputs) -> Outputs:
         return mixtures.apply(params, inputs.reshape(len(inputs), -1), classes)
 
-    return Learner(fit, predict)
+    return _learner(fit, predict, classes=classes, unlabelled=True)
 
 
 def _fold_by_fold(fold: Callable[[Rows, Array], Outputs], train: Rows, held_out: Rows) -> Outputs:

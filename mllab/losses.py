@@ -14,6 +14,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from mllab import checks
 from mllab.errors import UserError
 from mllab.types import Array, Losses
 
@@ -37,8 +38,23 @@ def cross_entropy(logits: Array, targets: Array) -> Array:
     Args:
         logits: [B, C].
         targets: labels [B] in 0..C-1, or probabilities [B, C] that sum to 1, such as `augmentation.mixup` returns.
+
+    Raises:
+        UserError: shapes that do not match, or, where they are concrete, entries that are not finite or labels out of
+            range.
     """
+    logits, targets = _checked(logits, targets)
     return jax.nn.logsumexp(logits, axis=-1) - _expected_logit(logits, targets)
+
+
+def _checked(logits: Array, targets: Array) -> tuple[Array, Array]:
+    """Return logits and targets as arrays; see `cross_entropy`."""
+    logits = checks.check_inputs(logits, ("B", "C"), "logits")
+    if checks.as_numbers(targets, "targets").ndim == 1:
+        return logits, checks.check_labels(targets, logits.shape[0], logits.shape[1])
+    targets = checks.check_inputs(targets, logits.shape, "targets")
+    checks.check_at_least(0, targets=targets)
+    return logits, targets
 
 
 def smoothed(smoothing: float | Array) -> Callable[[Array, Array], Array]:
@@ -54,6 +70,7 @@ def smoothed(smoothing: float | Array) -> Callable[[Array, Array], Array]:
         raise UserError(f"label smoothing = {smoothing}: give a number from 0 up to, not including, 1")
 
     def loss(logits: Array, targets: Array) -> Array:
+        logits, targets = _checked(logits, targets)
         target = (1 - smoothing) * _expected_logit(logits, targets) + smoothing * jnp.mean(logits, axis=-1)
         return jax.nn.logsumexp(logits, axis=-1) - target
 
@@ -76,9 +93,14 @@ def squared_error(values: Array, targets: Array) -> Array:
 
 def squared_errors(values: Array, targets: Array) -> Array:
     """Return the squared error of each output, [B] or [B, T]; arguments and errors as in `squared_error`."""
+    values, targets = (
+        checks.check_inputs(array, ("B", "..."), name) for array, name in ((values, "values"), (targets, "targets"))
+    )
     fits = values.shape == targets.shape or values.shape == (*targets.shape, 1) or (*values.shape, 1) == targets.shape
     if not fits or targets.ndim not in (1, 2):
-        raise UserError(f"values {list(values.shape)} and targets {list(targets.shape)}: give [B] and [B], or [B, T] each")
+        raise UserError(
+            f"values {list(values.shape)} and targets {list(targets.shape)}: give [B] and [B], or [B, T] each"
+        )
     return jnp.square(values.reshape(targets.shape) - targets)
 
 

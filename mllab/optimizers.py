@@ -296,9 +296,7 @@ def _maker(name: Any) -> tuple[Callable[..., Optimizer], bool]:
     return OPTIMIZERS[name].make, OPTIMIZERS[name].averages
 
 
-def _check_options(
-    learning_rate: LearningRate, weight_decay: float | Array | None, options: Mapping[str, Any]
-) -> None:
+def _check_options(learning_rate: LearningRate, weight_decay: float | Array | None, options: Mapping[str, Any]) -> None:
     """Raise UserError for a number that is not finite, and for a rate or a weight decay that is negative."""
     for name, value in {"learning_rate": learning_rate, "weight_decay": weight_decay, **options}.items():
         if not isinstance(value, int | float):

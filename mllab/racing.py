@@ -26,6 +26,7 @@ from mllab.training import Result, Run
 from mllab.types import Examples, Objective, Params
 
 CLASSIC = ("sgd", "momentum", "rmsprop", "adam")
+RATES = tuple(np.logspace(-4, 0, 8))
 DRIVE_OPTIONS = ("patience", "workdir", "checkpoint_seconds")  # arguments of `training.drive` that a race passes on
 
 Names = str | Sequence[str] | Mapping[str, str | Callable[..., optax.GradientTransformation]]
@@ -100,12 +101,12 @@ class Race(NamedTuple):
         lanes = len(self.learning_rates) * len(self.seeds)
         rows = []
         for entry in self.entries:
-            scores = [interval(entry.test[each.name]) if entry.test else None for each in self.task.reported]
+            tested = [interval(entry.test[each.name]) if entry.test else None for each in self.task.reported]
             lost = (np.sum(entry.nonfinite_step >= 0), np.sum(entry.failed))
             rows.append([
                 entry.optimizer,
                 text.significant(entry.learning_rate),
-                *map(text.interval, scores),
+                *map(text.interval, tested),
                 *(f"{count}/{lanes}" for count in lost),
             ])  # fmt: skip
         scores = [f"test {score.label}" for score in self.task.reported]
@@ -147,7 +148,7 @@ def race(
     *,
     task: str | Task = "classification",
     names: Names = CLASSIC,
-    learning_rates: float | Sequence[float] | np.ndarray = tuple(np.logspace(-4, 0, 8)),
+    learning_rates: float | Sequence[float] | np.ndarray = RATES,
     seeds: int | Sequence[int] = (0, 1, 2),
     epochs: int = 20,
     batch_size: int = 32,
@@ -191,11 +192,17 @@ def race(
         UserError: invalid settings or examples; see `check` and `check_examples`.
     """
     for option in drive:
+        if option == "optimizers":  # what users write for names
+            raise UserError("race takes optimizers as names: names=['adam'], or names={'mine': optax.adabelief}")
         if option not in DRIVE_OPTIONS:
-            raise unknown("argument of race", option, [*inspect.signature(race).parameters][3:-1] + [*DRIVE_OPTIONS])
+            known = [*inspect.signature(race).parameters][3:-1]
+            raise unknown("argument of race", option, [*known, *DRIVE_OPTIONS])
     task = named(task)
     settings = dict(settings or {})
     examples, split = check_examples(model, examples, split, task)
+    if objective is None:
+        training.check_unweighted(examples)
+    checks.check_whole(1, **{name: drive[name] for name in ("patience",) if drive.get(name) is not None})
     makers = by_name(names)
     rates = check(learning_rates, makers, batch_size, len(split.train), settings)
     mesh = mesh or devices.mesh(1)
@@ -273,7 +280,9 @@ def by_name(names: Names) -> dict[str, str | Callable]:
         raise UserError(f"names: {type(names).__name__}, expected names of optimizers, or a mapping to functions")
     for name in names:
         if not isinstance(name, str):
-            raise UserError(f"names: {name!r} is no name: give functions as a mapping, {{'adabelief': optax.adabelief}}")
+            raise UserError(
+                f"names: {name!r} is no name: give functions as a mapping, {{'adabelief': optax.adabelief}}"
+            )
         if not name or "/" in name or "\\" in name or name.startswith("."):
             raise UserError(f"names: {name!r} cannot name a folder of checkpoints: give a plain word")
     if not names or len(set(names)) != len(names):
@@ -331,10 +340,10 @@ def check_examples(model: Model, examples: Examples, split: Split, task: str | T
     parts = []
     for part in Ids._fields:
         if not hasattr(split, part):
-            raise UserError(f"split: {type(split).__name__} has no {part!r}: give row ids as train, validation and test")
+            raise UserError(
+                f"split: {type(split).__name__} has no {part!r}: give row ids as train, validation and test"
+            )
         name = "training" if part == "train" else part
-        if len(getattr(split, part)) == 0:
-            raise UserError(f"no {name} rows: a race needs training, validation and test rows")
         parts.append(rows.as_ids(getattr(split, part), f"{name} rows", count))
     everything = np.concatenate(parts)
     if len(np.unique(everything)) != len(everything):

@@ -77,8 +77,10 @@ def as_ids(ids: Any, name: str, count: int | None = None) -> np.ndarray:
         UserError: no whole numbers [M], none at all, or an id that is negative or not below `count`.
     """
     array = np.asarray(checks.as_numbers(ids, name))
-    if array.ndim != 1 or array.size == 0:
-        raise UserError(f"{name}: shape {list(array.shape)}, expected row ids [M], one or more")
+    if array.size == 0:
+        raise UserError(f"no {name}: give one or more")
+    if array.ndim != 1:
+        raise UserError(f"{name}: shape {list(array.shape)}, expected row ids [M]")
     if array.dtype.kind not in "iu":
         raise UserError(f"{name}: {array.dtype}, expected row ids, which are whole numbers (np.flatnonzero of a mask)")
     if array.min() < 0 or (count is not None and array.max() >= count):
@@ -87,17 +89,18 @@ def as_ids(ids: Any, name: str, count: int | None = None) -> np.ndarray:
     return array
 
 
-def as_rows(rows: Any, axes: Sequence[str], name: str) -> Rows:
+def as_rows(rows: Any, axes: Sequence[str], name: str, count: int | None = None) -> Rows:
     """Return `rows` after a check of their shape.
 
     Args:
         rows: what the caller passed.
         axes: letters of the expected axes, such as `("[S, B]", "[P, S, B]")`.
         name: of the argument.
+        count: number of examples; None leaves the upper end of the range unchecked.
 
     Raises:
-        UserError: no `Rows`, ids that are not whole numbers of 0 or more, other axes, or weights of another shape than
-            the ids, or negative or not finite.
+        UserError: no `Rows`, ids that are not whole numbers of 0 or more, or of positive weight and not below `count`,
+            other axes, or weights of another shape than the ids, or negative or not finite.
     """
     if not isinstance(rows, Rows):
         raise UserError(f"{name}: {type(rows).__name__}, expected Rows: give those of mllab.minibatches or rows.blocks")
@@ -111,6 +114,10 @@ def as_rows(rows: Any, axes: Sequence[str], name: str) -> Rows:
         raise UserError(f"{name}.ids: {np.min(ids)}, expected row ids of 0 or more")
     if is_concrete(weight) and not (np.isfinite(weight).all() and np.min(weight) >= 0):
         raise UserError(f"{name}.weight: expected finite numbers of 0 or more")
+    if count is not None and is_concrete(ids) and is_concrete(weight):
+        greatest = int(np.max(np.where(np.asarray(weight) > 0, ids, 0)))
+        if greatest >= count:
+            raise UserError(f"{name}.ids: {greatest}, and there are {count} examples, 0 to {count - 1}")
     return Rows(ids, weight)
 
 
@@ -182,8 +189,6 @@ def blocks(ids: np.ndarray, size: int, count: int | None = None) -> Rows:
     Raises:
         UserError: no rows, ids or sizes that are not whole numbers in range, or more rows than the blocks hold.
     """
-    if len(ids) == 0:
-        raise UserError("no rows: training, validation and test each need one or more")
     ids = as_ids(ids, "rows")
     checks.check_whole(1, size=size)
     count = -(-len(ids) // size) if count is None else count

@@ -27,7 +27,6 @@ from mllab.models.base import Model
 from mllab.rows import SCORED_ROWS, as_ids, as_rows, blocks, gather, mean, weighted
 from mllab.types import Array, Examples, Hyper, Key, Losses, Measure, Metrics, Objective, Outputs, Params, Rows
 
-
 WEIGHT_NAMES = ("weight", "weights", "sample_weight")  # of examples: what users call weights of the loss
 
 
@@ -61,7 +60,7 @@ def objective(model: Model, loss: Callable[[Outputs, Any], Losses | Array]) -> O
     """
 
     def losses(hyper, params, extra, batch, key):
-        _check_unweighted(batch)
+        check_unweighted(batch)
         outputs, extra = model.apply(params, extra, batch["inputs"], key)
         return per_example(loss(outputs, batch["targets"])), extra
 
@@ -83,7 +82,7 @@ def measure(model: Model, metrics: Callable[[Outputs, Any], Mapping[str, Losses 
     return values
 
 
-def _check_unweighted(batch: Examples) -> None:
+def check_unweighted(batch: Examples) -> None:
     """Raise UserError for weights of the examples, which a loss of outputs and targets would ignore."""
     for name in WEIGHT_NAMES:
         if isinstance(batch, Mapping) and name in batch:
@@ -310,28 +309,21 @@ def drive(
     return Result(state, kept, record.kept_loss, record.nonfinite_step, history)
 
 
-def _checked(
-    key: Key, examples: Examples, schedule: Rows, held_out: Rows | np.ndarray
-) -> tuple[Examples, Rows, Rows]:
+def _checked(key: Key, examples: Examples, schedule: Rows, held_out: Rows | np.ndarray) -> tuple[Examples, Rows, Rows]:
     """Return the examples and rows of a drive as arrays; see there."""
     checks.check_key(key)
     examples = checks.check_examples(examples, names=())
-    schedule = as_rows(schedule, ("[S, B]", "[P, S, B]"), "schedule")
+    count = len(jax.tree.leaves(examples)[0])
+    schedule = as_rows(schedule, ("[S, B]", "[P, S, B]"), "schedule", count)
     is_single = key.shape == () if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key.ndim == 1
     if is_single and schedule.ids.ndim == 3:
         if len(schedule.ids) > 1:
             raise UserError(f"schedule: {len(schedule.ids)} schedules for a single run: give one, or `sweep.lanes`")
         schedule = Rows(schedule.ids[0], schedule.weight[0])
     if not isinstance(held_out, Rows):
-        ids = as_ids(held_out, "held_out")
+        ids = as_ids(held_out, "held_out", count)
         held_out = blocks(ids, min(SCORED_ROWS, len(ids)))
-    held_out = as_rows(held_out, ("[S, B]",), "held_out")
-    count = len(jax.tree.leaves(examples)[0])
-    for name, rows in (("schedule", schedule), ("held_out", held_out)):
-        greatest = int(np.max(np.where(np.asarray(rows.weight) > 0, rows.ids, 0)))
-        if greatest >= count:
-            raise UserError(f"{name}.ids: {greatest}, and there are {count} examples, 0 to {count - 1}")
-    return examples, schedule, held_out
+    return examples, schedule, as_rows(held_out, ("[S, B]",), "held_out", count)
 
 
 @struct.dataclass

@@ -35,6 +35,7 @@ class Learner(NamedTuple):
     fit: Callable[[Hyper, Key, Examples, Rows], Params]  # rows [M]
     predict: Callable[[Params, Inputs], Outputs]  # log-probabilities [N, C] or values [N]
     grid: Callable[[Axes, Key, Examples, Rows, Rows], Outputs] | None = None  # [*axes, K, M', ...]
+    check: Callable[[Examples], None] | None = None  # raises UserError for examples that it cannot learn from
 
 
 class Folds(NamedTuple):
@@ -104,7 +105,10 @@ def folds(
 
 def _codes(name: str, values: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """Return the values of the rows as codes 0, 1, ..."""
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise UserError(f"{name}: lists of unequal lengths, expected one for each example") from None
     if array.ndim != 1 or len(array) <= ids.max():
         raise UserError(f"{name}: shape {list(array.shape)}, and the rows go up to {ids.max()}: give one an example")
     if array.dtype.kind == "f":
@@ -153,8 +157,6 @@ def holdout(train: np.ndarray, validation: np.ndarray) -> Folds:
     Raises:
         UserError: no rows on one of the sides, or a row on both sides or twice on one.
     """
-    if len(train) == 0 or len(validation) == 0:
-        raise UserError(f"{len(train)} training rows and {len(validation)} validation rows: give one or more of each")
     train, validation = as_ids(train, "training rows"), as_ids(validation, "validation rows")
     if len(np.unique(np.concatenate([train, validation]))) < train.size + validation.size:
         raise UserError("a row appears twice among the training and validation rows: give each once, on one side")
@@ -193,6 +195,8 @@ def cross_validate(
     examples = checks.check_examples(examples)
     for name in set(WEIGHT_NAMES) & set(examples):
         raise UserError(f"examples[{name!r}] would be ignored: put the weights into those of the folds' rows")
+    if learner.check:
+        learner.check(examples)
     examples, folds = _restricted(examples, _checked_folds(folds))
     grid = learner.grid or partial(_mapped, learner.fit, learner.predict)
     outputs = grid(settings, key, examples, folds.train, folds.held_out)
@@ -315,9 +319,14 @@ def interval(scores: np.ndarray, count: float) -> metrics.Interval:
         scores: one a fold, [rounds * K].
         count: K, the folds of a round; see `Folds.per_round`.
 
+    Raises:
+        UserError: no scores [rounds * K], or a count that is not above 1.
+
     Source: Nadeau and Bengio, *Inference for the generalization error*, Machine Learning 52 (2003), section 3.
     """
     mean, low, high, size = metrics.interval(scores)
+    if not np.all(np.asarray(checks.as_numbers(count, "count")) > 1):
+        raise UserError(f"count = {count}: expected the folds of a round, more than 1")
     wider = np.sqrt(1 + size / (count - 1))
     return metrics.Interval(mean, float(mean - wider * (mean - low)), float(mean + wider * (high - mean)), size)
 

@@ -16,8 +16,9 @@ from mllab.types import Array, Outputs
 
 def classification(outputs: Outputs, targets: Array) -> dict[str, Array]:
     """Return `loss` (cross entropy, nats) and `accuracy` (0 or 1) of each example, [B]."""
-    correct = jnp.argmax(outputs, axis=-1) == targets
-    return {"loss": losses.cross_entropy(outputs, targets), "accuracy": correct.astype(jnp.float32)}
+    loss = losses.cross_entropy(outputs, targets)
+    correct = jnp.argmax(jnp.asarray(outputs), axis=-1) == jnp.asarray(targets)
+    return {"loss": loss, "accuracy": correct.astype(jnp.float32)}
 
 
 def regression(outputs: Outputs, targets: Array) -> dict[str, Array]:

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from mllab import checks
-from mllab.errors import UserError
 from mllab.types import Array, Inputs, Key, Outputs, Params
 
 

@@ -38,7 +38,9 @@ from mllab.types import Array, Key
 
 METHODS = ("qr", "cholesky_qr", "normal", "pinv")
 BLOCK_ROWS = 4096  # rows that "cholesky_qr" processes at once
-NO_UNIQUE_FIT = "for dependent columns, or more columns than rows, use method='pinv' or a larger ridge; or rescale columns"
+NO_UNIQUE_FIT = (
+    "for dependent columns, or more columns than rows, use method='pinv' or a larger ridge; or rescale columns"
+)
 
 
 @struct.dataclass
@@ -60,6 +62,7 @@ def init(key: Key, features: int, outputs: int = 1) -> Linear:
 
 def apply(params: Linear, x: Array) -> Array:
     """Return outputs [B, C] of inputs [B, D]: logits for softmax regression, C values for regression."""
+    x = checks.check_inputs(x, ("B", params.w.shape[0]), "inputs")
     return x @ params.w + params.b[None]
 
 

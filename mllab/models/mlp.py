@@ -79,8 +79,7 @@ def apply(params: tuple[Linear, ...], x: Array, activation: str | Activation = "
         UserError: inputs with another number of features than the params, or an unknown activation.
     """
     activation = activation_of(activation)
-    x = checks.as_numbers(x, "inputs")
-    checks.check_shape(x, ("B", "..."), "inputs")
+    x = checks.check_inputs(x, ("B", "..."), "inputs")
     h = x.reshape(x.shape[0], -1)
     if h.shape[1] != params[0].w.shape[0]:
         raise UserError(f"this MLP takes {params[0].w.shape[0]} features per example, not {h.shape[1]}")
@@ -89,7 +88,9 @@ def apply(params: tuple[Linear, ...], x: Array, activation: str | Activation = "
     return linear.apply(params[-1], h)
 
 
-def model(shape: Sequence[int], outputs: int, *, hidden: Sequence[int] = (128, 128), activation: str | Activation = "relu") -> Model:
+def model(
+    shape: Sequence[int], outputs: int, *, hidden: Sequence[int] = (128, 128), activation: str | Activation = "relu"
+) -> Model:
     """Return the model of inputs [B, *shape].
 
     Args:

@@ -90,7 +90,7 @@ def fit(
     """
     if start is not None:
         start = jnp.asarray(checks.as_numbers(start, "start"))
-        points = checks.as_numbers(points, "points")
+        points = checks.check_array(points, ("N", "D"), "points")
         if not most and is_concrete(count) and start.ndim > 1:
             most = start.shape[-2]
         expected = (most or "K", jnp.shape(points)[-1])

@@ -184,8 +184,7 @@ def responsibilities(params: Mixture, points: Array) -> Array:
 
 def score(params: Mixture, points: Array, weight: Array | None = None) -> Array:
     """Return the mean log-likelihood [] of points [N, D], weighted by `weight` [N]."""
-    densities = log_density(params, points)
-    return _score(params, densities, checks.check_weight(weight, len(densities), densities.dtype))
+    return _scored(params, points, weight)[1]
 
 
 def apply(params: Mixture, points: Array, classes: int) -> Array:
@@ -201,14 +200,14 @@ def owners(params: Mixture, classes: int) -> Array:
 
 def bic(params: Mixture, points: Array, weight: Array | None = None) -> Array:
     """Return the Bayesian information criterion [], lower is better: parameters ln N - 2 ln likelihood."""
-    total = _total(params, points, weight)
-    return free_parameters(params) * jnp.log(total) - 2 * total * score(params, points, weight)
+    total, mean = _scored(params, points, weight)
+    return free_parameters(params) * jnp.log(total) - 2 * total * mean
 
 
 def aic(params: Mixture, points: Array, weight: Array | None = None) -> Array:
     """Return the Akaike information criterion [], lower is better: 2 parameters - 2 ln likelihood."""
-    total = _total(params, points, weight)
-    return 2 * free_parameters(params) - 2 * total * score(params, points, weight)
+    total, mean = _scored(params, points, weight)
+    return 2 * free_parameters(params) - 2 * total * mean
 
 
 @partial(jax.jit, static_argnames=("covariance", "most", "classes", "restarts", "steps"))
@@ -288,8 +287,11 @@ def _by_class(params: Mixture, densities: Array, classes: int) -> Array:
     return jax.nn.log_softmax(logsumexp(joint.reshape(len(joint), classes, -1), axis=2))
 
 
-def _total(params: Mixture, points: Array, weight: Array | None) -> Array:
-    return jnp.sum(checks.check_weight(weight, len(points), params.means.dtype))
+def _scored(params: Mixture, points: Array, weight: Array | None) -> tuple[Array, Array]:
+    """Return the sum of the weights [] and the mean log-likelihood []."""
+    densities = log_density(params, points)
+    weight = checks.check_weight(weight, len(densities), densities.dtype)
+    return jnp.sum(weight), _score(params, densities, weight)
 
 
 def _finite(fit: Fit) -> Fit:

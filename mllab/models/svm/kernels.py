@@ -100,8 +100,12 @@ def gamma_scale(inputs: Array, weight: Array | None = None) -> Array:
     """Return 1 / (D × variance of all entries of inputs [N, D]), the default of scikit-learn (`gamma="scale"`).
 
     Rows of weight 0 are ignored; constant inputs give 1.
+
+    Raises:
+        UserError: inputs of another shape or not finite, or weights that do not match or are negative.
     """
-    present = jnp.ones(len(inputs), bool) if weight is None else weight > 0
+    inputs = checks.check_array(inputs, ("N", "D"), "inputs")
+    present = checks.check_weight(weight, len(inputs), inputs.dtype) > 0
     where = present[:, None] & jnp.ones(inputs.shape, bool)
     variance = jnp.var(inputs, where=where)
     return jnp.where(variance > 0, 1 / (inputs.shape[1] * variance), 1)
