@@ -25,7 +25,20 @@ from mllab.errors import UserError
 from mllab.losses import per_example
 from mllab.models.base import Model
 from mllab.rows import SCORED_ROWS, as_ids, as_rows, blocks, gather, mean, weighted
-from mllab.types import Array, Examples, Hyper, Key, Losses, Measure, Metrics, Objective, Outputs, Params, Rows
+from mllab.types import (
+    Array,
+    Examples,
+    Hyper,
+    Key,
+    Losses,
+    Measure,
+    Metrics,
+    Objective,
+    OptimizerState,
+    Outputs,
+    Params,
+    Rows,
+)
 
 WEIGHT_NAMES = ("weight", "weights", "sample_weight")  # of examples: what users call weights of the loss
 
@@ -37,7 +50,7 @@ class State(NamedTuple):
     key: Key  # each step draws from fold_in(key, step)
     params: Params
     extra: Any  # batch statistics, a recurrent carry; None if there is none
-    optimizer: optax.OptState
+    optimizer: OptimizerState
 
 
 class Run(NamedTuple):

@@ -241,7 +241,7 @@ MISTAKES = {
     "classes too small": (lambda: validation.folds(IDS, 3, 0, IDS // 2 * 2 + IDS % 2), "none of the classes has 3"),
     "too few targets": (lambda: validation.folds(IDS, 2, 0, IDS[:5] * 0), "targets has 5 values, and the rows go up"),
     "groups too few": (lambda: validation.folds(IDS, 2, 0, groups=IDS[:3]), "groups has 3 values, and the rows go up"),
-    "no validation rows": (lambda: validation.holdout(IDS, IDS[:0]), "6 training rows and 0 validation rows"),
+    "no validation rows": (lambda: validation.holdout(IDS, IDS[:0]), "no validation rows"),
     "a row on both sides": (lambda: validation.holdout(IDS, IDS[:1]), "a row appears twice"),
     "an empty axis": (lambda: scored({"shift": []}), r"axis shift = \[\]: give a list of one or more numbers"),
     "a number for an axis": (lambda: scored({"shift": 1.0}), "axis shift = 1.0: give a list"),
