@@ -24,8 +24,8 @@ import numpy as np
 from flax import struct
 
 from mllab import checks
-from mllab.blocks import even_size, sampled_median
 from mllab.errors import UserError
+from mllab.row_blocks import even_size, sampled_median
 from mllab.types import Array, is_concrete
 
 BLOCK_BYTES = 128 * 2**20  # limit for a block of queries and its distances

@@ -30,8 +30,8 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_factor, cho_solve
 
 from mllab import checks
-from mllab.blocks import split_rows
 from mllab.models.linear import Linear
+from mllab.row_blocks import split_rows
 from mllab.types import Array
 
 HISTORY = 20  # pairs that L-BFGS stores

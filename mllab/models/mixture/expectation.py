@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 
-from mllab.blocks import divisor
 from mllab.errors import UserError
 from mllab.models.mixture.gaussians import (
     BLOCK_BYTES,
@@ -22,6 +21,7 @@ from mllab.models.mixture.gaussians import (
     precision_trace,
     whitened,
 )
+from mllab.row_blocks import divisor
 from mllab.types import Array, Key
 
 MIN_VARIANCE = 1e-6  # of a start, of standardised points

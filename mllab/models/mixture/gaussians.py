@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax.scipy.linalg import solve_triangular
 
-from mllab.blocks import even_size, split_rows
+from mllab.row_blocks import even_size, split_rows
 from mllab.types import Array
 
 COVARIANCES = ("full", "tied", "diagonal", "spherical")

@@ -15,11 +15,11 @@ import numpy as np
 from flax import struct
 
 from mllab import checks
-from mllab.blocks import divisor, even_size, map_rows
 from mllab.errors import UserError
 from mllab.models.svm import calibration, kernels
 from mllab.models.svm.multiclass import Problem, class_scores, pairs, problem_rows, problems
 from mllab.models.svm.smo import ascend
+from mllab.row_blocks import divisor, even_size, map_rows
 from mllab.types import Array, is_concrete
 
 MAX_STEPS = 1_000_000  # of a problem

@@ -25,8 +25,8 @@ import numpy as np
 from flax import struct
 
 from mllab import checks
-from mllab.blocks import even_size, map_rows, sampled_median
 from mllab.errors import UserError, unknown
+from mllab.row_blocks import even_size, map_rows, sampled_median
 from mllab.types import Array, Hyper, Key
 
 MAX_BYTES = 2 * 2**30  # of a whole kernel matrix
