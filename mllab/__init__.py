@@ -1,8 +1,8 @@
 """mllab: a laboratory for machine learning in JAX, where a training run is a pure function.
 
-`race` compares optimizers × learning rates × seeds of a model; it is built from `supervised`, which takes an
-`objective`, an optimizer and what to `measure`, `lanes` and `drive`. `minibatches` makes the schedule of a run, `blocks`
-the rows to score. Models are in `mllab.models`, data sets in `mllab.data`.
+`race` compares optimizers × learning rates × seeds of a model. It is built from `supervised`, which takes an
+`objective`, an optimizer and what to `measure`, from `lanes` and from `drive`. `minibatches` makes the schedule of a
+run, `blocks` the rows to score. Models are in `mllab.models`, data sets in `mllab.data`.
 """
 
 from mllab.errors import UserError

@@ -31,7 +31,8 @@ def as_numbers(values: Any, name: str) -> AnyArray:
         except ValueError:  # NumPy's message about an "inhomogeneous shape"
             raise UserError(f"{name}: lists of unequal lengths, expected an array of numbers") from None
     if not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
-        what = type(values).__name__ if array.ndim == 0 else f"an array of {array.dtype}"
+        one = "nothing" if values is None else _article(values)
+        what = {"U": "text", "S": "text"}.get(array.dtype.kind, one if array.ndim == 0 else f"{array.dtype} entries")
         raise UserError(f"{name}: {what}, expected numbers")
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise UserError(f"{name}: complex numbers, expected real ones")
@@ -43,16 +44,16 @@ def float_dtype(values: AnyArray) -> jnp.dtype:
     return jnp.promote_types(jnp.result_type(values, float), jnp.float32)
 
 
-def check_shape(values: AnyArray, expected: Sequence[int | str], name: str) -> None:
+def check_shape(values: Any, expected: Sequence[int | str], name: str) -> None:
     """Raise unless `values` has the expected shape, every size of which is at least 1.
 
     Args:
-        values: an array.
+        values: an array, nested lists or a number.
         expected: a size for each axis: a number, or a letter for any; `"..."` at the end allows any further axes.
         name: of the argument.
     """
     shape = as_numbers(values, name).shape
-    open_ended = expected[-1] == "..."
+    open_ended = tuple(expected[-1:]) == ("...",)
     sizes = expected[:-1] if open_ended else expected
     fits = len(shape) == len(sizes) or (open_ended and len(shape) > len(sizes))
     fits = fits and all(isinstance(size, str) or size == actual for size, actual in zip(sizes, shape, strict=False))
@@ -117,12 +118,13 @@ def check_inputs(values: Any, expected: Sequence[int | str], name: str) -> Array
     return jnp.asarray(array)
 
 
-def check_examples(examples: Any, names: Collection[str] = ("inputs", "targets")) -> Examples:
+def check_examples(examples: Any, names: Collection[str] = ("inputs", "targets"), *, finite: bool = True) -> Examples:
     """Return examples as a tree of arrays with one row for each example; lists of numbers become arrays.
 
     Args:
         examples: what the caller passed.
         names: of entries that it must have; with none, any tree will do.
+        finite: whether numbers must be finite, too.
 
     Raises:
         UserError: no mapping, a missing entry, no rows, another number of rows in one array than in the others, or the
@@ -145,7 +147,8 @@ def check_examples(examples: Any, names: Collection[str] = ("inputs", "targets")
         if len(array) != count:
             first = jax.tree_util.keystr(paths[0][0], simple=True, separator=".")
             raise UserError(f"{name} has {len(array)} rows, and {first} has {count}: give one of each per example")
-        check_finite(array, name)
+        if finite:
+            check_finite(array, name)
         is_half = jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize < 4
         arrays.append(array.astype(jnp.float32) if is_half else array)
     if not arrays:

@@ -15,6 +15,6 @@ def unknown(kind: str, name: str, names: Iterable[str]) -> UserError:
     UserError("unknown optimizer 'adm': did you mean 'adam'? (known: adam, sgd)")
     """
     valid = list(names)
-    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
     hint = f": did you mean {near[0]!r}?" if near else ""
     return UserError(f"unknown {kind} {name!r}{hint} (known: {', '.join(valid)})")

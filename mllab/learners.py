@@ -60,9 +60,10 @@ def _learner(
             checks.check_labels(examples["targets"], len(examples["targets"]), classes, unlabelled=unlabelled)
 
     def checked_fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> Any:
-        examples = checks.check_examples(examples)
-        check(examples)
-        return fit(hyper, key, examples, as_rows(rows, ("[M]",), "rows", len(examples["targets"])))
+        examples = checks.check_examples(examples, finite=False)
+        rows = as_rows(rows, ("[M]",), "rows", len(examples["targets"]))
+        check(gather(examples, rows.ids))
+        return fit(hyper, key, examples, rows)
 
     def checked_predict(params: Any, inputs: Inputs) -> Outputs:
         return predict(params, checks.check_examples(inputs, names=()))
@@ -78,6 +79,7 @@ def _points(examples: Examples, ids: Array | np.ndarray | None = None) -> Array:
 
 def most_frequent(classes: int) -> Learner:
     """Return the baseline that predicts the class frequencies of its training rows; it reads no hyperparameters."""
+    checks.check_whole(1, classes=classes)
 
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> Array:
         del key
@@ -100,8 +102,7 @@ def nearest_neighbors(classes: int, most: int) -> Learner:
         classes: C.
         most: the greatest k, a static size.
     """
-    if classes < 1 or most < 1:
-        raise UserError(f"classes = {classes}, most = {most}: both must be 1 or more")
+    checks.check_whole(1, classes=classes, most=most)
 
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> neighbors.Neighbors:
         del key  # deterministic
@@ -133,6 +134,8 @@ def nearest_neighbors(classes: int, most: int) -> Learner:
 
 def softmax_regression(classes: int, tolerance: float = 1e-4) -> Learner:
     """Return softmax regression at its optimum; it reads `l2`, scikit-learn's 1 / C. See `softmax.fit`."""
+    checks.check_whole(2, classes=classes)
+    checks.check_at_least(0, tolerance=tolerance)
 
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> linear.Linear:
         del key  # convex: the minimum does not depend on the start
@@ -277,8 +280,7 @@ def kmeans(most: int, restarts: int = 10) -> Learner:
         most: the greatest k, a static size.
         restarts: starts of each fit, of which the best is kept.
     """
-    if most < 1 or restarts < 1:
-        raise UserError(f"most = {most}, restarts = {restarts}: both must be 1 or more")
+    checks.check_whole(1, most=most, restarts=restarts)
 
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> clusters.KMeans:
         _check_hyper(hyper, ["k"])
@@ -314,8 +316,9 @@ def mixture(classes: int, covariance: str = "full", components: int = 1, restart
         components: of each class.
         restarts: starts of each fit, of which the best is kept.
     """
-    if classes < 1 or components < 1:
-        raise UserError(f"classes = {classes}, components = {components}: both must be 1 or more")
+    checks.check_whole(1, classes=classes, components=components, restarts=restarts)
+    if covariance not in mixtures.COVARIANCES:
+        raise unknown("covariance", covariance, mixtures.COVARIANCES)
 
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> mixtures.Mixture:
         _check_hyper(hyper, ["floor"])

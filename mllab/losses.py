@@ -13,10 +13,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mllab import checks
 from mllab.errors import UserError
-from mllab.types import Array, Losses
+from mllab.types import Array, Losses, is_concrete
 
 
 def per_example(values: Array | Losses) -> Losses:
@@ -49,7 +50,10 @@ def cross_entropy(logits: Array, targets: Array) -> Array:
 
 def _checked(logits: Array, targets: Array) -> tuple[Array, Array]:
     """Return logits and targets as arrays; see `cross_entropy`."""
-    logits = checks.check_inputs(logits, ("B", "C"), "logits")
+    logits = jnp.asarray(checks.as_numbers(logits, "logits"))
+    checks.check_shape(logits, ("B", "C"), "logits")
+    if is_concrete(logits) and not np.all(np.asarray(logits < jnp.inf)):  # minus infinity rules a class out
+        raise UserError("logits: NaN or infinity, expected log-probabilities up to a constant")
     if checks.as_numbers(targets, "targets").ndim == 1:
         return logits, checks.check_labels(targets, logits.shape[0], logits.shape[1])
     targets = checks.check_inputs(targets, logits.shape, "targets")

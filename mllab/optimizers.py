@@ -123,6 +123,7 @@ from typing import Any, NamedTuple, TypeAlias
 import optax
 from optax import contrib
 
+from mllab import checks
 from mllab.averaging import with_average
 from mllab.errors import UserError, unknown
 from mllab.types import Array
@@ -273,10 +274,12 @@ def build(
     if weight_decay is not None and not has_decay:
         optimizer = _with_penalty(optimizer, weight_decay)
     if clip_norm is not None:
+        checks.as_numbers(clip_norm, "clip_norm")
         if isinstance(clip_norm, int | float) and not (clip_norm > 0 and math.isfinite(clip_norm)):
             raise UserError(f"clip_norm = {clip_norm}: give a positive norm, or None for no clipping")
         optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
     if average is not None:
+        checks.as_numbers(average, "average")
         if averages:
             raise UserError(f"{name} averages its params already: leave average = {average} out")
         if isinstance(average, int | float) and not 0 < average < 1:
@@ -299,6 +302,8 @@ def _maker(name: Any) -> tuple[Callable[..., Optimizer], bool]:
 def _check_options(learning_rate: LearningRate, weight_decay: float | Array | None, options: Mapping[str, Any]) -> None:
     """Raise UserError for a number that is not finite, and for a rate or a weight decay that is negative."""
     for name, value in {"learning_rate": learning_rate, "weight_decay": weight_decay, **options}.items():
+        if name not in options and value is not None and not callable(value):
+            checks.as_numbers(value, name)
         if not isinstance(value, int | float):
             continue
         if not math.isfinite(value):

@@ -125,15 +125,14 @@ def seed_list(seeds: Any) -> list[int]:
     """Return the seeds as a list; a number n stands for the seeds 0 to n - 1.
 
     Raises:
-        UserError: no seeds, or one that is repeated or no whole number of 0 or more.
+        UserError: no seeds, or one that is no whole number of 0 or more.
     """
     if isinstance(seeds, int | np.integer) and not isinstance(seeds, bool):
         seeds = range(int(seeds))
     array = np.asarray(checks.as_numbers(seeds if isinstance(seeds, np.ndarray) else list(_iterable(seeds)), "seeds"))
-    wrong = array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iu" or len(np.unique(array)) != array.size
-    if wrong or array.min() < 0:
+    if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iu" or array.min() < 0:
         text = ", ".join(map(str, np.ravel(array))) or "none"
-        raise UserError(f"seeds: {text}; give whole numbers of 0 or more, one or more, each once")
+        raise UserError(f"seeds: {text}; give whole numbers of 0 or more, one or more")
     return [int(seed) for seed in array]
 
 

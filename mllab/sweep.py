@@ -79,6 +79,8 @@ def grid(hyper: Mapping[str, float | Sequence[float] | np.ndarray], seeds: int |
         if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all():
             raise UserError(f"{name} = {values.tolist()}: give one or more finite numbers")
     seeds = seed_list(seeds)
+    if len(set(seeds)) != len(seeds):
+        raise UserError(f"seeds: {', '.join(map(str, seeds))}; give each once")
     combined = np.meshgrid(*axes.values(), indexing="ij")
     flat = {name: np.tile(values.ravel(), len(seeds)) for name, values in zip(axes, combined, strict=True)}
     combinations = math.prod(values.size for values in axes.values())

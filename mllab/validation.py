@@ -110,7 +110,8 @@ def _codes(name: str, values: np.ndarray, ids: np.ndarray) -> np.ndarray:
     except ValueError:
         raise UserError(f"{name}: lists of unequal lengths, expected one for each example") from None
     if array.ndim != 1 or len(array) <= ids.max():
-        raise UserError(f"{name}: shape {list(array.shape)}, and the rows go up to {ids.max()}: give one an example")
+        has = f"has {len(array)} values" if array.ndim == 1 else f"has shape {list(array.shape)}"
+        raise UserError(f"{name} {has}, and the rows go up to {ids.max()}: give one an example")
     if array.dtype.kind == "f":
         checks.check_finite(array, name)
     return np.unique(array[ids], return_inverse=True)[1]
@@ -192,12 +193,13 @@ def cross_validate(
         raise UserError(f"learner: {type(learner).__name__}, expected a Learner: see mllab.learners")
     settings = OrderedDict((name, jnp.asarray(values)) for name, values in checked_axes(axes).items())
     checks.check_key(key)
-    examples = checks.check_examples(examples)
+    examples = checks.check_examples(examples, finite=False)
     for name in set(WEIGHT_NAMES) & set(examples):
         raise UserError(f"examples[{name!r}] would be ignored: put the weights into those of the folds' rows")
+    examples, folds = _restricted(examples, _checked_folds(folds))
+    examples = checks.check_examples(examples)  # of the folds alone: others may hold anything
     if learner.check:
         learner.check(examples)
-    examples, folds = _restricted(examples, _checked_folds(folds))
     grid = learner.grid or partial(_mapped, learner.fit, learner.predict)
     outputs = grid(settings, key, examples, folds.train, folds.held_out)
     values = _scored(score, len(settings), outputs, gather(examples["targets"], folds.held_out.ids))

@@ -30,6 +30,7 @@ def confusion_matrix(targets: np.ndarray, predicted: np.ndarray, classes: int) -
     Raises:
         UserError: shapes that differ, or classes out of range.
     """
+    checks.check_whole(1, classes=classes)
     targets, predicted = _labels(targets, "targets"), _labels(predicted, "predictions")
     if targets.shape != predicted.shape:
         raise UserError(f"targets {list(targets.shape)} and predictions {list(predicted.shape)}: give [M] and [M]")

@@ -98,10 +98,10 @@ def fit(
         UserError: shapes that do not match, inputs that are not finite, fewer than two classes, a negative penalty or
             weight, labels that are not integers in 0..C-1, or a fit that is not finite, as far as these are concrete.
     """
+    checks.check_whole(2, classes=classes)
     inputs = checks.check_array(inputs, ("N", "D"), "inputs")
     targets = checks.check_labels(targets, len(inputs), classes)
     weight = checks.check_weight(weight, len(inputs), inputs.dtype)
-    checks.check_whole(2, classes=classes)
     checks.check_whole(1, steps=steps, block_rows=block_rows, hessian_rows=hessian_rows)
     checks.check_at_least(0, l2=l2, tolerance=tolerance)
     l2, tolerance = jnp.asarray(l2, inputs.dtype), jnp.asarray(tolerance, inputs.dtype)

@@ -21,7 +21,7 @@ ALLOWED = {
     "tasks": {"types", "errors", "losses", "metrics"},
     "devices": {"errors"},
     "averaging": {"types"},
-    "optimizers": {"types", "errors", "averaging"},
+    "optimizers": {"types", "errors", "checks", "averaging"},
     "row_blocks": {"types"},
     "models": {"types", "errors", "checks", "row_blocks"},
     "checkpoints": {"types", "errors"},

@@ -14,7 +14,7 @@ import optax
 import pytest
 
 import mllab
-from mllab import learners, losses, metrics, paths, rows, selection, sweep, training, validation
+from mllab import learners, losses, metrics, optimizers, paths, rows, selection, sweep, training, validation
 from mllab.data.dataset import Split
 from mllab.errors import UserError
 from mllab.metrics import clustering
@@ -70,7 +70,7 @@ WRONG: dict[str, Callable[[np.ndarray], Any]] = {
     "NaN": place(np.nan),
     "infinite": place(-np.inf),
     "huge": lambda array: array * np.float32(1e30) if numbers(array) else None,
-    "negative": lambda array: -array - 1,
+    "negative": lambda array: None if array.dtype == bool else -array - 1,
     "empty": lambda array: array[:0],
     "list": lambda array: array.tolist(),
     "half": lambda array: array.astype(np.float16),
@@ -214,9 +214,9 @@ CASES = {
     "kernels.nystroem": Case(lambda x: kernels.nystroem(KEY, x, "rbf", {"gamma": 1.0}, 4).root, (P,), MORE),
     "kernels.features": Case(lambda x: kernels.features(fitted("nystroem"), x), (Q,), MORE),
     "kernels.gamma_scale": Case(kernels.gamma_scale, (P, W)),
-    "losses.cross_entropy": Case(losses.cross_entropy, ("scores", L)),
+    "losses.cross_entropy": Case(losses.cross_entropy, ("scores", L), ("infinite",)),
     "losses.squared_error": Case(losses.squared_error, (V, W)),
-    "metrics.classification": Case(metrics.classification, ("scores", L)),
+    "metrics.classification": Case(metrics.classification, ("scores", L), ("infinite",)),
     "metrics.regression": Case(metrics.regression, (V, W)),
     "metrics.most_frequent": Case(metrics.most_frequent, (L,), MORE),
     "metrics.r_squared": Case(lambda targets: metrics.r_squared(0.5, targets), (V,), MORE),
@@ -262,7 +262,7 @@ def outcome(case: Case, arguments: list[Any]) -> str | None:
         result = case.call(*arguments)
     except UserError as error:
         return str(error)
-    for leaf in jax.tree.leaves(result):
+    for leaf in jax.tree.leaves(None if isinstance(result, validation.Learner) else result):
         array = np.asarray(leaf) if not jnp.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key) else np.zeros(1)
         assert np.isfinite(np.asarray(array, np.float64)).all(), result
     return None
@@ -288,4 +288,165 @@ def test_a_wrong_array_is_refused_in_one_line_or_gives_finite_results(name):
                     failures.append(f"{argument} {kind}: accepted")
             except Exception as error:
                 failures.append(f"{argument} {kind}: {type(error).__name__} {str(error)[:150]}")
+    assert not failures, "\n".join(failures)
+
+
+# ── Numbers and names ───────────────────────────────────────────────────────────────────────────────────────────────
+
+WRONG_VALUES: dict[str, list[Any]] = {
+    "number": ["a", np.nan, -1.0, np.inf],
+    "whole": ["a", np.nan, -1, 2.5, [1, 2]],
+    "name": ["nope", 3],
+    "key": [0, "a", None, np.zeros(2)],
+    "tolerance": ["a", np.nan],
+    "seeds": ["nope", 2.5, [], [1.5], [1, 1], -1, None],
+}
+AXES = {"c": [1.0]}
+SETTINGS = {
+    "linear.fit": (lambda **k: linear.fit(POINTS, ARRAYS["values"], **k), {"ridge": "number", "method": "name"}),
+    "linear.polynomial": (lambda **k: linear.polynomial(POINTS, **k), {"degree": "whole"}),
+    "softmax.fit": (
+        lambda **k: softmax.fit(POINTS, LABELS, **{"classes": 3, "l2": 1.0, **k}),
+        {"classes": "whole", "l2": "number", "tolerance": "tolerance", "steps": "whole", "block_rows": "whole"},
+    ),
+    "mlp.init": (lambda **k: mlp.init(**{"key": KEY, "sizes": (3, 4, 3), **k}), {"key": "key", "activation": "name"}),
+    "mlp.model": (lambda **k: mlp.model((3,), **{"outputs": 3, **k}), {"outputs": "whole", "activation": "name"}),
+    "neighbors.fit": (lambda **k: neighbors.fit(POINTS, LABELS, **k), {"k": "whole"}),
+    "neighbors.nearest": (lambda **k: neighbors.nearest(POINTS, POINTS, **k), {"count": "whole"}),
+    "neighbors.apply": (
+        lambda **k: neighbors.apply(fitted("neighbors"), POINTS, **{"classes": 3, "most": 2, **k}),
+        {"classes": "whole", "most": "whole"},
+    ),
+    "pca.fit": (lambda **k: pca.fit(POINTS, **k), {"count": "whole"}),
+    "kmeans.fit": (
+        lambda **k: kmeans.fit(**{"key": KEY, "points": POINTS, "count": 2, "restarts": 2, "steps": 5, **k}),
+        {
+            "key": "key", "count": "whole", "restarts": "whole", "steps": "whole", "tolerance": "tolerance",
+            "most": "whole",
+        },
+    ),
+    "kmeans.sweep": (
+        lambda **k: kmeans.sweep(**{"key": KEY, "points": POINTS, "counts": [1, 2], "restarts": 2, "steps": 5, **k}),
+        {"key": "key", "restarts": "whole", "counts": "whole"},
+    ),
+    "kmeans.plus_plus": (lambda **k: kmeans.plus_plus(**{"key": KEY, "points": POINTS, "count": 2, **k}), {
+        "key": "key", "count": "whole",
+    }),
+    "mixture.fit": (
+        lambda **k: mixture.fit(**{"key": KEY, "points": POINTS, "count": 3, **SPHERICAL, **k}),
+        {
+            "key": "key", "count": "whole", "covariance": "name", "classes": "whole", "restarts": "whole",
+            "steps": "whole", "floor": "number", "tolerance": "tolerance",
+        },
+    ),
+    "mixture.sweep": (
+        lambda **k: mixture.sweep(**{"key": KEY, "points": POINTS, "counts": [1, 2], **SPHERICAL, **k}).params.means,
+        {"key": "key", "covariance": "name", "floor": "number"},
+    ),
+    "mixture.em": (
+        lambda **k: mixture.em(fitted("mixture"), POINTS, **{"steps": 5, **k}), {"steps": "whole", "floor": "number"}
+    ),
+    "mixture.init": (lambda **k: mixture.init(**{"key": KEY, "points": POINTS, "count": 3, **k}), {
+        "key": "key", "count": "whole", "covariance": "name",
+    }),
+    "mixture.apply": (lambda **k: mixture.apply(fitted("mixture"), POINTS, **k), {"classes": "whole"}),
+    "svm.fit": (
+        lambda **k: svm.fit(POINTS, LABELS, **{"classes": 3, **k}).coefficients,
+        {
+            "classes": "whole", "kernel": "name", "scheme": "name", "c": "number", "gamma": "number",
+            "tolerance": "tolerance", "steps": "whole",
+        },
+    ),
+    "svm.fit polynomial": (
+        lambda **k: svm.fit(POINTS, LABELS, 3, kernel="polynomial", **k).coefficients, {"degree": "whole"}
+    ),
+    "kernels.nystroem": (
+        lambda **k: kernels.nystroem(**{
+            "key": KEY, "inputs": POINTS, "kernel": "rbf", "hyper": {"gamma": 1.0}, "count": 4, **k,
+        }).root,
+        {"key": "key", "kernel": "name", "count": "whole"},
+    ),
+    "metrics.confusion_matrix": (lambda **k: metrics.confusion_matrix(LABELS, LABELS, **k), {"classes": "whole"}),
+    "rows.minibatches": (
+        lambda **k: rows.minibatches(**{"rows": np.arange(9), "batch_size": 3, "epochs": 1, "seeds": [0], **k}),
+        {"batch_size": "whole", "epochs": "whole"},
+    ),
+    "rows.blocks": (lambda **k: rows.blocks(np.arange(9), **{"size": 3, **k}), {"size": "whole", "count": "whole"}),
+    "rows.streams": (
+        lambda **k: rows.streams(**{"length": 9, "batch_size": 3, "window": 2, **k}),
+        {"length": "whole", "batch_size": "whole", "window": "whole", "first": "whole"},
+    ),
+    "rows.buckets": (lambda **k: [each.length for each in rows.buckets([3, 4], **{"batch_size": 1, **k})], {
+        "batch_size": "whole", "count": "whole",
+    }),
+    "validation.folds": (
+        lambda **k: validation.folds(np.arange(9), **{"count": 3, "seed": 0, **k}),
+        {"count": "whole", "seed": "whole", "rounds": "whole"},
+    ),
+    "sweep.grid": (lambda **k: sweep.grid({"rate": [0.1]}, **k).hyper, {"seeds": "seeds"}),
+    "learners.most_frequent": (lambda **k: learners.most_frequent(**k), {"classes": "whole"}),
+    "learners.nearest_neighbors": (
+        lambda **k: learners.nearest_neighbors(**{"classes": 3, "most": 2, **k}), {"classes": "whole", "most": "whole"}
+    ),
+    "learners.softmax_regression": (
+        lambda **k: learners.softmax_regression(**{"classes": 3, **k}), {"classes": "whole", "tolerance": "tolerance"}
+    ),
+    "learners.svm": (
+        lambda **k: learners.svm(**{"classes": 3, **k}), {"classes": "whole", "kernel": "name", "scheme": "name"}
+    ),
+    "learners.kmeans": (lambda **k: learners.kmeans(**{"most": 3, **k}), {"most": "whole", "restarts": "whole"}),
+    "learners.mixture": (
+        lambda **k: learners.mixture(**{"classes": 3, **k}),
+        {"classes": "whole", "covariance": "name", "components": "whole", "restarts": "whole"},
+    ),
+    "cross_validate": (
+        lambda **k: validation.cross_validate(**{
+            "learner": learners.svm(CLASSES), "axes": AXES, "key": KEY, "folds": FOLDS, "score": validation.accuracy,
+            "examples": {"inputs": POINTS, "targets": LABELS}, **k,
+        }),
+        {"learner": "name", "axes": "name", "key": "key", "folds": "name", "examples": "name"},
+    ),
+    "optimizers.build": (
+        lambda **k: optimizers.build(**{"name": "adamw", "learning_rate": 0.1, "steps": 5, **k}) and None,
+        {
+            "name": "name", "learning_rate": "number", "schedule": "name", "clip_norm": "number",
+            "weight_decay": "number", "average": "number",
+        },
+    ),
+    "training.drive": (
+        lambda **k: training.drive(**{
+            "run": fitted("run"), "hyper": {"learning_rate": 0.1}, "key": KEY, "segment": 1,
+            "examples": {"inputs": POINTS, "targets": LABELS}, "schedule": rows.blocks(SPLIT.train, 3),
+            "held_out": SPLIT.validation, **k,
+        }).history,
+        {"key": "key", "segment": "whole", "patience": "whole", "schedule": "name", "held_out": "name"},
+    ),
+    "race": (
+        lambda **k: mllab.race(**{
+            "model": LINEAR, "examples": {"inputs": POINTS, "targets": LABELS}, "split": SPLIT, "batch_size": 3, **k,
+        }),
+        {
+            "model": "name", "examples": "name", "split": "name", "task": "name", "names": "name",
+            "learning_rates": "number", "epochs": "whole", "batch_size": "whole", "patience": "whole",
+        },
+    ),
+    "paths.follow": (
+        lambda **k: paths.follow(lambda w: jnp.sum(w**2), optax.sgd(0.1), jnp.ones(2), **k), {"steps": "whole"}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_wrong_number_or_name_is_refused_in_one_line(name):
+    (call, arguments), failures = SETTINGS[name], []
+    for argument, kind in arguments.items():
+        for value in WRONG_VALUES[kind]:
+            if (name, argument) == ("kmeans.sweep", "counts") and value == [1, 2]:
+                continue
+            try:
+                message = outcome(Case(lambda value, argument=argument: call(**{argument: value}), ()), [value])
+                if message is None or "\n" in message:
+                    failures.append(f"{argument} = {value!r}: {message or 'accepted'}")
+            except Exception as error:
+                failures.append(f"{argument} = {value!r}: {type(error).__name__} {str(error)[:150]}")
     assert not failures, "\n".join(failures)

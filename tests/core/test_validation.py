@@ -235,7 +235,7 @@ def scored(axes=None, score=own_output, made=None):
 MISTAKES = {
     "one fold": (lambda: validation.folds(IDS, 1, 0), "1 folds of 6 rows: give at least 2 folds"),
     "more folds than rows": (lambda: validation.folds(IDS, 7, 0), "7 folds of 6 rows"),
-    "no round": (lambda: validation.folds(IDS, 2, 0, rounds=0), "rounds = 0: give 1 or more"),
+    "no round": (lambda: validation.folds(IDS, 2, 0, rounds=0), "rounds = 0: expected 1 or more"),
     "a row twice": (lambda: validation.folds(IDS // 2, 2, 0), "the rows have duplicates"),
     "too few groups": (lambda: validation.folds(IDS, 3, 0, groups=IDS // 3), "3 folds of 2 groups: give at most one"),
     "classes too small": (lambda: validation.folds(IDS, 3, 0, IDS // 2 * 2 + IDS % 2), "none of the classes has 3"),
@@ -246,7 +246,7 @@ MISTAKES = {
     "an empty axis": (lambda: scored({"shift": []}), r"axis shift = \[\]: give a list of one or more numbers"),
     "a number for an axis": (lambda: scored({"shift": 1.0}), "axis shift = 1.0: give a list"),
     "NaN in an axis": (lambda: scored({"shift": [1.0, np.nan]}), r"axis shift = \[1.0, nan\]"),
-    "words in an axis": (lambda: scored({"shift": ["a"]}), r"axis shift = \['a'\]"),
+    "words in an axis": (lambda: scored({"shift": ["a"]}), "axis shift: text, expected numbers"),
     "a row beyond the examples": (
         lambda: scored(made=validation.folds(np.arange(41), 2, 0)),
         "the folds have rows 0 to 40, and there are 40 examples, 0 to 39",

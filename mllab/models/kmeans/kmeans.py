@@ -91,9 +91,9 @@ def fit(
     if start is not None:
         start = jnp.asarray(checks.as_numbers(start, "start"))
         points = checks.check_array(points, ("N", "D"), "points")
-        if not most and is_concrete(count) and start.ndim > 1:
+        if most is None and is_concrete(count) and start.ndim > 1:
             most = start.shape[-2]
-        expected = (most or "K", jnp.shape(points)[-1])
+        expected = ("K" if most is None else most, jnp.shape(points)[-1])
         checks.check_shape(start, expected if start.ndim < 3 else ("S", *expected), "start")
         checks.check_finite(start, "start")
         start = start[None] if start.ndim == 2 else start
@@ -194,7 +194,7 @@ def _run(
     checks.check_key(key)
     points = checks.check_array(points, ("N", "D"), "points")
     weight = checks.check_weight(weight, len(points), points.dtype)
-    checks.check_whole(1, restarts=restarts)
+    checks.check_whole(1, restarts=restarts, **({} if most is None else {"most": most}))
     checks.check_whole(0, steps=steps)
     checks.check_at_least(0, tolerance=tolerance)
     if isinstance(counts, np.ndarray):
@@ -202,7 +202,7 @@ def _run(
             raise UserError(f"k = {counts.tolist()}: expected whole numbers")
         for k in counts if axis is None else ():  # with an axis, N is the number of one device's points
             checks.check_count("k", k, weight, "points")
-        most = most or int(np.max(counts))
+        most = int(np.max(counts)) if most is None else most
         if np.max(counts) > most:
             raise UserError(f"k = {np.max(counts)} is greater than most = {most}: raise most")
     if most is None:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 
+from mllab import checks
 from mllab.errors import UserError
 from mllab.models.mixture.gaussians import (
     BLOCK_BYTES,
@@ -209,7 +210,8 @@ def per_class(count: int, classes: int) -> int:
     Raises:
         UserError: the components cannot be divided evenly among the classes.
     """
-    if classes < 1 or count % classes:
+    checks.check_whole(1, classes=classes)
+    if count % classes:
         raise UserError(f"{count} components for {classes} classes: expected a multiple of the classes")
     return count // classes
 

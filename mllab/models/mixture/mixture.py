@@ -26,6 +26,7 @@ Learning* (2006), section 9.2.2; Nigam et al., *Text classification from labeled
 Machine Learning 39 (2000), for the labels; Arthur and Vassilvitskii, *k-means++* (2007), for the starts.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -77,6 +78,7 @@ def fit(
     """
     points, labels, weight = _checked(points, labels, weight, [count], covariance, classes, floor, restarts, steps)
     checks.check_key(key)
+    checks.check_at_least(-math.inf, tolerance=tolerance)
     counts, settings = jnp.array([count]), (covariance, count, classes, restarts, steps)
     with jax.default_matmul_precision("highest"):
         fits = _fit(key, points, labels, weight, counts, tolerance, floor, *settings)
@@ -102,6 +104,7 @@ def sweep(
     """
     points, _, weight = _checked(points, None, weight, counts, covariance, None, floor, restarts, steps)
     checks.check_key(key)
+    checks.check_at_least(-math.inf, tolerance=tolerance)
     settings = covariance, max(counts), None, restarts, steps
     with jax.default_matmul_precision("highest"):
         return _finite(_fit(key, points, None, weight, jnp.array(counts), tolerance, floor, *settings))

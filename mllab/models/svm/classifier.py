@@ -87,6 +87,10 @@ def fit(
             kernel matrix may have.
     """
     pairs(classes, scheme)
+    checks.check_whole(1, steps=steps)
+    for name, value in {"c": c, "gamma": gamma, "degree": degree, "coef0": coef0, "tolerance": tolerance}.items():
+        if value is not None:
+            checks.check_shape(value, (), name)
     inputs, targets, weight = check_examples(
         inputs, targets, classes, kernel, c, gamma, weight, degree=degree, coef0=coef0, tolerance=tolerance
     )

@@ -123,6 +123,7 @@ def grid(
         UserError: see `fit`; values of C that are not ascending.
     """
     pairs(classes, scheme)
+    checks.check_whole(1, steps=steps)
     c, gamma = jnp.asarray(checks.as_numbers(c, "c")), jnp.asarray(checks.as_numbers(gamma, "gamma"))
     inputs, targets, _ = check_examples(
         inputs, targets, classes, kernel, c, gamma, degree=degree, coef0=coef0, tolerance=tolerance
