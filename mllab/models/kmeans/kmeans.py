@@ -210,7 +210,9 @@ def _run(
     keys = jax.random.split(key, restarts)
     start = None if start is None else start.astype(points.dtype)
     tolerance = jnp.asarray(tolerance, points.dtype)
-    return _fit(keys, points, weight, jnp.asarray(counts, jnp.int32), start, tolerance, steps, most, axis, block_rows)
+    ks = jnp.asarray(counts, jnp.int32)
+    fits = _fit(keys, points, weight, ks, start, tolerance, steps, most, axis, block_rows)
+    return checks.finite_fit(fits, "rescale the points or the weights", fits.centres, fits.inertias)
 
 
 @partial(jax.jit, static_argnames=("steps", "most", "axis", "block_rows"))
