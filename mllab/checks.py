@@ -79,7 +79,7 @@ def check_finite(values: AnyArray, name: str) -> None:
     if fits:
         return
     host = np.asarray(values)
-    host = host if host.dtype.kind in "fiu" else host.astype(np.float32)  # bfloat16
+    host = host if host.dtype.itemsize >= 4 else host.astype(np.float32)  # half precision would round the limit
     places = np.argwhere(~(np.abs(host) <= limit))  # none where the sum of squares alone is above the limit
     if len(places):
         index = tuple(places[0].tolist())

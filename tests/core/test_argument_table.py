@@ -246,6 +246,9 @@ CASES = {
     "race classes": Case(race, (P, L), ACCEPTED),
     "race values": Case(functools.partial(race, task="regression"), (P, V), ACCEPTED),
     **{f"learners.{name}": Case(learned(*each), (P, L, Q), (*MORE, "an axis more")) for name, each in LEARNERS.items()},
+    "learners.most_frequent": Case(  # which reads no inputs
+        learned(*LEARNERS["most_frequent"]), (P, L, Q), (*MORE, "an axis more", "NaN", "infinite")
+    ),
     "cross_validate": Case(cross_validated(LEARNERS["most_frequent"][0], {}), (P, L), ("an axis more",)),
 }
 ARRAYS |= {

@@ -34,6 +34,9 @@ def test_numbers_whose_squares_overflow_are_refused_and_others_pass():
         for array in (large, jnp.asarray(large)) if large.dtype == np.float32 else (large,):
             with refused_in_one_line("points: row 1, column 0 is .*; rescale it: squares overflow"):
                 checks.check_array(array, ("N", "D"), "points")
+    for half in (np.float16, jnp.bfloat16):
+        with refused_in_one_line("points: row 0, column 1 is inf; fill it in"):
+            checks.check_array(np.array([[0, np.inf]], half), ("N", "D"), "points")
     near = np.full((300, 2), 1e15, np.float32)
     np.testing.assert_array_equal(checks.check_array(near, ("N", "D"), "points"), near)
 
