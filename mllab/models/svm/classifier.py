@@ -103,7 +103,8 @@ def fit(
         inputs, targets, jnp.asarray(c, inputs.dtype), hyper, weight, jnp.asarray(tolerance, inputs.dtype),
         jnp.asarray(steps), kernel, classes, scheme, problem_rows(targets, classes, scheme, pair_rows), batch_rows,
     )  # fmt: skip
-    mend = "rescale the inputs, or lower c, gamma or degree: kernel values overflow"
+    beyond = f"the values of the {kernel} kernel, or c times these, are beyond {inputs.dtype}"
+    mend = f"{beyond}: rescale the inputs, or lower c, gamma, degree or coef0"
     return checks.finite_fit(fitted, mend, fitted.coefficients, fitted.bias, fitted.slope)
 
 
