@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
-from mllab.types import Array, Params
+from mllab.types import Array, OptimizerState, Params
 
 
 class AverageState(NamedTuple):
@@ -27,7 +27,7 @@ class AverageState(NamedTuple):
 
     steps: Array  # [] int32: updates made
     average: Params
-    optimizer: optax.OptState
+    optimizer: OptimizerState
 
 
 def with_average(
@@ -57,7 +57,7 @@ def with_average(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def evaluation_params(optimizer_state: optax.OptState, params: Params) -> Params:
+def evaluation_params(optimizer_state: OptimizerState, params: Params) -> Params:
     """Return the params to evaluate: the average if the optimizer keeps one (at any depth), else `params`.
 
     The average is that of `with_average`, or x of schedule-free optimizers. For lanes, call it inside the `vmap`.

@@ -22,9 +22,9 @@ def unknown(kind: str, name: str, names: Iterable[str]) -> UserError:
     """
     valid = list(names)
     bare = {each.lstrip("-"): each for each in valid}  # dashes make all flags alike
-    near = difflib.get_close_matches(name.lstrip("-")[:SHOWN_LENGTH], bare, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name).lstrip("-")[:SHOWN_LENGTH], bare, n=1, cutoff=0.5)
     hint = f": did you mean {bare[near[0]]!r}?" if near else ""
-    return UserError(f"unknown {kind} {shortened(name)!r}{hint} (known: {', '.join(valid)})")
+    return UserError(f"unknown {kind} {shortened(str(name))!r}{hint} (known: {', '.join(valid)})")
 
 
 def escaped(text: str) -> str:

@@ -15,14 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from mllab import memory, sweep
+from mllab import checks, memory, sweep
 from mllab.errors import UserError, unknown
 from mllab.models import kmeans as clusters
 from mllab.models import linear, neighbors, softmax
 from mllab.models import mixture as mixtures
 from mllab.models import svm as machines
 from mllab.models.svm import calibration, kernels
-from mllab.rows import gather
+from mllab.rows import as_rows, gather
 from mllab.types import Array, Examples, Hyper, Inputs, Key, Outputs, Rows
 from mllab.validation import Axes, Learner
 
@@ -37,6 +37,40 @@ def _check_hyper(hyper: Mapping[str, Any], required: Collection[str], optional: 
             raise UserError(f"hyper {name!r} is missing: add it to the axes, or to the setting of a fit")
 
 
+def _learner(
+    fit: Callable[[Hyper, Key, Examples, Rows], Any],
+    predict: Callable[[Any, Inputs], Outputs],
+    grid: Callable[[Axes, Key, Examples, Rows, Rows], Outputs] | None = None,
+    *,
+    classes: int | None = None,
+    unlabelled: bool = False,
+) -> Learner:
+    """Return the learner of these functions, whose examples, rows and inputs are checked.
+
+    Args:
+        fit: see `Learner`.
+        predict: see `Learner`.
+        grid: see `Learner`; `validation.cross_validate` checks what it is given.
+        classes: C, if the targets are labels.
+        unlabelled: whether -1 stands for a row without a label.
+    """
+
+    def check(examples: Examples) -> None:
+        if classes is not None:
+            checks.check_labels(examples["targets"], len(examples["targets"]), classes, unlabelled=unlabelled)
+
+    def checked_fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> Any:
+        examples = checks.check_examples(examples, finite=False)
+        rows = as_rows(rows, ("[M]",), "rows", len(examples["targets"]))
+        check(gather(examples, rows.ids))
+        return fit(hyper, key, examples, rows)
+
+    def checked_predict(params: Any, inputs: Inputs) -> Outputs:
+        return predict(params, checks.check_examples(inputs, names=()))
+
+    return Learner(checked_fit, checked_predict, grid, check)
+
+
 def _points(examples: Examples, ids: Array | np.ndarray | None = None) -> Array:
     """Return the inputs [M, ...] of the rows as points [M, D]."""
     inputs = jnp.asarray(examples["inputs"]) if ids is None else gather(examples["inputs"], ids)
@@ -45,6 +79,7 @@ def _points(examples: Examples, ids: Array | np.ndarray | None = None) -> Array:
 
 def most_frequent(classes: int) -> Learner:
     """Return the baseline that predicts the class frequencies of its training rows; it reads no hyperparameters."""
+    checks.check_whole(1, classes=classes)
 
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> Array:
         del key
@@ -55,7 +90,7 @@ def most_frequent(classes: int) -> Learner:
     def predict(params: Array, inputs: Inputs) -> Outputs:
         return jnp.broadcast_to(params, (len(jax.tree.leaves(inputs)[0]), classes))
 
-    return Learner(fit, predict)
+    return _learner(fit, predict, classes=classes)
 
 
 def nearest_neighbors(classes: int, most: int) -> Learner:
@@ -67,8 +102,7 @@ def nearest_neighbors(classes: int, most: int) -> Learner:
         classes: C.
         most: the greatest k, a static size.
     """
-    if classes < 1 or most < 1:
-        raise UserError(f"classes = {classes}, most = {most}: both must be 1 or more")
+    checks.check_whole(1, classes=classes, most=most)
 
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> neighbors.Neighbors:
         del key  # deterministic
@@ -95,7 +129,7 @@ def nearest_neighbors(classes: int, most: int) -> Learner:
 
         return _fold_by_fold(fold, train, held_out)
 
-    return Learner(fit, predict, grid)
+    return _learner(fit, predict, grid, classes=classes)
 
 
 def check_votes(queries: int, ks: Sequence[int], classes: int) -> None:
@@ -113,6 +147,8 @@ def check_votes(queries: int, ks: Sequence[int], classes: int) -> None:
 
 def softmax_regression(classes: int, tolerance: float = 1e-4) -> Learner:
     """Return softmax regression at its optimum; it reads `l2`, scikit-learn's 1 / C. See `softmax.fit`."""
+    checks.check_whole(2, classes=classes)
+    checks.check_at_least(0, tolerance=tolerance)
 
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> linear.Linear:
         del key  # convex: the minimum does not depend on the start
@@ -130,7 +166,7 @@ def softmax_regression(classes: int, tolerance: float = 1e-4) -> Learner:
     def predict(params: linear.Linear, inputs: Inputs) -> Outputs:
         return jax.nn.log_softmax(linear.apply(params, inputs.reshape(len(inputs), -1)))
 
-    return Learner(fit, predict)
+    return _learner(fit, predict, classes=classes)
 
 
 def svm(
@@ -245,7 +281,7 @@ def svm(
         outputs = outputs.reshape(*(len(axes[name]) for name in (*names, "c")), *outputs.shape[2:])
         return jnp.moveaxis(outputs, len(names), list(axes).index("c"))
 
-    return Learner(fit, predict, grid)
+    return _learner(fit, predict, grid, classes=classes)
 
 
 def kmeans(most: int, restarts: int = 10) -> Learner:
@@ -257,8 +293,7 @@ def kmeans(most: int, restarts: int = 10) -> Learner:
         most: the greatest k, a static size.
         restarts: starts of each fit, of which the best is kept.
     """
-    if most < 1 or restarts < 1:
-        raise UserError(f"most = {most}, restarts = {restarts}: both must be 1 or more")
+    checks.check_whole(1, most=most, restarts=restarts)
 
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> clusters.KMeans:
         _check_hyper(hyper, ["k"])
@@ -280,7 +315,7 @@ def kmeans(most: int, restarts: int = 10) -> Learner:
 
         return _fold_by_fold(fold, train, held_out)
 
-    return Learner(fit, predict, grid)
+    return _learner(fit, predict, grid)
 
 
 def mixture(classes: int, covariance: str = "full", components: int = 1, restarts: int = 10) -> Learner:
@@ -294,8 +329,9 @@ def mixture(classes: int, covariance: str = "full", components: int = 1, restart
         components: of each class.
         restarts: starts of each fit, of which the best is kept.
     """
-    if classes < 1 or components < 1:
-        raise UserError(f"classes = {classes}, components = {components}: both must be 1 or more")
+    checks.check_whole(1, classes=classes, components=components, restarts=restarts)
+    if covariance not in mixtures.COVARIANCES:
+        raise unknown("covariance", covariance, mixtures.COVARIANCES)
 
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> mixtures.Mixture:
         _check_hyper(hyper, ["floor"])
@@ -315,7 +351,7 @@ def mixture(classes: int, covariance: str = "full", components: int = 1, restart
     def predict(params: mixtures.Mixture, inputs: Inputs) -> Outputs:
         return mixtures.apply(params, inputs.reshape(len(inputs), -1), classes)
 
-    return Learner(fit, predict)
+    return _learner(fit, predict, classes=classes, unlabelled=True)
 
 
 def _fold_by_fold(fold: Callable[[Rows, Array], Outputs], train: Rows, held_out: Rows) -> Outputs:

@@ -13,9 +13,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from mllab import checks
 from mllab.errors import UserError
-from mllab.types import Array, Losses
+from mllab.types import Array, Losses, is_concrete
 
 
 def per_example(values: Array | Losses) -> Losses:
@@ -37,8 +39,26 @@ def cross_entropy(logits: Array, targets: Array) -> Array:
     Args:
         logits: [B, C].
         targets: labels [B] in 0..C-1, or probabilities [B, C] that sum to 1, such as `augmentation.mixup` returns.
+
+    Raises:
+        UserError: shapes that do not match, or, where they are concrete, entries that are not finite or labels out of
+            range.
     """
+    logits, targets = _checked(logits, targets)
     return jax.nn.logsumexp(logits, axis=-1) - _expected_logit(logits, targets)
+
+
+def _checked(logits: Array, targets: Array) -> tuple[Array, Array]:
+    """Return logits and targets as arrays; see `cross_entropy`."""
+    logits = jnp.asarray(checks.as_numbers(logits, "logits"))
+    checks.check_shape(logits, ("B", "C"), "logits")
+    if is_concrete(logits) and not np.all(np.asarray(logits < jnp.inf)):  # minus infinity rules a class out
+        raise UserError("logits: NaN or infinity, expected log-probabilities up to a constant")
+    if checks.as_numbers(targets, "targets").ndim == 1:
+        return logits, checks.check_labels(targets, logits.shape[0], logits.shape[1])
+    targets = checks.check_inputs(targets, logits.shape, "targets")
+    checks.check_at_least(0, targets=targets)
+    return logits, targets
 
 
 def smoothed(smoothing: float | Array) -> Callable[[Array, Array], Array]:
@@ -54,6 +74,7 @@ def smoothed(smoothing: float | Array) -> Callable[[Array, Array], Array]:
         raise UserError(f"label smoothing = {smoothing}: give a number from 0 up to, not including, 1")
 
     def loss(logits: Array, targets: Array) -> Array:
+        logits, targets = _checked(logits, targets)
         target = (1 - smoothing) * _expected_logit(logits, targets) + smoothing * jnp.mean(logits, axis=-1)
         return jax.nn.logsumexp(logits, axis=-1) - target
 
@@ -61,7 +82,29 @@ def smoothed(smoothing: float | Array) -> Callable[[Array, Array], Array]:
 
 
 def squared_error(values: Array, targets: Array) -> Array:
-    """Return the squared error, [B], of values [B] or [B, 1] and targets [B]."""
+    """Return the squared error, [B]: for T outputs the mean over them.
+
+    Args:
+        values: [B] or [B, 1], or [B, T].
+        targets: [B], or [B, T].
+
+    Raises:
+        UserError: shapes that do not match.
+    """
+    squares = squared_errors(values, targets)
+    return squares if squares.ndim == 1 else jnp.mean(squares, axis=1)
+
+
+def squared_errors(values: Array, targets: Array) -> Array:
+    """Return the squared error of each output, [B] or [B, T]; arguments and errors as in `squared_error`."""
+    values, targets = (
+        checks.check_inputs(array, ("B", "..."), name) for array, name in ((values, "values"), (targets, "targets"))
+    )
+    fits = values.shape == targets.shape or values.shape == (*targets.shape, 1) or (*values.shape, 1) == targets.shape
+    if not fits or targets.ndim not in (1, 2):
+        raise UserError(
+            f"values {list(values.shape)} and targets {list(targets.shape)}: give [B] and [B], or [B, T] each"
+        )
     return jnp.square(values.reshape(targets.shape) - targets)
 
 

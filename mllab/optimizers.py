@@ -115,6 +115,7 @@ full batch: pairs from different minibatches do not measure curvature, and this 
 """
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -122,6 +123,7 @@ from typing import Any, NamedTuple, TypeAlias
 import optax
 from optax import contrib
 
+from mllab import checks
 from mllab.averaging import with_average
 from mllab.errors import UserError, unknown
 from mllab.types import Array
@@ -224,7 +226,7 @@ SCHEDULES: Mapping[str, Callable[..., optax.Schedule]] = {
 
 
 def build(
-    name: str,
+    name: str | Callable[..., optax.GradientTransformation],
     learning_rate: LearningRate,
     *,
     schedule: str = "constant",
@@ -234,10 +236,11 @@ def build(
     average: float | Array | None = None,
     **options: Any,
 ) -> Optimizer:
-    """Return an optimizer of the table with a schedule, gradient clipping, weight decay and averaging.
+    """Return an optimizer with a schedule, gradient clipping, weight decay and averaging.
 
     Args:
-        name: a key of `OPTIMIZERS`.
+        name: a key of `OPTIMIZERS`, or a function of a learning rate and options, such as `optax.adabelief`. In a sweep
+            the learning rate is traced.
         learning_rate: the peak of the schedule; with the constant schedule it may itself be an optax schedule.
         schedule: a key of `SCHEDULES`.
         steps: number of updates in the whole training; required by every schedule except the constant one.
@@ -251,12 +254,13 @@ def build(
 
     Raises:
         UserError: an unknown optimizer, schedule or option; a schedule without `steps`, or on top of another schedule;
-            a norm or decay out of range; an average on top of schedule-free's.
+            a norm or decay out of range; an average on top of schedule-free's; a function that returns no gradient
+            transformation.
     """
-    if name not in OPTIMIZERS:
-        raise unknown("optimizer", name, OPTIMIZERS)
-    entry = OPTIMIZERS[name]
-    accepted = [option for option in inspect.signature(entry.make).parameters if option != "learning_rate"]
+    make, averages = _maker(name)
+    name = name if isinstance(name, str) else getattr(name, "__name__", "the optimizer")
+    accepted = list(inspect.signature(make).parameters)[1:]  # the first is the learning rate
+    _check_options(learning_rate, weight_decay, options)
     for option in options:
         if option not in accepted:
             raise unknown(f"option of {name}", option, accepted)
@@ -264,20 +268,48 @@ def build(
     has_decay = "weight_decay" in accepted
     if weight_decay is not None and has_decay:
         options["weight_decay"] = weight_decay
-    optimizer = entry.make(_scheduled(learning_rate, schedule, steps), **options)
+    optimizer = make(_scheduled(learning_rate, schedule, steps), **options)
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise UserError(f"{name} returns a {type(optimizer).__name__}, expected an optax.GradientTransformation")
     if weight_decay is not None and not has_decay:
         optimizer = _with_penalty(optimizer, weight_decay)
     if clip_norm is not None:
-        if isinstance(clip_norm, int | float) and not clip_norm > 0:
+        checks.as_numbers(clip_norm, "clip_norm")
+        if isinstance(clip_norm, int | float) and not (clip_norm > 0 and math.isfinite(clip_norm)):
             raise UserError(f"clip_norm = {clip_norm}: give a positive norm, or None for no clipping")
         optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
     if average is not None:
-        if entry.averages:
+        checks.as_numbers(average, "average")
+        if averages:
             raise UserError(f"{name} averages its params already: leave average = {average} out")
         if isinstance(average, int | float) and not 0 < average < 1:
             raise UserError(f"average = {average}: give a decay between 0 and 1, or None for no average")
         optimizer = with_average(optimizer, average)
     return optimizer
+
+
+def _maker(name: Any) -> tuple[Callable[..., Optimizer], bool]:
+    """Return the function (learning rate, options) -> optimizer, and whether the optimizer averages its params."""
+    if isinstance(name, optax.GradientTransformation):
+        raise UserError("an optimizer that has its learning rate already: give the function, such as optax.adabelief")
+    if callable(name):
+        return name, False
+    if name not in OPTIMIZERS:
+        raise unknown("optimizer", str(name), OPTIMIZERS)
+    return OPTIMIZERS[name].make, OPTIMIZERS[name].averages
+
+
+def _check_options(learning_rate: LearningRate, weight_decay: float | Array | None, options: Mapping[str, Any]) -> None:
+    """Raise UserError for a number that is not finite, and for a rate or a weight decay that is negative."""
+    for name, value in {"learning_rate": learning_rate, "weight_decay": weight_decay, **options}.items():
+        if name not in options and value is not None and not callable(value):
+            checks.as_numbers(value, name)
+        if not isinstance(value, int | float):
+            continue
+        if not math.isfinite(value):
+            raise UserError(f"{name} = {value}: give a finite number")
+        if name in ("learning_rate", "weight_decay") and value < 0:
+            raise UserError(f"{name} = {value}: give a number of 0 or more")
 
 
 def _scheduled(learning_rate: LearningRate, schedule: str, steps: int | None) -> LearningRate:

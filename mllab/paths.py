@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mllab import checks
 from mllab.averaging import evaluation_params
 from mllab.types import Array, Params
 
@@ -31,7 +32,14 @@ def follow(loss: Callable[[Params], Array], optimizer: optax.GradientTransformat
         optimizer: such as `optimizers.build` returns.
         start: params before the first step.
         steps: number of steps S.
+
+    Raises:
+        UserError: a start that is not finite, or a number of steps that is no whole number of 0 or more.
     """
+    checks.check_whole(0, steps=steps)
+    paths = jax.tree_util.tree_leaves_with_path(start)
+    for path, leaf in paths:
+        checks.check_finite(leaf, f"start{jax.tree_util.keystr(path)}")
     update = optax.with_extra_args_support(optimizer)
 
     def step(carry: tuple[Params, optax.OptState], _: None) -> tuple[tuple[Params, optax.OptState], Path]:

@@ -5,24 +5,31 @@ made, with the params that each lane kept: those with its least validation loss.
 to the numbers to report.
 """
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
+import optax
 from jax.sharding import Mesh
 
-from mllab import devices, memory, optimizers, rows, sweep, training
+from mllab import checks, devices, memory, optimizers, rows, sweep, training
 from mllab.averaging import evaluation_params
-from mllab.errors import UserError
+from mllab.errors import UserError, unknown
+from mllab.metrics import interval
 from mllab.models.base import Model
+from mllab.report import table as text
 from mllab.tasks import Task, named
 from mllab.training import Result, Run
 from mllab.types import Examples, Objective, Params
 
 CLASSIC = ("sgd", "momentum", "rmsprop", "adam")
-SCORED_ROWS = 1024  # rows scored at once: bounds the memory of their outputs
+RATES = tuple(np.logspace(-4, 0, 8))
+DRIVE_OPTIONS = ("patience", "workdir", "checkpoint_seconds")  # arguments of `training.drive` that a race passes on
+
+Names = str | Sequence[str] | Mapping[str, str | Callable[..., optax.GradientTransformation]]
 
 
 class Split(Protocol):
@@ -49,7 +56,17 @@ class Entry(NamedTuple):
     kept_loss: np.ndarray  # [R, G] validation loss of the kept params
     failed: np.ndarray  # [R, G] finite, but the kept validation loss is no better than chance
     best: int | None  # index of the chosen rate; None if every rate has a non-finite lane
-    test: dict[str, np.ndarray]  # mean metrics [G] on test rows at the chosen rate; empty if there is none
+    # On test rows at the chosen rate, [G]: mean metrics and the task's scores, such as RMSE in the unit of the targets;
+    # empty if there is none.
+    test: dict[str, np.ndarray]
+    learning_rate: float | None  # the chosen rate
+
+    def __repr__(self) -> str:
+        """Return the optimizer, its chosen rate and its mean scores on test rows."""
+        if self.learning_rate is None:
+            return f"Entry({self.optimizer}: no learning rate without a non-finite lane)"
+        scores = ", ".join(f"test {name} {text.short(values.mean())}" for name, values in self.test.items())
+        return f"Entry({self.optimizer} at learning rate {text.short(self.learning_rate)}: {scores})"
 
 
 class Race(NamedTuple):
@@ -72,6 +89,32 @@ class Race(NamedTuple):
     def winner(self) -> Entry | None:
         """The first of `ranked`, or None."""
         return next(iter(self.ranked), None)
+
+    def __repr__(self) -> str:
+        """Return the winner and the size of the race."""
+        names = ", ".join(entry.optimizer for entry in self.entries)
+        size = f"{len(self.learning_rates)} learning rates × {len(self.seeds)} seeds"
+        return f"Race({names}; {size}; winner: {self.winner})"
+
+    def table(self) -> str:
+        """Return the results as a table in plain text: chosen rates, test scores, and lanes that diverged."""
+        lanes = len(self.learning_rates) * len(self.seeds)
+        rows = []
+        for entry in self.entries:
+            tested = [interval(entry.test[each.name]) if entry.test else None for each in self.task.reported]
+            lost = (np.sum(entry.nonfinite_step >= 0), np.sum(entry.failed))
+            rows.append([
+                entry.optimizer,
+                text.significant(entry.learning_rate),
+                *map(text.interval, tested),
+                *(f"{count}/{lanes}" for count in lost),
+            ])  # fmt: skip
+        scores = [f"test {score.label}" for score in self.task.reported]
+        best = None if self.winner is None else [row[0] for row in rows].index(self.winner.optimizer)
+        seeds = f"± 95% interval over {len(self.seeds)} seeds" if len(self.seeds) > 1 else "one seed: no interval"
+        caption = f"* best mean validation score; {seeds}" if self.winner else "every rate has a non-finite lane"
+        columns = ["optimizer", "best rate", *scores, "non-finite", "failed"]
+        return "\n".join(text.Table(columns, rows, best, caption).lines())
 
 
 def problem(model: Model, task: str | Task, objective: Objective | None = None) -> Callable[[Callable], Run]:
@@ -104,9 +147,9 @@ def race(
     split: Split,
     *,
     task: str | Task = "classification",
-    names: Sequence[str] = CLASSIC,
-    learning_rates: Sequence[float] = tuple(np.logspace(-4, 0, 8)),
-    seeds: Sequence[int] = (0, 1, 2),
+    names: Names = CLASSIC,
+    learning_rates: float | Sequence[float] | np.ndarray = RATES,
+    seeds: int | Sequence[int] = (0, 1, 2),
     epochs: int = 20,
     batch_size: int = 32,
     shared_batches: bool = False,
@@ -120,14 +163,19 @@ def race(
 ) -> Race:
     """Race optimizers on a model: every optimizer × learning rate × seed, one compiled program per optimizer.
 
+        race = mllab.race(model, examples, split, names={"adam": "adam", "adabelief": optax.adabelief})
+        print(race.table())
+
     Args:
         model: see `models.base.Model` and `plain`.
-        examples: `{"inputs": [N, ...], "targets": [N]}`.
+        examples: `{"inputs": [N, ...], "targets": [N]}`, or targets [N, T] for regression of T outputs.
         split: row ids for training, for choosing the learning rate (validation) and for reporting (test).
         task: a task or its name: "classification" (targets are class numbers) or "regression" (targets are values).
-        names: optimizers, keys of `optimizers.OPTIMIZERS`.
+        names: optimizers: one or several keys of `optimizers.OPTIMIZERS`, or a mapping from the name to record to such
+            a key or to a function of the learning rate, such as `optax.adabelief`. A checkpoint knows a function by its
+            name alone.
         learning_rates: rates for every optimizer.
-        seeds: each draws initial params and an order of minibatches.
+        seeds: each draws initial params and an order of minibatches; a number n stands for the seeds 0 to n - 1.
         epochs: passes over the training rows.
         batch_size: rows per step; with all training rows, sgd is gradient descent.
         shared_batches: use the first seed's minibatches for all seeds.
@@ -144,15 +192,26 @@ def race(
         UserError: invalid settings or examples, or too little memory; see `check`, `check_memory` and
             `check_examples`.
     """
+    for option in drive:
+        if option == "optimizers":  # what users write for names
+            raise UserError("race takes optimizers as names: names=['adam'], or names={'mine': optax.adabelief}")
+        if option not in DRIVE_OPTIONS:
+            known = [*inspect.signature(race).parameters][3:-1]
+            raise unknown("argument of race", option, [*known, *DRIVE_OPTIONS])
     task = named(task)
     settings = dict(settings or {})
-    rates = check(learning_rates, names, batch_size, len(split.train), settings)
+    examples, split = check_examples(model, examples, split, task)
+    if objective is None:
+        training.check_unweighted(examples)
+    checks.check_whole(1, **{name: drive[name] for name in ("patience",) if drive.get(name) is not None})
+    makers = by_name(names)
+    rates = check(learning_rates, makers, batch_size, len(split.train), settings)
     mesh = mesh or devices.mesh(1)
+    seeds = rows.seed_list(seeds)
     check_memory(
-        model, examples, names, lanes=rates.size * len(seeds), schedules=1 if shared_batches else len(seeds),
+        model, examples, makers, lanes=rates.size * len(seeds), schedules=1 if shared_batches else len(seeds),
         epochs=epochs, batch_size=batch_size, count=len(split.train), settings=settings, mesh=mesh,
     )  # fmt: skip
-    check_examples(model, examples, split, task)
     grid = sweep.grid({"learning_rate": rates}, seeds)
     schedule = rows.minibatches(split.train, batch_size, epochs, seeds[:1] if shared_batches else seeds)
     if shared_batches:
@@ -160,8 +219,9 @@ def race(
     steps = schedule.ids.shape[-2]
     # One shape for both, so that one program scores validation rows and, at the end, test rows.
     most = max(len(split.validation), len(split.test))
-    block = min(SCORED_ROWS, most)
+    block = min(rows.SCORED_ROWS, most)
     validation, test = (rows.blocks(ids, block, -(-most // block)) for ids in (split.validation, split.test))
+
     placed = devices.replicate(mesh, examples)
     targets = np.asarray(examples["targets"])
     fingerprint = f"{task.name} {sorted(settings.items())}"
@@ -170,14 +230,14 @@ def race(
     spread_lanes = split_batches is False or (split_batches is None and len(grid.seed) >= mesh.size)
 
     def optimizer(name: str) -> Callable:
-        return lambda hyper: optimizers.build(name, hyper["learning_rate"], steps=steps, **settings)
+        return lambda hyper: optimizers.build(makers[name], hyper["learning_rate"], steps=steps, **settings)
 
     def many(run: Run) -> Run:
         if spread_lanes:
             return sweep.lanes(run, grid.schedule, mesh=mesh, group=group)
         return sweep.batches(run, grid.schedule, mesh=mesh)
 
-    runs = {name: many(make(optimizer(name))) for name in names}
+    runs = {name: many(make(optimizer(name))) for name in makers}
     entries = []
     segments: dict[str, Any] = {"held_out": validation, "segment": steps // epochs}
     pool = ThreadPoolExecutor(devices.cores())  # the next programs compile while the first ones run
@@ -201,20 +261,46 @@ def race(
                 fingerprint=fingerprint,
                 **drive,
             )
-            entries.append(judge(name, result, rates.size, chance, targets[split.validation], task))
+            entries.append(judge(name, result, grid, chance, targets[split.validation], task))
     finally:
         pool.shutdown(cancel_futures=True)  # after an error or interrupt, compile no further program
 
     for position, entry in enumerate(entries):  # every choice is made: score the test rows, once
         if entry.best is not None:
             metrics = jax.jit(runs[entry.optimizer].score)(grid.hyper, entry.result.kept, placed, test)
-            chosen = {name: _by_rate(np.asarray(values), rates.size)[entry.best] for name, values in metrics.items()}
-            entries[position] = entry._replace(test=chosen)
+            means = {name: grid.by_axis(values)[entry.best] for name, values in metrics.items()}
+            entries[position] = entry._replace(test={**means, **task.report(means, targets[split.test])})
     return Race(entries, task, rates, np.asarray(seeds), result.history.step, chance)
 
 
+def by_name(names: Names) -> dict[str, str | Callable]:
+    """Return optimizers by the name to record, each a key of `optimizers.OPTIMIZERS` or a function of a learning rate.
+
+    Raises:
+        UserError: no names, a repeated one, or one that is no text or cannot name a folder.
+    """
+    if isinstance(names, str):
+        names = [names]
+    if not isinstance(names, Mapping | Sequence):
+        raise UserError(f"names: {type(names).__name__}, expected names of optimizers, or a mapping to functions")
+    for name in names:
+        if not isinstance(name, str):
+            raise UserError(
+                f"names: {name!r} is no name: give functions as a mapping, {{'adabelief': optax.adabelief}}"
+            )
+        if not name or "/" in name or "\\" in name or name.startswith("."):
+            raise UserError(f"names: {name!r} cannot name a folder of checkpoints: give a plain word")
+    if not names or len(set(names)) != len(names):
+        raise UserError(f"optimizers {', '.join(names) or '(none)'}: name one or more, each once")
+    return dict(names) if isinstance(names, Mapping) else {name: name for name in names}
+
+
 def check(
-    learning_rates: Sequence[float], names: Sequence[str], batch_size: int, count: int, settings: Mapping[str, Any]
+    learning_rates: float | Sequence[float] | np.ndarray,
+    names: Names,
+    batch_size: int,
+    count: int,
+    settings: Mapping[str, Any],
 ) -> np.ndarray:
     """Return the learning rates [R], ascending.
 
@@ -222,16 +308,14 @@ def check(
         UserError: a rate that is repeated or not positive and finite; no, unknown or repeated optimizers; settings that
             `optimizers.build` refuses; or a batch larger than the `count` training rows.
     """
-    rates = np.sort(np.asarray(learning_rates, np.float64))
+    rates = np.sort(np.asarray(checks.as_numbers(learning_rates, "learning rates"), np.float64).reshape(-1))
     if rates.size == 0 or not (np.isfinite(rates).all() and rates[0] > 0) or len(np.unique(rates)) != rates.size:
         raise UserError(f"learning rates {', '.join(f'{rate:g}' for rate in rates)}: give positive numbers, each once")
-    if not names or len(set(names)) != len(names):
-        raise UserError(f"optimizers {', '.join(names) or '(none)'}: name one or more, each once")
     for value in settings.values():
         if isinstance(value, float) and not np.isfinite(value):
             raise UserError(f"settings {dict(settings)}: give finite numbers")
-    for name in names:
-        optimizers.build(name, 1.0, steps=1, **settings)
+    for make in by_name(names).values():
+        optimizers.build(make, 1.0, steps=1, **settings)
     rows.check_batch(batch_size, count)
     return rates
 
@@ -239,7 +323,7 @@ def check(
 def check_memory(
     model: Model,
     examples: Examples,
-    names: Sequence[str],
+    names: Names,
     *,
     lanes: int,
     schedules: int,
@@ -258,7 +342,7 @@ def check_memory(
     Args:
         model: see `race`.
         examples: see `race`.
-        names: of the optimizers.
+        names: see `race`.
         lanes: L of each optimizer: learning rates × seeds.
         schedules: P, as many as seeds, or 1 that all share.
         epochs: passes over the training rows.
@@ -277,7 +361,7 @@ def check_memory(
     memory.check(schedule, what, "lower --epochs, --seeds or the number of --learning_rates")
 
     params, extra = jax.eval_shape(model.init, jax.random.key(0))
-    states = [jax.eval_shape(optimizers.build(name, 1.0, steps=1, **settings).init, params) for name in names]
+    states = [jax.eval_shape(optimizers.build(make, 1.0, steps=1, **settings).init, params) for make in by_name(names).values()]
     state = sum(_bytes((params, extra, optimizer)) for optimizer in states)
     what = f"the params and optimizer states of {len(names) * lanes:,} lanes ({len(names)} × {lanes:,})"
     remedy = "lower the sizes of the layers (--hidden, --channels), --seeds or the number of --learning_rates"
@@ -308,26 +392,37 @@ def _largest(jaxpr: Any) -> int:
 
 
 def check_examples(model: Model, examples: Examples, split: Split, task: str | Task) -> None:
+class Ids(NamedTuple):
+    """A `Split` whose parts are arrays."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def check_examples(model: Model, examples: Examples, split: Split, task: str | Task) -> tuple[Examples, Ids]:
     """Check that examples, split, model and task fit together, before anything is compiled.
+
+    Returns:
+        The examples and the split as arrays.
 
     Raises:
         UserError: what does not fit, and where.
     """
     task = named(task)
+    if not isinstance(model, Model):
+        raise UserError(f"model: {type(model).__name__}, expected a Model: see mllab.plain and the modules of models")
+    examples = checks.check_examples(examples)
     count = len(examples["targets"])
-    for path, array in jax.tree_util.tree_flatten_with_path(examples)[0]:
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
-        if not hasattr(array, "shape") or array.shape[:1] != (count,):
-            raise UserError(f"{name} are not an array of {count} rows, one for each target")
-        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-            row = np.argwhere(~np.isfinite(np.asarray(array)))[0][0]
-            raise UserError(f"{name} hold a number that is not finite, first in row {row}: impute or drop it")
-    for name, ids in (("training", split.train), ("validation", split.validation), ("test", split.test)):
-        if len(ids) == 0:
-            raise UserError(f"no {name} rows: a race needs training, validation and test rows")
-        if np.min(ids) < 0 or np.max(ids) >= count:
-            raise UserError(f"{name} rows from {np.min(ids)} to {np.max(ids)}: there are rows 0 to {count - 1}")
-    everything = np.concatenate([split.train, split.validation, split.test])
+    parts = []
+    for part in Ids._fields:
+        if not hasattr(split, part):
+            raise UserError(
+                f"split: {type(split).__name__} has no {part!r}: give row ids as train, validation and test"
+            )
+        name = "training" if part == "train" else part
+        parts.append(rows.as_ids(getattr(split, part), f"{name} rows", count))
+    everything = np.concatenate(parts)
     if len(np.unique(everything)) != len(everything):
         raise UserError("a row is in two parts of the split, or twice in one part: give each row once")
 
@@ -336,36 +431,33 @@ def check_examples(model: Model, examples: Examples, split: Split, task: str | T
 
     row = jax.tree.map(lambda a: np.asarray(a[:1]), examples["inputs"])
     task.check(np.asarray(examples["targets"]), jax.eval_shape(outputs, jax.random.key(0), row).shape)
+    return examples, Ids(*parts)
 
 
-def _by_rate(lanes: np.ndarray, rates: int) -> np.ndarray:
-    """Return values [..., R, G] of lanes [..., L], which are ordered seed by seed."""
-    return np.swapaxes(lanes.reshape(*lanes.shape[:-1], -1, rates), -1, -2)
-
-
-def judge(name: str, result: Result, rates: int, chance: float, targets: np.ndarray, task: Task) -> Entry:
+def judge(name: str, result: Result, grid: sweep.Grid, chance: float, targets: np.ndarray, task: Task) -> Entry:
     """Return an optimizer's entry with its chosen learning rate; a rate with a non-finite lane is not eligible.
 
     Args:
         name: the optimizer.
-        result: of its drive, lanes seed by seed.
-        rates: R.
+        result: of its drive.
+        grid: its lanes, with one axis, `learning_rate`.
         chance: the loss of the best constant prediction; a lane that does not beat it has failed.
         targets: of the validation rows, [M].
         task: defines the score.
     """
     history = result.history
-    loss = _by_rate(history.held_out["loss"], rates)
-    curve = _by_rate(task.headline.value(history.held_out, targets, 1.0), rates)
-    kept_loss, nonfinite = _by_rate(result.kept_loss, rates), _by_rate(result.nonfinite_step, rates)
+    loss = grid.by_axis(history.held_out["loss"], -1)
+    curve = grid.by_axis(task.headline.value(history.held_out, targets, 1.0), -1)
+    kept_loss, nonfinite = grid.by_axis(result.kept_loss), grid.by_axis(result.nonfinite_step)
     # The kept params are those of the first segment with the least loss.
     kept_at = np.argmin(np.where(np.isfinite(loss), loss, np.inf), axis=0)
     kept_score = np.where(nonfinite < 0, np.take_along_axis(curve, kept_at[None], axis=0)[0], np.nan)
     mean = kept_score.mean(axis=1)
     best = None if np.isnan(mean).all() else int(np.nanargmax(mean))
+    rate = None if best is None else float(grid.axes["learning_rate"][best])
     failed = (nonfinite < 0) & ~(kept_loss < chance)
-    train_loss = _by_rate(history.train_loss, rates)
-    return Entry(name, result, train_loss, loss, curve, kept_score, nonfinite, kept_loss, failed, best, {})
+    train_loss = grid.by_axis(history.train_loss, -1)
+    return Entry(name, result, train_loss, loss, curve, kept_score, nonfinite, kept_loss, failed, best, {}, rate)
 
 
 def published(entry: Entry, position: int | None = None) -> tuple[Params, Any]:
@@ -374,8 +466,17 @@ def published(entry: Entry, position: int | None = None) -> tuple[Params, Any]:
     Args:
         entry: an optimizer with a chosen rate.
         position: index of the seed (default: the one with the best validation score).
+
+    Raises:
+        UserError: no rate was chosen, since each has a non-finite lane; or no such seed.
     """
-    rates, best = entry.score.shape[0], entry.best
+    if not isinstance(entry, Entry):
+        raise UserError(f"entry: {type(entry).__name__}, expected an entry of a race, such as race.winner")
+    if entry.best is None:
+        raise UserError(f"{entry.optimizer} has no params to publish: every learning rate has a non-finite lane")
+    (rates, seeds), best = entry.score.shape, entry.best
+    if position is not None and not 0 <= position < seeds:
+        raise UserError(f"position = {position}: expected the index of a seed, 0 to {seeds - 1}")
     lane = int(entry.score[best].argmax() if position is None else position) * rates + best
     kept = (entry.result.kept.optimizer, entry.result.kept.params, entry.result.kept.extra)
     optimizer, params, extra = jax.tree.map(lambda leaf: np.asarray(leaf)[lane], kept)

@@ -4,15 +4,18 @@
 examples by row ids; `mean` is the weighted mean over a batch.
 """
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mllab import checks
 from mllab.errors import UserError
-from mllab.types import Array, Examples, Losses, Rows
+from mllab.types import Array, Examples, Losses, Rows, is_concrete
+
+SCORED_ROWS = 1024  # rows scored at once: bounds the memory of their outputs
 
 
 def weighted(losses: Array | Losses, weight: Array | np.ndarray) -> Losses:
@@ -62,25 +65,109 @@ def windows(examples: Examples, ids: Array | np.ndarray, size: int) -> Examples:
     return jax.tree.map(lambda array: jnp.asarray(array).at[positions].get(mode="fill", fill_value=0), examples)
 
 
+def as_ids(ids: Any, name: str, count: int | None = None) -> np.ndarray:
+    """Return row ids [M] as an array.
+
+    Args:
+        ids: whole numbers, an array or a list.
+        name: of the argument.
+        count: number of examples; None leaves the upper end of the range unchecked.
+
+    Raises:
+        UserError: no whole numbers [M], none at all, or an id that is negative or not below `count`.
+    """
+    array = np.asarray(checks.as_numbers(ids, name))
+    if array.size == 0:
+        raise UserError(f"no {name}: give one or more")
+    if array.ndim != 1:
+        raise UserError(f"{name}: shape {list(array.shape)}, expected row ids [M]")
+    if array.dtype.kind not in "iu":
+        raise UserError(f"{name}: {array.dtype}, expected row ids, which are whole numbers (np.flatnonzero of a mask)")
+    if array.min() < 0 or (count is not None and array.max() >= count):
+        there = "ids begin at 0" if count is None else f"there are rows 0 to {count - 1}"
+        raise UserError(f"{name} from {array.min()} to {array.max()}: {there}")
+    return array
+
+
+def as_rows(rows: Any, axes: Sequence[str], name: str, count: int | None = None) -> Rows:
+    """Return `rows` after a check of their shape.
+
+    Args:
+        rows: what the caller passed.
+        axes: letters of the expected axes, such as `("[S, B]", "[P, S, B]")`.
+        name: of the argument.
+        count: number of examples; None leaves the upper end of the range unchecked.
+
+    Raises:
+        UserError: no `Rows`, ids that are not whole numbers of 0 or more, or of positive weight and not below `count`,
+            other axes, or weights of another shape than the ids, or negative or not finite.
+    """
+    if not isinstance(rows, Rows):
+        raise UserError(f"{name}: {type(rows).__name__}, expected Rows: give those of mllab.minibatches or rows.blocks")
+    ids, weight = (checks.as_numbers(*each) for each in ((rows.ids, f"{name}.ids"), (rows.weight, f"{name}.weight")))
+    shape, dimensions = list(ids.shape), [letters.count(",") + 1 for letters in axes]
+    if ids.ndim not in dimensions or 0 in shape or not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise UserError(f"{name}.ids: {ids.dtype}{shape}, expected whole numbers {' or '.join(axes)}")
+    if ids.shape != weight.shape:
+        raise UserError(f"{name}: ids {shape} and weights {list(weight.shape)}, expected one weight for each id")
+    if is_concrete(ids) and np.min(ids) < 0:
+        raise UserError(f"{name}.ids: {np.min(ids)}, expected row ids of 0 or more")
+    if is_concrete(weight) and not (np.isfinite(weight).all() and np.min(weight) >= 0):
+        raise UserError(f"{name}.weight: expected finite numbers of 0 or more")
+    if count is not None and is_concrete(ids) and is_concrete(weight):
+        greatest = int(np.max(np.where(np.asarray(weight) > 0, ids, 0)))
+        if greatest >= count:
+            raise UserError(f"{name}.ids: {greatest}, and there are {count} examples, 0 to {count - 1}")
+    return Rows(ids, weight)
+
+
+def seed_list(seeds: Any) -> list[int]:
+    """Return the seeds as a list; a number n stands for the seeds 0 to n - 1.
+
+    Raises:
+        UserError: no seeds, or one that is no whole number of 0 or more.
+    """
+    if isinstance(seeds, int | np.integer) and not isinstance(seeds, bool):
+        seeds = range(int(seeds))
+    array = np.asarray(checks.as_numbers(seeds if isinstance(seeds, np.ndarray) else list(_iterable(seeds)), "seeds"))
+    if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iu" or array.min() < 0:
+        text = ", ".join(map(str, np.ravel(array))) or "none"
+        raise UserError(f"seeds: {text}; give whole numbers of 0 or more, one or more")
+    return [int(seed) for seed in array]
+
+
+def _iterable(seeds: Any) -> Iterable:
+    if not isinstance(seeds, Iterable):
+        raise UserError(f"seeds = {seeds!r}: give a list of whole numbers, or how many")
+    return seeds
+
+
 def check_batch(batch_size: int, count: int) -> None:
-    """Raise UserError for a batch larger than the `count` training rows."""
+    """Raise UserError for a batch size that is no whole number of 1 or more, or larger than `count` training rows."""
+    checks.check_whole(1, batch_size=batch_size)
     if batch_size > count:
         raise UserError(f"batch_size = {batch_size} is larger than the {count} training rows: make it smaller")
 
 
-def minibatches(rows: np.ndarray, batch_size: int, epochs: int, seeds: Iterable[int]) -> Rows:
+def minibatches(rows: np.ndarray, batch_size: int, epochs: int, seeds: int | Iterable[int]) -> Rows:
     """Return shuffled schedules [P, S, B], one per seed: every epoch visits each row once, in a new order.
 
     The last batch of an epoch is padded with weight 0.
 
+    Args:
+        rows: ids of the training rows, [M].
+        batch_size: B.
+        epochs: passes over the rows.
+        seeds: [P], or how many: P stands for the seeds 0 to P - 1.
+
     Raises:
-        UserError: no rows, a batch larger than the data, or sizes that are not positive.
+        UserError: no rows, a batch larger than the data, or sizes or seeds that are not whole numbers in range.
     """
-    if batch_size < 1 or epochs < 1:
-        raise UserError(f"batch_size = {batch_size}, epochs = {epochs}: both must be 1 or more")
+    rows = as_ids(rows, "training rows")
+    checks.check_whole(1, epochs=epochs)
     check_batch(batch_size, len(rows))
     schedules = []
-    for seed in seeds:
+    for seed in seed_list(seeds):
         draw = np.random.default_rng(seed)
         schedules.append([blocks(draw.permutation(rows), batch_size) for _ in range(epochs)])
     return jax.tree.map(lambda *parts: np.concatenate(parts), *[
@@ -97,10 +184,16 @@ def blocks(ids: np.ndarray, size: int, count: int | None = None) -> Rows:
         ids: [M].
         size: rows per block.
         count: blocks S; as many as are needed by default.
+
+    Raises:
+        UserError: no rows, ids or sizes that are not whole numbers in range, or more rows than the blocks hold.
     """
-    if len(ids) == 0:
-        raise UserError("no rows: training, validation and test each need one or more")
-    count = count or -(-len(ids) // size)
+    ids = as_ids(ids, "rows")
+    checks.check_whole(1, size=size)
+    count = -(-len(ids) // size) if count is None else count
+    checks.check_whole(1, count=count)
+    if len(ids) > count * size:
+        raise UserError(f"{len(ids)} rows for {count} blocks of {size}: make size or count larger")
     padded = np.resize(np.asarray(ids, np.int32), count * size)
     weight = (np.arange(count * size) < len(ids)).astype(np.float32)
     return Rows(padded.reshape(count, size), weight.reshape(count, size))
@@ -125,10 +218,10 @@ def streams(length: int, batch_size: int, window: int, first: int = 0) -> Rows:
         first: position of the sequence's first token in the array.
 
     Raises:
-        UserError: sizes that are not positive.
+        UserError: sizes that are not whole numbers of 1 or more.
     """
-    if min(length, batch_size, window) < 1:
-        raise UserError(f"length = {length}, batch_size = {batch_size}, window = {window}: all must be 1 or more")
+    checks.check_whole(1, length=length, batch_size=batch_size, window=window)
+    checks.check_whole(0, first=first)
     bounds = np.arange(batch_size + 1) * -(-length // window) // batch_size  # [B + 1] window numbers
     index = np.arange(np.diff(bounds).max())[:, None] + bounds[None, :-1]
     weight = (index < bounds[None, 1:]).astype(np.float32)
@@ -156,8 +249,10 @@ def buckets(lengths: np.ndarray, batch_size: int, count: int = 4) -> list[Bucket
     Raises:
         UserError: no sequences, or sizes that are not positive.
     """
-    if len(lengths) == 0 or batch_size < 1 or count < 1:
-        raise UserError(f"{len(lengths)} sequences, batch_size = {batch_size}, count = {count}: all must be 1 or more")
+    lengths = np.asarray(checks.as_numbers(lengths, "lengths"))
+    if lengths.ndim != 1 or lengths.size == 0 or lengths.dtype.kind not in "iu" or lengths.min() < 1:
+        raise UserError(f"lengths: {lengths.dtype}{list(lengths.shape)}, expected whole numbers [N] of 1 or more")
+    checks.check_whole(1, batch_size=batch_size, count=count)
     ordered = np.sort(lengths)
     ends = np.unique(ordered[-(-len(ordered) * np.arange(1, count + 1) // count) - 1])
     bucket = np.searchsorted(ends, lengths)

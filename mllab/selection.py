@@ -16,6 +16,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from mllab import checks
 from mllab.errors import UserError, unknown
 from mllab.metrics import Interval
 from mllab.rows import gather
@@ -89,6 +90,9 @@ def _index(place: np.intp, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _means(scores: np.ndarray) -> np.ndarray:
     """Return the mean scores [*axes], minus infinity where one is not finite."""
+    scores = np.asarray(checks.as_numbers(scores, "scores"))
+    if scores.ndim == 0 or scores.size == 0:
+        raise UserError(f"scores: shape {list(scores.shape)}, expected [*axes, K], each at least 1")
     finite = np.isfinite(scores).all(axis=-1)
     if not finite.any():
         raise UserError("every setting has scores that are not finite: give other settings")
@@ -251,7 +255,7 @@ def tuned(
     def predict(params: Tuned, inputs: Inputs) -> Outputs:
         return learner.predict(params.params, inputs)
 
-    return Learner(fit, predict, one_by_one(fit, predict))
+    return Learner(fit, predict, one_by_one(fit, predict), learner.check)
 
 
 # ── Several learners ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from mllab import memory, selection, sweep
+from mllab import checks, memory, selection, sweep
 from mllab.data.split import stratified_order
 from mllab.metrics import Interval, interval
 from mllab.models import mixture
@@ -61,6 +61,9 @@ def hide_labels(targets: np.ndarray, count: int, seed: int) -> np.ndarray:
 
     With one seed, the rows of a smaller count are part of those of a larger one; see `stratified_order`.
     """
+    checks.check_whole(1, count=count)
+    checks.check_whole(0, seed=seed)
+    targets = np.asarray(checks.check_labels(targets, len(targets), None))
     rows = stratified_order(targets, seed)[:count]
     labels = np.full(len(targets), -1, np.int32)
     labels[rows] = targets[rows]

@@ -18,6 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from mllab import checks, devices
 from mllab.devices import AXIS
 from mllab.errors import UserError
+from mllab.rows import seed_list
 from mllab.training import Run, State
 from mllab.types import Array, Examples, Hyper, Key, Rows, is_concrete
 
@@ -31,29 +32,61 @@ class Grid(NamedTuple):
     key: Key  # [L]
     schedule: np.ndarray  # [L] index of the schedule that a lane reads: the position of its seed
     seed: np.ndarray  # [L]
+    axes: dict[str, np.ndarray]  # the values of each hyper, in order
+
+    def by_axis(self, values: Any, axis: int = 0) -> np.ndarray:
+        """Return values of the lanes by axis: the lane axis [L] becomes [*axes, seeds], one axis for each hyper.
+
+            sweep = grid({"learning_rate": rates, "weight_decay": decays}, seeds=3)
+            sweep.by_axis(result.kept_loss)[i, j, k]  # of rates[i], decays[j] and seed k
+
+        Args:
+            values: of each lane, on the host or on a device.
+            axis: where the lane axis is: 0, or -1 for a history [E, L].
+
+        Raises:
+            UserError: values with another number of lanes.
+        """
+        values = np.moveaxis(np.asarray(values), axis, 0)
+        if len(values) != len(self.seed):
+            raise UserError(f"values of {len(values)} lanes, and the grid has {len(self.seed)}: give one of each lane")
+        sizes = tuple(len(each) for each in self.axes.values())
+        by_seed = values.reshape(-1, *sizes, *values.shape[1:])  # lanes are ordered seed by seed
+        first = np.moveaxis(by_seed, 0, len(sizes))
+        place = axis if axis >= 0 else values.ndim + axis
+        return np.moveaxis(first, range(len(sizes) + 1), range(place, place + len(sizes) + 1))
 
 
 _keys = jax.jit(jax.vmap(jax.random.key))  # a module constant, so that it compiles once
 
 
-def grid(hyper: Mapping[str, Sequence[float] | np.ndarray], seeds: Sequence[int]) -> Grid:
+def grid(hyper: Mapping[str, float | Sequence[float] | np.ndarray], seeds: int | Sequence[int]) -> Grid:
     """Return the lanes of all combinations of `hyper` and `seeds`: L is the product of their lengths.
 
+    Args:
+        hyper: the values of each hyper; a single number is an axis of one value.
+        seeds: a list, or how many: n stands for the seeds 0 to n - 1.
+
     Raises:
-        UserError: an empty axis, a repeated seed, or a hyper that is not finite.
+        UserError: an axis that is empty, not one-dimensional or not finite, or a seed that is repeated or no whole
+            number of 0 or more.
     """
-    axes = {name: np.asarray(values, np.float64) for name, values in hyper.items()}
+    if not isinstance(hyper, Mapping):
+        raise UserError(f"hyper: {type(hyper).__name__}, expected the values by name: {{'learning_rate': [0.1, 0.2]}}")
+    axes = {name: np.asarray(checks.as_numbers(values, name), np.float64) for name, values in hyper.items()}
+    axes = {name: values[None] if values.ndim == 0 else values for name, values in axes.items()}
     for name, values in axes.items():
-        if values.size == 0 or not np.isfinite(values).all():
-            raise UserError(f"{name} = {list(values)}: give one or more finite numbers")
-    if len(seeds) == 0 or len(set(seeds)) != len(seeds):
-        raise UserError(f"seeds = {list(seeds)}: give one or more, each once")
+        if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all():
+            raise UserError(f"{name} = {values.tolist()}: give one or more finite numbers")
+    seeds = seed_list(seeds)
+    if len(set(seeds)) != len(seeds):
+        raise UserError(f"seeds: {', '.join(map(str, seeds))}; give each once")
     combined = np.meshgrid(*axes.values(), indexing="ij")
     flat = {name: np.tile(values.ravel(), len(seeds)) for name, values in zip(axes, combined, strict=True)}
     combinations = math.prod(values.size for values in axes.values())
     schedule = np.repeat(np.arange(len(seeds), dtype=np.int32), combinations)
     seed = np.asarray(seeds)[schedule]
-    return Grid(flat, _keys(seed), schedule, seed)
+    return Grid(flat, _keys(seed), schedule, seed, axes)
 
 
 def spread(function: Callable, mesh: Mesh, in_axes: Any, out_axes: Any = 0) -> Callable:

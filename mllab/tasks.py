@@ -63,8 +63,8 @@ def _frequency_loss(targets: np.ndarray, train: np.ndarray, rows: np.ndarray) ->
 
 
 def _mean_loss(targets: np.ndarray, train: np.ndarray, rows: np.ndarray) -> float:
-    """Return the squared error of predicting the training rows' mean."""
-    return float(np.mean((targets[rows] - targets[train].mean()) ** 2))
+    """Return the squared error of predicting the training rows' mean, for T outputs the mean over them."""
+    return float(np.mean((targets[rows] - targets[train].mean(axis=0)) ** 2))
 
 
 def _check_classes(targets: np.ndarray, output_shape: tuple[int, ...]) -> None:
@@ -79,12 +79,33 @@ def _check_classes(targets: np.ndarray, output_shape: tuple[int, ...]) -> None:
 
 
 def _check_values(targets: np.ndarray, output_shape: tuple[int, ...]) -> None:
-    """Raise UserError unless there is one target and one output per row."""
-    if targets.ndim != 1 or output_shape not in ((1,), (1, 1)):
+    """Raise UserError unless every row has as many outputs as targets."""
+    outputs = targets.shape[1:] or (1,)
+    if targets.ndim not in (1, 2) or (output_shape[1:] or (1,)) != outputs:
         raise UserError(
-            f"regression needs targets [N] and one output per row, not targets {list(targets.shape)} and outputs of "
-            f"shape {list(output_shape[1:])} per row"
+            f"regression needs targets [N] and one output per row, or [N, T] and T outputs, not targets "
+            f"{list(targets.shape)} and outputs of shape {list(output_shape[1:])} per row"
         )
+
+
+def _columns(targets: np.ndarray) -> np.ndarray:
+    """Return the targets of each output, [T, M]."""
+    targets = np.asarray(targets)
+    return targets[None] if targets.ndim == 1 else targets.T
+
+
+def _r_squared(mean_metrics: Mapping[str, np.ndarray], targets: np.ndarray, scale: float) -> np.ndarray:
+    """Return R², for T outputs the mean over them, as scikit-learn's `r2_score` does."""
+    del scale
+    columns = _columns(targets)
+    errors = metrics.by_output(mean_metrics, len(columns))
+    return np.mean([metrics.r_squared(*pair) for pair in zip(errors, columns, strict=True)], axis=0)
+
+
+def _rmse(mean_metrics: Mapping[str, np.ndarray], targets: np.ndarray, scale: float) -> np.ndarray:
+    """Return the RMSE, for T outputs the mean over them, as scikit-learn's `root_mean_squared_error` does."""
+    errors = metrics.by_output(mean_metrics, len(_columns(targets)))
+    return np.sqrt(errors).mean(axis=0) * scale
 
 
 ACCURACY = Score(
@@ -93,13 +114,13 @@ ACCURACY = Score(
 R_SQUARED = Score(
     "r2",
     "R²",
-    lambda mean_metrics, targets, scale: metrics.r_squared(mean_metrics["loss"], targets),
+    _r_squared,
     points="points of R²",
 )
 RMSE = Score(
     "rmse",
     "RMSE",
-    lambda mean_metrics, targets, scale: np.sqrt(mean_metrics["loss"]) * scale,
+    _rmse,
     lowest=0.0,
     in_target_unit=True,
 )

@@ -19,12 +19,28 @@ import optax
 from flax import struct
 from jax.stages import Wrapped
 
+from mllab import checks
 from mllab.checkpoints import Checkpoints
 from mllab.errors import UserError
 from mllab.losses import per_example
 from mllab.models.base import Model
-from mllab.rows import gather, mean, weighted
-from mllab.types import Array, Examples, Hyper, Key, Losses, Measure, Metrics, Objective, Outputs, Params, Rows
+from mllab.rows import SCORED_ROWS, as_ids, as_rows, blocks, gather, mean, weighted
+from mllab.types import (
+    Array,
+    Examples,
+    Hyper,
+    Key,
+    Losses,
+    Measure,
+    Metrics,
+    Objective,
+    OptimizerState,
+    Outputs,
+    Params,
+    Rows,
+)
+
+WEIGHT_NAMES = ("weight", "weights", "sample_weight")  # of examples: what users call weights of the loss
 
 
 class State(NamedTuple):
@@ -34,7 +50,7 @@ class State(NamedTuple):
     key: Key  # each step draws from fold_in(key, step)
     params: Params
     extra: Any  # batch statistics, a recurrent carry; None if there is none
-    optimizer: optax.OptState
+    optimizer: OptimizerState
 
 
 class Run(NamedTuple):
@@ -51,9 +67,13 @@ def objective(model: Model, loss: Callable[[Outputs, Any], Losses | Array]) -> O
     Args:
         model: applied with the step's key.
         loss: (outputs, targets) -> losses [B], or `Losses` to weight tokens.
+
+    Raises:
+        UserError: batches with weights, when the result is called: it would ignore them.
     """
 
     def losses(hyper, params, extra, batch, key):
+        check_unweighted(batch)
         outputs, extra = model.apply(params, extra, batch["inputs"], key)
         return per_example(loss(outputs, batch["targets"])), extra
 
@@ -73,6 +93,16 @@ def measure(model: Model, metrics: Callable[[Outputs, Any], Mapping[str, Losses 
         return metrics(outputs, batch["targets"]), extra
 
     return values
+
+
+def check_unweighted(batch: Examples) -> None:
+    """Raise UserError for weights of the examples, which a loss of outputs and targets would ignore."""
+    for name in WEIGHT_NAMES:
+        if isinstance(batch, Mapping) and name in batch:
+            raise UserError(
+                f"examples[{name!r}] would be ignored: give an objective that returns Losses(values, weights), or put "
+                "them into the weight of Rows"
+            )
 
 
 def supervised(
@@ -196,11 +226,11 @@ def drive(
     examples: Examples,
     schedule: Rows,
     *,
-    held_out: Rows,
+    held_out: Rows | np.ndarray,
     segment: int,
     patience: int | None = None,
     observers: Iterable[Callable[[Segment | Notice], None]] = (),
-    workdir: Path | None = None,
+    workdir: Path | str | None = None,
     name: str = "",
     fingerprint: str = "",
     checkpoint_seconds: float = 10.0,
@@ -211,9 +241,9 @@ def drive(
         run: one run, or many (`sweep.lanes`); the metric named `loss` selects the params to keep.
         hyper: the run's settings.
         key: the run's key.
-        examples: data, gathered by rows inside the program.
-        schedule: rows [S, B] or [P, S, B].
-        held_out: rows [S', B'] scored after each segment; never test rows.
+        examples: data, gathered by rows inside the program: a tree of arrays with leading N.
+        schedule: rows [S, B] or [P, S, B]; a single run, with a single key, reads the one schedule of [1, S, B].
+        held_out: rows [S', B'] or row ids [M] to score after each segment; never test rows.
         segment: steps per segment (the last may be shorter).
         patience: stop when no lane's held-out loss has improved for this many segments (None: never).
         observers: callables that receive every event, a `Segment` or a `Notice`.
@@ -223,10 +253,11 @@ def drive(
         checkpoint_seconds: wall time between checkpoints.
 
     Raises:
-        UserError: the workdir holds a checkpoint of another drive, or a checkpoint could not be written.
+        UserError: arguments of another type or shape, or out of range; metrics without a `loss` of each lane; the
+            workdir holds a checkpoint of another drive, or a checkpoint could not be written.
     """
-    if segment < 1:
-        raise UserError(f"segment = {segment}: a segment has 1 step or more")
+    examples, schedule, held_out = _checked(key, examples, schedule, held_out)
+    checks.check_whole(1, segment=segment, **({} if patience is None else {"patience": patience}))
     start, advance, score, keep = _compiled(run)
     observers = tuple(observers)
 
@@ -239,12 +270,15 @@ def drive(
 
     state = start(hyper, key)
     scored = jax.eval_shape(score, hyper, state, examples, held_out)
+    if "loss" not in scored:
+        names = ", ".join(map(repr, scored)) or "nothing"
+        raise UserError(f"metrics return {names}, not 'loss', which selects the params to keep: add it")
     # `kept` needs buffers of its own, hence a second start: `state` is donated to `advance`.
     kept, record = start(hyper, key), Record.empty(len(ends), scored)
     # The names of these entries are hashed too: renaming one would orphan the checkpoints that exist.
     inputs = {"hyper": hyper, "key": key, "examples": examples, "rows": (schedule, held_out), "ends": np.asarray(ends)}
     inputs["about"] = np.frombuffer(fingerprint.encode(), np.uint8)
-    checkpoints = Checkpoints(workdir / "checkpoints" / name, inputs) if workdir else None
+    checkpoints = Checkpoints(Path(workdir) / "checkpoints" / name, inputs) if workdir else None
     lanes = scored["loss"].shape
 
     def remembered() -> Memory:
@@ -264,7 +298,7 @@ def drive(
         notify(record.segment(number, ends, restored=True))
 
     began_drive = last_save = time.monotonic()
-    while record.done < len(ends) and not (patience and np.all(record.stale >= patience)):
+    while record.done < len(ends) and not (patience is not None and np.all(record.stale >= patience)):
         began_segment = time.perf_counter()
         number = int(record.done)
         first = ends[number - 1] if number else 0
@@ -286,6 +320,23 @@ def drive(
 
     history = History(np.asarray(ends), record.train_loss, record.held_out, record.seconds)
     return Result(state, kept, record.kept_loss, record.nonfinite_step, history)
+
+
+def _checked(key: Key, examples: Examples, schedule: Rows, held_out: Rows | np.ndarray) -> tuple[Examples, Rows, Rows]:
+    """Return the examples and rows of a drive as arrays; see there."""
+    checks.check_key(key)
+    examples = checks.check_examples(examples, names=())
+    count = len(jax.tree.leaves(examples)[0])
+    schedule = as_rows(schedule, ("[S, B]", "[P, S, B]"), "schedule", count)
+    is_single = key.shape == () if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key.ndim == 1
+    if is_single and schedule.ids.ndim == 3:
+        if len(schedule.ids) > 1:
+            raise UserError(f"schedule: {len(schedule.ids)} schedules for a single run: give one, or `sweep.lanes`")
+        schedule = Rows(schedule.ids[0], schedule.weight[0])
+    if not isinstance(held_out, Rows):
+        ids = as_ids(held_out, "held_out", count)
+        held_out = blocks(ids, min(SCORED_ROWS, len(ids)))
+    return examples, schedule, as_rows(held_out, ("[S, B]",), "held_out", count)
 
 
 @struct.dataclass

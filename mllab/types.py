@@ -15,6 +15,7 @@ Key = jax.Array  # a typed PRNG key, `jax.random.key(seed)`
 Params = Any  # a pytree of arrays whose shapes carry the architecture
 Inputs = Any  # [N, ...], or a pytree of such
 Outputs = Any  # logits [B, C], values [B], ...
+OptimizerState = Any  # a pytree of arrays; the name of optax's, whose own type cannot be resolved outside optax
 Examples = Any  # a pytree of arrays with leading N
 Hyper = Mapping[str, Any]  # the traced settings of a run, by name: what a sweep sweeps
 Metrics = dict[str, Array]  # weighted means over the rows that were scored, by name

@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mllab import memory, metrics
+from mllab import checks, memory, metrics
 from mllab.errors import UserError
-from mllab.rows import gather
-from mllab.training import Run, State
+from mllab.rows import as_ids, as_rows, gather
+from mllab.training import WEIGHT_NAMES, Run, State
 from mllab.types import Array, Examples, Hyper, Inputs, Key, Outputs, Params, Rows
 
 Axes = Mapping[str, Any]  # named grids of hyperparameters, {"gamma": [G], "c": [C]}; a setting has one value of each
@@ -35,6 +35,7 @@ class Learner(NamedTuple):
     fit: Callable[[Hyper, Key, Examples, Rows], Params]  # rows [M]
     predict: Callable[[Params, Inputs], Outputs]  # log-probabilities [N, C] or values [N]
     grid: Callable[[Axes, Key, Examples, Rows, Rows], Outputs] | None = None  # [*axes, K, M', ...]
+    check: Callable[[Examples], None] | None = None  # raises UserError for examples that it cannot learn from
 
 
 class Folds(NamedTuple):
@@ -78,11 +79,12 @@ def folds(
         UserError: fewer rows or groups than folds, fewer than two folds or one round, too many for the memory, a
             duplicate row, a row without a target or group, or no class with as many rows as folds.
     """
-    ids = np.asarray(ids)
+    ids = as_ids(ids, "ids")
+    checks.check_whole(count=count)
     if not 2 <= count <= len(ids):
         raise UserError(f"{count} folds of {len(ids)} rows: give at least 2 folds and at most one a row")
-    if rounds < 1:
-        raise UserError(f"rounds = {rounds}: give 1 or more")
+    checks.check_whole(1, rounds=rounds)
+    checks.check_whole(0, seed=seed)
     what = f"the row ids and weights of {rounds * count:,} folds of {len(ids):,} rows"
     memory.check(8 * rounds * count * len(ids), what, "lower --folds, --rounds or --rows")
     if len(np.unique(ids)) < len(ids):
@@ -105,9 +107,16 @@ def folds(
 
 def _codes(name: str, values: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """Return the values of the rows as codes 0, 1, ..."""
-    if np.shape(values)[:1] <= (ids.max(),):
-        raise UserError(f"{name} has {len(values)} values, and the rows go up to {ids.max()}: give one an example")
-    return np.unique(np.asarray(values)[ids], return_inverse=True)[1]
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise UserError(f"{name}: lists of unequal lengths, expected one for each example") from None
+    if array.ndim != 1 or len(array) <= ids.max():
+        has = f"has {len(array)} values" if array.ndim == 1 else f"has shape {list(array.shape)}"
+        raise UserError(f"{name} {has}, and the rows go up to {ids.max()}: give one an example")
+    if array.dtype.kind == "f":
+        checks.check_finite(array, name)
+    return np.unique(array[ids], return_inverse=True)[1]
 
 
 def _dealt(labels: np.ndarray, count: int) -> np.ndarray:
@@ -151,9 +160,7 @@ def holdout(train: np.ndarray, validation: np.ndarray) -> Folds:
     Raises:
         UserError: no rows on one of the sides, or a row on both sides or twice on one.
     """
-    train, validation = np.asarray(train), np.asarray(validation)
-    if train.size == 0 or validation.size == 0:
-        raise UserError(f"{train.size} training rows and {validation.size} validation rows: give one or more of each")
+    train, validation = as_ids(train, "training rows"), as_ids(validation, "validation rows")
     if len(np.unique(np.concatenate([train, validation]))) < train.size + validation.size:
         raise UserError("a row appears twice among the training and validation rows: give each once, on one side")
     return Folds(_padded([train]), _padded([validation]))
@@ -181,11 +188,20 @@ def cross_validate(
         score: see `Score`; means are weighted by the weight of the held-out rows.
 
     Raises:
-        UserError: see `checked_axes`; rows beyond the examples, a fold without rows, or a score that is not one number
-            an example.
+        UserError: see `checked_axes`; arguments of another type or shape; rows beyond the examples, a fold without
+            rows, or a score that is not one number an example.
     """
+    if not isinstance(learner, Learner):
+        raise UserError(f"learner: {type(learner).__name__}, expected a Learner: see mllab.learners")
     settings = OrderedDict((name, jnp.asarray(values)) for name, values in checked_axes(axes).items())
-    examples, folds = _restricted(examples, folds)
+    checks.check_key(key)
+    examples = checks.check_examples(examples, finite=False)
+    for name in set(WEIGHT_NAMES) & set(examples):
+        raise UserError(f"examples[{name!r}] would be ignored: put the weights into those of the folds' rows")
+    examples, folds = _restricted(examples, _checked_folds(folds))
+    examples = checks.check_examples(examples)  # of the folds alone: others may hold anything
+    if learner.check:
+        learner.check(examples)
     grid = learner.grid or partial(_mapped, learner.fit, learner.predict)
     outputs = grid(settings, key, examples, folds.train, folds.held_out)
     values = _scored(score, len(settings), outputs, gather(examples["targets"], folds.held_out.ids))
@@ -205,26 +221,37 @@ def checked_axes(axes: Axes) -> dict[str, np.ndarray]:
     Raises:
         UserError: an axis is empty, not one-dimensional, not numeric, or contains NaN.
     """
-    checked = {name: np.asarray(values) for name, values in axes.items()}
+    if not isinstance(axes, Mapping):
+        raise UserError(f"axes: {type(axes).__name__}, expected values by name, such as {{'c': [1.0, 10.0]}}")
+    checked = {name: np.asarray(checks.as_numbers(values, f"axis {name}")) for name, values in axes.items()}
     for name, values in checked.items():
         if values.ndim != 1 or values.size == 0 or values.dtype.kind not in "biuf" or np.isnan(values).any():
             raise UserError(f"axis {name} = {np.asarray(values).tolist()}: give a list of one or more numbers")
     return checked
 
 
+def _checked_folds(folds: Folds) -> Folds:
+    if not isinstance(folds, Folds):
+        raise UserError(f"folds: {type(folds).__name__}, expected Folds: see validation.folds and validation.holdout")
+    train, held_out = (as_rows(rows, ("[K, M]",), name) for rows, name in zip(folds, Folds._fields, strict=True))
+    if len(train.ids) != len(held_out.ids):
+        raise UserError(f"folds: {len(train.ids)} of training and {len(held_out.ids)} of held-out rows: give pairs")
+    return Folds(train, held_out)
+
+
 def _restricted(examples: Examples, folds: Folds) -> tuple[Examples, Folds]:
     """Return the examples that are in some fold, and the folds with their rows renumbered."""
-    parts = [np.asarray(rows.ids) for rows in folds]
+    parts = [np.asarray(part.ids) for part in folds]
     ids = np.unique(np.concatenate([part.ravel() for part in parts]))
     count = len(examples["targets"])
     if ids[0] < 0 or ids[-1] >= count:
         raise UserError(f"the folds have rows {ids[0]} to {ids[-1]}, and there are {count} examples, 0 to {count - 1}")
-    if any(not np.sum(rows.weight, axis=-1).all() for rows in folds):
+    if any(not np.sum(part.weight, axis=-1).all() for part in folds):
         raise UserError("a fold without training rows or without held-out rows: give each one or more of weight > 0")
     if len(ids) < count:
         examples = gather(examples, ids)
         parts = [np.searchsorted(ids, part).astype(np.int32) for part in parts]
-    return examples, Folds(*(Rows(part, rows.weight) for part, rows in zip(parts, folds, strict=True)))
+    return examples, Folds(*(Rows(ids, part.weight) for ids, part in zip(parts, folds, strict=True)))
 
 
 @partial(jax.jit, static_argnames=("fit", "predict"))
@@ -296,9 +323,14 @@ def interval(scores: np.ndarray, count: float) -> metrics.Interval:
         scores: one a fold, [rounds * K].
         count: K, the folds of a round; see `Folds.per_round`.
 
+    Raises:
+        UserError: no scores [rounds * K], or a count that is not above 1.
+
     Source: Nadeau and Bengio, *Inference for the generalization error*, Machine Learning 52 (2003), section 3.
     """
     mean, low, high, size = metrics.interval(scores)
+    if not np.all(np.asarray(checks.as_numbers(count, "count")) > 1):
+        raise UserError(f"count = {count}: expected the folds of a round, more than 1")
     wider = np.sqrt(1 + size / (count - 1))
     return metrics.Interval(mean, float(mean - wider * (mean - low)), float(mean + wider * (high - mean)), size)
 

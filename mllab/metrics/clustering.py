@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mllab import checks
 from mllab.errors import UserError
 from mllab.types import Array
 
@@ -74,9 +75,10 @@ def silhouette(
         block_bytes: memory of a block of distances.
 
     Raises:
-        UserError: shapes that do not fit, fewer than 2 clusters, or as many clusters as points.
+        UserError: shapes that do not fit, points that are not finite, fewer than 2 clusters, or as many clusters as
+            points.
     """
-    points, labels = np.asarray(points), np.asarray(labels)
+    points, labels = np.asarray(checks.as_numbers(points, "points")), _names(labels, "labels")
     if points.ndim != 2 or labels.shape != points.shape[:1]:
         raise UserError(f"points {list(points.shape)} and labels {list(labels.shape)}: give [N, D] and [N]")
     if rows is not None:
@@ -86,7 +88,7 @@ def silhouette(
         raise UserError(
             f"{len(names)} clusters of {len(points)} rows: a silhouette needs 2 or more clusters, and fewer than rows"
         )
-    points = jnp.asarray(points, jnp.result_type(points, float))
+    points = checks.check_array(points, ("N", "D"), "points")
     return float(np.mean(_silhouettes(points, jnp.asarray(cluster), jnp.asarray(sizes), block_bytes)))
 
 
@@ -114,9 +116,20 @@ def _silhouettes(points: Array, cluster: Array, sizes: Array, block_bytes: int) 
     return jax.lax.map(one, (centred, norms, cluster, jnp.arange(len(points))), batch_size=block)
 
 
+def _names(labels: Array | np.ndarray, name: str) -> np.ndarray:
+    """Return labels as an array: text or numbers, none of them NaN."""
+    try:
+        array = np.asarray(labels)
+    except ValueError:
+        raise UserError(f"{name}: lists of unequal lengths, expected one label for each row") from None
+    if array.dtype.kind in "fc" and not np.isfinite(array).all():
+        raise UserError(f"{name}: row {np.flatnonzero(~np.isfinite(array))[0]} is not finite, expected a label")
+    return array
+
+
 def _contingency(classes: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the number of rows of each class in each cluster, [C, K]; no matrix row or column is empty."""
-    classes, labels = np.asarray(classes), np.asarray(labels)
+    classes, labels = _names(classes, "classes"), _names(labels, "labels")
     if classes.ndim != 1 or classes.shape != labels.shape or classes.size == 0:
         raise UserError(f"classes {list(classes.shape)} and labels {list(labels.shape)}: give one of each per row")
     _, rows = np.unique(classes, return_inverse=True)

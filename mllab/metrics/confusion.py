@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mllab import checks
 from mllab.errors import UserError
 
 
@@ -29,8 +30,9 @@ def confusion_matrix(targets: np.ndarray, predicted: np.ndarray, classes: int) -
     Raises:
         UserError: shapes that differ, or classes out of range.
     """
-    targets, predicted = np.asarray(targets), np.asarray(predicted)
-    if targets.ndim != 1 or targets.shape != predicted.shape:
+    checks.check_whole(1, classes=classes)
+    targets, predicted = _labels(targets, "targets"), _labels(predicted, "predictions")
+    if targets.shape != predicted.shape:
         raise UserError(f"targets {list(targets.shape)} and predictions {list(predicted.shape)}: give [M] and [M]")
     for name, values in (("targets", targets), ("predictions", predicted)):
         if values.size and not 0 <= values.min() <= values.max() < classes:
@@ -41,8 +43,14 @@ def confusion_matrix(targets: np.ndarray, predicted: np.ndarray, classes: int) -
 
 
 def per_class(matrix: np.ndarray) -> ClassScores:
-    """Return the scores of each class from a confusion matrix [C, C]."""
-    matrix = np.asarray(matrix)
+    """Return the scores of each class from a confusion matrix [C, C].
+
+    Raises:
+        UserError: another shape, or entries that are no counts.
+    """
+    matrix = np.asarray(checks.as_numbers(matrix, "matrix"))
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not (matrix >= 0).all():
+        raise UserError(f"matrix: shape {list(matrix.shape)}, expected the counts of a confusion matrix, [C, C]")
     correct, rows, predictions = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
     errors = matrix - np.diag(correct)
     confusions = errors.max(axis=1)
@@ -60,6 +68,13 @@ def per_class(matrix: np.ndarray) -> ClassScores:
     )
 
 
+def _labels(values: np.ndarray, name: str) -> np.ndarray:
+    array = np.asarray(checks.as_numbers(values, name))
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise UserError(f"{name}: {array.dtype}{list(array.shape)}, expected whole numbers [M]")
+    return array.astype(int)
+
+
 def example_rows(targets: np.ndarray, predicted: np.ndarray, probability: np.ndarray) -> dict[str, np.ndarray]:
     """Return which rows to look at: `mistakes`, the most confident first, and `hits`, the first correct one of a class.
 
@@ -67,7 +82,15 @@ def example_rows(targets: np.ndarray, predicted: np.ndarray, probability: np.nda
         targets: true classes, [M].
         predicted: predicted classes, [M].
         probability: of the predicted classes, or its logarithm, [M].
+
+    Raises:
+        UserError: shapes that differ.
     """
+    targets, predicted = _labels(targets, "targets"), _labels(predicted, "predictions")
+    probability = np.asarray(checks.as_numbers(probability, "probability"))
+    if not targets.shape == predicted.shape == probability.shape:
+        shapes = ", ".join(str(list(each.shape)) for each in (targets, predicted, probability))
+        raise UserError(f"targets, predictions and probabilities of shapes {shapes}: give one of each per row")
     wrong, right = np.flatnonzero(predicted != targets), np.flatnonzero(predicted == targets)
     return {
         "mistakes": wrong[np.argsort(-probability[wrong], kind="stable")],

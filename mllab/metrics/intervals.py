@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mllab import checks
+from mllab.errors import UserError
+
 
 class Interval(NamedTuple):
     """A mean with its 95% interval; the bounds are NaN for a single value."""
@@ -32,9 +35,14 @@ class Lead:
 def interval(values: np.ndarray) -> Interval:
     """Return the mean of values over seeds, [G], and its 95% interval by Student's t (Student 1908).
 
-    The interval covers the spread over seeds on one split, not over splits or data sets.
+    The interval covers the spread over seeds on one split, not over splits or data sets. A NaN makes it NaN.
+
+    Raises:
+        UserError: no values, or no one-dimensional array of numbers.
     """
-    values = np.asarray(values, np.float64)
+    values = np.asarray(checks.as_numbers(values, "values"), np.float64)
+    if values.ndim != 1 or values.size == 0:
+        raise UserError(f"values: shape {list(values.shape)}, expected [G], one or more")
     mean = float(values.mean())
     if values.size < 2:
         return Interval(mean, float("nan"), float("nan"), values.size)
@@ -45,12 +53,18 @@ def interval(values: np.ndarray) -> Interval:
 
 
 def proportion(correct: np.ndarray) -> Interval:
-    """Return the proportion of correct rows, [M], and its 95% Wilson interval over draws of the rows.
+    """Return the proportion of correct rows, [M] of True and False, and its 95% Wilson interval over draws of the rows.
+
+    Raises:
+        UserError: no rows, or entries other than 0 and 1.
 
     Source: Wilson, *Probable inference, the law of succession, and statistical inference*, JASA 22 (1927).
     """
     from scipy.special import ndtri  # deferred: as above
 
+    correct = np.asarray(checks.as_numbers(correct, "correct"))
+    if correct.ndim != 1 or correct.size == 0 or not np.isin(correct, (0, 1)).all():
+        raise UserError(f"correct: {correct.dtype}{list(correct.shape)}, expected True or False for one row or more")
     rows, share, z = len(correct), float(np.mean(correct)), float(ndtri(0.975))
     middle = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
     half = z / (1 + z**2 / rows) * np.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mllab.errors import UserError
+from mllab import checks
 from mllab.types import Array, Inputs, Key, Outputs, Params
 
 
@@ -31,9 +31,9 @@ def predict(model: Model, params: Params, extra: Any, inputs: Inputs, block: int
     Raises:
         UserError: no rows, or inputs that the model does not take.
     """
+    inputs = checks.check_examples(inputs, names=())
+    checks.check_whole(1, block=block)
     count = len(jax.tree.leaves(inputs)[0])
-    if count == 0:
-        raise UserError("no inputs to predict from: give one row or more")
     block = min(block, count)
     outputs: list[np.ndarray] = []
     for end in [*range(block, count, block), count]:  # the last block overlaps the one before: one shape, one program
@@ -43,7 +43,15 @@ def predict(model: Model, params: Params, extra: Any, inputs: Inputs, block: int
 
 
 def saliency(model: Model, params: Params, extra: Any, inputs: Inputs, labels: Array) -> Array:
-    """Return the gradient of the logit of each row's label [N] by its inputs [N, ...] (Simonyan et al. 2014, eq. 4)."""
+    """Return the gradient of the logit of each row's label [N] by its inputs [N, ...] (Simonyan et al. 2014, eq. 4).
+
+    Raises:
+        UserError: inputs that are not finite, or labels that are not one class for each row.
+    """
+    inputs = checks.check_examples(inputs, names=())
+    count = len(jax.tree.leaves(inputs)[0])
+    logits, _ = jax.eval_shape(model.apply, params, extra, inputs, None)
+    labels = checks.check_labels(labels, count, logits.shape[-1], "labels")
     return _gradient(model.apply, params, extra, inputs, labels)
 
 

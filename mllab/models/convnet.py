@@ -18,6 +18,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import struct
 
+from mllab import checks
 from mllab.errors import UserError, shortened, unknown
 from mllab.models import initializers
 from mllab.models.base import Model
@@ -103,6 +104,7 @@ def features(params: Params, images: Array, extra: tuple[Any, ...] | None = None
 
 def activations(params: Params, images: Array, extra: tuple[Any, ...] | None = None) -> list[Array]:
     """Return the images and the output of each layer of the architecture; arguments and errors as in `apply`."""
+    images = checks.check_inputs(images, ("B", "..."), "images")
     return apply_all(params.architecture, params.layers, extra, images, None)[0]
 
 

@@ -38,6 +38,9 @@ from mllab.types import Array, Key
 
 METHODS = ("qr", "cholesky_qr", "normal", "pinv")
 BLOCK_ROWS = 4096  # rows that "cholesky_qr" processes at once
+NO_UNIQUE_FIT = (
+    "for dependent columns, or more columns than rows, use method='pinv' or a larger ridge; or rescale columns"
+)
 
 
 @struct.dataclass
@@ -59,6 +62,7 @@ def init(key: Key, features: int, outputs: int = 1) -> Linear:
 
 def apply(params: Linear, x: Array) -> Array:
     """Return outputs [B, C] of inputs [B, D]: logits for softmax regression, C values for regression."""
+    x = checks.check_inputs(x, ("B", params.w.shape[0]), "inputs")
     return x @ params.w + params.b[None]
 
 
@@ -101,7 +105,7 @@ def fit(
       1e4 in float64; the result is NaN or noise beyond 3e3 and 7e7.
     - `"pinv"` uses the singular values of A above $10 (D + C)\,\mathrm{eps}\,\sigma_{\max}$: the solution of least norm
       among equally good ones. For more features than examples, or dependent columns, where the others (with
-      `ridge=0`) return NaN or noise.
+      `ridge=0`) return NaN, which is refused, or noise.
 
     `weight` and `ridge` may be traced and mapped over; `vmap` over ridge factorises the data once.
 
@@ -116,17 +120,19 @@ def fit(
         `Linear`, with one output where y is [N].
 
     Raises:
-        UserError: an unknown method, shapes that do not match, entries that are not finite, or a negative weight or
-            penalty.
+        UserError: an unknown method, shapes that do not match, entries that are not finite, a negative weight or
+            penalty, or a fit that is not finite, as far as these are concrete.
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
     x = checks.check_array(x, ("N", "D"), "inputs")
-    y = checks.check_array(y, (len(x), "C") if jnp.ndim(y) == 2 else (len(x),), "targets")
+    y = checks.as_numbers(y, "targets")
+    y = checks.check_array(y, (len(x), "C") if y.ndim == 2 else (len(x),), "targets")
     if weight is not None:
         weight = checks.check_weight(weight, len(x), x.dtype)
     checks.check_at_least(0, ridge=ridge)
-    return _fit(x, y.astype(x.dtype), weight, jnp.asarray(ridge, x.dtype), method)
+    fitted = _fit(x, y.astype(x.dtype), weight, jnp.asarray(ridge, x.dtype), method)
+    return checks.finite_fit(fitted, NO_UNIQUE_FIT)
 
 
 @partial(jax.jit, static_argnames="method")
@@ -160,12 +166,15 @@ def polynomial(x: Array, degree: int) -> Array:
         Features [N, binomial(D + degree, degree) - 1].
 
     Raises:
-        UserError: degree below 1.
+        UserError: x of another shape or not finite, a degree that is no whole number of 1 or more, or features that
+            overflow.
     """
-    checks.check_at_least(1, degree=degree)
+    x = checks.check_array(x, ("N", "D"), "x")
+    checks.check_whole(1, degree=degree)
     features = range(x.shape[-1])
     factors = (np.array(list(combinations_with_replacement(features, d))) for d in range(1, degree + 1))
-    return jnp.concatenate([jnp.prod(x[..., columns], axis=-1) for columns in factors], axis=-1)
+    powers = jnp.concatenate([jnp.prod(x[..., columns], axis=-1) for columns in factors], axis=-1)
+    return checks.finite_fit(powers, "standardise x, or lower the degree")
 
 
 def _centre(columns: Array, weight: Array) -> tuple[Array, Array]:

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from mllab import checks
 from mllab.errors import UserError, unknown
 from mllab.models import initializers, linear
 from mllab.models.base import Model, plain
@@ -40,28 +42,44 @@ DEVIATIONS: Mapping[str, Deviation] = {  # by activation; the others are of the 
 }
 
 
-def init(key: Key, sizes: Sequence[int], activation: str = "relu") -> tuple[Linear, ...]:
+def init(key: Key, sizes: Sequence[int], activation: str | Activation = "relu") -> tuple[Linear, ...]:
     """Return params of the layers `sizes[0] -> sizes[1] -> ...`: weights drawn for the activation, biases zero.
 
     The last layer has no activation after it and is drawn by Glorot's rule.
 
+    Args:
+        key: for the weights.
+        sizes: features in, units of each hidden layer, and outputs.
+        activation: a name in `ACTIVATIONS`, or a function, for which weights are drawn by He's rule unless it is one of
+            the table's.
+
     Raises:
-        UserError: fewer than two sizes, or a size that is not positive.
+        UserError: fewer than two sizes, a size that is not positive, or an unknown activation.
     """
+    checks.check_key(key)
     _check_sizes(sizes)
+    function = activation_of(activation)
+    name = next((name for name, each in ACTIVATIONS.items() if each is function), "")
     shapes = list(itertools.pairwise(sizes))
-    hidden = DEVIATIONS.get(activation, initializers.he)
+    hidden = DEVIATIONS.get(name, initializers.he)
     deviations = [*map(hidden, shapes[:-1]), initializers.glorot(shapes[-1])]
     weights = initializers.normal(key, shapes, deviations)
     return tuple(Linear(w=w, b=jnp.zeros(w.shape[1])) for w in weights)
 
 
-def apply(params: tuple[Linear, ...], x: Array, activation: Activation = jax.nn.relu) -> Array:
+def apply(params: tuple[Linear, ...], x: Array, activation: str | Activation = "relu") -> Array:
     """Return logits or values [B, C] of inputs [B, ...], flattened to [B, D].
 
+    Args:
+        params: of `init` or of a training run.
+        x: the inputs.
+        activation: a name in `ACTIVATIONS`, or a function; as for `init`.
+
     Raises:
-        UserError: inputs with another number of features than the params.
+        UserError: inputs with another number of features than the params, or an unknown activation.
     """
+    activation = activation_of(activation)
+    x = checks.check_inputs(x, ("B", "..."), "inputs")
     h = x.reshape(x.shape[0], -1)
     if h.shape[1] != params[0].w.shape[0]:
         raise UserError(f"this MLP takes {params[0].w.shape[0]} features per example, not {h.shape[1]}")
@@ -70,28 +88,42 @@ def apply(params: tuple[Linear, ...], x: Array, activation: Activation = jax.nn.
     return linear.apply(params[-1], h)
 
 
-def model(shape: Sequence[int], outputs: int, *, hidden: Sequence[int] = (128, 128), activation: str = "relu") -> Model:
+def model(
+    shape: Sequence[int], outputs: int, *, hidden: Sequence[int] = (128, 128), activation: str | Activation = "relu"
+) -> Model:
     """Return the model of inputs [B, *shape].
 
     Args:
         shape: of one input row, flattened.
         outputs: C.
         hidden: units of each hidden layer.
-        activation: a name in `ACTIVATIONS`.
+        activation: a name in `ACTIVATIONS`, or a function.
 
     Raises:
         UserError: an unknown activation, or a size that is not positive.
     """
-    if activation not in ACTIVATIONS:
-        raise unknown("activation", activation, ACTIVATIONS)
+    function = activation_of(activation)
     sizes = math.prod(shape), *hidden, outputs
     _check_sizes(sizes)
     return plain(
-        functools.partial(init, sizes=sizes, activation=activation),
-        functools.partial(apply, activation=ACTIVATIONS[activation]),
+        functools.partial(init, sizes=sizes, activation=function), functools.partial(apply, activation=function)
     )
 
 
+def activation_of(activation: str | Activation) -> Activation:
+    """Return the activation of this name in `ACTIVATIONS`; a function is returned unchanged.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    if callable(activation):
+        return activation
+    if activation not in ACTIVATIONS:
+        raise unknown("activation", str(activation), ACTIVATIONS)
+    return ACTIVATIONS[activation]
+
+
 def _check_sizes(sizes: Sequence[int]) -> None:
-    if len(sizes) < 2 or min(sizes) < 1:
-        raise UserError(f"MLP sizes {tuple(sizes)}: give at least input and output, each 1 or more")
+    whole = all(isinstance(size, int | np.integer) for size in sizes)
+    if len(sizes) < 2 or not whole or min(sizes) < 1:
+        raise UserError(f"MLP sizes {tuple(sizes)}: give at least input and output, each a whole number of 1 or more")

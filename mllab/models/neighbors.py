@@ -24,8 +24,8 @@ import numpy as np
 from flax import struct
 
 from mllab import checks
-from mllab.blocks import even_size, sampled_median
 from mllab.errors import UserError
+from mllab.row_blocks import even_size, sampled_median
 from mllab.types import Array, is_concrete
 
 BLOCK_BYTES = 128 * 2**20  # limit for a block of queries and its distances
@@ -63,12 +63,11 @@ def fit(inputs: Array, labels: Array, k: Array | int, weight: Array | np.ndarray
         UserError: shapes that do not match, inputs that are not finite, labels that are not integers, or k not in 1..N
             (without rows of weight 0). Where k or the weights are traced, a k beyond the rows counts all of them.
     """
-    checks.check_shape(inputs, ("N", "..."), "training rows")
-    inputs = jnp.asarray(inputs).reshape(len(inputs), -1)
+    inputs = checks.check_array(inputs, ("N", "..."), "training rows")
+    inputs = inputs.reshape(len(inputs), -1)
     labels = checks.check_labels(labels, len(inputs), None, "labels")
     weight = checks.check_weight(weight, len(inputs), jnp.result_type(float))
     checks.check_count("k", k, weight, "training rows")
-    checks.check_finite(inputs, "training rows")
     return Neighbors(inputs, labels, weight, jnp.asarray(k))
 
 
@@ -84,11 +83,12 @@ def apply(params: Neighbors, inputs: Array, classes: int, most: int) -> Array:
     Raises:
         UserError: k greater than `most`, or labels not in 0..C-1, where these are concrete.
     """
+    checks.check_whole(1, classes=classes, most=most)
     if is_concrete(params.k) and int(params.k) > most:
         raise UserError(f"k = {params.k} is greater than most = {most}: raise most")
     checks.check_labels(params.labels, len(params.inputs), classes, "labels")
-    checks.check_shape(inputs, ("M", "..."), "queries")
-    near = nearest(params.inputs, jnp.asarray(inputs).reshape(len(inputs), -1), most, params.weight)
+    inputs = checks.check_array(inputs, ("M", "..."), "queries")
+    near = nearest(params.inputs, inputs.reshape(len(inputs), -1), most, params.weight)
     return log_probabilities(params.labels[near.ids], params.weight[near.ids], params.k, classes)
 
 
@@ -142,13 +142,10 @@ def nearest(
         UserError: shapes that do not match, entries that are not finite, or a count not in 1..N (without rows of weight
             0). Where the weights are traced, neighbours beyond the rows are at an infinite distance.
     """
-    checks.check_shape(train, ("N", "D"), "training rows")
-    checks.check_shape(queries, ("M", jnp.shape(train)[1]), "queries")
+    train = checks.check_array(train, ("N", "D"), "training rows")
+    queries = checks.check_array(queries, ("M", train.shape[1]), "queries")
     weight = checks.check_weight(weight, len(train), jnp.result_type(float))
     checks.check_count("count", count, weight, "training rows")
-    train, queries = jnp.asarray(train), jnp.asarray(queries)
-    checks.check_finite(train, "training rows")
-    checks.check_finite(queries, "queries")
     return _nearest(train, queries, count, weight, block_bytes, cache_bytes)
 
 

@@ -29,9 +29,9 @@ import jax
 import jax.numpy as jnp
 
 from mllab import checks
-from mllab.blocks import split_rows
 from mllab.models.linear import Linear
 from mllab.models.ops import factorization
+from mllab.row_blocks import split_rows
 from mllab.types import Array
 
 HISTORY = 20  # pairs that L-BFGS stores
@@ -96,17 +96,19 @@ def fit(
 
     Raises:
         UserError: shapes that do not match, inputs that are not finite, fewer than two classes, a negative penalty or
-            weight, or labels that are not integers in 0..C-1, as far as these are concrete.
+            weight, labels that are not integers in 0..C-1, or a fit that is not finite, as far as these are concrete.
     """
+    checks.check_whole(2, classes=classes)
     inputs = checks.check_array(inputs, ("N", "D"), "inputs")
     targets = checks.check_labels(targets, len(inputs), classes)
     weight = checks.check_weight(weight, len(inputs), inputs.dtype)
-    checks.check_at_least(2, classes=classes)
-    checks.check_at_least(0, l2=l2)
+    checks.check_whole(1, steps=steps, block_rows=block_rows, hessian_rows=hessian_rows)
+    checks.check_at_least(0, l2=l2, tolerance=tolerance)
     l2, tolerance = jnp.asarray(l2, inputs.dtype), jnp.asarray(tolerance, inputs.dtype)
     # The default product of a TPU or GPU has 8 to 11 bits, which is too few for an optimum.
     with jax.default_matmul_precision("highest"):
-        return _fit(inputs, targets, weight, l2, tolerance, classes, steps, block_rows, hessian_rows)
+        fitted = _fit(inputs, targets, weight, l2, tolerance, classes, steps, block_rows, hessian_rows)
+    return checks.finite_fit(fitted, "rescale the inputs, or raise l2")
 
 
 @partial(jax.jit, static_argnames=("classes", "steps", "block_rows", "hessian_rows"))

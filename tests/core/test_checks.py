@@ -21,15 +21,24 @@ def hole(value, index, like=POINTS):
 
 def test_arrays_come_back_as_floats_of_their_width():
     assert checks.check_array(np.arange(6).reshape(3, 2), ("N", 2), "points").dtype == jnp.float32
-    assert checks.check_array(POINTS.astype(jnp.bfloat16), (3, "D"), "points").dtype == jnp.bfloat16
+    for half in (jnp.bfloat16, np.float16):  # widened: solvers have no half precision
+        assert checks.check_array(POINTS.astype(half), (3, "D"), "points").dtype == jnp.float32
+    assert checks.check_array(POINTS.tolist(), (3, "D"), "points").dtype == jnp.float32
     with jax.enable_x64(True):
         assert checks.check_array(POINTS, ("N", "D"), "points").dtype == jnp.float64
     checks.check_shape(np.ones((3, 4, 5)), ("N", "..."), "images")
 
 
-def test_numbers_whose_squares_overflow_are_finite():
-    large = np.float32([[1e30, 0], [-1e30, 1]])
-    np.testing.assert_array_equal(checks.check_array(large, ("N", "D"), "points"), large)
+def test_numbers_whose_squares_overflow_are_refused_and_others_pass():
+    for large in (np.float32([[0, 1], [-1e30, 1]]), np.float64([[0, 1], [1e300, 0]]), np.int64([[0, 1], [2**60, 0]])):
+        for array in (large, jnp.asarray(large)) if large.dtype == np.float32 else (large,):
+            with refused_in_one_line("points: row 1, column 0 is .*; rescale it: squares overflow"):
+                checks.check_array(array, ("N", "D"), "points")
+    for half in (np.float16, jnp.bfloat16):
+        with refused_in_one_line("points: row 0, column 1 is inf; fill it in"):
+            checks.check_array(np.array([[0, np.inf]], half), ("N", "D"), "points")
+    near = np.full((300, 2), 1e15, np.float32)
+    np.testing.assert_array_equal(checks.check_array(near, ("N", "D"), "points"), near)
 
 
 def test_weights_and_labels_come_back_as_arrays():

@@ -86,7 +86,8 @@ def test_the_headline_is_reported_and_larger_is_better(name):
         ),
         ("classification", np.array([-1, 1]), (1, 2), "classes -1 to 1"),
         ("classification", np.array([0, 1]), (1,), "one logit for each class"),
-        ("regression", np.ones((2, 1)), (1,), r"targets \[N\] and one output per row, not targets \[2, 1\]"),
+        ("regression", np.ones((2, 2)), (1,), r"or \[N, T\] and T outputs, not targets \[2, 2\]"),
+        ("regression", np.ones((2, 1, 1)), (1, 1), r"not targets \[2, 1, 1\]"),
         ("regression", np.ones(2), (1, 3), r"outputs of shape \[3\] per row"),
     ],
 )

@@ -214,7 +214,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, options, message):
 
 def test_a_kernel_beyond_float32_is_refused_and_never_wins(tmp_path):
     options = {"kernels": ("polynomial",), "degree": 60, "c": (1.0,), "gamma": (1000.0,), "folds": 2}
-    with pytest.raises(UserError, match="the values of the polynomial kernel are beyond float32"):
+    with pytest.raises(UserError, match="the values of the polynomial kernel, or c times these, are beyond float32"):
         experiment.run(workdir=str(tmp_path / "w"), **options)
     assert not (tmp_path / "w" / "metrics.jsonl").exists()
 

@@ -1,6 +1,7 @@
 """The MLP's initial weights and gradients."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -46,3 +47,15 @@ def test_gradients_of_the_mlp_equal_finite_differences(activation):
                 loss(tuple(p.replace(**{name: m}) if i == layer else p for i, p in enumerate(params))) for m in moved
             )
             np.testing.assert_allclose(getattr(gradient[layer], name)[at], (high - low) / 2e-6, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("activation", ["tanh", jnp.tanh])
+def test_an_activation_is_a_name_or_a_function_everywhere(activation):
+    key, inputs = jax.random.key(0), np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    params = mlp.init(key, (3, 4, 2), activation)
+    np.testing.assert_array_equal(params[0].w, mlp.init(key, (3, 4, 2), "tanh")[0].w)
+    hidden, out = params
+    expected = np.tanh(inputs @ hidden.w) @ out.w
+    np.testing.assert_allclose(mlp.apply(params, inputs, activation), expected, rtol=1e-5, atol=1e-6)
+    made = mlp.model((3,), 2, hidden=(4,), activation=activation)
+    np.testing.assert_allclose(made.apply(params, None, inputs, None)[0], expected, rtol=1e-5, atol=1e-6)

@@ -183,11 +183,6 @@ def test_nearest_lowers_to_every_platform():
     assert exported(train, train, 4, weight).platforms == ("cpu", "cuda", "tpu")
 
 
-def test_numbers_whose_squares_overflow_are_finite():
-    train = np.float32([[1e30, 0], [0, 0], [1e30, 1e30]])
-    assert neighbors.fit(train, np.arange(3), 1).inputs.shape == (3, 2)
-
-
 X, Y = np.ones((6, 2)), np.zeros(6, int)
 MISTAKES = {
     "more neighbours than rows": (

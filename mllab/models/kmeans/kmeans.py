@@ -89,10 +89,11 @@ def fit(
             points of weight 0), as far as these are concrete. The limit N is not checked where `axis` is given.
     """
     if start is not None:
-        start = jnp.asarray(start)
-        if not most and is_concrete(count) and start.ndim > 1:
+        start = jnp.asarray(checks.as_numbers(start, "start"))
+        points = checks.check_array(points, ("N", "D"), "points")
+        if most is None and is_concrete(count) and start.ndim > 1:
             most = start.shape[-2]
-        expected = (most or "K", jnp.shape(points)[-1])
+        expected = ("K" if most is None else most, jnp.shape(points)[-1])
         checks.check_shape(start, expected if start.ndim < 3 else ("S", *expected), "start")
         checks.check_finite(start, "start")
         start = start[None] if start.ndim == 2 else start
@@ -157,8 +158,7 @@ def step(points: Array, centres: Array, weight: Array | np.ndarray | None = None
         UserError: shapes that do not match, or entries that are not finite.
     """
     points = checks.check_array(points, ("N", "D"), "points")
-    centres = jnp.asarray(centres, points.dtype)
-    checks.check_shape(centres, ("K", points.shape[1]), "centres")
+    centres = checks.check_array(centres, ("K", points.shape[1]), "centres").astype(points.dtype)
     return _step(points, centres, checks.check_weight(weight, len(points), points.dtype))
 
 
@@ -170,6 +170,7 @@ def plus_plus(key: Key, points: Array, count: int, weight: Array | np.ndarray | 
     Raises:
         UserError: shapes that do not match, entries that are not finite, or more centres than points.
     """
+    checks.check_key(key)
     points = checks.check_array(points, ("N", "D"), "points")
     weight = checks.check_weight(weight, len(points), points.dtype)
     checks.check_count("k", count, weight, "points")
@@ -190,16 +191,18 @@ def _run(
     block_rows: int | None,
 ) -> KMeans:
     """Check the arguments and fit: the common part of `fit` and `sweep`."""
+    checks.check_key(key)
     points = checks.check_array(points, ("N", "D"), "points")
     weight = checks.check_weight(weight, len(points), points.dtype)
-    checks.check_at_least(1, restarts=restarts)
-    checks.check_at_least(0, steps=steps)
+    checks.check_whole(1, restarts=restarts, **({} if most is None else {"most": most}))
+    checks.check_whole(0, steps=steps)
+    checks.check_at_least(0, tolerance=tolerance)
     if isinstance(counts, np.ndarray):
         if counts.ndim != 1 or counts.size == 0 or not np.issubdtype(counts.dtype, np.integer):
             raise UserError(f"k = {counts.tolist()}: expected whole numbers")
         for k in counts if axis is None else ():  # with an axis, N is the number of one device's points
             checks.check_count("k", k, weight, "points")
-        most = most or int(np.max(counts))
+        most = int(np.max(counts)) if most is None else most
         if np.max(counts) > most:
             raise UserError(f"k = {np.max(counts)} is greater than most = {most}: raise most")
     if most is None:
@@ -207,7 +210,9 @@ def _run(
     keys = jax.random.split(key, restarts)
     start = None if start is None else start.astype(points.dtype)
     tolerance = jnp.asarray(tolerance, points.dtype)
-    return _fit(keys, points, weight, jnp.asarray(counts, jnp.int32), start, tolerance, steps, most, axis, block_rows)
+    ks = jnp.asarray(counts, jnp.int32)
+    fits = _fit(keys, points, weight, ks, start, tolerance, steps, most, axis, block_rows)
+    return checks.finite_fit(fits, "rescale the points or the weights", fits.centres, fits.inertias)
 
 
 @partial(jax.jit, static_argnames=("steps", "most", "axis", "block_rows"))

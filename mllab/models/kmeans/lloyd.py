@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mllab.blocks import even_size, split_rows
+from mllab.row_blocks import even_size, split_rows
 from mllab.types import Array
 
 BLOCK_BYTES = 128 * 2**20  # limit for a block of points and its scores

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 
-from mllab.blocks import divisor
+from mllab import checks
 from mllab.errors import UserError
 from mllab.models.mixture.gaussians import (
     BLOCK_BYTES,
@@ -23,6 +23,7 @@ from mllab.models.mixture.gaussians import (
     whitened,
 )
 from mllab.models.ops import factorization
+from mllab.row_blocks import divisor
 from mllab.types import Array, Key
 
 MIN_VARIANCE = 1e-6  # of a start, of standardised points
@@ -210,7 +211,8 @@ def per_class(count: int, classes: int) -> int:
     Raises:
         UserError: the components cannot be divided evenly among the classes.
     """
-    if classes < 1 or count % classes:
+    checks.check_whole(1, classes=classes)
+    if count % classes:
         raise UserError(f"{count} components for {classes} classes: expected a multiple of the classes")
     return count // classes
 

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from mllab.blocks import even_size, split_rows
 from mllab.models.ops import factorization
+from mllab.row_blocks import even_size, split_rows
 from mllab.types import Array
 
 COVARIANCES = ("full", "tied", "diagonal", "spherical")

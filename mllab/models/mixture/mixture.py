@@ -26,6 +26,7 @@ Learning* (2006), section 9.2.2; Nigam et al., *Text classification from labeled
 Machine Learning 39 (2000), for the labels; Arthur and Vassilvitskii, *k-means++* (2007), for the starts.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -76,9 +77,12 @@ def fit(
             entries that are not finite. Values of traced arguments are not checked.
     """
     points, labels, weight = _checked(points, labels, weight, [count], covariance, classes, floor, restarts, steps)
+    checks.check_key(key)
+    checks.check_at_least(-math.inf, tolerance=tolerance)
     counts, settings = jnp.array([count]), (covariance, count, classes, restarts, steps)
     with jax.default_matmul_precision("highest"):
-        return jax.tree.map(lambda a: a[0], _fit(key, points, labels, weight, counts, tolerance, floor, *settings))
+        fits = _fit(key, points, labels, weight, counts, tolerance, floor, *settings)
+    return _finite(jax.tree.map(lambda a: a[0], fits))
 
 
 def sweep(
@@ -99,9 +103,11 @@ def sweep(
     `jax.vmap(bic, (0, None))(fits.params, points)`.
     """
     points, _, weight = _checked(points, None, weight, counts, covariance, None, floor, restarts, steps)
+    checks.check_key(key)
+    checks.check_at_least(-math.inf, tolerance=tolerance)
     settings = covariance, max(counts), None, restarts, steps
     with jax.default_matmul_precision("highest"):
-        return _fit(key, points, None, weight, jnp.array(counts), tolerance, floor, *settings)
+        return _finite(_fit(key, points, None, weight, jnp.array(counts), tolerance, floor, *settings))
 
 
 def em(
@@ -157,6 +163,7 @@ def init(
     unlabelled points.
     """
     points, labels, weight = _checked(points, labels, weight, [count], covariance, classes, 1, 1, 1)
+    checks.check_key(key)
     return _init(key, points, labels, weight, covariance, count, classes)
 
 
@@ -180,7 +187,7 @@ def responsibilities(params: Mixture, points: Array) -> Array:
 
 def score(params: Mixture, points: Array, weight: Array | None = None) -> Array:
     """Return the mean log-likelihood [] of points [N, D], weighted by `weight` [N]."""
-    return _score(params, log_density(params, points), weight)
+    return _scored(params, points, weight)[1]
 
 
 def apply(params: Mixture, points: Array, classes: int) -> Array:
@@ -196,14 +203,14 @@ def owners(params: Mixture, classes: int) -> Array:
 
 def bic(params: Mixture, points: Array, weight: Array | None = None) -> Array:
     """Return the Bayesian information criterion [], lower is better: parameters ln N - 2 ln likelihood."""
-    total = jnp.asarray(len(points) if weight is None else jnp.sum(weight), params.means.dtype)
-    return free_parameters(params) * jnp.log(total) - 2 * total * score(params, points, weight)
+    total, mean = _scored(params, points, weight)
+    return free_parameters(params) * jnp.log(total) - 2 * total * mean
 
 
 def aic(params: Mixture, points: Array, weight: Array | None = None) -> Array:
     """Return the Akaike information criterion [], lower is better: 2 parameters - 2 ln likelihood."""
-    total = jnp.asarray(len(points) if weight is None else jnp.sum(weight), params.means.dtype)
-    return 2 * free_parameters(params) - 2 * total * score(params, points, weight)
+    total, mean = _scored(params, points, weight)
+    return 2 * free_parameters(params) - 2 * total * mean
 
 
 @partial(jax.jit, static_argnames=("covariance", "most", "classes", "restarts", "steps"))
@@ -283,6 +290,19 @@ def _by_class(params: Mixture, densities: Array, classes: int) -> Array:
     return jax.nn.log_softmax(logsumexp(joint.reshape(len(joint), classes, -1), axis=2))
 
 
+def _scored(params: Mixture, points: Array, weight: Array | None) -> tuple[Array, Array]:
+    """Return the sum of the weights [] and the mean log-likelihood []."""
+    densities = log_density(params, points)
+    weight = checks.check_weight(weight, len(densities), densities.dtype)
+    return jnp.sum(weight), _score(params, densities, weight)
+
+
+def _finite(fit: Fit) -> Fit:
+    params = fit.params
+    mend = "rescale the points, raise the floor, or use fewer components"
+    return checks.finite_fit(fit, mend, params.means, params.cholesky, fit.log_likelihood)
+
+
 def _checked(
     points: Array,
     labels: Array | None,
@@ -308,7 +328,7 @@ def _checked(
     for count in counts:
         checks.check_count("count", count, weight, "points")
         expectation.per_class(count, classes or count)
-    checks.check_at_least(1, restarts=restarts, steps=steps)
+    checks.check_whole(1, restarts=restarts, steps=steps)
     checks.check_positive(floor=floor)  # without a floor a component could shrink to a point
     if labels is not None:
         labels = checks.check_labels(labels, len(points), classes or max(counts), "labels", unlabelled=True)

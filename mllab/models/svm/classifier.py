@@ -11,14 +11,16 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from mllab import checks
-from mllab.blocks import divisor, even_size, map_rows
+from mllab.errors import UserError
 from mllab.models.svm import calibration, kernels
 from mllab.models.svm.multiclass import Problem, class_scores, pairs, problem_rows, problems
 from mllab.models.svm.smo import ascend
-from mllab.types import Array
+from mllab.row_blocks import divisor, even_size, map_rows
+from mllab.types import Array, is_concrete
 
 MAX_STEPS = 1_000_000  # of a problem
 BATCH_ROWS = 2**14  # rows of the problems that are solved at once: in cache, and enough to amortise a step's overhead
@@ -85,16 +87,25 @@ def fit(
             kernel matrix may have.
     """
     pairs(classes, scheme)
-    inputs, targets, weight = check_examples(inputs, targets, classes, kernel, c, gamma, weight)
+    checks.check_whole(1, steps=steps)
+    for name, value in {"c": c, "gamma": gamma, "degree": degree, "coef0": coef0, "tolerance": tolerance}.items():
+        if value is not None:
+            checks.check_shape(value, (), name)
+    inputs, targets, weight = check_examples(
+        inputs, targets, classes, kernel, c, gamma, weight, degree=degree, coef0=coef0, tolerance=tolerance
+    )
     reads = kernels.named(kernel).reads
     if gamma is None and "gamma" in reads:
         gamma = kernels.gamma_scale(inputs, weight)
     numbers = {"gamma": gamma, "degree": degree, "coef0": coef0}
     hyper = {name: jnp.asarray(numbers[name], inputs.dtype) for name in reads}
-    return _fit(
+    fitted = _fit(
         inputs, targets, jnp.asarray(c, inputs.dtype), hyper, weight, jnp.asarray(tolerance, inputs.dtype),
         jnp.asarray(steps), kernel, classes, scheme, problem_rows(targets, classes, scheme, pair_rows), batch_rows,
     )  # fmt: skip
+    beyond = f"the values of the {kernel} kernel, or c times these, are beyond {inputs.dtype}"
+    mend = f"{beyond}: rescale the inputs, or lower c, gamma, degree or coef0"
+    return checks.finite_fit(fitted, mend, fitted.coefficients, fitted.bias, fitted.slope)
 
 
 def check_examples(
@@ -105,14 +116,23 @@ def check_examples(
     c: Array | float,
     gamma: Array | float | None,
     weight: Array | None = None,
+    *,
+    degree: Array | int = 3,
+    coef0: Array | float = 0.0,
+    tolerance: Array | float = 1e-3,
 ) -> tuple[Array, Array, Array]:
     """Return inputs, targets and weight as arrays.
 
     Raises:
         UserError: see `fit`.
     """
-    numbers = {"c": c} | ({"gamma": gamma} if gamma is not None and "gamma" in kernels.named(kernel).reads else {})
-    checks.check_positive(**numbers)
+    reads = kernels.named(kernel).reads
+    read = {} if gamma is None or "gamma" not in reads else {"gamma": gamma}
+    checks.check_positive(c=c, tolerance=tolerance, **read)
+    if "degree" in reads:
+        checks.check_at_least(1, degree=degree)
+        if is_concrete(degree) and np.any(np.asarray(degree) % 1):
+            raise UserError(f"degree = {degree}: expected whole numbers")
     inputs = checks.check_array(inputs, ("N", "D"), "inputs")
     targets = checks.check_labels(targets, len(inputs), classes)
     weight = checks.check_weight(weight, len(inputs), inputs.dtype)

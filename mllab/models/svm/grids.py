@@ -123,9 +123,13 @@ def grid(
         UserError: see `fit`; values of C that are not ascending.
     """
     pairs(classes, scheme)
-    c, gamma = jnp.asarray(c), jnp.asarray(gamma)
-    inputs, targets, _ = check_examples(inputs, targets, classes, kernel, c, gamma)
-    checks.check_shape(train_weight, ("K", len(inputs)), "train_weight")
+    checks.check_whole(1, steps=steps)
+    c, gamma = jnp.asarray(checks.as_numbers(c, "c")), jnp.asarray(checks.as_numbers(gamma, "gamma"))
+    inputs, targets, _ = check_examples(
+        inputs, targets, classes, kernel, c, gamma, degree=degree, coef0=coef0, tolerance=tolerance
+    )
+    train_weight = checks.check_array(train_weight, ("K", len(inputs)), "train_weight")
+    checks.check_at_least(0, train_weight=train_weight)
     if jnp.ndim(gamma) != 1 or jnp.ndim(c) not in (1, 2):
         raise UserError(f"gamma and c: shapes {list(gamma.shape)} and {list(c.shape)}, expected [G], and [A] or [G, A]")
     if is_concrete(c) and np.any(np.diff(np.asarray(c), axis=-1) < 0):

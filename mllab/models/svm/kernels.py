@@ -25,9 +25,9 @@ import numpy as np
 from flax import struct
 
 from mllab import checks
-from mllab.blocks import even_size, map_rows, sampled_median
 from mllab.errors import UserError, unknown
 from mllab.models.ops import factorization
+from mllab.row_blocks import even_size, map_rows, sampled_median
 from mllab.types import Array, Hyper, Key
 
 MAX_BYTES = 2 * 2**30  # of a whole kernel matrix
@@ -101,8 +101,12 @@ def gamma_scale(inputs: Array, weight: Array | None = None) -> Array:
     """Return 1 / (D × variance of all entries of inputs [N, D]), the default of scikit-learn (`gamma="scale"`).
 
     Rows of weight 0 are ignored; constant inputs give 1.
+
+    Raises:
+        UserError: inputs of another shape or not finite, or weights that do not match or are negative.
     """
-    present = jnp.ones(len(inputs), bool) if weight is None else weight > 0
+    inputs = checks.check_array(inputs, ("N", "D"), "inputs")
+    present = checks.check_weight(weight, len(inputs), inputs.dtype) > 0
     where = present[:, None] & jnp.ones(inputs.shape, bool)
     variance = jnp.var(inputs, where=where)
     return jnp.where(variance > 0, 1 / (inputs.shape[1] * variance), 1)
@@ -146,9 +150,14 @@ def nystroem(key: Key, inputs: Array, kernel: str, hyper: Hyper, count: int) -> 
     of_points = named(kernel)
     inputs = checks.check_array(inputs, ("N", "D"), "inputs")
     checks.check_count("count", count, np.ones(len(inputs)), "rows")
+    checks.check_key(key)
+    for name in of_points.reads:
+        if name not in hyper:
+            raise UserError(f"hyper {name!r} is missing: the {kernel} kernel reads {', '.join(of_points.reads)}")
     check_memory(count)
     landmarks = jax.random.choice(key, inputs, (count,), replace=False)
-    return Nystroem(landmarks, _inverse_root(of_points(landmarks, landmarks, hyper)), dict(hyper), kernel)
+    fitted = Nystroem(landmarks, _inverse_root(of_points(landmarks, landmarks, hyper)), dict(hyper), kernel)
+    return checks.finite_fit(fitted, "rescale the inputs, or lower gamma or degree", fitted.root)
 
 
 def features(params: Nystroem, inputs: Array, block_rows: int | None = None) -> Array:

@@ -26,7 +26,7 @@ def pairs(classes: int, scheme: str) -> np.ndarray:
     """
     if scheme not in SCHEMES:
         raise unknown("scheme", scheme, SCHEMES)
-    checks.check_at_least(2, classes=classes)
+    checks.check_whole(2, classes=classes)
     if scheme == "one_vs_one" or classes == 2:
         return np.array([(late, early) for early in range(classes) for late in range(early + 1, classes)])
     return np.array([(positive, -1) for positive in range(classes)])

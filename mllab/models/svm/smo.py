@@ -26,8 +26,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from mllab.types import Array
+from mllab import checks
+from mllab.errors import UserError
+from mllab.types import Array, is_concrete
 
 
 class Dual(NamedTuple):
@@ -73,13 +76,24 @@ def solve(
         tolerance: on the violation of the optimality conditions, in units of the decision value.
         steps: maximum of steps.
         alpha: a feasible start, [N]; 0 by default.
+
+    Raises:
+        UserError: shapes that do not match, entries that are not finite, other signs than 1 and -1, numbers out of
+            range, or a solution that is not finite, as far as these are concrete.
     """
-    kernel = jnp.asarray(kernel, jnp.result_type(kernel, float))
-    signs, weight = jnp.asarray(signs, kernel.dtype), jnp.asarray(weight, kernel.dtype)
+    kernel = checks.check_array(kernel, ("N", "N"), "kernel")
+    count = len(kernel)
+    checks.check_shape(kernel, (count, count), "kernel")
+    signs = checks.check_array(signs, (count,), "signs").astype(kernel.dtype)
+    if is_concrete(signs) and not np.isin(np.asarray(signs), (-1, 1)).all():
+        raise UserError("signs: expected 1 and -1 alone")
+    weight = checks.check_weight(weight, count, kernel.dtype)
+    checks.check_positive(c=c, tolerance=tolerance)
     coefficients = jnp.zeros_like(signs) if alpha is None else jnp.asarray(alpha, kernel.dtype) * signs
 
     upper = jnp.asarray(c, kernel.dtype) * weight
-    return ascend(kernel, signs, upper, tolerance, steps, coefficients)
+    dual = ascend(kernel, signs, upper, tolerance, steps, coefficients)
+    return checks.finite_fit(dual, "give a kernel matrix that is positive semidefinite, or a smaller c")
 
 
 @jax.jit
