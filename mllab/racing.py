@@ -361,7 +361,8 @@ def check_memory(
     memory.check(schedule, what, "lower --epochs, --seeds or the number of --learning_rates")
 
     params, extra = jax.eval_shape(model.init, jax.random.key(0))
-    states = [jax.eval_shape(optimizers.build(make, 1.0, steps=1, **settings).init, params) for make in by_name(names).values()]
+    makers = by_name(names).values()
+    states = [jax.eval_shape(optimizers.build(make, 1.0, steps=1, **settings).init, params) for make in makers]
     state = sum(_bytes((params, extra, optimizer)) for optimizer in states)
     what = f"the params and optimizer states of {len(names) * lanes:,} lanes ({len(names)} × {lanes:,})"
     remedy = "lower the sizes of the layers (--hidden, --channels), --seeds or the number of --learning_rates"
@@ -391,7 +392,6 @@ def _largest(jaxpr: Any) -> int:
     return max(sizes)
 
 
-def check_examples(model: Model, examples: Examples, split: Split, task: str | Task) -> None:
 class Ids(NamedTuple):
     """A `Split` whose parts are arrays."""
 
