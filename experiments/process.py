@@ -28,6 +28,7 @@ PLAIN = {
     "±": "+/-",
     "−": "-",
     "–": "-",
+    "—": "-",
     "·": "*",
     "≥": ">=",
     "≤": "<=",
@@ -45,6 +46,7 @@ class _Interruption:
         self.installed = False
         self.unwinds = False  # whether the main thread is in `interruptible`
         self.number: int | None = None  # of the signal
+        self._handled = False  # in the main thread
         self._lock = threading.RLock()  # reentrant: a second signal may arrive inside the handler
 
     def announce(self, number: int) -> None:
@@ -61,10 +63,10 @@ class _Interruption:
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal in the main thread: unwind at the first one where there is something to unwind, or exit."""
         del frame
-        if self.number is not None or not self.unwinds:
-            self.announce(number)
-            self.exit()
+        is_first, self._handled = not self._handled, True
         self.announce(number)
+        if not (is_first and self.unwinds):
+            self.exit()
         raise KeyboardInterrupt
 
     def watch(self, descriptor: int) -> None:
@@ -119,12 +121,15 @@ def _flush() -> None:
 
 
 def end(code: int) -> NoReturn:
-    """End the program at once: libraries whose threads are still at work would report that on standard error.
+    """End the program at once, with the code of a signal if one came.
 
-    In a process that `begin` did not set up, such as that of a test, raise SystemExit.
+    Otherwise libraries whose threads are still at work might report that on standard error. In a process that `begin`
+    did not set up, such as that of a test, raise SystemExit.
     """
     if not _interruption.installed:
         sys.exit(code)
+    if _interruption.number is not None:
+        _interruption.exit()
     _flush()
     with suppress(OSError, ValueError):
         sys.stdout.flush()

@@ -99,7 +99,8 @@ def check_xla_flags() -> None:
     Raises:
         UserError: a flag that XLA does not know, or a malformed value.
     """
-    if flags := os.environ.get("XLA_FLAGS", "").strip():
+    words = [word for word in os.environ.get("XLA_FLAGS", "").split() if not word.startswith(TIMEOUT_FLAGS)]
+    if flags := " ".join(words):  # beside those of `use_cores`
         command = [sys.executable, "-c", "import jax; jax.devices('cpu')"]
         environment = os.environ | {"JAX_PLATFORMS": "cpu"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)

@@ -115,6 +115,20 @@ def test_a_program_that_does_not_unwind_is_ended(case):
     assert ends_in_one_line(process, signal.SIGINT) == "interrupted\n"
 
 
+def test_an_interrupted_program_unwinds(tmp_path):
+    code = (
+        "import pathlib, time\nfrom experiments import process\nprocess.begin()\n"
+        f"partial = pathlib.Path({str(tmp_path / 'partial')!r})\n"
+        "with process.interruptible():\n    try:\n        partial.touch()\n        print('ready', flush=True)\n"
+        "        time.sleep(60)\n    finally:\n        partial.unlink()"
+    )
+    process = start([sys.executable, "-c", code])
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert ends_in_one_line(process, signal.SIGTERM) == "terminated\n"
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_import_of_the_package_leaves_signals_and_streams_alone():
     code = (
         "import signal, sys, threading\nfrom experiments import process\n"
