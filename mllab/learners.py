@@ -60,8 +60,9 @@ def _learner(
             checks.check_labels(examples["targets"], len(examples["targets"]), classes, unlabelled=unlabelled)
 
     def checked_fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> Any:
-        examples = checks.check_examples(examples, finite=False)
-        rows = as_rows(rows, ("[M]",), "rows", len(examples["targets"]))
+        names = ("inputs",) if classes is None else ("inputs", "targets")
+        examples = checks.check_examples(examples, names, finite=False)
+        rows = as_rows(rows, ("[M]",), "rows", len(jax.tree.leaves(examples)[0]))
         check(gather(examples, rows.ids))
         return fit(hyper, key, examples, rows)
 
