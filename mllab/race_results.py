@@ -4,7 +4,8 @@ raced = mllab.race(model, examples, split)
 for result in results(raced, examples["targets"][split.test], target=0.95):
     print(result.optimizer, result.learning_rate, result.test["accuracy"].mean, result.steps_to_target)
 
-Scores on validation rows choose the learning rates and the winner; scores on test rows are only reported.
+Scores on validation rows choose the learning rates and the winner, and decide which optimizers are tied with it
+(`Race.standing`); scores on test rows are only reported.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mllab.metrics import Interval, Lead, interval
-from mllab.racing import Entry, Race
+from mllab.metrics import Interval, Lead, interval, paired
+from mllab.models.base import Model, predict
+from mllab.racing import Entry, Race, published
+from mllab.rows import gather
+from mllab.types import Examples
 
 SCORE_TOLERANCE = 0.01  # a learning rate with a score this close to the best counts as equally good
 
@@ -106,14 +110,35 @@ def lanes(raced: Race, entry: Entry, where: np.ndarray) -> list[Lane]:
 
 
 def lead(raced: Race, tested: Sequence[Result]) -> Lead | None:
-    """Return the winner's lead on test rows over the next by validation, paired by seed; None without a next."""
-    if len(raced.ranked) < 2:
+    """Return the winner's lead on test rows over the next by validation, paired by seed.
+
+    None without a next, and with one seed, on which nothing is compared.
+    """
+    standing = raced.standing
+    if standing is None or not standing.is_compared:
         return None
     headline = raced.task.headline
     scores = {result.optimizer: result.test_by_seed for result in tested}
-    first, second = (entry.optimizer for entry in raced.ranked[:2])
-    difference = scores[first][headline.name] - scores[second][headline.name]
-    return Lead(second, interval(100 * difference), headline.points)
+    first, second = (scores[name][headline.name] for name in standing.names[:2])
+    return Lead(standing.names[1], interval(100 * paired(first, second)), headline.points)
+
+
+def row_metrics(raced: Race, entry: Entry, model: Model, examples: Examples, ids: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the metrics of an entry's kept params at the chosen rate on rows, [G, M] each: seed by seed, row by row.
+
+    Args:
+        raced: the race.
+        entry: one of its entries, with a chosen rate.
+        model: that was raced.
+        examples: `{"inputs", "targets"}`.
+        ids: of the rows, [M].
+    """
+    rows = gather(examples, ids)
+    by_seed = []
+    for position in range(raced.seeds.size):
+        outputs = predict(model, *published(entry, position), rows["inputs"])
+        by_seed.append(raced.task.metrics(outputs, rows["targets"]))
+    return {name: np.stack([np.asarray(each[name]) for each in by_seed]) for name in by_seed[0]}
 
 
 def width(entry: Entry, learning_rates: np.ndarray) -> Width | None:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mllab import devices, optimizers, rows, sweep, training
+from mllab import devices, metrics, optimizers, rows, sweep, training
 from mllab.averaging import evaluation_params
 from mllab.errors import UserError
 from mllab.models.base import Model
@@ -65,12 +65,21 @@ class Race(NamedTuple):
     @property
     def ranked(self) -> list[Entry]:
         """The entries with a chosen rate, by mean validation score at it, best first."""
-        chosen = [entry for entry in self.entries if entry.best is not None]
-        return sorted(chosen, key=lambda entry: -entry.score[entry.best].mean())
+        entries = {entry.optimizer: entry for entry in self.entries}
+        return [entries[name] for name in self.standing.names] if self.standing else []
+
+    @property
+    def standing(self) -> metrics.Ranking[str] | None:
+        """The optimizers with a chosen rate by mean validation score at it, and those tied with the best on its seeds.
+
+        None if every rate of every optimizer has a non-finite lane.
+        """
+        scores = {entry.optimizer: entry.score[entry.best] for entry in self.entries if entry.best is not None}
+        return metrics.ranking(scores) if scores else None
 
     @property
     def winner(self) -> Entry | None:
-        """The first of `ranked`, or None."""
+        """The first of `ranked`, or None: of tied optimizers, the one with the greatest mean validation score."""
         return next(iter(self.ranked), None)
 
 
@@ -202,8 +211,8 @@ def race(
 
     for position, entry in enumerate(entries):  # every choice is made: score the test rows, once
         if entry.best is not None:
-            metrics = jax.jit(runs[entry.optimizer].score)(grid.hyper, entry.result.kept, placed, test)
-            chosen = {name: _by_rate(np.asarray(values), rates.size)[entry.best] for name, values in metrics.items()}
+            scores = jax.jit(runs[entry.optimizer].score)(grid.hyper, entry.result.kept, placed, test)
+            chosen = {name: _by_rate(np.asarray(values), rates.size)[entry.best] for name, values in scores.items()}
             entries[position] = entry._replace(test=chosen)
     return Race(entries, task, rates, np.asarray(seeds), result.history.step, chance)
 

@@ -1,23 +1,28 @@
-"""Metrics: values per example, intervals over seeds or rows, and confusion matrices.
+"""Metrics: values per example, intervals over seeds or rows, comparisons, and confusion matrices.
 
 Scores of clusterings are in `mllab.metrics.clustering`.
 """
 
+from mllab.metrics.comparisons import Lead, Ranking, is_better, paired, ranking
 from mllab.metrics.confusion import ClassScores, confusion_matrix, example_rows, per_class
 from mllab.metrics.examples import classification, most_frequent, r_squared, regression
-from mllab.metrics.intervals import Interval, Lead, interval, proportion
+from mllab.metrics.intervals import Interval, interval, proportion
 
 __all__ = [
     "ClassScores",
     "Interval",
     "Lead",
+    "Ranking",
     "classification",
     "confusion_matrix",
     "example_rows",
     "interval",
+    "is_better",
     "most_frequent",
+    "paired",
     "per_class",
     "proportion",
     "r_squared",
+    "ranking",
     "regression",
 ]

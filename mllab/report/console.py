@@ -141,10 +141,10 @@ class _Task:
 
 
 def show(made: Table, *, stream: TextIO | None = None) -> None:
-    """Print a table to a stream or to standard output: the header and the best row are bold on a terminal."""
+    """Print a table to a stream or to standard output: the header and the best rows are bold on a terminal."""
     console = Console(file=stream or sys.stdout, highlight=False)
     for index, line in enumerate(made.lines()):
-        is_best = made.best is not None and index == made.best + 2  # after the header and its rule
+        is_best = index - 2 in made.marked  # after the header and its rule
         console.print(Text(line, style="bold" if is_best or index == 0 else ""), soft_wrap=True)
 
 

@@ -9,7 +9,7 @@ import numbers
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 BLANK = "—"  # a missing number
@@ -33,13 +33,18 @@ class Table:
 
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
-    best: int | None = None  # index of the row to mark, by `*` and by bold type
+    best: int | Collection[int] | None = None  # indices of the rows to mark, by `*` and by bold type: several if tied
     caption: str | None = None
 
     def __post_init__(self):
         for index, row in enumerate(self.rows):
             if len(row) != len(self.columns):
                 raise ValueError(f"row {index} has {len(row)} cells for {len(self.columns)} columns: {row!r}")
+
+    @property
+    def marked(self) -> frozenset[int]:
+        """The indices of the rows to mark."""
+        return frozenset() if self.best is None else frozenset([self.best] if isinstance(self.best, int) else self.best)
 
     def numeric(self) -> list[bool]:
         """Return for each column whether it holds numbers only, and is therefore aligned to the right."""
@@ -50,15 +55,15 @@ class Table:
         return list(zip(*(cells for _, cells in self._by_column()), strict=True))
 
     def lines(self) -> list[str]:
-        """Return the table as lines of plain text: header, rule, rows (the best begins with `*`), caption."""
+        """Return the table as lines of plain text: header, rule, rows (the best begin with `*`), caption."""
         columns = []
         for name, (is_numeric, cells) in zip(self.columns, self._by_column(), strict=True):
             width = max(map(len, [name, *cells]))
             texts = [printable(name), "-" * width, *cells]
             columns.append([text.rjust(width) if is_numeric else text.ljust(width) for text in texts])
         lines = ["  ".join(texts) for texts in zip(*columns, strict=True)]
-        if self.best is not None:
-            lines = [("* " if index == self.best + 2 else "  ") + line for index, line in enumerate(lines)]
+        if self.marked:
+            lines = [("* " if index - 2 in self.marked else "  ") + line for index, line in enumerate(lines)]
         caption = textwrap.wrap(self.caption or "", max(len(lines[1]), MIN_CAPTION_WIDTH))
         return [line.rstrip() for line in lines] + caption
 

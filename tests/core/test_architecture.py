@@ -32,12 +32,13 @@ ALLOWED = {
     "selection": {"types", "errors", "rows", "metrics", "validation"},
     "learners": {"types", "errors", "rows", "models", "sweep", "validation"},
     "racing": {
-        "types", "errors", "rows", "tasks", "devices", "averaging", "optimizers", "models", "training", "sweep",
+        "types", "errors", "rows", "metrics", "tasks", "devices", "averaging", "optimizers", "models", "training",
+        "sweep",
     },
     "clustering": {"metrics", "models", "sweep"},
     "semi_supervised": {"types", "metrics", "models", "sweep", "selection", "data"},
     "paths": {"types", "averaging"},
-    "race_results": {"metrics", "racing"},
+    "race_results": {"types", "rows", "metrics", "models", "racing"},
     "data": {"types", "errors", "devices", "tasks"},
     "report": {"errors"},
 }  # fmt: skip
