@@ -5,7 +5,7 @@ for result in results(raced, examples["targets"][split.test], target=0.95):
     print(result.optimizer, result.learning_rate, result.test["accuracy"].mean, result.steps_to_target)
 
 Scores on validation rows choose the learning rates and the winner, and decide which optimizers are tied with it
-(`Race.standing`); scores on test rows are only reported.
+(`standing`); scores on test rows are only reported.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mllab.metrics import Interval, Lead, interval, paired
+from mllab.metrics import Interval, Lead, Ranking, interval, paired, tied
 from mllab.models.base import Model, predict
 from mllab.racing import Entry, Race, published
 from mllab.rows import gather
 from mllab.types import Examples
 
 SCORE_TOLERANCE = 0.01  # a learning rate with a score this close to the best counts as equally good
+
+PREDICTED_ROWS = 256  # at once: one shape, and so one program, for validation and test rows
 
 
 @dataclass(frozen=True)
@@ -109,18 +111,46 @@ def lanes(raced: Race, entry: Entry, where: np.ndarray) -> list[Lane]:
     ]
 
 
-def lead(raced: Race, tested: Sequence[Result]) -> Lead | None:
-    """Return the winner's lead on test rows over the next by validation, paired by seed.
+def leads(raced: Race, tested: Sequence[Result]) -> tuple[Lead | None, Lead | None]:
+    """Return the winner's lead over the next by validation, paired by seed: on validation rows, and on test rows.
 
     None without a next, and with one seed, on which nothing is compared.
     """
-    standing = raced.standing
-    if standing is None or not standing.is_compared:
-        return None
+    if len(raced.ranked) < 2 or raced.seeds.size < 2:
+        return None, None
+    first, second = raced.ranked[:2]
     headline = raced.task.headline
-    scores = {result.optimizer: result.test_by_seed for result in tested}
-    first, second = (scores[name][headline.name] for name in standing.names[:2])
-    return Lead(standing.names[1], interval(100 * paired(first, second)), headline.points)
+    test = {result.optimizer: result.test_by_seed for result in tested}
+    pairs = (
+        (first.score[first.best], second.score[second.best]),
+        (test[first.optimizer][headline.name], test[second.optimizer][headline.name]),
+    )
+    validation, reported = (Lead(second.optimizer, interval(100 * paired(*pair)), headline.points) for pair in pairs)
+    return validation, reported
+
+
+def standing(raced: Race, model: Model, examples: Examples, ids: np.ndarray) -> Ranking[str] | None:
+    """Return the optimizers by validation score, and those tied with the best; None without a valid rate.
+
+    Validation rows decide, so that a tie is a matter of choice and the test rows stay for the report. Tied is whose
+    paired difference from the best has an interval that includes 0, over the seeds or over the rows.
+
+    Args:
+        raced: the race.
+        model: that was raced.
+        examples: `{"inputs", "targets"}`.
+        ids: of the validation rows, [M].
+    """
+    if raced.winner is None:
+        return None
+    targets = np.asarray(examples["targets"])[ids]
+    by_row = {
+        entry.optimizer: raced.task.by_row(row_metrics(raced, entry, model, examples, ids), targets)
+        for entry in raced.entries
+        if entry.best is not None
+    }
+    names = [entry.optimizer for entry in raced.ranked]
+    return Ranking(names, tied(names[0], by_row), raced.seeds.size)
 
 
 def row_metrics(raced: Race, entry: Entry, model: Model, examples: Examples, ids: np.ndarray) -> dict[str, np.ndarray]:
@@ -136,7 +166,7 @@ def row_metrics(raced: Race, entry: Entry, model: Model, examples: Examples, ids
     rows = gather(examples, ids)
     by_seed = []
     for position in range(raced.seeds.size):
-        outputs = predict(model, *published(entry, position), rows["inputs"])
+        outputs = predict(model, *published(entry, position), rows["inputs"], block=PREDICTED_ROWS)
         by_seed.append(raced.task.metrics(outputs, rows["targets"]))
     return {name: np.stack([np.asarray(each[name]) for each in by_seed]) for name in by_seed[0]}
 

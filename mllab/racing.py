@@ -65,21 +65,15 @@ class Race(NamedTuple):
     @property
     def ranked(self) -> list[Entry]:
         """The entries with a chosen rate, by mean validation score at it, best first."""
-        entries = {entry.optimizer: entry for entry in self.entries}
-        return [entries[name] for name in self.standing.names] if self.standing else []
-
-    @property
-    def standing(self) -> metrics.Ranking[str] | None:
-        """The optimizers with a chosen rate by mean validation score at it, and those tied with the best on its seeds.
-
-        None if every rate of every optimizer has a non-finite lane.
-        """
-        scores = {entry.optimizer: entry.score[entry.best] for entry in self.entries if entry.best is not None}
-        return metrics.ranking(scores) if scores else None
+        chosen = {entry.optimizer: entry for entry in self.entries if entry.best is not None}
+        if not chosen:
+            return []
+        ranking = metrics.ranking({name: entry.score[entry.best] for name, entry in chosen.items()})
+        return [chosen[name] for name in ranking.names]
 
     @property
     def winner(self) -> Entry | None:
-        """The first of `ranked`, or None: of tied optimizers, the one with the greatest mean validation score."""
+        """The first of `ranked`, or None; `race_results.standing` tells which others are tied with it."""
         return next(iter(self.ranked), None)
 
 
@@ -295,7 +289,7 @@ def judge(name: str, result: Result, rates: int, chance: float, targets: np.ndar
     kept_at = np.argmin(np.where(np.isfinite(loss), loss, np.inf), axis=0)
     kept_score = np.where(nonfinite < 0, np.take_along_axis(curve, kept_at[None], axis=0)[0], np.nan)
     mean = kept_score.mean(axis=1)
-    best = None if np.isnan(mean).all() else int(np.nanargmax(mean))
+    best = None if np.isnan(mean).all() else metrics.greatest(mean)  # of equal means, the least rate
     failed = (nonfinite < 0) & ~(kept_loss < chance)
     train_loss = _by_rate(history.train_loss, rates)
     return Entry(name, result, train_loss, loss, curve, kept_score, nonfinite, kept_loss, failed, best, {})

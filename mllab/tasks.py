@@ -76,9 +76,7 @@ class Task(NamedTuple):
         """
         return float(self.constant(targets, train, rows)["loss"].mean())
 
-    def baseline(
-        self, targets: np.ndarray, train: np.ndarray, rows: np.ndarray, target_scale: float = 1.0
-    ) -> Baseline:
+    def baseline(self, targets: np.ndarray, train: np.ndarray, rows: np.ndarray, target_scale: float = 1.0) -> Baseline:
         """Return the reported scores of the best constant prediction; see `chance` and `report`."""
         means = {name: values.mean() for name, values in self.constant(targets, train, rows).items()}
         scores = self.report(means, targets[rows], target_scale)
@@ -89,7 +87,7 @@ class Task(NamedTuple):
     ) -> bool:
         """Return whether a model's headline score is clearly above that of the best constant prediction.
 
-        The 95% intervals of the difference, over the rows and over the seeds, must both exclude 0; one seed has none.
+        See `metrics.is_clear`: the intervals of the difference over rows and over seeds must both exclude 0.
 
         Args:
             row_metrics: of the model on the rows, [G, M] each for G seeds.
@@ -97,11 +95,18 @@ class Task(NamedTuple):
             train: ids of the training rows.
             rows: ids of the rows that were scored, [M].
         """
-        # Headline scores are linear in the metrics, so that their mean over rows is the score.
-        model = np.asarray(self.headline.value(row_metrics, targets[rows], 1.0), np.float64)
-        constant = self.headline.value(self.constant(targets, train, rows), targets[rows], 1.0)
-        difference = metrics.paired(model, constant)
-        return all(metrics.is_better(difference.mean(axis=axis), 0.0) for axis in (0, 1))
+        model = self.by_row(row_metrics, targets[rows])
+        constant = self.by_row(self.constant(targets, train, rows), targets[rows])
+        return metrics.is_clear(metrics.paired(model, constant))
+
+    def by_row(self, row_metrics: Mapping[str, np.ndarray], targets: np.ndarray) -> np.ndarray:
+        """Return the headline score row by row, [..., M]: it is linear in the metrics, so the mean is the score.
+
+        Args:
+            row_metrics: of single rows, [..., M] each.
+            targets: of the rows, [M].
+        """
+        return np.asarray(self.headline.value(row_metrics, targets, 1.0), np.float64)
 
 
 def _frequencies(targets: np.ndarray, train: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -172,7 +177,7 @@ REGRESSION = Task(
     headline=R_SQUARED,
     reported=(RMSE, R_SQUARED),
     constant=_mean,
-    constant_name="the mean of the training targets",
+    constant_name="the mean",
     check=_check_values,
 )
 TASKS: Mapping[str, Task] = {task.name: task for task in (CLASSIFICATION, REGRESSION)}

@@ -3,7 +3,7 @@
 Scores of clusterings are in `mllab.metrics.clustering`.
 """
 
-from mllab.metrics.comparisons import Lead, Ranking, is_better, paired, ranking
+from mllab.metrics.comparisons import Lead, Ranking, greatest, is_clear, paired, ranking, tied
 from mllab.metrics.confusion import ClassScores, confusion_matrix, example_rows, per_class
 from mllab.metrics.examples import classification, most_frequent, r_squared, regression
 from mllab.metrics.intervals import Interval, interval, proportion
@@ -16,8 +16,9 @@ __all__ = [
     "classification",
     "confusion_matrix",
     "example_rows",
+    "greatest",
     "interval",
-    "is_better",
+    "is_clear",
     "most_frequent",
     "paired",
     "per_class",
@@ -25,4 +26,5 @@ __all__ = [
     "r_squared",
     "ranking",
     "regression",
+    "tied",
 ]

@@ -1,7 +1,8 @@
 """Comparisons of scores that were measured on the same seeds or folds: the best, its ties, and leads.
 
 Two rules hold wherever a best one is named. It is *tied* with every other whose paired difference from it has a 95%
-interval that includes 0. With one seed or fold there is no interval, and nothing is compared.
+interval that includes 0: over seeds or folds, and where scores of single rows are at hand over rows too, since a few
+seeds may agree on a difference of a few rows. With one seed or fold nothing is compared.
 
 Scores that choose (of validation rows, or of the rows that folds hold out) decide ties too: test rows are only
 reported.
@@ -59,21 +60,50 @@ class Ranking(Generic[N]):
 
 
 def ranking(scores: Mapping[N, np.ndarray], over: Callable[[np.ndarray], Interval] = interval) -> Ranking[N]:
-    """Return the ranking of scores by name, [G] each, on the same G seeds or folds; greater is better.
+    """Return the ranking of scores by name on the same G seeds or folds; greater is better.
 
     Args:
-        scores: finite.
+        scores: finite, [G] each; or [G, M] for scores of single rows, whose mean is the score.
         over: returns the interval of paired differences [G]: over seeds, or `validation.interval` over folds.
     """
     names, remaining = [], dict(scores)
     while remaining:
-        means = {name: float(np.mean(values, dtype=np.float64)) for name, values in remaining.items()}
-        top = max(means.values())
-        names.append(next(name for name, mean in means.items() if mean >= top - 10.0**-DIGITS * abs(top)))
+        names.append(list(remaining)[greatest(np.array([values.mean() for values in remaining.values()]))])
         del remaining[names[-1]]
-    best = names[0]
-    tied = [name for name in scores if name == best or over(paired(scores[best], scores[name])).sign <= 0]
-    return Ranking(names, tied, np.size(scores[best]))
+    return Ranking(names, tied(names[0], scores, over), len(scores[names[0]]))
+
+
+def tied(best: N, scores: Mapping[N, np.ndarray], over: Callable[[np.ndarray], Interval] = interval) -> list[N]:
+    """Return the names that are tied with the best, itself included; all of them with one seed. See `ranking`."""
+    if len(scores[best]) < 2:
+        return list(scores)
+    return [name for name in scores if name == best or not is_clear(paired(scores[best], scores[name]), over)]
+
+
+def greatest(scores: np.ndarray) -> int:
+    """Return the index of the greatest of scores [N], of those that are equal up to rounding the first; NaN is least.
+
+    Scores are compared to as many digits as their type supports, at most DIGITS.
+    """
+    scores = np.asarray(scores)
+    top = float(np.nanmax(scores))
+    digits = min(DIGITS, np.finfo(scores.dtype).precision)
+    return int(np.flatnonzero(scores >= top - 10.0**-digits * abs(top))[0])
+
+
+def is_clear(differences: np.ndarray, over: Callable[[np.ndarray], Interval] = interval) -> bool:
+    """Return whether differences are above 0: their 95% interval over seeds, and that over rows where there are any.
+
+    One seed or one row has no interval, and the other then decides; a single difference is clear if it is positive.
+
+    Args:
+        differences: by seed or by fold, [G], or by seed and row, [G, M].
+        over: returns the interval of differences by seed or by fold, [G].
+    """
+    by_seed = differences.reshape(len(differences), -1)
+    intervals = [over(by_seed.mean(axis=1))] if len(by_seed) > 1 else []
+    intervals += [interval(by_seed.mean(axis=0))] if by_seed.shape[1] > 1 else []
+    return all(each.sign > 0 for each in intervals) if intervals else bool(by_seed.mean() > 0)
 
 
 def paired(first: np.ndarray, second: np.ndarray | float) -> np.ndarray:
@@ -83,16 +113,3 @@ def paired(first: np.ndarray, second: np.ndarray | float) -> np.ndarray:
         difference = first - second
     size = np.maximum(np.abs(first), np.abs(second))
     return np.where(np.abs(difference) <= 10.0**-DIGITS * size, 0.0, difference)
-
-
-def is_better(scores: np.ndarray, baseline: np.ndarray | float) -> bool:
-    """Return whether scores [G] are better than a baseline's: the interval of their difference is above 0.
-
-    A single score is better if it is greater.
-
-    Args:
-        scores: of seeds, folds or rows.
-        baseline: its score on the same, [G], or one for all.
-    """
-    by = interval(paired(scores, baseline))
-    return by.sign > 0 if by.seeds > 1 else by.mean > 0

@@ -1,0 +1,57 @@
+"""Wording that answers and captions of all experiments share: ties, baselines, and numbers of seeds.
+
+One convention for intervals: over several seeds a mean is shown as `0.972 ± 0.007`, over one as `0.972`, and the number
+of seeds is named beside it: `(3 seeds)`, `(1 seed)`. One seed has no interval, and is no comparison.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from mllab.metrics import Ranking
+
+
+def joined(names: Iterable[object]) -> str:
+    """Return names as a list in a sentence: 'a', 'a and b', 'a, b and c'."""
+    *most, last = map(str, names)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def ranges(values: Iterable[int]) -> str:
+    """Return whole numbers in a sentence, three or more consecutive ones as a range: '1 to 4, 7 and 9'."""
+    groups: list[list[int]] = []
+    for value in sorted(values):
+        if groups and value == groups[-1][-1] + 1:
+            groups[-1].append(value)
+        else:
+            groups.append([value])
+    texts = [[f"{each[0]} to {each[-1]}"] if len(each) > 2 else list(map(str, each)) for each in groups]
+    return joined(text for each in texts for text in each)
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things: '1 seed', '3 seeds'."""
+    return f"{count:,} {noun}" + "s" * (count != 1)
+
+
+def over(count: int, noun: str, rest: str = "") -> str:
+    """Return what the intervals of a table are over: '± 95% interval over 3 seeds'; '1 seed: no interval'."""
+    return f"± 95% interval over {counted(count, noun)}{rest}" if count > 1 else f"{counted(count, noun)}: no interval"
+
+
+def tie(names: Sequence[object], leader: object, score: str, over: str) -> str:
+    """Return in a sentence that several are tied: none of their scores is clearly below the highest, the leader's."""
+    return f"{joined(names)} are tied: on the same {over}, none is clearly below the highest {score}, that of {leader}."
+
+
+def marks(standing: Ranking | None, score: str, noun: str = "seed") -> str:
+    """Return what the marked rows of a table are; empty if there are none."""
+    if standing is None or not standing.marked:
+        return ""
+    if not standing.is_compared:
+        return f"* highest {score}; {counted(standing.seeds, noun)}: no comparison"
+    others = " and those tied with it" if len(standing.tied) > 1 else f", clearly above all others on the same {noun}s"
+    return f"* highest {score}{others}"
+
+
+def no_better(is_better: bool | None, baseline: str) -> str:
+    """Return the words that begin an answer whose result is no better than its baseline; empty otherwise."""
+    return "" if is_better is not False else f"No better than {baseline}: "
