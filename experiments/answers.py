@@ -6,7 +6,11 @@ of seeds is named beside it: `(3 seeds)`, `(1 seed)`. One seed has no interval, 
 
 from collections.abc import Iterable, Sequence
 
-from mllab.metrics import Ranking
+from mllab.metrics import Interval, Ranking
+from mllab.report.table import points
+from mllab.tasks import Baseline
+
+LAST_ROW = "last row: the baseline, a constant prediction"
 
 
 def joined(names: Iterable[object]) -> str:
@@ -32,9 +36,18 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + "s" * (count != 1)
 
 
-def over(count: int, noun: str, rest: str = "") -> str:
-    """Return what the intervals of a table are over: '± 95% interval over 3 seeds'; '1 seed: no interval'."""
-    return f"± 95% interval over {counted(count, noun)}{rest}" if count > 1 else f"{counted(count, noun)}: no interval"
+def over(count: int, noun: str, rest: str = "", comparison: bool = False) -> str:
+    """Return what the intervals of a table are over: '± 95% interval over 3 seeds, one split'; '1 seed: no interval'.
+
+    Args:
+        count: number of seeds, draws, ...
+        noun: its name.
+        rest: what follows where there are several.
+        comparison: whether the table compares something, which one seed does not allow.
+    """
+    if count > 1:
+        return f"± 95% interval over {counted(count, noun)}{rest}"
+    return f"{counted(count, noun)}: no interval" + ", no comparison" * comparison
 
 
 def tie(names: Sequence[object], leader: object, score: str, over: str) -> str:
@@ -47,9 +60,21 @@ def marks(standing: Ranking | None, score: str, noun: str = "seed") -> str:
     if standing is None or not standing.marked:
         return ""
     if not standing.is_compared:
-        return f"* highest {score}; {counted(standing.seeds, noun)}: no comparison"
+        return f"* highest {score}"
     others = " and those tied with it" if len(standing.tied) > 1 else f", clearly above all others on the same {noun}s"
     return f"* highest {score}{others}"
+
+
+def difference(by: Interval, noun: str) -> str:
+    """Return a difference in points, and whether it is clear: '+3.1 ± 0.5', '+0.2 ± 0.4 (not clear)', '+3 (1 draw)'."""
+    if by.seeds < 2:
+        return f"{points(by)} ({counted(by.seeds, noun)})"
+    return f"{points(by)}" + " (not clear)" * (by.sign == 0)
+
+
+def constant_row(baseline: Baseline) -> str:
+    """Return the name of the baseline's row in a table: 'most frequent class'."""
+    return baseline.name.removeprefix("the ")
 
 
 def no_better(is_better: bool | None, baseline: str) -> str:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import frame
+from experiments import answers, frame
 from mllab import sweep
 from mllab.data.readers import image_file
 from mllab.errors import UserError
@@ -20,7 +20,7 @@ from mllab.metrics import Interval, interval
 from mllab.models import kmeans
 from mllab.report import draw
 from mllab.report.report import Bullets, Drawing, Report, Section
-from mllab.report.table import Table, legible, listed
+from mllab.report.table import Table, legible, listed, number
 from mllab.report.table import interval as shown
 
 CLUSTERS = (2, 4, 8, 16, 32, 64)  # default numbers of colours
@@ -56,6 +56,7 @@ class Measurement:
 
     image: Original
     sample: int  # pixels
+    baseline: float  # error with one colour, the mean of all pixels
     fits: list[Fit]
     pixels: np.ndarray = frame.unsaved()  # [H, W, 3] in [0, 1]
 
@@ -91,7 +92,8 @@ def measure(run: frame.Context, image: str, ks: tuple[int, ...] | None, seeds: i
         _, colours, labels = min(by_seed, key=lambda each: each[0])
         file = run.write(f"colours-{k}.png", image_file.to_png(colours, labels)).name
         fits.append(Fit(k, interval(np.array([error for error, *_ in by_seed])), file, colours, labels))
-    return Measurement(original, sample, fits, pixels)
+    baseline = 255 * float(np.sqrt(flat.var(axis=0, dtype=np.float64).mean()))
+    return Measurement(original, sample, baseline, fits, pixels)
 
 
 def with_strip(colours: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -128,9 +130,12 @@ def report(measured: Measurement, seeds: int, restarts: int) -> Report:
     """Report the errors, and show the images."""
     image, fits, name = measured.image, measured.fits, legible(measured.image.name)
     rows = [[fit.k, f"{math.log2(fit.k):.3g}", shown(fit.error), fit.file] for fit in fits]
+    rows.insert(0, [1, "0", number(measured.baseline), None])
     ends = [f"with {fits[i].k} colours {shown(fits[i].error)}" for i in dict.fromkeys((0, len(fits) - 1))]
-    over = f"± 95% interval over {seeds} samples of pixels and starts" if seeds > 1 else "one seed: no interval"
-    caption = f"error: root mean squared, in 8-bit steps from 0 to 255; {over}"
+    over = answers.over(seeds, "seed", ", each with its sample of pixels and its starts")
+    caption = (
+        f"error: root mean squared, in 8-bit steps from 0 to 255; {over}; first row: the baseline, the mean colour"
+    )
     caveats = [
         f"k-means fits k colours to {measured.sample:,} sampled pixels, as points (red, green, blue) in [0, 1]; every "
         "pixel of the image takes the nearest.",
@@ -142,7 +147,8 @@ def report(measured: Measurement, seeds: int, restarts: int) -> Report:
         f"{image.name} in few colours",
         f"How few colours are enough for {image.name}?",
         f"{name} has {image.colours:,} colours, at 24 bits a pixel. The root mean squared error, in 8-bit steps from 0 "
-        f"to 255: {', '.join(ends)}.",
+        f"to 255: {', '.join(ends)} ({answers.counted(seeds, 'seed')}); with one colour, the mean: "
+        f"{number(measured.baseline)}.",
         Table(["colours", "bits a pixel", "error", "image"], rows, caption=caption),
         [Section("The images", drawings(measured, name, seeds)), Section("How to read it", [Bullets(caveats)])],
         {"image": f"{image.path}: {image.height:,} × {image.width:,} pixels", "seeds": listed(range(seeds))},

@@ -19,14 +19,16 @@ def result_table(measured: Measurement) -> table.Table:
         rate = table.significant(each.learning_rate)
         rows.append([each.optimizer, rate, *scores, steps_cell(each), width_cell(each.width), *lost])
     constant = [table.number(baseline.scores[score.name]) for score in reported]
-    rows.append([f"predicting {baseline.name}", None, *constant, *[None] * 4])
+    rows.append([answers.constant_row(baseline), None, *constant, *[None] * 4])
+    mean = ", mean over seeds" if seeds > 1 else ""
     marked = measured.standing.marked if measured.standing else []
     caption = [
         answers.marks(measured.standing, f"mean validation {measured.score.label}"),
         "" if measured.winner else "every rate of every optimizer has a non-finite lane",
-        answers.over(seeds, "seed", ", one split"),
-        f"steps: to a validation {measured.score.label} of {target}, mean over seeds" if measured.target else "",
+        answers.over(seeds, "seed", ", one split", comparison=len(measured.optimizers) > 1),
+        f"steps: to a validation {measured.score.label} of {target}{mean}" if measured.target else "",
         "decades: range of rates within one point of the best, ≥ where it reaches an end of the grid",
+        answers.LAST_ROW,
     ]
     scores = [f"test {score.label}" for score in reported]
     steps = "steps" if measured.target is None else f"steps to {target}"
@@ -45,7 +47,7 @@ def answer(measured: Measurement) -> str:
     constant = f"predicting {baseline.name}: {table.number(baseline.scores[score.name])}"
     seeds = answers.counted(len(measured.seeds), "seed")
     if len(measured.tied) > 1 and measured.standing.is_compared:
-        text += _tied(measured, winner, f"Test {score.label} ({seeds})", constant)
+        text += _tied(measured, winner, f"Test {score.label}, {seeds}", constant)
     else:
         text += (
             f"{winner.optimizer} at learning rate {table.short(winner.learning_rate)}: test {score.label} "

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mllab.metrics.intervals import Interval, interval
 
@@ -106,7 +107,7 @@ def is_clear(differences: np.ndarray, over: Callable[[np.ndarray], Interval] = i
     return all(each.sign > 0 for each in intervals) if intervals else bool(by_seed.mean() > 0)
 
 
-def paired(first: np.ndarray, second: np.ndarray | float) -> np.ndarray:
+def paired(first: ArrayLike, second: ArrayLike) -> np.ndarray:
     """Return first [G] less second [G], with 0 where they are equal up to rounding."""
     first, second = np.broadcast_arrays(np.asarray(first, np.float64), np.asarray(second, np.float64))
     with np.errstate(invalid="ignore"):  # infinity less infinity
