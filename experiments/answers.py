@@ -65,11 +65,10 @@ def marks(standing: Ranking | None, score: str, noun: str = "seed") -> str:
     return f"* highest {score}{others}"
 
 
-def difference(by: Interval, noun: str) -> str:
+def difference(by: Interval, noun: str, unit: str = "") -> str:
     """Return a difference in points, and whether it is clear: '+3.1 ± 0.5', '+0.2 ± 0.4 (not clear)', '+3 (1 draw)'."""
-    if by.seeds < 2:
-        return f"{points(by)} ({counted(by.seeds, noun)})"
-    return f"{points(by)}" + " (not clear)" * (by.sign == 0)
+    note = f" ({counted(by.seeds, noun)})" if by.seeds < 2 else " (not clear)" if by.sign == 0 else ""
+    return points(by) + unit + note
 
 
 def constant_row(baseline: Baseline) -> str:
@@ -77,6 +76,14 @@ def constant_row(baseline: Baseline) -> str:
     return baseline.name.removeprefix("the ")
 
 
-def no_better(is_better: bool | None, baseline: str) -> str:
-    """Return the words that begin an answer whose result is no better than its baseline; empty otherwise."""
-    return "" if is_better is not False else f"No better than {baseline}: "
+def below_baseline(is_better: bool | None, by: float, baseline: str) -> str:
+    """Return the words that begin an answer whose result is not clearly better than its baseline; empty otherwise.
+
+    Args:
+        is_better: whether it is.
+        by: the mean score less the baseline's.
+        baseline: what that is.
+    """
+    if is_better is not False:
+        return ""
+    return f"{'Not clearly' if by > 0 else 'No'} better than {baseline}: "

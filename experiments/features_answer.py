@@ -33,9 +33,9 @@ def answer(measured: Measurement) -> str:
     """Return in a few sentences how far features lead pixels, with few training rows and with many."""
     few, many, pairs = measured.fractions[0], measured.fractions[-1], probes.by_pair(measured.cells)
 
-    def leads(representation: str, form: str) -> str:
+    def leads(representation: str, form: str, unit: str = "") -> str:
         few_rows, many_rows = (
-            [answers.difference(pairs[representation, probe][end].ahead, "draw") for probe in SETTINGS]
+            [answers.difference(pairs[representation, probe][end].ahead, "draw", unit) for probe in SETTINGS]
             for end in (0, -1)
         )
         return form.format(*few_rows) + (f"; with {many.rows:,}, {' and '.join(many_rows)}" if many != few else "")
@@ -50,10 +50,10 @@ def answer(measured: Measurement) -> str:
     ]
     text = (
         f"On {measured.dataset.name} with {few.rows:,} training rows, the test accuracy with the net's features less "
-        f"that with pixels is {leads(TRAINED, '{} points by a linear probe and {} by nearest neighbours')}. An "
+        f"that with pixels is {leads(TRAINED, '{} by a linear probe and {} by nearest neighbours', ' points')}. An "
         f"untrained net's: {leads(UNTRAINED, '{} and {}')}. {constant.capitalize()}: {share(accuracy, 2)}."
     )
-    text += f" No better than that: {'; '.join(below)}." if below else ""
+    text += f" Not clearly better than that: {'; '.join(below)}." if below else ""
     return f"{text} {_labels_used(measured)}" if measured.net.at_home else text
 
 

@@ -28,14 +28,15 @@ def answer(measured: Measurement) -> str:
     if measured.train is None or measured.gap is None:
         lost = f"{len(measured.nonfinite)} of {seeds} seeds" if seeds > 1 else "The run"
         return f"{lost} went non-finite, so nothing is reported or published: try a smaller learning rate."
-    constant = f"predicting {measured.baseline.name}"
+    constant, gain = f"predicting {measured.baseline.name}", test.accuracy.mean - measured.baseline.scores["accuracy"]
     text = (
-        f"{answers.no_better(measured.beats_baseline, constant)}{table.percent(test.accuracy)} of the {test.rows:,} "
-        f"test rows of {name} are classified correctly ({answers.counted(seeds, 'seed')}); {constant}: "
+        f"{answers.below_baseline(measured.beats_baseline, gain, constant)}{table.percent(test.accuracy)} of the "
+        f"{test.rows:,} test rows of {name} are classified correctly ({answers.counted(seeds, 'seed')}); {constant}: "
         f"{table.share(measured.baseline.scores['accuracy'], 2)}."
     )
     if measured.failed:
-        text += f" {len(measured.failed)} of {answers.counted(seeds, 'seed')} failed: no better than chance."
+        text += f" {len(measured.failed)} of {answers.counted(seeds, 'seed')} failed: "
+        text += "a validation loss no better than chance."
     size, half = abs(measured.gap.mean), measured.gap.high - measured.gap.mean
     return (
         f"{text} Accuracy on training rows is {table.percent(measured.train.accuracy)}: "

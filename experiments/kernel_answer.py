@@ -42,7 +42,7 @@ def answer(measured: Measurement, over: str) -> str:
     """Return which kernel is best or which are tied, and its accuracy; `over` are the folds in words."""
     won, rows, baseline = measured.won, measured.dataset.rows["test"], measured.baseline
     constant = f"predicting {baseline.name}"
-    text = answers.no_better(measured.beats_baseline, constant)
+    text = answers.below_baseline(measured.beats_baseline, won.test - baseline.scores["accuracy"], constant)
     if len(measured.tied) > 1:
         text += answers.tie([NAMES[name] for name in measured.tied], NAMES[won.kernel], "held-out accuracy", "folds")
         text += " "

@@ -46,9 +46,10 @@ def answer(measured: Measurement) -> str:
     others = [k for k in measured.tied if k != measured.chosen]
     tied = f" Tied with it, on the same folds: k = {answers.ranges(others)}." if others else ""
     of = f"the highest held-out accuracy of {ranged(ks)}" if len(ks) > 1 else "a held-out accuracy"
+    gain = test.mean - measured.baseline[2].mean
     return (
-        f"{answers.no_better(measured.beats_baseline, CONSTANT)}{measured.dataset.name} with k = {measured.chosen} has "
-        f"a test accuracy of {share(test.mean, 2)} on {rows['test']:,} rows (95% interval "
+        f"{answers.below_baseline(measured.beats_baseline, gain, CONSTANT)}{measured.dataset.name} with "
+        f"k = {measured.chosen} has a test accuracy of {share(test.mean, 2)} on {rows['test']:,} rows (95% interval "
         f"{percent_bounds(test.low, test.high)}); {CONSTANT}: {share(measured.baseline[2].mean, 2)}. It has {of}, "
         f"{percent(measured.held_out)} on {rows['choosing']:,} training and validation rows.{tied}"
         f"{distance_demo.answer(measured.loops)}"

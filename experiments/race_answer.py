@@ -43,7 +43,9 @@ def answer(measured: Measurement) -> str:
     if winner is None or winner.learning_rate is None or measured.standing is None:
         return "Every learning rate of every optimizer has a non-finite lane: try smaller ones."
     baseline, score = measured.baseline, measured.score.reported[0]
-    text = answers.no_better(measured.beats_baseline, f"predicting {baseline.name}")
+    headline = measured.score.headline
+    gain = winner.test[headline].mean - baseline.scores[headline]
+    text = answers.below_baseline(measured.beats_baseline, gain, f"predicting {baseline.name}")
     constant = f"predicting {baseline.name}: {table.number(baseline.scores[score.name])}"
     seeds = answers.counted(len(measured.seeds), "seed")
     if len(measured.tied) > 1 and measured.standing.is_compared:

@@ -32,6 +32,7 @@ class ScoreNames:
     """What optimizers are judged by."""
 
     label: str  # of the score that learning rates are chosen by
+    headline: str  # its name
     loss_unit: str
     reported: list[ReportedScore]
 
@@ -39,7 +40,7 @@ class ScoreNames:
     def of(cls, task: Task, data: Dataset) -> Self:
         """Return those of a task."""
         reported = [ReportedScore(score.name, score.label_in(data.unit, data.target)) for score in task.reported]
-        return cls(task.headline.label, task.loss_unit, reported)
+        return cls(task.headline.label, task.headline.name, task.loss_unit, reported)
 
 
 @dataclass(frozen=True)

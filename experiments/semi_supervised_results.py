@@ -86,9 +86,10 @@ def findings(
     rows, few, many = data.rows, counts[0], counts[-1]
     below = [count.labels for count in counts if not count.beats_baseline]
     constant, draws = f"predicting {baseline.name}", f" ({answers.counted(few.gain.seeds, 'draw')})"
+    gain = max(count.both.test.mean for count in counts) - baseline.scores["accuracy"]
     answer = (
-        f"{answers.no_better(len(below) < len(counts), constant)}with {few.labels:,} labels the test accuracy on "
-        f"{data.name} is {percent(few.alone.test)} from the labelled rows alone, and "
+        f"{answers.below_baseline(len(below) < len(counts), gain, constant)}with {few.labels:,} labels the test "
+        f"accuracy on {data.name} is {percent(few.alone.test)} from the labelled rows alone, and "
         f"{percent(few.both.test)} with {rows['train'] - few.labels:,} unlabelled rows as well: "
         f"{points(few.gain)} points{draws}; {constant}: {share(baseline.scores['accuracy'], 2)}."
     )
@@ -104,7 +105,7 @@ def findings(
         f"The test rows were scored once, with the chosen settings. {conclusion}",
     ]
     if 0 < len(below) < len(counts):
-        answer += f" With {listed(below)} labels and unlabelled rows it is no better than {constant}."
+        answer += f" With {listed(below)} labels and unlabelled rows it is not clearly better than {constant}."
     if hurt := [count for count in counts if count.effect == "hurt"]:
         worst = min(hurt, key=lambda count: count.gain.mean)
         harm = f"Unlabelled rows reduce the accuracy with {listed(count.labels for count in hurt)} labels"
@@ -125,7 +126,7 @@ def gain_table(counts: Sequence[Count], every: Supervised, baseline: Baseline, d
     rows = [
         [
             *(f"{n.labels:,}", percent(n.alone.test), percent(n.both.test), points(n.gain)),
-            n.effect + ", no better than the baseline" * (not n.beats_baseline),
+            n.effect + ", not clearly better than the baseline" * (not n.beats_baseline),
         ]
         for n in counts
     ]

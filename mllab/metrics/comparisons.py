@@ -8,6 +8,7 @@ Scores that choose (of validation rows, or of the rows that folds hold out) deci
 reported.
 """
 
+import math
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -17,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from mllab.metrics.intervals import Interval, interval
 
+FLOAT32_DIGITS = 6
 DIGITS = 9  # significant digits of a score: sums of the same numbers in another order differ by rounding
 
 N = TypeVar("N", bound=Hashable)  # a name, or a setting
@@ -108,9 +110,13 @@ def is_clear(differences: np.ndarray, over: Callable[[np.ndarray], Interval] = i
 
 
 def paired(first: ArrayLike, second: ArrayLike) -> np.ndarray:
-    """Return first [G] less second [G], with 0 where they are equal up to rounding."""
+    """Return first [G] less second [G], rounded to the digits that float32 scores of their size have.
+
+    So equal scores differ by 0, and differences that are equal over all seeds have an interval of width 0.
+    """
     first, second = np.broadcast_arrays(np.asarray(first, np.float64), np.asarray(second, np.float64))
     with np.errstate(invalid="ignore"):  # infinity less infinity
         difference = first - second
-    size = np.maximum(np.abs(first), np.abs(second))
-    return np.where(np.abs(difference) <= 10.0**-DIGITS * size, 0.0, difference)
+    sizes = np.abs([first, second])
+    largest = np.max(sizes, where=np.isfinite(sizes), initial=0.0)
+    return difference if largest == 0 else np.round(difference, FLOAT32_DIGITS - math.ceil(math.log10(largest)))
