@@ -13,9 +13,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mllab import devices, metrics, optimizers, rows, sweep, training
+from mllab import devices, optimizers, rows, sweep, training
 from mllab.averaging import evaluation_params
 from mllab.errors import UserError
+from mllab.metrics import greatest, ranking
 from mllab.models.base import Model
 from mllab.tasks import Task, named
 from mllab.training import Result, Run
@@ -68,8 +69,8 @@ class Race(NamedTuple):
         chosen = {entry.optimizer: entry for entry in self.entries if entry.best is not None}
         if not chosen:
             return []
-        ranking = metrics.ranking({name: entry.score[entry.best] for name, entry in chosen.items()})
-        return [chosen[name] for name in ranking.names]
+        names = ranking({name: entry.score[entry.best] for name, entry in chosen.items()}).names
+        return [chosen[name] for name in names]
 
     @property
     def winner(self) -> Entry | None:
@@ -205,8 +206,8 @@ def race(
 
     for position, entry in enumerate(entries):  # every choice is made: score the test rows, once
         if entry.best is not None:
-            scores = jax.jit(runs[entry.optimizer].score)(grid.hyper, entry.result.kept, placed, test)
-            chosen = {name: _by_rate(np.asarray(values), rates.size)[entry.best] for name, values in scores.items()}
+            metrics = jax.jit(runs[entry.optimizer].score)(grid.hyper, entry.result.kept, placed, test)
+            chosen = {name: _by_rate(np.asarray(values), rates.size)[entry.best] for name, values in metrics.items()}
             entries[position] = entry._replace(test=chosen)
     return Race(entries, task, rates, np.asarray(seeds), result.history.step, chance)
 
@@ -289,7 +290,7 @@ def judge(name: str, result: Result, rates: int, chance: float, targets: np.ndar
     kept_at = np.argmin(np.where(np.isfinite(loss), loss, np.inf), axis=0)
     kept_score = np.where(nonfinite < 0, np.take_along_axis(curve, kept_at[None], axis=0)[0], np.nan)
     mean = kept_score.mean(axis=1)
-    best = None if np.isnan(mean).all() else metrics.greatest(mean)  # of equal means, the least rate
+    best = None if np.isnan(mean).all() else greatest(mean)  # of equal means, the least rate
     failed = (nonfinite < 0) & ~(kept_loss < chance)
     train_loss = _by_rate(history.train_loss, rates)
     return Entry(name, result, train_loss, loss, curve, kept_score, nonfinite, kept_loss, failed, best, {})

@@ -118,7 +118,7 @@ def _frequencies(targets: np.ndarray, train: np.ndarray, rows: np.ndarray) -> di
 
 def _mean(targets: np.ndarray, train: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Return the squared error of predicting the training rows' mean."""
-    return {"loss": (targets[rows] - targets[train].mean()) ** 2}
+    return {"loss": (targets[rows] - targets[train].mean(axis=0)) ** 2}
 
 
 def _check_classes(targets: np.ndarray, output_shape: tuple[int, ...]) -> None:

@@ -64,8 +64,8 @@ def test_metrics_of_single_rows_are_those_that_the_race_has_the_means_of(raced):
     for entry in raced.entries:
         by_row = race_results.row_metrics(raced, entry, problems.model(), EXAMPLES, SPLIT.test)
         assert by_row["accuracy"].shape == (2, len(SPLIT.test))
-        for name, mean in entry.test.items():
-            np.testing.assert_allclose(by_row[name].mean(axis=1), mean, rtol=1e-5)
+        for name, values in by_row.items():
+            np.testing.assert_allclose(values.mean(axis=1), entry.test[name], rtol=1e-5)
 
 
 def test_validation_rows_decide_who_is_tied_with_the_winner(raced):

@@ -17,6 +17,7 @@ from experiments import kernel_svm as experiment
 from mllab import devices, selection, validation
 from mllab.data import catalog
 from mllab.errors import UserError
+from mllab.metrics import Ranking
 from mllab.models import svm
 from support.mistakes import refused_in_one_line
 from support.workdirs import records_of

@@ -339,7 +339,7 @@ BOTH = {"tied": ["adam", "sgd"], "ahead": lead(0.1, 0.5), "ahead_by_validation":
             ["tied", "etter than"],
             {0},
         ),
-        ({"ahead": lead(-1.0, 0.6)}, ["on test rows it is behind it: -1.0 ± 0.6"], [], {0}),
+        ({"ahead": lead(-1.0, 0.6)}, ["on test rows it is behind it: ", "1.0 ± 0.6 points."], [], {0}),
         ({"ahead": lead(0.1, 0.5)}, ["on test rows it is not clearly ahead of it: 0.1 ± 0.5"], [], {0}),
         (
             BOTH,
