@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import frame, inspection
+from experiments import answers, frame, inspection
 from experiments.frame import observers, publish_params
 from experiments.image_answer import answer, result_table
 from experiments.image_training import AUGMENTATIONS, Measurement, Recipe, Scores, train
@@ -163,7 +163,8 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
             "data set": data.described(),
             "rows": "{train:,} to train, {validation:,} to choose, {test:,} to report".format(**data.rows),
             "model": f"{measured.model}; {measured.parameters:,} parameters",
-            "training": f"{measured.epochs} epochs, batch {measured.batch_size}: {measured.steps:,} steps a seed",
+            "training": f"{answers.counted(measured.epochs, 'epoch')}, batch {measured.batch_size}: "
+            f"{answers.counted(measured.steps, 'step')} a seed",
             "speed": f"{speed:,.0f} images a second in training, without compilation" if speed else "",
             "seeds": table.listed(measured.seeds),
             "test accuracy by seed": table.listed(by_seed[np.isfinite(by_seed)], ".2%"),

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import frame
+from experiments import answers, frame
 from experiments.frame import observers, publish_params
 from experiments.race_answer import answer, result_table
 from experiments.race_measurement import Measurement, diverged_lanes
@@ -74,10 +74,11 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     conditions = settings.values("split_seed", "shared_batches", "patience", "precision") | of_optimizers
     conditions["activation"] = plan.get("activation")
     conditions = {name: value for name, value in conditions.items() if value is not None and value is not False}
-    measured = Measurement.of(
-        raced, data, model, settings.target_score, model_name=models.describe(plan), epochs=settings.epochs,
-        batch_size=batch_size, steps=steps, settings=conditions,
-    )  # fmt: skip
+    with run.timed("ties and baseline"):
+        measured = Measurement.of(
+            raced, data, model, settings.target_score, model_name=models.describe(plan), epochs=settings.epochs,
+            batch_size=batch_size, steps=steps, settings=conditions,
+        )  # fmt: skip
     with run.timed("events and params"):
         observers.write_events(raced, run.path / "events")
         if raced.winner:
@@ -94,7 +95,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
     del run, settings
     name, rows, rates = measured.dataset.name, measured.dataset.rows, measured.learning_rates
     diverged = diverged_lanes(measured.optimizers, rates, len(measured.seeds))
-    grid = f"{len(rates)} learning rates ({table.short(rates[0], 2)} to {table.short(rates[-1], 2)})"
+    grid = f"{answers.counted(len(rates), 'learning rate')} ({table.short(rates[0], 2)} to {table.short(rates[-1], 2)})"
     stopped = [each for each in measured.optimizers if each.steps < measured.steps]
     return Report(
         title=f"Optimizer race: {measured.model} on {name}",
@@ -111,8 +112,10 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
             "data set": measured.dataset.described(),
             "rows": f"{rows['train']:,} to train, {rows['validation']:,} to choose, {rows['test']:,} to report",
             "model": measured.model,
-            "training": f"{measured.epochs} epochs, batch size {measured.batch_size}: {measured.steps:,} steps a lane",
-            "lanes": f"{len(measured.optimizers)} optimizers × {grid} × {len(measured.seeds)} seeds",
+            "training": f"{answers.counted(measured.epochs, 'epoch')}, batch size {measured.batch_size}: "
+            f"{answers.counted(measured.steps, 'step')} a lane",
+            "lanes": f"{answers.counted(len(measured.optimizers), 'optimizer')} × {grid} × "
+            f"{answers.counted(len(measured.seeds), 'seed')}",
             "settings": [f"{key} = {value}" for key, value in measured.settings.items()],
             "stopped early": [f"{each.optimizer} after {each.steps:,} steps" for each in stopped],
             "chosen by": f"mean validation {measured.score.label} over seeds, of rates without a non-finite lane",
