@@ -69,7 +69,7 @@ def test_a_run_writes_its_whole_workdir_and_summary_and_records_agree(ran):
             assert count[method]["test_by_draw"] == by_draw
             np.testing.assert_allclose(count[method]["test"][0], np.mean(by_draw))
         gains = np.subtract(count[BOTH]["test_by_draw"], count[ALONE]["test_by_draw"])
-        assert count["gain"][0] == pytest.approx(100 * gains.mean())
+        assert count["gain"][0] == pytest.approx(100 * gains.mean(), abs=1e-3)
     assert [climb["labels"] for climb in summary["climbs"]] == list(COUNTS)
     for climb in summary["climbs"]:
         assert (np.diff(climb["history"]) > -1e-5).all()
@@ -119,7 +119,7 @@ def test_more_columns_than_two_are_drawn_in_a_plane_without_boundary(tmp_path):
     assert "Tinted" not in drawn
     page = (tmp_path / "w" / "report.html").read_text()
     assert "the first 3 principal components of 64" in page
-    assert "one draw: no interval" in page
+    assert "1 draw: no interval" in page
 
 
 # ── The report ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -224,11 +224,11 @@ def test_tables_give_the_gain_its_sign_and_mark_the_least_bic(ran):
     below = ", not clearly better than the baseline"
     assert [row[-1] for row in table.rows] == ["help", f"hurt{below}", f"unclear{below}"]
     assert "baseline: predicting the most frequent class, 33.33%" in table.caption
+    assert [row[-2] for row in table.rows] == ["+20 ± 5", "−3.0 ± 1.0", "+1 ± 2"]
     one_draw = gains(ran[1], (20, None))
     table = results.gain_table(one_draw.counts, one_draw.every, one_draw.baseline, 1)
     assert [row[-1] for row in table.rows] == ["1 draw: no comparison"]
     assert "1 draw: no interval, no comparison" in table.caption
-    assert [row[-2] for row in table.rows] == ["+20 ± 5", "−3.0 ± 1.0", "+1 ± 2"]
     least = mixture_bic.table(bic(3), 100)
     assert least.columns == ["components", "tied", "full"]
     assert least.best == 2
