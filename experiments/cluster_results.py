@@ -112,7 +112,8 @@ def answer(
         random = ", ".join(f"{title} {number(chance[score])}" for score, title in AGREEMENT.items())
         text += f" Against the {len(data.classes)} classes, which were not used, test rows score {scores}; random "
         text += f"clusters: {random}."
-    return text if beats_chance else f"{text} The clusters are no better than random ones."
+    judged = "agreement with the classes" if data.classes else "silhouette"
+    return text if beats_chance else f"{text} Their {judged} is not clearly better than that of random clusters."
 
 
 def score_table(fits: Sequence[Fit], standing: Ranking[int], chance: Mapping[str, float], data: DatasetFacts) -> Table:
