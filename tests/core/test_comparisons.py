@@ -15,7 +15,7 @@ from mllab import metrics
 @given(st.integers(0, 2**31), st.integers(2, 5), st.integers(2, 6))
 def test_tied_is_whose_paired_t_interval_includes_0(seed, names, seeds):
     draw = np.random.default_rng(seed)
-    scores = {f"model {i}": draw.normal(0.02 * draw.integers(3), 0.02, seeds).round(4) for i in range(names)}
+    scores = {f"model {i}": draw.normal(0.02 * draw.integers(3), 0.02, seeds) for i in range(names)}
     ranking = metrics.ranking(scores)
     means = {name: values.mean() for name, values in scores.items()}
     assert ranking.best == max(means, key=means.get)
@@ -23,7 +23,7 @@ def test_tied_is_whose_paired_t_interval_includes_0(seed, names, seeds):
     for name, values in scores.items():
         if name != ranking.best:
             low = scipy.stats.ttest_rel(scores[ranking.best], values).confidence_interval(0.95).low
-            assert (name in ranking.tied) == (not low > 0)
+            assert (name in ranking.tied) == (not low > 0) or abs(low) < 1e-6
     assert ranking.tied == [name for name in scores if name in ranking.tied]
     assert ranking.marked == ranking.tied
 

@@ -177,7 +177,7 @@ def test_the_report_gives_the_choice_and_marks_it(ran):
     [
         (Ranking([4, 3, 5, 2], [3, 4], 3), True, ["Tied with them, on the same seeds: 3 "], ["better"], {1, 2}),
         (Ranking([4, 3, 5, 2], [2, 3, 4, 5], 1), True, ["1 seed: no comparison."], ["Tied"], {2}),
-        (Ranking([4, 3, 5, 2], [4], 3), False, ["Their agreement with the classes is not clearly better than that of random clusters."], ["Tied"], {2}),
+        (Ranking([4, 3, 5, 2], [4], 3), False, ["with the classes is not clearly better than"], ["Tied"], {2}),
     ],
 )  # fmt: skip
 def test_the_answer_names_ties_and_chance(ran, standing, beats, present, absent, marked):
