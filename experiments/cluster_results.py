@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from experiments import answers
 from experiments.frame import DatasetFacts, unsaved
-from mllab.clustering import Clusters, Fit
+from mllab.clustering import AGREEMENT, Clusters, Fit
 from mllab.data.dataset import Dataset
-from mllab.metrics import Interval
+from mllab.metrics import Interval, Ranking
 from mllab.report import draw
 from mllab.report.report import Drawing
-from mllab.report.table import Table, legible, share
+from mllab.report.table import Table, interval, legible, number, ranged, share
 
 TERMS = 5  # characteristic words of a cluster
 
@@ -87,6 +88,50 @@ def drawings(clusters: Sequence[Cluster], data: DatasetFacts, shown: Clusters, p
         caption = "One dark cell in a row: a cluster of one class. Several in a column: a class in several clusters."
         drawn.append(Drawing("classes", figure, "Test rows of each cluster, by class", caption))
     return drawn
+
+
+def answer(
+    fits: Sequence[Fit],
+    standing: Ranking[int],
+    chance: Mapping[str, float],
+    beats_chance: bool,
+    data: DatasetFacts,
+) -> str:
+    """Return which number of clusters is best or tied, and how well its clusters agree with the classes."""
+    k, ks, seeds = standing.best, [fit.k for fit in fits], answers.counted(standing.seeds, "seed")
+    best, others = fits[ks.index(k)], [other for other in standing.tied if other != k]
+    lead = f"Of {ranged(ks)} clusters, {k} have the greatest mean silhouette:"
+    text = f"{lead if len(ks) > 1 else f'The mean silhouette of {k} clusters is'} {interval(best.silhouette)} ({seeds})"
+    text += f" on validation rows; random clusters of the same sizes: {number(chance['silhouette'])}."
+    if len(ks) > 1 and not standing.is_compared:
+        text += f" {seeds}: no comparison."
+    elif others:
+        text += f" Tied with them, on the same seeds: {answers.ranges(others)} clusters."
+    if data.classes:
+        scores = ", ".join(f"{title} {interval(getattr(best, score))}" for score, title in AGREEMENT.items())
+        random = ", ".join(f"{title} {number(chance[score])}" for score, title in AGREEMENT.items())
+        text += f" Against the {len(data.classes)} classes, which were not used, test rows score {scores}; random "
+        text += f"clusters: {random}."
+    judged = "agreement with the classes" if data.classes else "silhouette"
+    return text if beats_chance else f"{text} Their {judged} is not clearly better than that of random clusters."
+
+
+def score_table(fits: Sequence[Fit], standing: Ranking[int], chance: Mapping[str, float], data: DatasetFacts) -> Table:
+    """Return a row for each number of clusters, and the baseline: distance, silhouette, agreement with the classes."""
+    agreement = AGREEMENT if data.classes else {}
+    cells = [[fit.distance["training"], fit.silhouette, *(getattr(fit, score) for score in agreement)] for fit in fits]
+    rows: list[list[object]] = [[fit.k, *map(interval, row)] for fit, row in zip(fits, cells, strict=True)]
+    rows.append([f"{standing.best} (random)", None, *(number(chance[name]) for name in ("silhouette", *agreement))])
+    caption = [
+        "distance²: mean squared distance of training rows to their centre; silhouette: of validation rows",
+        "agreement with the classes: of test rows" * bool(agreement),
+        answers.over(standing.seeds, "seed", comparison=len(fits) > 1),
+        answers.marks(standing, "mean silhouette"),
+        "last row: the baseline, random clusters of the same sizes",
+    ]
+    marked = [place for place, fit in enumerate(fits) if fit.k in standing.marked]
+    columns = ["clusters", "distance²", "silhouette", *agreement.values()]
+    return Table(columns, rows, marked, "; ".join(filter(None, caption)))
 
 
 def choice(fits: Sequence[Fit], chosen: int, seeds: int) -> Drawing:

@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments import cluster_results as results
 from experiments import color_quantization, frame
-from mllab import clustering
+from mllab import clustering, metrics
 from mllab.clustering import AGREEMENT, Clusters
 from mllab.data.readers import image_file
 from mllab.errors import UserError
@@ -50,12 +50,16 @@ class Measurement:
 
     dataset: frame.DatasetFacts
     fits: list[clustering.Fit]
-    chosen: int  # k
+    chosen: int  # k; of the tied, the one with the greatest mean silhouette
+    tied: list[int]  # k that are tied with the chosen one, by paired silhouettes; that one included; all on one seed
+    baseline: Mapping[str, float]  # mean scores of random clusters of the sizes of those shown
+    beats_baseline: bool  # whether the adjusted Rand index (without classes: the silhouette) is clearly above theirs
     rows_of_silhouette: int
     shown_seed: int  # of the least inertia; its clusters follow
     clusters: list[results.Cluster]
     shown: Clusters = frame.unsaved()
     points: np.ndarray = frame.unsaved()  # the test rows, [M, ...]
+    standing: metrics.Ranking[int] = frame.unsaved()
 
 
 def measure(run: frame.Context, settings: Settings) -> Measurement | color_quantization.Measurement:
@@ -78,12 +82,18 @@ def measure(run: frame.Context, settings: Settings) -> Measurement | color_quant
             run.progress.advance()
             every.append(one)
     fits = [clustering.over_seeds(every, k) for k in ks]
-    chosen = max(fits, key=lambda fit: fit.silhouette.mean).k  # ties: the fewest clusters
-    shown = min((one for one in every if one.k == chosen), key=lambda one: one.inertia).largest_first()
+    silhouettes = {k: np.array([one.scores["silhouette"] for one in every if one.k == k]) for k in ks}
+    standing = metrics.ranking(silhouettes)  # of equal means the fewest clusters
+    shown = min((one for one in every if one.k == standing.best), key=lambda one: one.inertia).largest_first()
+    with run.timed("random clusters"):
+        chance = clustering.by_chance(shown, points["validation"], classes)
+    best = fits[ks.index(standing.best)]
+    judged = best.adjusted_rand or best.silhouette
     return Measurement(
-        dataset=frame.DatasetFacts.of(data), fits=fits, chosen=chosen, clusters=results.describe(data, shown),
+        dataset=frame.DatasetFacts.of(data), fits=fits, chosen=standing.best, tied=standing.tied,
+        baseline=chance.scores, beats_baseline=judged.mean > chance.high, clusters=results.describe(data, shown),
         rows_of_silhouette=min(len(data.split.validation), clustering.MAX_SILHOUETTE_ROWS), shown_seed=shown.seed,
-        shown=shown, points=points["test"],
+        shown=shown, points=points["test"], standing=standing,
     )  # fmt: skip
 
 
@@ -94,23 +104,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement | color
         return color_quantization.report(measured, settings.seeds, settings.restarts)
     data, fits, k, seeds = measured.dataset, measured.fits, measured.chosen, settings.seeds
     ks, agreement = [fit.k for fit in fits], AGREEMENT if data.classes else {}
-    best, several = fits[ks.index(k)], len(ks) > 1
-    lead = f"Of {table.ranged(ks)} clusters, {k} have the greatest mean silhouette:"
-    answer = f"{lead if several else f'The mean silhouette of {k} clusters is'} {table.interval(best.silhouette)}"
-    answer += " on validation rows."
-    if agreement:
-        scores = ", ".join(f"{title} {table.interval(getattr(best, score))}" for score, title in agreement.items())
-        answer += f" Against the {len(data.classes)} classes, which were not used, test rows score {scores}."
-    cells = [[fit.distance["training"], fit.silhouette, *(getattr(fit, score) for score in agreement)] for fit in fits]
-    result = table.Table(
-        ["clusters", "distance²", "silhouette", *agreement.values()],
-        [[k, *map(table.interval, intervals)] for k, intervals in zip(ks, cells, strict=True)],
-        ks.index(k) if several else None,
-        "distance²: mean squared distance of training rows to their centre; silhouette: of validation rows"
-        + "; agreement with the classes: of test rows" * bool(agreement)
-        + (f"; ± 95% interval over {seeds} seeds" if seeds > 1 else "; one seed: no interval")
-        + "; marked: the greatest mean silhouette" * several,
-    )
+    several = len(ks) > 1
     clusters = results.table(measured.clusters, data, measured.shown_seed)
     drawings = results.drawings(measured.clusters, data, measured.shown, measured.points)
     caveats = [
@@ -129,8 +123,8 @@ def report(run: frame.Context, settings: Settings, measured: Measurement | color
         title=f"Clusters of {data.name}",
         question=f"What clusters does {data.name} have"
         + (f", and do they agree with its {len(data.classes)} classes?" if agreement else "?"),
-        answer=answer,
-        table=result,
+        answer=results.answer(fits, measured.standing, measured.baseline, measured.beats_baseline, data),
+        table=results.score_table(fits, measured.standing, measured.baseline, data),
         sections=[
             Section("How many clusters", [results.choice(fits, k, seeds)] if several else []),
             Section(f"The {k} clusters", [clusters, *drawings]),

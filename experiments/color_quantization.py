@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import frame
+from experiments import answers, frame
 from mllab import clustering, sweep
 from mllab.data import names
 from mllab.data.readers import content, image_file
@@ -22,7 +22,7 @@ from mllab.metrics import Interval, interval
 from mllab.models import kmeans
 from mllab.report import draw
 from mllab.report.report import Bullets, Drawing, Report, Section
-from mllab.report.table import Table, legible, listed
+from mllab.report.table import Table, legible, listed, number
 from mllab.report.table import interval as shown
 
 READING_SHARE = 2  # an image takes twice its pixels as floats while it is read
@@ -61,6 +61,7 @@ class Measurement:
 
     image: Original
     sample: int  # pixels
+    baseline: float  # error with one colour, the mean of all pixels
     fits: list[Fit]
     pixels: np.ndarray = frame.unsaved()  # [H, W, 3] in [0, 1]
 
@@ -105,7 +106,8 @@ def measure(run: frame.Context, image: str, ks: tuple[int, ...] | None, seeds: i
             labels = nearest_centre[index].reshape(height, width)
             file = run.write(f"colours-{k}.png", image_file.to_png(centres, labels)).name
             fits.append(Fit(k, interval(np.array(errors[k])), file, centres, labels))
-    return Measurement(original, sample, fits, pixels)
+    baseline = 255 * float(np.sqrt(flat.var(axis=0, dtype=np.float64).mean()))
+    return Measurement(original, sample, baseline, fits, pixels)
 
 
 def distinct_colours(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -180,9 +182,12 @@ def report(measured: Measurement, seeds: int, restarts: int) -> Report:
     """Report the errors, and show the images."""
     image, fits, name = measured.image, measured.fits, legible(measured.image.name)
     rows = [[fit.k, f"{math.log2(fit.k):.3g}", shown(fit.error), fit.file] for fit in fits]
+    rows.insert(0, [1, "0", number(measured.baseline), None])
     ends = [f"with {fits[i].k} colours {shown(fits[i].error)}" for i in dict.fromkeys((0, len(fits) - 1))]
-    over = f"± 95% interval over {seeds} samples of pixels and starts" if seeds > 1 else "one seed: no interval"
-    caption = f"error: root mean squared, in 8-bit steps from 0 to 255; {over}"
+    over = answers.over(seeds, "seed", ", each with its sample of pixels and its starts")
+    caption = (
+        f"error: root mean squared, in 8-bit steps from 0 to 255; {over}; first row: the baseline, the mean colour"
+    )
     caveats = [
         f"k-means fits k colours to {measured.sample:,} sampled pixels, as points (red, green, blue) in [0, 1]; every "
         "pixel of the image takes the nearest.",
@@ -194,7 +199,8 @@ def report(measured: Measurement, seeds: int, restarts: int) -> Report:
         f"{image.name} in few colours",
         f"How few colours are enough for {image.name}?",
         f"{name} has {image.colours:,} colours, at 24 bits a pixel. The root mean squared error, in 8-bit steps from 0 "
-        f"to 255: {', '.join(ends)}.",
+        f"to 255: {', '.join(ends)} ({answers.counted(seeds, 'seed')}); with one colour, the mean: "
+        f"{number(measured.baseline)}.",
         Table(["colours", "bits a pixel", "error", "image"], rows, caption=caption),
         [Section("The images", drawings(measured, name, seeds)), Section("How to read it", [Bullets(caveats)])],
         {"image": f"{image.path}: {image.height:,} × {image.width:,} pixels", "seeds": listed(range(seeds))},

@@ -200,6 +200,18 @@ def soonest_first(results: Iterable[Descent]) -> list[Descent]:
     return sorted((each for each in results if each.steps is not None), key=lambda each: each.steps or 0)
 
 
+def soonest(results: Iterable[Descent]) -> list[str]:
+    """Return the optimizers that are near the closed form after the fewest steps: several if they take as many."""
+    near = soonest_first(results)
+    return [each.optimizer for each in near if each.steps == near[0].steps]
+
+
+def mean_line(problem: Problem, closed: Fit) -> Fit:
+    """Return the flat line through the mean of the targets: the baseline."""
+    mean, variance = float(problem.y.mean()), float(problem.y.var())
+    return Fit("mean", 0.0, mean, variance, float(np.hypot(closed.a, mean - closed.b)))
+
+
 def window(paths: Iterable[Path], minimum: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     """Return slopes and intercepts [WINDOW_SIDE] each, around the paths where these stay near START and the minimum."""
     ends = np.array([START, minimum])

@@ -9,21 +9,21 @@ neighbours are chosen on validation rows; test rows are scored once, with what w
 """
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from experiments import frame, net_features, probes
+from experiments.features_answer import ITSELF, Measurement, answer, caption_of, caveats
 from experiments.net_features import PIXELS, TRAINED, UNTRAINED
 from experiments.predict import pretrained
 from experiments.probes import LINEAR, SETTINGS
 from mllab.report import style
 from mllab.report.report import Bullets, Drawing, Report, Section
-from mllab.report.table import fraction, listed, percent, points
+from mllab.report.table import listed, percent
+from mllab.tasks import CLASSIFICATION
 
-ITSELF = "the net itself"
 COLOURS = {PIXELS: style.BLUE, TRAINED: style.VERMILLION, UNTRAINED: style.GREEN}
 
 
@@ -44,19 +44,6 @@ class Settings(frame.Data, frame.Seeds):
     fractions: tuple[float, ...] = frame.grid(
         "0.01,0.1,1", high=1.0, help="Fractions of the training rows to fit to, above 0 and up to 1."
     )
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """Test accuracy by representation, probe and fraction of the training rows."""
-
-    dataset: frame.DatasetFacts
-    net: net_features.Net
-    split_seed: int
-    seeds: list[int]
-    fractions: list[probes.Fraction]
-    settings: Mapping[str, probes.Setting]
-    cells: list[probes.Cell]
 
 
 def measure(run: frame.Context, settings: Settings) -> Measurement:
@@ -90,6 +77,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         net=net_features.Net.of(net, path, data),
         split_seed=settings.split_seed,
         seeds=list(seeds),
+        baseline=CLASSIFICATION.baseline(data.targets, data.split.train, data.split.test),
         fractions=[probes.Fraction(each, len(probes.draw(data, each, 0))) for each in settings.fractions],
         settings=SETTINGS,
         cells=[probes.Cell.of(*key, each, outcomes[PIXELS, *key[1:]]) for key, each in outcomes.items()],
@@ -114,10 +102,10 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         question=f"By how much do the net's features improve on raw pixels of {data.name}, for a linear probe and for "
         "nearest neighbours, with few training rows and with many?",
         answer=answer(measured),
-        table=probes.accuracy_table(cells, fractions, _caption(measured)),
+        table=probes.accuracy_table(cells, fractions, measured.baseline, caption_of(measured)),
         sections=[
             Section("By number of training rows", [Drawing("accuracy_by_training_rows", figure, alt, caption)]),
-            Section("How to read it", [Bullets(_caveats(measured))]),
+            Section("How to read it", [Bullets(caveats(measured))]),
             Section("Chosen settings", [probes.setting_table(cells, fractions)]),
         ],
         facts={
@@ -134,66 +122,6 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
             "seeds": listed(measured.seeds),
         },
     )
-
-
-def answer(measured: Measurement) -> str:
-    """Return in a few sentences how far features lead pixels, with few training rows and with many."""
-    few, many, pairs = measured.fractions[0], measured.fractions[-1], probes.by_pair(measured.cells)
-
-    def leads(representation: str, form: str) -> str:
-        few_rows, many_rows = (
-            [points(pairs[representation, probe][end].ahead) for probe in SETTINGS] for end in (0, -1)
-        )
-        return form.format(*few_rows) + (f"; with {many.rows:,}, {' and '.join(many_rows)}" if many != few else "")
-
-    text = (
-        f"On {measured.dataset.name} with {few.rows:,} training rows, the net's features lead pixels by "
-        f"{leads(TRAINED, '{} points of test accuracy with a linear probe and {} with nearest neighbours')}. An "
-        f"untrained net's: {leads(UNTRAINED, '{} and {}')}."
-    )
-    return f"{text} {_labels_used(measured)}" if measured.net.at_home else text
-
-
-def _labels_used(measured: Measurement) -> str:
-    few = measured.fractions[0].fraction
-    text = "The net was trained on this data set, with the labels of all its training rows"
-    return f"{text}: its features at {fraction(few)} rest on more labels than the probes'." if few < 1 else f"{text}."
-
-
-def _caption(measured: Measurement) -> str:
-    draws, net = len(measured.seeds), measured.net
-    parts = ["test accuracy", "one draw: no interval"]
-    if draws > 1:
-        parts[1] = f"± 95% interval over {draws} draws of the training rows, one split"
-        if measured.fractions[-1].fraction == 1:
-            parts.append("all rows are a single draw: no interval, except for the untrained nets, one per draw")
-    if net.accuracy is not None:
-        parts.append(f"{ITSELF}, trained on {measured.dataset.rows['train']:,} rows: {net.accuracy:.2%}")
-    return "; ".join(parts)
-
-
-def _caveats(measured: Measurement) -> list[str]:
-    net, validation, few = measured.net, measured.dataset.rows["validation"], measured.fractions[0]
-    unlike = ": with few training rows, better than these alone would allow" if validation > few.rows else ""
-    short = sum(cell.short for cell in measured.cells)
-    origin = [f"The net was trained on {net.dataset or 'another data set'}: it has seen no label of this one."]
-    if net.at_home:
-        origin = [
-            _labels_used(measured),
-            "A data set without test rows of its own is split by --split_seed, here "
-            f"{measured.split_seed}: a net that was trained with another has seen test rows.",
-        ]
-    return [
-        *origin,
-        "The untrained nets, one per seed, are the control: what the architecture contributes with initial params.",
-        f"l2 and k were chosen on {validation:,} validation rows{unlike}.",
-        "Test rows were scored once, with what was chosen.",
-        "Columns are centred and divided by one standard deviation in common, those of the training rows drawn. A "
-        "deviation per column would stretch pixels that have ink in few rows: nearest neighbours on pixels would lose "
-        "several points, and features would look better than they are.",
-        "Draws of one seed are nested: a smaller one is part of a larger one.",
-        *([f"{short} of the chosen linear probes stopped short of the optimum."] if short else []),
-    ]
 
 
 main, run = frame.program(Settings, measure, report)

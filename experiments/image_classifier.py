@@ -17,8 +17,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import frame, inspection
+from experiments import answers, frame, inspection
 from experiments.frame import observers, publish_params
+from experiments.image_answer import answer, result_table
 from experiments.image_training import AUGMENTATIONS, Measurement, Recipe, Scores, train
 from mllab import optimizers, racing
 from mllab.data.readers.image_file import border_means
@@ -26,6 +27,7 @@ from mllab.metrics import interval
 from mllab.models import table as models
 from mllab.report import learning, table
 from mllab.report.report import Bullets, Report, Section
+from mllab.tasks import CLASSIFICATION
 
 TUNED: Mapping[str, Mapping[str, Any]] = {  # on validation rows; see BUILD_NOTES.md
     "digits": {"batch_size": 32, "epochs": 40},
@@ -96,6 +98,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         steps=recipe.steps(len(train_rows)),
         seeds=list(seeds),
         chance_loss=trained.race.chance_loss,
+        baseline=CLASSIFICATION.baseline(data.targets, train_rows, data.split.test),
         nonfinite=nonfinite,
         failed=failed,
         validation=validation,
@@ -121,6 +124,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         measured,
         train=Scores(interval(accuracy), interval(loss), len(sample)),
         gap=interval(100 * (accuracy - trained.test["accuracy"])),
+        beats_baseline=trained.beats_baseline(data, inspected.predicted),
         parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
         confusion=inspected.confusion,
         per_class=inspected.per_class,
@@ -132,13 +136,6 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
     """Report scores, learning curves, errors, and what the net responds to."""
     del run, settings
     data, seeds, name = measured.dataset, len(measured.seeds), measured.model.partition(":")[0]
-    over = f"± 95% interval over {seeds} seeds, one split" if seeds > 1 else "one seed: no interval"
-    rows = [
-        [part, f"{scores.rows:,}", table.percent(scores.accuracy), table.interval(scores.loss)]
-        for part, scores in (("test", measured.test), ("validation", measured.validation), ("train", measured.train))
-        if scores
-    ]
-    caption = f"{over}; {'each seed' if seeds > 1 else 'scored'} with the params of its least validation loss"
     diverged = [f"seed {one.seed}: non-finite from step {one.step:,}" for one in measured.nonfinite]
     diverged += [
         f"seed {one.seed}: failed, its validation loss of {one.kept_loss:.3g} no better than chance "
@@ -151,7 +148,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         question=f"How well does {name} distinguish the {len(data.classes)} classes of {data.name}, and which pixels "
         "do its predictions depend on?",
         answer=answer(measured),
-        table=table.Table(["rows", "number", "accuracy", "loss (nats)"], rows, caption=caption),
+        table=result_table(measured),
         sections=[
             Section("Training", learning.drawings(measured.curves)),
             *(inspection.sections(measured.inspected, seeds) if measured.inspected else ()),
@@ -161,7 +158,8 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
             "data set": data.described(),
             "rows": "{train:,} to train, {validation:,} to choose, {test:,} to report".format(**data.rows),
             "model": f"{measured.model}; {measured.parameters:,} parameters",
-            "training": f"{measured.epochs} epochs, batch {measured.batch_size}: {measured.steps:,} steps a seed",
+            "training": f"{answers.counted(measured.epochs, 'epoch')}, batch {measured.batch_size}: "
+            f"{answers.counted(measured.steps, 'step')} a seed",
             "speed": f"{speed:,.0f} images a second in training, without compilation" if speed else "",
             "seeds": table.listed(measured.seeds),
             "test accuracy by seed": table.listed(by_seed[np.isfinite(by_seed)], ".2%"),
@@ -169,23 +167,6 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
             "kept params": "those of each seed's least validation loss",
             "chance": f"a validation loss of {measured.chance_loss:.3g}: a seed that keeps no better has failed",
         },
-    )
-
-
-def answer(measured: Measurement) -> str:
-    """Return the test accuracy in a sentence, and the gap to the training rows in another."""
-    seeds, test, name = len(measured.seeds), measured.test, measured.dataset.name
-    if measured.train is None or measured.gap is None:
-        lost = f"{len(measured.nonfinite)} of {seeds} seeds" if seeds > 1 else "The run"
-        return f"{lost} went non-finite, so nothing is reported or published: try a smaller learning rate."
-    over = f"mean of {seeds} seeds, 95% interval" if seeds > 1 else "one seed: no interval"
-    text = f"{table.percent(test.accuracy)} of the {test.rows:,} test rows of {name} are classified correctly ({over})."
-    if measured.failed:
-        text += f" {len(measured.failed)} of {seeds} seeds failed: no better than chance."
-    size, half = abs(measured.gap.mean), measured.gap.high - measured.gap.mean
-    return (
-        f"{text} Accuracy on training rows is {table.percent(measured.train.accuracy)}: "
-        f"{table.number(size, size - half, size + half)} points {'higher' if measured.gap.mean >= 0 else 'lower'}."
     )
 
 

@@ -18,6 +18,7 @@ from mllab.models.base import Model, in_bfloat16, predict
 from mllab.race_results import Lane, lanes
 from mllab.report.class_tables import ClassRow
 from mllab.report.learning import LearningCurves
+from mllab.tasks import CLASSIFICATION, Baseline
 
 AUGMENTATIONS = (*augmentation.AUGMENTATIONS, "mixup")
 MIXUP_ALPHA = 0.2  # Zhang et al. 2018, section 3: 0.1 to 0.4 do well
@@ -70,6 +71,7 @@ class Measurement:
     steps: int
     seeds: list[int]
     chance_loss: float
+    baseline: Baseline  # on test rows
     nonfinite: list[Lane]
     failed: list[Lane]
     validation: Scores
@@ -78,6 +80,7 @@ class Measurement:
     images_per_second: float | None
     curves: LearningCurves = frame.unsaved()
     # Empty if a seed went non-finite:
+    beats_baseline: bool | None = None  # whether the test accuracy is clearly above the baseline's
     train: Scores | None = None
     gap: Interval | None = None  # accuracy on training rows less that on test rows, in points
     parameters: int = 0
@@ -124,6 +127,19 @@ class Trained(NamedTuple):
             band(values[:, 0]) for values in (self.entry.train_loss, self.entry.loss, self.entry.curve)
         )
         return LearningCurves(np.arange(1, len(train) + 1), train, validation, accuracy, self.race.seeds.size)
+
+    def beats_baseline(self, data: Dataset, predicted: np.ndarray) -> bool:
+        """Return whether the test accuracy is clearly above the baseline's, over seeds and over rows.
+
+        Args:
+            data: the data set.
+            predicted: classes of the test rows by the published seed, [M].
+        """
+        targets, (train_rows, _, test) = data.targets, (data.split.train, data.split.validation, data.split.test)
+        correct = {"accuracy": (predicted == targets[test])[None]}
+        constant = CLASSIFICATION.baseline(targets, train_rows, test).scores["accuracy"]
+        by_seed = metrics.is_clear(metrics.paired(self.test["accuracy"], constant))
+        return by_seed and CLASSIFICATION.beats_baseline(correct, targets, train_rows, test)
 
     def scores_on(self, inputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return accuracy and loss of each seed's kept params on further rows, [G] and [G]."""

@@ -28,6 +28,7 @@ class Inspection:
     """One net on the test rows."""
 
     classes: tuple[str, ...]
+    predicted: np.ndarray  # class of each test row, [M]
     confusion: np.ndarray  # [C, C] rows of each true class (matrix rows) predicted as each class (columns)
     per_class: list[ClassRow]
     mistakes: Mapping[str, Any]  # images [M, H, W, C], true, predicted, probabilities [M], most confident first
@@ -50,6 +51,7 @@ def inspect(model: Model, params: Params, extra: Any, data: Dataset) -> Inspecti
     images = data.inputs[rows[shown]]
     return Inspection(
         classes=tuple(data.classes),
+        predicted=predicted,
         confusion=confusion,
         per_class=class_rows(confusion, data.classes),
         mistakes={

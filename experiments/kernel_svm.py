@@ -17,15 +17,17 @@ import numpy as np
 
 from experiments import frame, kernel_tuning
 from experiments.inspection import class_rows
-from experiments.kernel_tuning import NAMES, Tuned
+from experiments.kernel_answer import Measurement, answer, result_table
+from experiments.kernel_tuning import NAMES
 from mllab import metrics, validation
 from mllab.errors import UserError
 from mllab.metrics import Lead
 from mllab.models.svm import SCHEMES, kernels
 from mllab.report import draw
-from mllab.report.class_tables import ClassRow, class_table
+from mllab.report.class_tables import class_table
 from mllab.report.report import Block, Bullets, Drawing, Report, Section
-from mllab.report.table import Table, interval, legible, listed, percent, percent_bounds, share, short
+from mllab.report.table import legible, listed, short
+from mllab.tasks import CLASSIFICATION
 
 FORMULAS = {
     "linear": "linear: x · z",
@@ -58,23 +60,6 @@ class Settings(frame.Table, frame.Rows, frame.Folds):
     scheme: str = frame.choice(SCHEMES, "one_vs_one", help="How binary problems classify more than two classes.")
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """All kernels, and the one of the best held-out accuracy."""
-
-    dataset: frame.DatasetFacts
-    scale: float  # gamma is in multiples of this
-    c: tuple[float, ...]
-    gamma: list[float]
-    kernels: list[Tuned]
-    winner: str
-    baseline: float  # test accuracy of the most frequent class
-    ahead: Lead | None
-    per_class: list[ClassRow]  # of the winner, for more than two classes
-    confusion: np.ndarray = frame.unsaved()
-    plane: tuple[draw.Mesh, list[draw.Plane]] | None = frame.unsaved()  # for two columns
-
-
 def measure(run: frame.Context, settings: Settings) -> Measurement:
     """Tune every kernel on folds, fit it to all rows, and test it once."""
     with run.timed("data"):
@@ -100,11 +85,13 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         run.progress.advance(best=tuned[-1].held_out.mean)
         run.record(tuned[-1].records())
     truth = data.targets[test]
-    first, *others = sorted(tuned, key=lambda entry: -round(entry.held_out.mean, 9))  # of equal ones the first
+    over_folds = lambda differences: validation.interval(differences, settings.folds)  # noqa: E731
+    standing = metrics.ranking({entry.kernel: entry.choice.by_fold for entry in tuned}, over_folds)
+    first, *others = (next(entry for entry in tuned if entry.kernel == name) for name in standing.names)
     ahead = None
     if others:
-        difference = 100 * (first.choice.by_fold - others[0].choice.by_fold)
-        ahead = Lead(others[0].kernel, validation.interval(difference, settings.folds))
+        difference = 100 * metrics.paired(first.choice.by_fold, others[0].choice.by_fold)
+        ahead = Lead(others[0].kernel, over_folds(difference))
     confusion = metrics.confusion_matrix(truth, first.predicted, len(data.classes))
     plane = None
     if points.shape[1] == 2:
@@ -117,11 +104,16 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         gamma=gamma.tolist(),
         kernels=tuned,
         winner=first.kernel,
-        baseline=float(np.mean(truth == metrics.most_frequent(data.targets[ids]))),
+        tied=standing.tied,
+        baseline=CLASSIFICATION.baseline(data.targets, ids, test),
+        beats_baseline=CLASSIFICATION.beats_baseline(
+            {"accuracy": (first.predicted == truth)[None]}, data.targets, ids, test
+        ),
         ahead=ahead,
         per_class=class_rows(confusion, data.classes) if len(data.classes) > 2 else [],
         confusion=confusion,
         plane=plane,
+        standing=standing,
     )
 
 
@@ -129,31 +121,6 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
     """Report the kernels, the accuracy over C and gamma, the plane, the classes, and the solver."""
     data, rows, over, tuned = measured.dataset, measured.dataset.rows, settings.described(), measured.kernels
     won = next(entry for entry in tuned if entry.kernel == measured.winner)
-    answer = (
-        f"The {NAMES[won.kernel]} kernel with {won.setting()}: test accuracy {share(won.test, 2)} on {rows['test']:,} "
-        f"rows of {data.name} (95% interval {percent_bounds(*won.test_interval)}); predicting the most frequent class, "
-        f"{share(measured.baseline, 2)}. Held-out accuracy {percent(won.held_out)} (95% interval over {over})."
-    )
-    if lead := measured.ahead:
-        by = f"{interval(lead.by)} {lead.unit}"
-        answer += f" On the same folds it is {lead.verdict} {NAMES[lead.of]}, the next: {by}."
-    answer += f" {kernel_tuning.duality_gaps(tuned)}"
-    table = Table(
-        ["kernel", "C", "gamma", "held-out accuracy", "test accuracy", "95% interval", "support vectors", "gap"],
-        [
-            [
-                *(NAMES[entry.kernel], short(entry.c), entry.gamma and short(entry.gamma), percent(entry.held_out)),
-                *(share(entry.test, 2), percent_bounds(*entry.test_interval)),
-                f"{entry.support_vectors:,} ({entry.support_vectors / rows['choosing']:.0%})",
-                short(entry.gap, 2),
-            ]
-            for entry in tuned
-        ],
-        tuned.index(won),
-        f"* best held-out accuracy; ± corrected 95% interval over {over} of {rows['choosing']:,} rows; test: "
-        f"{rows['test']:,} rows, interval over the sampling of rows; gap: the largest duality gap, primal less dual, "
-        f"as a share of the primal; predicting the most frequent class: {share(measured.baseline, 2)} of the test rows",
-    )
     heat_map = kernel_tuning.heat_map(tuned, won, measured.c, measured.gamma, over)
     edges = [sentence for entry in tuned for sentence in entry.edges()]
     plane: list[Block | None] = []
@@ -171,8 +138,8 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
     return Report(
         f"Support vector machines: {', '.join(NAMES[kernel] for kernel in settings.kernels)} on {data.name}",
         f"Which kernel, at which C and gamma, classifies {data.name} best, and on how many support vectors?",
-        answer,
-        table,
+        answer(measured, over),
+        result_table(measured, over),
         [
             Section("Boundary, margins and support vectors", plane),
             Section("C and gamma", [heat_map, Bullets(edges)]),

@@ -12,20 +12,20 @@ Hessian. The condition number is 133 for the line, where x is centred, and 3e7 f
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from experiments import descent_paths as descent
 from experiments import frame
+from experiments.line_answer import Measurement, answer, result_table
 from mllab import weights
 from mllab.errors import UserError
 from mllab.models import linear
 from mllab.optimizers import OPTIMIZERS
 from mllab.report import draw, events
 from mllab.report.report import Drawing, Report, Section
-from mllab.report.table import Table, equation, significant
+from mllab.report.table import equation
 
 FAMILIES = {
     "plain": "Gradient descent, its momenta, and L-BFGS",
@@ -48,24 +48,6 @@ class Settings(frame.Output, frame.Optimizers):
     noise_seed: int = frame.whole(0, help="Seed of the line's noise.", low=0, high=2**32 - 1)
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """Lines in closed form and by descent."""
-
-    dataset: str
-    rows: int
-    labels: descent.Labels
-    start: tuple[float, float]
-    steps: int
-    condition_number: float  # of the Hessian
-    stable_rate: float  # gradient descent is stable below it
-    closed_form: list[descent.Fit]
-    winner: str | None  # the optimizer that is near the closed form soonest
-    optimizers: list[descent.Descent]
-    problem: descent.Problem = frame.unsaved()
-    paths: Mapping[str, descent.Path] = frame.unsaved()
-
-
 def measure(run: frame.Context, settings: Settings) -> Measurement:
     """Fit the line in closed form and by every optimizer; write the paths and the line of least squares."""
     problem = descent.PROBLEMS[settings.dataset](settings.noise_seed)
@@ -81,6 +63,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     with run.timed("descent"):
         paths = descent.follow_each(problem, rates, steps=settings.steps, observe=run.progress.advance)
     results = [descent.result(name, rates[name], path, fits[0], problem.y.var()) for name, path in paths.items()]
+    soonest = descent.soonest(results)
     smallest, largest = descent.hessian_eigenvalues(problem.x)
     with run.timed("records and events"):
         steps = np.arange(settings.steps + 1)
@@ -93,7 +76,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     return Measurement(
         dataset=settings.dataset, rows=len(problem.x), labels=problem.labels, start=descent.START, steps=settings.steps,
         condition_number=float(largest / smallest), stable_rate=float(2 / largest), closed_form=fits,
-        winner=next((each.optimizer for each in descent.soonest_first(results)), None), optimizers=results,
+        mean=descent.mean_line(problem, fits[0]), winner=next(iter(soonest), None), tied=soonest, optimizers=results,
         problem=problem, paths=paths,
     )  # fmt: skip
 
@@ -121,40 +104,6 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
             "learning rates": ", ".join(f"{each.optimizer} {each.rate:g}" for each in measured.optimizers),
         },
     )
-
-
-def answer(measured: Measurement) -> str:
-    """Return the line of least squares, and which optimizers are near it soonest."""
-    least, count, steps = measured.closed_form[0], len(measured.optimizers), f"{measured.steps:,}"
-    near = descent.soonest_first(measured.optimizers)
-    line = f"The least-squares line, in closed form, is y = {least.a:.4g} x + {least.b:.4g}."
-    if not near:
-        return f"{line} None of {count} optimizers stays within 1% of its loss after {steps} steps."
-    second = f", {near[1].optimizer} next after {near[1].steps:,}" if len(near) > 1 else ""
-    return (
-        f"{line} {near[0].optimizer} stays within 1% of its loss after {near[0].steps:,} steps{second}; "
-        f"{count - len(near)} of {count} optimizers do not within {steps}."
-    )
-
-
-def result_table(measured: Measurement) -> Table:
-    """Return one row per closed form, then one per optimizer."""
-
-    def cells(fit: descent.Fit | descent.Descent) -> list[str]:
-        return [*(significant(value, 5) for value in (fit.a, fit.b, fit.loss)), significant(fit.distance, 2)]
-
-    rows: list[Sequence[object]] = [
-        *([f"closed form ({fit.method})", None, *cells(fit), None, None] for fit in measured.closed_form),
-        *([each.optimizer, each.rate, *cells(each), each.steps, each.diverged] for each in measured.optimizers),
-    ]
-    start = f"a = {measured.start[0]:g}, b = {measured.start[1]:g}"
-    caption = (
-        f"{'* soonest; ' if measured.winner else ''}steps to 1%: after which the loss stays within 1% of the closed "
-        f"form's; distance: to the closed form's (a, b), in raw units; all from {start}, {measured.steps:,} steps"
-    )
-    columns = ["fitted by", "rate", "a", "b", "loss", "distance", "steps to 1%", "diverged"]
-    best = [row[0] for row in rows].index(measured.winner) if measured.winner else None
-    return Table(columns, rows, best, caption)
 
 
 def fitted_lines(measured: Measurement) -> Drawing:

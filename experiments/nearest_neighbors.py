@@ -8,25 +8,24 @@ best mean accuracy then classifies the test rows by all of those rows, beside th
 Last, the lecture's demonstration of vectorization: the cost of loops in a search for neighbours.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from experiments import distance_demo, frame
+from experiments.neighbors_answer import Measurement, Score, answer, by_k, result_table
 from mllab import learners, metrics, selection, validation
 from mllab.errors import UserError
-from mllab.metrics import Interval
 from mllab.models import neighbors
 from mllab.report import draw
 from mllab.report.report import Bullets, Drawing, Report, Section
-from mllab.report.table import Table, legible, percent, percent_bounds, ranged, share
+from mllab.report.table import legible, percent, ranged
+from mllab.tasks import CLASSIFICATION
 
 MAX_K = 50  # by default
-SHOWN, EXAMPLES, LISTED = 7, 6, 12  # on the page: neighbours of an image, images of each kind, k in the table (about)
+SHOWN, EXAMPLES = 7, 6  # on the page: neighbours of an image, images of each kind
 KINDS = {"mistakes": "misclassified", "hits": "correctly classified"}
 CAVEATS = (
     "Ties between classes go to the first class, ties between distances to the first row.",
@@ -45,30 +44,6 @@ class Settings(frame.Table, frame.Rows, frame.Folds):
     loops: int = frame.whole(
         5000, help="Training rows of the demonstration of loops, at least 100; 0 leaves it out.", low=0, high=10_000_000
     )
-
-
-@dataclass(frozen=True)
-class Score:
-    """The accuracy of one k over folds."""
-
-    k: int
-    accuracy: Interval
-    by_fold: list[float]
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """The accuracy of every k over folds, and of the chosen one on the test rows."""
-
-    dataset: frame.DatasetFacts
-    scarce: list[str]  # classes with fewer rows than folds
-    k: list[Score]
-    chosen: int
-    held_out: Interval
-    test: Interval
-    baseline: tuple[str, Interval, Interval]  # the most frequent class, and its accuracy, held out and on test rows
-    loops: distance_demo.Demonstration | None
-    images: Mapping[str, Mapping[str, Any]] = frame.unsaved()  # by kind, for `draw.neighbours`
 
 
 def measure(run: frame.Context, settings: Settings) -> Measurement:
@@ -118,9 +93,11 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         scarce=[data.classes[c] for c, n in enumerate(np.bincount(data.targets[ids])) if 0 < n < settings.folds],
         k=[Score(k, over_folds(row), row.tolist()) for k, row in zip(ks, choice.scores, strict=True)],
         chosen=k,
+        tied=[value for value, is_tied in zip(ks, choice.tied, strict=True) if is_tied],
         held_out=choice.interval,
         test=metrics.proportion(predicted == truth),
         baseline=(data.classes[frequent], over_folds(baseline), metrics.proportion(truth == frequent)),
+        beats_baseline=CLASSIFICATION.beats_baseline({"accuracy": (predicted == truth)[None]}, data.targets, ids, test),
         loops=loops,
         images=images,
     )
@@ -128,31 +105,8 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
 
 def report(run: frame.Context, settings: Settings, measured: Measurement) -> Report:
     """Report accuracy by k, the nearest neighbours of some test images, and the cost of loops."""
-    data, test, loops = measured.dataset, measured.test, measured.loops
-    rows, over = data.rows, settings.described()
-    ks, accuracy = [score.k for score in measured.k], [score.accuracy for score in measured.k]
-    mean, (frequent, held_out, baseline) = f"mean over {over} ± corrected 95% interval", measured.baseline
-    result: list[tuple[str, int | None, Interval, Interval]] = [
-        ("nearest neighbours", measured.chosen, measured.held_out, test),
-        (f"always '{legible(frequent)}', the most frequent", None, held_out, baseline),
-    ]
-    table = Table(
-        ["prediction", "k", "held-out accuracy", "test accuracy", "95% interval"],
-        [
-            [name, k, percent(folds), share(each.mean, 2), percent_bounds(each.low, each.high)]
-            for name, k, folds, each in result
-        ],
-        best=0,
-        caption=f"held out: {mean}; test: {rows['test']:,} rows, interval over the sampling of rows",
-    )
-    chosen = ks.index(measured.chosen)
-    listed = sorted({*(np.geomspace(1, len(ks), LISTED).round().astype(int) - 1).tolist(), chosen})
-    by_k = Table(
-        ["k", "held-out accuracy"],
-        [[ks[place], percent(accuracy[place])] for place in listed],
-        listed.index(chosen),
-        f"{mean}; {len(listed)} of {len(ks)} k: all are in summary.json",
-    )
+    data, loops, over = measured.dataset, measured.loops, settings.described()
+    rows, ks, accuracy = data.rows, [score.k for score in measured.k], [score.accuracy for score in measured.k]
     curve = draw.curves(
         [draw.Series.of_intervals("", ks, accuracy, scale=100, limits=(0, 100), name="knn", best=measured.chosen)],
         title=f"{legible(data.name)}: held-out accuracy {percent(measured.held_out)} at k = {measured.chosen}",
@@ -172,14 +126,12 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
     return Report(
         f"Nearest neighbours on {data.name}",
         f"How many nearest neighbours should vote on {data.name}, and how accurate is their vote?",
-        f"On {data.name}, k = {measured.chosen} has a test accuracy of {share(test.mean, 2)} on {rows['test']:,} rows "
-        f"(95% interval {percent_bounds(test.low, test.high)}); predicting the most frequent class, "
-        f"{share(baseline.mean, 2)}. k was chosen from {ranged(ks)} on {rows['choosing']:,} training and "
-        f"validation rows, by a held-out accuracy of {percent(measured.held_out)}."
-        f"{distance_demo.answer(loops)}",
-        table,
+        answer(measured),
+        result_table(measured, over),
         [
-            Section("Accuracy by k", [Drawing("accuracy_by_k", curve, "Held-out accuracy against k"), by_k]),
+            Section(
+                "Accuracy by k", [Drawing("accuracy_by_k", curve, "Held-out accuracy against k"), by_k(measured, over)]
+            ),
             Section("Neighbours", neighbours),
             Section("The cost of loops", [distance_demo.table(loops), distance_demo.note(loops)] if loops else []),
             Section("How to read it", [Bullets([*settings.caveats(), *CAVEATS, scarce or ""])]),

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments import frame
+from experiments import answers, frame
 from experiments.frame import observers, publish_params
-from experiments.race_measurement import Measurement, diverged_lanes, steps_cell, width_cell
+from experiments.race_answer import answer, result_table
+from experiments.race_measurement import Measurement, diverged_lanes
 from mllab import racing
 from mllab.metrics import interval
 from mllab.models import table as models
@@ -79,10 +80,11 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     conditions = settings.values("split_seed", "shared_batches", "patience", "precision") | of_optimizers
     conditions["activation"] = plan.get("activation")
     conditions = {name: value for name, value in conditions.items() if value is not None and value is not False}
-    measured = Measurement.of(
-        raced, data, settings.target_score, model=models.describe(plan), epochs=settings.epochs,
-        batch_size=batch_size, steps=steps, settings=conditions,
-    )  # fmt: skip
+    with run.timed("ties and baseline"):
+        measured = Measurement.of(
+            raced, data, model, settings.target_score, model_name=models.describe(plan), epochs=settings.epochs,
+            batch_size=batch_size, steps=steps, settings=conditions,
+        )  # fmt: skip
     with run.timed("events and params"):
         observers.write_events(raced, run.path / "events")
         if raced.winner:
@@ -99,7 +101,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
     del run, settings
     name, rows, rates = measured.dataset.name, measured.dataset.rows, measured.learning_rates
     diverged = diverged_lanes(measured.optimizers, rates, len(measured.seeds))
-    grid = f"{len(rates)} learning rates ({table.short(rates[0], 2)} to {table.short(rates[-1], 2)})"
+    grid = f"{answers.counted(len(rates), 'learning rate')} ({table.short(rates[0], 2)} to {table.short(rates[-1], 2)})"
     stopped = [each for each in measured.optimizers if each.steps < measured.steps]
     return Report(
         title=f"Optimizer race: {measured.model} on {name}",
@@ -116,57 +118,22 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
             "data set": measured.dataset.described(),
             "rows": f"{rows['train']:,} to train, {rows['validation']:,} to choose, {rows['test']:,} to report",
             "model": measured.model,
-            "training": f"{measured.epochs} epochs, batch size {measured.batch_size}: {measured.steps:,} steps a lane",
-            "lanes": f"{len(measured.optimizers)} optimizers × {grid} × {len(measured.seeds)} seeds",
+            "training": f"{answers.counted(measured.epochs, 'epoch')}, batch size {measured.batch_size}: "
+            f"{answers.counted(measured.steps, 'step')} a lane",
+            "lanes": f"{answers.counted(len(measured.optimizers), 'optimizer')} × {grid} × "
+            f"{answers.counted(len(measured.seeds), 'seed')}",
             "settings": [f"{key} = {value}" for key, value in measured.settings.items()],
             "stopped early": [f"{each.optimizer} after {each.steps:,} steps" for each in stopped],
             "chosen by": f"mean validation {measured.score.label} over seeds, of rates without a non-finite lane",
             "kept params": "those of each lane's least validation loss",
+            "published params": f"of {measured.winner}: of tied optimizers the highest mean, of its seeds the best one"
+            if measured.winner
+            else "",
+            "baseline": f"predicting {measured.baseline.name} of the training rows",
             "chance": f"a validation loss of {table.short(measured.chance_loss)}: a lane that does no better fails",
         },
         remarks=diverged,
     )
-
-
-def result_table(measured: Measurement) -> table.Table:
-    """Return one row per optimizer: chosen rate, test scores, speed, sensitivity to the rate, and diverged lanes."""
-    target, seeds = table.significant(measured.target), len(measured.seeds)
-    reported = measured.score.reported
-    rows = []
-    for each in measured.optimizers:
-        scores = [table.interval(each.test.get(score.name)) for score in reported]
-        lost = [f"{len(lanes)}/{measured.lanes_each}" for lanes in (each.nonfinite, each.failed)]
-        rate = table.significant(each.learning_rate)
-        rows.append([each.optimizer, rate, *scores, steps_cell(each), width_cell(each.width), *lost])
-    caption = [
-        "* best mean validation score" if measured.winner else "every rate of every optimizer has a non-finite lane",
-        f"± 95% interval over {seeds} seeds, one split" if seeds > 1 else "one seed: no interval",
-        f"steps: to a validation {measured.score.label} of {target}, mean over seeds" if measured.target else "",
-        "decades: range of rates within one point of the best, ≥ where it reaches an end of the grid",
-    ]
-    scores = [f"test {score.label}" for score in reported]
-    steps = "steps" if measured.target is None else f"steps to {target}"
-    best = [row[0] for row in rows].index(measured.winner) if measured.winner else None
-    columns = ["optimizer", "best rate", *scores, steps, "decades", "non-finite", "failed"]
-    return table.Table(columns, rows, best, "; ".join(filter(None, caption)))
-
-
-def answer(measured: Measurement) -> str:
-    """Return what won, and by how much."""
-    winner = next((each for each in measured.optimizers if each.optimizer == measured.winner), None)
-    if winner is None or winner.learning_rate is None:
-        return "Every learning rate of every optimizer has a non-finite lane: try smaller ones."
-    score, seeds = measured.score.reported[0], len(measured.seeds)
-    text = (
-        f"{winner.optimizer} at learning rate {table.short(winner.learning_rate)}: test {score.label} "
-        f"{table.interval(winner.test[score.name])} ({seeds} seed{'s' * (seeds > 1)})."
-    )
-    if [lane.learning_rate for lane in winner.failed].count(winner.learning_rate) == seeds:
-        text += " Even so it is no better than chance."
-    if (lead := measured.ahead) is None:
-        return text
-    by = f"{table.interval(lead.by)} {lead.unit}"
-    return f"{text} On the same seeds it is {lead.verdict} {lead.of}, the next by validation: {by}."
 
 
 def score_by_rate(measured: Measurement) -> Drawing:

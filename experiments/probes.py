@@ -8,14 +8,16 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments import answers
 from mllab import learners, selection, validation
 from mllab.data.dataset import Dataset
 from mllab.data.split import sample
-from mllab.metrics import Interval, interval
+from mllab.metrics import Interval, interval, paired
 from mllab.models import linear, softmax
 from mllab.report import style
-from mllab.report.table import Table, fraction, listed, percent
+from mllab.report.table import Table, fraction, listed, percent, share
 from mllab.rows import gather
+from mllab.tasks import Baseline
 from mllab.types import Examples, Hyper, Inputs, Key, Outputs, Rows
 from mllab.validation import Learner
 
@@ -86,7 +88,7 @@ class Cell:
         """Return the cell of some outcomes; a baseline of one draw, which is of all rows, is paired with every draw."""
         test, other = (np.array([one.test for one in each]) for each in (outcomes, baseline))
         chosen, short = [one.chosen for one in outcomes], sum(not one.converged for one in outcomes)
-        ahead = interval(100 * (test - other))
+        ahead = interval(100 * paired(test, other))
         return cls(representation, probe, share, interval(test), test.tolist(), ahead, chosen, short)
 
 
@@ -155,9 +157,13 @@ def softmax_regression(classes: int) -> Learner:
     return Learner(fit, predict, validation.one_by_one(fit, predict))
 
 
-def accuracy_table(cells: Sequence[Cell], fractions: Sequence[Fraction], caption: str) -> Table:
-    """Return a row for each representation and probe: test accuracy by number of training rows."""
-    rows = [[*pair, *(percent(cell.test) for cell in each)] for pair, each in by_pair(cells).items()]
+def accuracy_table(cells: Sequence[Cell], fractions: Sequence[Fraction], baseline: Baseline, caption: str) -> Table:
+    """Return a row for each representation and probe, and the baseline: test accuracy by number of training rows."""
+    rows: list[list[object]] = [
+        [*pair, *(percent(cell.test) for cell in each)] for pair, each in by_pair(cells).items()
+    ]
+    accuracy = share(baseline.scores["accuracy"], 2)
+    rows.append([answers.constant_row(baseline), None, *[accuracy] * len(fractions)])
     return Table(["representation", "fitted to it", *map(str, fractions)], rows, caption=caption)
 
 

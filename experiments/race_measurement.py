@@ -10,10 +10,13 @@ import numpy as np
 from experiments import frame
 from mllab import race_results, racing
 from mllab.data.dataset import Dataset
-from mllab.metrics import Lead
+from mllab.metrics import Lead, Ranking
+from mllab.models.base import Model
 from mllab.race_results import Lane, Result, Width
 from mllab.report import table
-from mllab.tasks import Task
+from mllab.tasks import Baseline, Task
+
+TARGET_BELOW = 0.02  # the best mean validation score: the default target to count the steps to
 
 
 @dataclass(frozen=True)
@@ -29,14 +32,15 @@ class ScoreNames:
     """What optimizers are judged by."""
 
     label: str  # of the score that learning rates are chosen by
+    headline: str  # its name
     loss_unit: str
     reported: list[ReportedScore]
 
     @classmethod
     def of(cls, task: Task, data: Dataset) -> Self:
         """Return those of a task."""
-        reported = [ReportedScore(score.name, score.label_in(data.unit)) for score in task.reported]
-        return cls(task.headline.label, task.loss_unit, reported)
+        reported = [ReportedScore(score.name, score.label_in(data.unit, data.target)) for score in task.reported]
+        return cls(task.headline.label, task.headline.name, task.loss_unit, reported)
 
 
 @dataclass(frozen=True)
@@ -54,22 +58,34 @@ class Measurement:
     lanes_each: int  # of each optimizer
     chance_loss: float
     target: float | None  # validation score to count the steps to
-    winner: str | None
-    ahead: Lead | None
+    winner: str | None  # of the tied, the one with the greatest mean validation score
+    tied: list[str]  # with the winner, by paired validation scores; the winner included; all on one seed
+    ahead: Lead | None  # of the winner over the next by validation, on test rows; None on one seed
+    ahead_by_validation: Lead | None  # the same on validation rows
+    baseline: Baseline  # on test rows
+    beats_baseline: bool | None  # whether the winner's test score is clearly above the baseline's
     optimizers: list[Result]
     settings: Mapping[str, object]
     race: racing.Race = frame.unsaved()
+    standing: Ranking[str] | None = frame.unsaved()
 
     @classmethod
-    def of(cls, raced: racing.Race, data: Dataset, target: float | None, **fields: Any) -> Self:
+    def of(
+        cls, raced: racing.Race, data: Dataset, model: Model, target: float | None, model_name: str, **fields: Any
+    ) -> Self:
         """Return the results of a race; the target is two points below the best mean validation score by default."""
-        winner = raced.winner
-        if target is None and winner:
-            target = round(float(winner.score[winner.best].mean()) - 0.02, 2)
-        tests = data.targets[data.split.test]
-        results = race_results.results(raced, tests, target_scale=data.target_scale, target=target)
+        winner, train, test, beats = raced.winner, data.split.train, data.split.test, None
+        standing = race_results.standing(raced, model, data.examples, data.split.validation)
+        if winner:
+            if target is None:
+                target = round(float(winner.score[winner.best].mean()) - TARGET_BELOW, 3)
+            tested = race_results.row_metrics(raced, winner, model, data.examples, test)
+            beats = raced.task.beats_baseline(tested, data.targets, train, test)
+        results = race_results.results(raced, data.targets[test], target_scale=data.target_scale, target=target)
+        by_validation, by_test = race_results.leads(raced, results)
         return cls(
             dataset=frame.DatasetFacts.of(data),
+            model=model_name,
             score=ScoreNames.of(raced.task, data),
             learning_rates=raced.learning_rates,
             seeds=raced.seeds,
@@ -77,9 +93,14 @@ class Measurement:
             chance_loss=raced.chance_loss,
             target=target,
             winner=winner and winner.optimizer,
-            ahead=race_results.lead(raced, results),
+            tied=standing.tied if standing else [],
+            ahead=by_test,
+            ahead_by_validation=by_validation,
+            baseline=raced.task.baseline(data.targets, train, test, data.target_scale),
+            beats_baseline=beats,
             optimizers=results,
             race=raced,
+            standing=standing,
             **fields,
         )
 

@@ -27,6 +27,7 @@ from mllab.models import mixture, pca
 from mllab.report.report import Block, Bullets, Report, Section
 from mllab.report.table import listed, ranged
 from mllab.semi_supervised import ALONE, BOTH, EVERY
+from mllab.tasks import CLASSIFICATION, Baseline
 
 MAX_COLUMNS = 16  # that mixtures are fitted to as they are; of more, as many principal components
 DOUBLINGS = 6  # numbers of labels by default
@@ -90,6 +91,7 @@ class Measurement:
     columns: pca.Reduction
     counts: list[Count]
     every: Supervised
+    baseline: Baseline  # on test rows
     bic: mixture.Selection
     panels: Draw
     climbs: list[Climb]
@@ -142,10 +144,12 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     shown = next((count for count in labels if count >= 2 * classes), labels[0])
     first = {lane[:2]: fitting.fit_of(fits, lanes, lane, chosen) for lane in lanes if lane.seed == 0}
     every, hidden = chosen[EVERY, len(targets)], fitting.hide_labels(targets, shown, 0)
+    baseline = CLASSIFICATION.baseline(data.targets, split.train, split.test)
     converged = np.concatenate([each.converged for each in fits.values()])
     return Measurement(
         dataset=frame.DatasetFacts.of(data), columns=columns, bic=bic,
-        counts=[Count.of(n, chosen[ALONE, n], chosen[BOTH, n]) for n in labels],
+        baseline=baseline,
+        counts=[Count.of(n, chosen[ALONE, n], chosen[BOTH, n], baseline) for n in labels],
         every=Supervised(every.covariance, every.components, len(targets), every.test.mean),
         panels=Draw(shown, 0, np.asarray(train), hidden, first[ALONE, shown].params, first[BOTH, shown].params),
         climbs=[Climb.of(n, first[BOTH, n]) for n in labels],
@@ -159,7 +163,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
     data, counts, bic, columns = measured.dataset, measured.counts, measured.bic, measured.columns
     classes, draws = len(data.classes), settings.draws
     conclusion = mixture_bic.conclusion(bic, classes, settings.components)
-    answer, caveats = results.findings(counts, data, measured.fits, conclusion)
+    answer, caveats = results.findings(counts, measured.baseline, data, measured.fits, conclusion)
     options = f"{listed(settings.covariances)} covariance, {listed(settings.components)} component(s) per class"
     reduced = (
         f"the first {columns.kept} principal components of {columns.given:,}, {columns.variance:.0%} of the variance"
@@ -174,7 +178,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         f"Gaussian mixtures with few labels: {data.name}",
         f"Do unlabelled rows improve a Gaussian mixture classifier of {data.name}, with few labels and with many?",
         answer,
-        results.gain_table(counts, measured.every, draws),
+        results.gain_table(counts, measured.every, measured.baseline, draws),
         [
             Section("The fits", drawings),
             Section("How to read it", [Bullets(caveats)]),

@@ -7,14 +7,16 @@ from typing import Self
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import answers
 from experiments.frame import DatasetFacts, unsaved
-from mllab.metrics import Interval, interval
+from mllab.metrics import Interval, interval, is_clear, paired
 from mllab.models import mixture, pca
 from mllab.report import draw
 from mllab.report.report import Drawing
 from mllab.report.style import BLACK, DASH_DOT, Style, class_style
 from mllab.report.table import Table, listed, percent, points, share
 from mllab.semi_supervised import Choice
+from mllab.tasks import Baseline
 
 METHODS = ("labelled only", "labelled and unlabelled")
 
@@ -27,16 +29,21 @@ class Count:
     alone: Choice
     both: Choice
     gain: Interval  # test accuracy of both less that of alone, draw by draw, in points
+    beats_baseline: bool  # whether that of both is clearly above the baseline's
 
     @classmethod
-    def of(cls, labels: int, alone: Choice, both: Choice) -> Self:
+    def of(cls, labels: int, alone: Choice, both: Choice, baseline: Baseline) -> Self:
         """Return both methods with their gain."""
-        return cls(labels, alone, both, interval(100 * np.subtract(both.test_by_draw, alone.test_by_draw)))
+        gain = interval(100 * paired(both.test_by_draw, alone.test_by_draw))
+        beats = is_clear(paired(both.test_by_draw, baseline.scores["accuracy"]))
+        return cls(labels, alone, both, gain, beats)
 
     @property
     def effect(self) -> str:
-        """What unlabelled rows do to the accuracy, as far as the interval tells."""
-        return "help" if self.gain.low > 0 else "hurt" if self.gain.high < 0 else "unclear"
+        """What unlabelled rows do to the accuracy, as far as the interval tells; one draw tells nothing."""
+        if self.gain.seeds < 2:
+            return "1 draw: no comparison"
+        return {1: "help", -1: "hurt", 0: "unclear"}[self.gain.sign]
 
 
 @dataclass(frozen=True)
@@ -73,15 +80,20 @@ class Draw:
 
 
 def findings(
-    counts: Sequence[Count], data: DatasetFacts, fits: Mapping[str, int], conclusion: str
+    counts: Sequence[Count], baseline: Baseline, data: DatasetFacts, fits: Mapping[str, int], conclusion: str
 ) -> tuple[str, list[str]]:
     """Return the answer, and how it is to be read."""
     rows, few, many = data.rows, counts[0], counts[-1]
+    below = [count.labels for count in counts if not count.beats_baseline]
+    constant, draws = f"predicting {baseline.name}", f" ({answers.counted(few.gain.seeds, 'draw')})"
+    gain = max(count.both.test.mean for count in counts) - baseline.scores["accuracy"]
     answer = (
-        f"With {few.labels:,} labels the test accuracy on {data.name} is {percent(few.alone.test)} from the labelled "
-        f"rows alone, and {percent(few.both.test)} with {rows['train'] - few.labels:,} unlabelled rows as well: "
-        f"{points(few.gain)} points."
+        f"{answers.below_baseline(len(below) < len(counts), gain, constant)}with {few.labels:,} labels the test "
+        f"accuracy on {data.name} is {percent(few.alone.test)} from the labelled rows alone, and "
+        f"{percent(few.both.test)} with {rows['train'] - few.labels:,} unlabelled rows as well: "
+        f"{points(few.gain)} points{draws}; {constant}: {share(baseline.scores['accuracy'], 2)}."
     )
+    answer = answer[0].upper() + answer[1:]
     if many is not few:
         answer += f" With {many.labels:,} labels: {points(many.gain)} points."
     caveats = [
@@ -92,6 +104,8 @@ def findings(
         "one standard error by BIC.",
         f"The test rows were scored once, with the chosen settings. {conclusion}",
     ]
+    if 0 < len(below) < len(counts):
+        answer += f" With {listed(below)} labels and unlabelled rows it is not clearly better than {constant}."
     if hurt := [count for count in counts if count.effect == "hurt"]:
         worst = min(hurt, key=lambda count: count.gain.mean)
         harm = f"Unlabelled rows reduce the accuracy with {listed(count.labels for count in hurt)} labels"
@@ -106,11 +120,20 @@ def findings(
     return answer, caveats
 
 
-def gain_table(counts: Sequence[Count], every: Supervised, draws: int) -> Table:
+def gain_table(counts: Sequence[Count], every: Supervised, baseline: Baseline, draws: int) -> Table:
     """Return a row for each number of labels: the accuracy of both methods, and the gain."""
-    over = f"± 95% interval over {draws} draws of the labels, one split" if draws > 1 else "one draw: no interval"
-    rows = [[f"{n.labels:,}", percent(n.alone.test), percent(n.both.test), points(n.gain), n.effect] for n in counts]
-    caption = f"test accuracy; {over}; gain: draw by draw; all rows labelled: {every.test:.2%} ({every.covariance})"
+    over = answers.over(draws, "draw", " of the labels, one split", comparison=True)
+    rows = [
+        [
+            *(f"{n.labels:,}", percent(n.alone.test), percent(n.both.test), points(n.gain)),
+            n.effect + ", not clearly better than the baseline" * (not n.beats_baseline),
+        ]
+        for n in counts
+    ]
+    caption = (
+        f"test accuracy; {over}; gain: draw by draw; baseline: predicting {baseline.name}, "
+        f"{share(baseline.scores['accuracy'], 2)}; all rows labelled: {every.test:.2%} ({every.covariance})"
+    )
     return Table(["labels in all", *METHODS, "gain (points)", "unlabelled rows"], rows, caption=caption)
 
 

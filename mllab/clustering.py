@@ -15,6 +15,7 @@ from mllab.metrics import Interval, clustering, interval
 from mllab.models import kmeans
 
 MAX_SILHOUETTE_ROWS = 4000  # a silhouette takes the distance between every two rows
+PERMUTATIONS = 199  # of the labels of the test rows, to compare agreement with chance
 AGREEMENT = {"v_measure": "V-measure", "adjusted_rand": "adjusted Rand", "purity": "purity"}  # with classes
 
 
@@ -114,6 +115,32 @@ def check_memory(
     needed = len(ks) * (restarts * 8 * (max(ks) * features + rows) + 4 * labels)
     what = f"the centres and labels of {restarts:,} restarts × {len(ks):,} numbers of clusters up to {max(ks):,}"
     memory.check(needed, what, "lower --restarts, --clusters or --seeds", [] if mesh is None else mesh.devices.flat)
+
+
+class Chance(NamedTuple):
+    """The scores of random clusters of the same sizes: the labels of the same rows, permuted."""
+
+    scores: Mapping[str, float]  # means; see `by_chance`
+    high: float  # 97.5% quantile of the adjusted Rand index, or the silhouette where rows have no classes
+
+
+def by_chance(clusters: Clusters, validation: np.ndarray, classes: np.ndarray | None) -> Chance:
+    """Return the scores of random clusters: `silhouette` of the validation rows, and those of `AGREEMENT`.
+
+    Args:
+        clusters: of one seed and k.
+        validation: points of the validation rows, [M, ...].
+        classes: of the test rows, [M], if they have any.
+    """
+    draw = np.random.default_rng(clusters.seed)
+    points = jnp.asarray(validation).reshape(len(validation), -1)
+    random = silhouette(points, draw.permutation(clusters.labels["validation"]))  # one: it takes all distances
+    if classes is None:
+        return Chance({"silhouette": random}, random)
+    permuted = [draw.permutation(clusters.labels["test"]) for _ in range(PERMUTATIONS)]
+    drawn = {score: [getattr(clustering, score)(classes, labels) for labels in permuted] for score in AGREEMENT}
+    means = {score: float(np.mean(values)) for score, values in drawn.items()}
+    return Chance({"silhouette": random, **means}, float(np.quantile(drawn["adjusted_rand"], 0.975)))
 
 
 def over_seeds(clusters: Sequence[Clusters], k: int) -> Fit:

@@ -4,7 +4,8 @@ raced = mllab.race(model, examples, split)
 for result in results(raced, examples["targets"][split.test], target=0.95):
     print(result.optimizer, result.learning_rate, result.test["accuracy"].mean, result.steps_to_target)
 
-Scores on validation rows choose the learning rates and the winner; scores on test rows are only reported.
+Scores on validation rows choose the learning rates and the winner, and decide which optimizers are tied with it
+(`standing`); scores on test rows are only reported.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,10 +13,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mllab.metrics import Interval, Lead, interval
-from mllab.racing import Entry, Race
+from mllab.metrics import Interval, Lead, Ranking, interval, paired, tied
+from mllab.models.base import Model, predict
+from mllab.racing import Entry, Race, published
+from mllab.rows import gather
+from mllab.types import Examples
 
 SCORE_TOLERANCE = 0.01  # a learning rate with a score this close to the best counts as equally good
+
+PREDICTED_ROWS = 256  # at once: one shape, and so one program, for validation and test rows
 
 
 @dataclass(frozen=True)
@@ -106,15 +112,64 @@ def lanes(raced: Race, entry: Entry, where: np.ndarray) -> list[Lane]:
     ]
 
 
-def lead(raced: Race, tested: Sequence[Result]) -> Lead | None:
-    """Return the winner's lead on test rows over the next by validation, paired by seed; None without a next."""
-    if len(raced.ranked) < 2:
-        return None
+def leads(raced: Race, tested: Sequence[Result]) -> tuple[Lead | None, Lead | None]:
+    """Return the winner's lead over the next by validation, paired by seed: on validation rows, and on test rows.
+
+    None without a next, and with one seed, on which nothing is compared.
+    """
+    if len(raced.ranked) < 2 or raced.seeds.size < 2:
+        return None, None
+    first, second = raced.ranked[:2]
     headline = raced.task.headline
-    scores = {result.optimizer: result.test_by_seed for result in tested}
-    first, second = (entry.optimizer for entry in raced.ranked[:2])
-    difference = scores[first][headline.name] - scores[second][headline.name]
-    return Lead(second, interval(100 * difference), headline.points)
+    test = {result.optimizer: result.test_by_seed for result in tested}
+    pairs = (
+        (first.score[first.best], second.score[second.best]),
+        (test[first.optimizer][headline.name], test[second.optimizer][headline.name]),
+    )
+    validation, reported = (Lead(second.optimizer, interval(100 * paired(*pair)), headline.points) for pair in pairs)
+    return validation, reported
+
+
+def standing(raced: Race, model: Model, examples: Examples, ids: np.ndarray) -> Ranking[str] | None:
+    """Return the optimizers by validation score, and those tied with the best; None without a valid rate.
+
+    Validation rows decide, so that a tie is a matter of choice and the test rows stay for the report. Tied is whose
+    paired difference from the best has an interval that includes 0, over the seeds or over the rows.
+
+    Args:
+        raced: the race.
+        model: that was raced.
+        examples: `{"inputs", "targets"}`.
+        ids: of the validation rows, [M].
+    """
+    if raced.winner is None:
+        return None
+    targets = np.asarray(examples["targets"])[ids]
+    by_row = {
+        entry.optimizer: raced.task.by_row(row_metrics(raced, entry, model, examples, ids), targets)
+        for entry in raced.entries
+        if entry.best is not None
+    }
+    names = [entry.optimizer for entry in raced.ranked]
+    return Ranking(names, tied(names[0], by_row), raced.seeds.size)
+
+
+def row_metrics(raced: Race, entry: Entry, model: Model, examples: Examples, ids: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the metrics of an entry's kept params at the chosen rate on rows, [G, M] each: seed by seed, row by row.
+
+    Args:
+        raced: the race.
+        entry: one of its entries, with a chosen rate.
+        model: that was raced.
+        examples: `{"inputs", "targets"}`.
+        ids: of the rows, [M].
+    """
+    rows = gather(examples, ids)
+    by_seed = []
+    for position in range(raced.seeds.size):
+        outputs = predict(model, *published(entry, position), rows["inputs"], block=PREDICTED_ROWS)
+        by_seed.append(raced.task.metrics(outputs, rows["targets"]))
+    return {name: np.stack([np.asarray(each[name]) for each in by_seed]) for name in by_seed[0]}
 
 
 def width(entry: Entry, learning_rates: np.ndarray) -> Width | None:

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from mllab import checks, devices, memory, optimizers, rows, sweep, training
 from mllab.averaging import evaluation_params
 from mllab.errors import UserError, unknown
-from mllab.metrics import interval
+from mllab.metrics import Ranking, greatest, interval, ranking
 from mllab.models.base import Model
 from mllab.report import table as text
 from mllab.tasks import Task, named
@@ -82,12 +82,21 @@ class Race(NamedTuple):
     @property
     def ranked(self) -> list[Entry]:
         """The entries with a chosen rate, by mean validation score at it, best first."""
-        chosen = [entry for entry in self.entries if entry.best is not None]
-        return sorted(chosen, key=lambda entry: -entry.score[entry.best].mean())
+        chosen = {entry.optimizer: entry for entry in self.entries}
+        return [chosen[name] for name in self.standing.names] if self.standing else []
+
+    @property
+    def standing(self) -> Ranking[str] | None:
+        """The optimizers by validation score and, over the seeds, those tied with the best; None without a valid rate.
+
+        `race_results.standing` compares row by row too.
+        """
+        scores = {entry.optimizer: entry.score[entry.best] for entry in self.entries if entry.best is not None}
+        return ranking(scores) if scores else None
 
     @property
     def winner(self) -> Entry | None:
-        """The first of `ranked`, or None."""
+        """The first of `ranked`, or None; see `standing` for the others that are tied with it."""
         return next(iter(self.ranked), None)
 
     def __repr__(self) -> str:
@@ -110,9 +119,12 @@ class Race(NamedTuple):
                 *(f"{count}/{lanes}" for count in lost),
             ])  # fmt: skip
         scores = [f"test {score.label}" for score in self.task.reported]
-        best = None if self.winner is None else [row[0] for row in rows].index(self.winner.optimizer)
-        seeds = f"± 95% interval over {len(self.seeds)} seeds" if len(self.seeds) > 1 else "one seed: no interval"
-        caption = f"* best mean validation score; {seeds}" if self.winner else "every rate has a non-finite lane"
+        marked = self.standing.marked if self.standing else []
+        best = [place for place, row in enumerate(rows) if row[0] in marked]
+        several = len(self.seeds) > 1
+        seeds = f"± 95% interval over {len(self.seeds)} seeds" if several else "1 seed: no interval, no comparison"
+        highest = "* highest mean validation score" + " and those tied with it" * several
+        caption = "; ".join([highest] * bool(best) + [seeds]) if self.standing else "every rate has a non-finite lane"
         columns = ["optimizer", "best rate", *scores, "non-finite", "failed"]
         return "\n".join(text.Table(columns, rows, best, caption).lines())
 
@@ -453,7 +465,7 @@ def judge(name: str, result: Result, grid: sweep.Grid, chance: float, targets: n
     kept_at = np.argmin(np.where(np.isfinite(loss), loss, np.inf), axis=0)
     kept_score = np.where(nonfinite < 0, np.take_along_axis(curve, kept_at[None], axis=0)[0], np.nan)
     mean = kept_score.mean(axis=1)
-    best = None if np.isnan(mean).all() else int(np.nanargmax(mean))
+    best = None if np.isnan(mean).all() else greatest(mean)  # of equal means, the least rate
     rate = None if best is None else float(grid.axes["learning_rate"][best])
     failed = (nonfinite < 0) & ~(kept_loss < chance)
     train_loss = grid.by_axis(history.train_loss, -1)

@@ -4,9 +4,9 @@
     choice = choose(learners.svm(2), {"c": [1.0, 10.0], "gamma": [0.1, 1.0]}, key, examples, folds, accuracy)
     choice.setting, choice.interval  # {"c": 10.0, "gamma": 1.0} and its mean score with a 95% interval
 
-A greater score is better: negate a loss. Rules are deterministic: means are compared to `DIGITS` digits, and ties go
-to the first setting in the order of the axes. List the values of an axis from simple to complex, and the axis along
-which simplicity matters most first.
+A greater score is better: negate a loss. Rules are deterministic: means are compared to `DIGITS` digits, and of equal
+ones the first in the order of the axes is chosen. List the values of an axis from simple to complex, and the axis
+along which simplicity matters most first.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,12 +18,11 @@ import numpy as np
 
 from mllab import checks
 from mllab.errors import UserError, unknown
-from mllab.metrics import Interval
+from mllab.metrics import Interval, Ranking, paired, ranking
+from mllab.metrics.comparisons import DIGITS
 from mllab.rows import gather
 from mllab.types import Examples, Hyper, Inputs, Key, Outputs, Params, Rows
 from mllab.validation import Axes, Folds, Learner, Score, checked_axes, cross_validate, interval, one_by_one
-
-DIGITS = 9  # significant digits of a mean: sums of the same scores in another order differ by rounding
 
 Select = Callable[[np.ndarray], tuple[int, ...]]  # scores [*axes, K] -> the index of a setting
 
@@ -144,6 +143,18 @@ class Choice:
     def interval(self) -> Interval:
         """The mean score of the chosen setting and its 95% interval over folds; the bounds are NaN for one fold."""
         return interval(self.by_fold, self.per_round)
+
+    @property
+    def tied(self) -> np.ndarray:
+        """Which settings are tied with the chosen one, itself included, [*axes] of bool.
+
+        The paired difference over folds, chosen less other, has an interval that includes 0, or is below it. With one
+        fold there are no intervals, and all settings with finite scores are tied.
+        """
+        differences = paired(self.by_fold, self.scores)  # NaN, and not tied, where a score is not finite
+        by_setting = differences.reshape(-1, differences.shape[-1])
+        tied = [np.isfinite(each).all() and interval(each, self.per_round).sign <= 0 for each in by_setting]
+        return np.array(tied).reshape(self.scores.shape[:-1])
 
     def edges(self, rise: float) -> list[Edge]:
         """Return the axes with the choice at an end, towards which the mean score rises by `rise` or more."""
@@ -276,13 +287,16 @@ class Comparison:
     choices: dict[str, Choice]  # by name, in the order of the pool
 
     @property
+    def standing(self) -> Ranking[str]:
+        """The names by mean score, and those that are tied with the best; see `metrics.ranking`."""
+        scores = {name: choice.by_fold for name, choice in self.choices.items()}
+        per_round = next(iter(self.choices.values())).per_round
+        return ranking(scores, lambda differences: interval(differences, per_round))
+
+    @property
     def ranking(self) -> list[str]:
-        """The names in descending order of the mean score; ties are in the order of the pool."""
-        ranking, names = [], list(self.choices)
-        while names:
-            (place,) = best(np.stack([self.choices[name].by_fold for name in names]))
-            ranking.append(names.pop(place))
-        return ranking
+        """The names in descending order of the mean score; equal ones are in the order of the pool."""
+        return self.standing.names
 
     def difference(self, first: str, second: str) -> Interval:
         """Return the mean of the paired differences over folds, first minus second, and its corrected 95% interval.
@@ -297,7 +311,7 @@ class Comparison:
             if name not in self.choices:
                 raise unknown("learner", name, self.choices)
         one, other = self.choices[first], self.choices[second]
-        return interval(one.by_fold - other.by_fold, one.per_round)
+        return interval(paired(one.by_fold, other.by_fold), one.per_round)
 
     @property
     def ties(self) -> list[str]:
@@ -305,8 +319,8 @@ class Comparison:
 
         With one fold there are no intervals, and all other names are ties.
         """
-        top, *others = self.ranking
-        return [name for name in others if not self.difference(top, name).low > 0]
+        standing = self.standing
+        return [name for name in standing.names[1:] if name in standing.tied]
 
 
 def compare(

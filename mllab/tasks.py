@@ -5,6 +5,7 @@ Nothing outside this module branches on the name of a task: what depends on it i
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -25,9 +26,18 @@ class Score(NamedTuple):
     points: str = ""  # unit of 100 times a difference of two such scores
     in_target_unit: bool = False
 
-    def label_in(self, unit: str) -> str:
-        """Return the label with the unit of the target, where the score has that unit."""
+    def label_in(self, unit: str, target: str = "") -> str:
+        """Return the label with the unit of the target, or with the target's name, where the score has that unit."""
+        unit = unit or (f"units of {target}" if target else "")
         return f"{self.label} ({unit})" if self.in_target_unit and unit else self.label
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The scores of the best constant prediction, which a model has to beat."""
+
+    name: str  # what is predicted
+    scores: Mapping[str, float]  # the reported ones, by name
 
 
 class Task(NamedTuple):
@@ -39,8 +49,9 @@ class Task(NamedTuple):
     metrics: Callable[[Outputs, Array], dict[str, Array]]  # (outputs, targets) -> {"loss": [B], ...}
     headline: Score  # what settings are chosen by, on validation rows; at most 1, larger is better
     reported: tuple[Score, ...]  # what is reported on test rows
-    # (targets [N], training ids, ids of the rows to score) -> loss of the best constant prediction
-    chance: Callable[[np.ndarray, np.ndarray, np.ndarray], float]
+    # (targets [N], training ids, ids of the rows to score) -> metrics [M] of the best constant prediction
+    constant: Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, np.ndarray]]
+    constant_name: str  # what that predicts
     check: Callable[[np.ndarray, tuple[int, ...]], None]  # (targets [N], shape of the outputs for one row)
 
     def report(
@@ -55,16 +66,60 @@ class Task(NamedTuple):
         """
         return {score.name: score.value(mean_metrics, targets, target_scale) for score in self.reported}
 
+    def chance(self, targets: np.ndarray, train: np.ndarray, rows: np.ndarray) -> float:
+        """Return the loss of the best constant prediction, which is fitted to the training rows, on other rows.
 
-def _frequency_loss(targets: np.ndarray, train: np.ndarray, rows: np.ndarray) -> float:
-    """Return the cross entropy of the training rows' class frequencies; a class counts as one row at least."""
+        Args:
+            targets: of all rows, [N].
+            train: ids of the training rows.
+            rows: ids of the rows to score, [M].
+        """
+        return float(self.constant(targets, train, rows)["loss"].mean())
+
+    def baseline(self, targets: np.ndarray, train: np.ndarray, rows: np.ndarray, target_scale: float = 1.0) -> Baseline:
+        """Return the reported scores of the best constant prediction; see `chance` and `report`."""
+        means = {name: values.mean() for name, values in self.constant(targets, train, rows).items()}
+        scores = self.report(means, targets[rows], target_scale)
+        return Baseline(self.constant_name, {name: float(value) for name, value in scores.items()})
+
+    def beats_baseline(
+        self, row_metrics: Mapping[str, np.ndarray], targets: np.ndarray, train: np.ndarray, rows: np.ndarray
+    ) -> bool:
+        """Return whether a model's headline score is clearly above that of the best constant prediction.
+
+        See `metrics.is_clear`: the intervals of the difference over rows and over seeds must both exclude 0.
+
+        Args:
+            row_metrics: of the model on the rows, [G, M] each for G seeds.
+            targets: of all rows, [N].
+            train: ids of the training rows.
+            rows: ids of the rows that were scored, [M].
+        """
+        model = self.by_row(row_metrics, targets[rows])
+        constant = self.by_row(self.constant(targets, train, rows), targets[rows])
+        return metrics.is_clear(metrics.paired(model, constant))
+
+    def by_row(self, row_metrics: Mapping[str, np.ndarray], targets: np.ndarray) -> np.ndarray:
+        """Return the headline score row by row, [..., M]: it is linear in the metrics, so the mean is the score.
+
+        Args:
+            row_metrics: of single rows, [..., M] each.
+            targets: of the rows, [M].
+        """
+        return np.asarray(self.headline.value(row_metrics, targets, 1.0), np.float64)
+
+
+def _frequencies(targets: np.ndarray, train: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the metrics of the training rows' class frequencies; a class counts as one row at least."""
     counts = np.maximum(np.bincount(targets[train], minlength=int(targets.max()) + 1), 1)
-    return float(-np.log(counts / counts.sum())[targets[rows]].mean())
+    correct = targets[rows] == metrics.most_frequent(targets[train])
+    return {"loss": -np.log(counts / counts.sum())[targets[rows]], "accuracy": correct.astype(np.float64)}
 
 
-def _mean_loss(targets: np.ndarray, train: np.ndarray, rows: np.ndarray) -> float:
-    """Return the squared error of predicting the training rows' mean, for T outputs the mean over them."""
-    return float(np.mean((targets[rows] - targets[train].mean(axis=0)) ** 2))
+def _mean(targets: np.ndarray, train: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the metrics of the training rows' mean; see `metrics.regression`."""
+    squares = _columns((targets[rows] - targets[train].mean(axis=0)) ** 2)
+    return {"loss": squares.mean(axis=0), **metrics.named_by_output(squares)}
 
 
 def _check_classes(targets: np.ndarray, output_shape: tuple[int, ...]) -> None:
@@ -132,7 +187,8 @@ CLASSIFICATION = Task(
     metrics=metrics.classification,
     headline=ACCURACY,
     reported=(ACCURACY,),
-    chance=_frequency_loss,
+    constant=_frequencies,
+    constant_name="the most frequent class",
     check=_check_classes,
 )
 REGRESSION = Task(
@@ -142,7 +198,8 @@ REGRESSION = Task(
     metrics=metrics.regression,
     headline=R_SQUARED,
     reported=(RMSE, R_SQUARED),
-    chance=_mean_loss,
+    constant=_mean,
+    constant_name="the mean",
     check=_check_values,
 )
 TASKS: Mapping[str, Task] = {task.name: task for task in (CLASSIFICATION, REGRESSION)}

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import image_classifier, optimizer_race
+from experiments import answers, image_classifier, optimizer_race
+from mllab.metrics import Ranking
+from mllab.tasks import CLASSIFICATION, Baseline
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -43,6 +45,17 @@ def test_the_first_block_is_two_commands_that_install_and_run():
     assert run.endswith("-m experiments.optimizer_race")
     assert "-m pytest" in test
     assert all("pip install" in line for line in (run, test))
+
+
+def test_its_example_output_has_the_words_of_the_program():
+    (shown,) = (code for language, code in BLOCKS if language == "text" and "optimizer" in code)
+    shown = " ".join(shown.split())
+    standing = Ranking(["adam", "rmsprop"], ["rmsprop", "adam"], 3)
+    tie = answers.tie(standing.tied, "…", "mean validation accuracy", "seeds")
+    caption = f"{answers.marks(standing, 'mean validation accuracy')}; {answers.over(3, 'seed', ', one split')}; …"
+    baseline = Baseline(CLASSIFICATION.constant_name, {})
+    for words in (tie, caption, f" {answers.constant_row(baseline)} ", f"predicting {baseline.name}: "):
+        assert words in shown, words
 
 
 @pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))

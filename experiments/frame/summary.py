@@ -46,7 +46,7 @@ class DatasetFacts:
 
     def described(self) -> list[str]:
         """Return the data set in a line, and what was done to it, for the facts of a report."""
-        columns = " × ".join(f"{length:,}" for length in self.shape) + " columns"
+        columns = " × ".join(f"{length:,}" for length in self.shape) + f" column{'s' * (self.shape != (1,))}"
         if len(self.shape) == 3:
             height, width, channels = self.shape
             colours = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")

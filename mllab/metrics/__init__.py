@@ -1,24 +1,32 @@
-"""Metrics: values per example, intervals over seeds or rows, and confusion matrices.
+"""Metrics: values per example, intervals over seeds or rows, comparisons, and confusion matrices.
 
 Scores of clusterings are in `mllab.metrics.clustering`.
 """
 
+from mllab.metrics.comparisons import Lead, Ranking, greatest, is_clear, paired, ranking, tied
 from mllab.metrics.confusion import ClassScores, confusion_matrix, example_rows, per_class
-from mllab.metrics.examples import by_output, classification, most_frequent, r_squared, regression
-from mllab.metrics.intervals import Interval, Lead, interval, proportion
+from mllab.metrics.examples import by_output, classification, most_frequent, named_by_output, r_squared, regression
+from mllab.metrics.intervals import Interval, interval, proportion
 
 __all__ = [
     "ClassScores",
     "Interval",
     "Lead",
+    "Ranking",
     "by_output",
     "classification",
     "confusion_matrix",
     "example_rows",
+    "greatest",
     "interval",
+    "is_clear",
     "most_frequent",
+    "named_by_output",
+    "paired",
     "per_class",
     "proportion",
     "r_squared",
+    "ranking",
     "regression",
+    "tied",
 ]

@@ -5,6 +5,7 @@ the weighted means over the rows. What is not a mean (RMSE, R²) is derived from
 """
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,8 @@ import numpy as np
 from mllab import checks, losses
 from mllab.errors import UserError
 from mllab.types import Array, Outputs
+
+Errors = TypeVar("Errors", Array, np.ndarray)
 
 
 def classification(outputs: Outputs, targets: Array) -> dict[str, Array]:
@@ -29,8 +32,12 @@ def regression(outputs: Outputs, targets: Array) -> dict[str, Array]:
     squares = losses.squared_errors(outputs, targets)
     if squares.ndim == 1:
         return {"loss": squares}
-    each = {_of_output(t): squares[:, t] for t in range(squares.shape[1])} if squares.shape[1] > 1 else {}
-    return {"loss": jnp.mean(squares, axis=1), **each}
+    return {"loss": jnp.mean(squares, axis=1), **named_by_output(squares.T)}
+
+
+def named_by_output(squares: Errors) -> dict[str, Errors]:
+    """Return squared errors [T, ...] of T > 1 outputs by the names that `by_output` reads; nothing for one output."""
+    return {_of_output(t): squares[t] for t in range(len(squares))} if len(squares) > 1 else {}
 
 
 def by_output(mean_metrics: Mapping[str, np.ndarray], outputs: int) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Means and proportions with 95% intervals."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -17,19 +16,10 @@ class Interval(NamedTuple):
     high: float
     seeds: int  # number of values: seeds, folds or rows
 
-
-@dataclass(frozen=True)
-class Lead:
-    """The difference in score between the best of several and the next, paired by seed or by fold."""
-
-    of: str  # the next
-    by: Interval  # the best less the next
-    unit: str = "points"
-
     @property
-    def verdict(self) -> str:
-        """Whether the best is "ahead of" or "behind" the next; "not clearly ahead of" it if the interval includes 0."""
-        return "ahead of" if self.by.low > 0 else "behind" if self.by.high < 0 else "not clearly ahead of"
+    def sign(self) -> int:
+        """1 if the interval is above 0, -1 if it is below 0, and 0 if it includes 0 or has no bounds."""
+        return int(self.low > 0) - int(self.high < 0)
 
 
 def interval(values: np.ndarray) -> Interval:

@@ -40,7 +40,7 @@ ALLOWED = {
     "clustering": {"memory", "metrics", "models", "sweep"},
     "semi_supervised": {"types", "checks", "memory", "metrics", "models", "sweep", "selection", "data"},
     "paths": {"types", "checks", "averaging"},
-    "race_results": {"metrics", "racing"},
+    "race_results": {"types", "rows", "metrics", "models", "racing"},
     "data": {"types", "errors", "folders", "memory", "devices", "tasks"},
     "report": {"errors"},
 }  # fmt: skip

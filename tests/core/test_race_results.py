@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import mllab
-from mllab import race_results
+from mllab import metrics, race_results
 from mllab.data.dataset import Split
 from support import problems
 
@@ -48,14 +48,49 @@ def test_results_are_tested_at_the_chosen_rate(raced):
     assert race_results.results(raced, TESTED)[0].steps_to_target.size == 0
 
 
-def test_the_lead_is_over_the_next_by_validation_and_paired_by_seed(raced):
-    lead = race_results.lead(raced, race_results.results(raced, TESTED))
+def test_the_leads_are_over_the_next_by_validation_and_paired_by_seed(raced):
+    by_validation, by_test = race_results.leads(raced, race_results.results(raced, TESTED))
     first, second = raced.ranked[:2]
-    assert lead.of == second.optimizer
-    assert lead.unit == "points"
-    difference = 100 * (first.test["accuracy"] - second.test["accuracy"])
-    assert lead.by.mean == pytest.approx(difference.mean())
-    assert lead.by.seeds == 2
+    for lead, difference in (
+        (by_validation, first.score[first.best] - second.score[second.best]),
+        (by_test, first.test["accuracy"] - second.test["accuracy"]),
+    ):
+        assert lead.of == second.optimizer
+        assert lead.unit == "points"
+        assert lead.by.mean == pytest.approx(100 * difference.mean(), abs=1e-3)
+        assert lead.by.seeds == 2
+    one_seed = raced._replace(seeds=raced.seeds[:1])
+    assert race_results.leads(one_seed, []) == (None, None)
+
+
+def test_metrics_of_single_rows_are_those_that_the_race_has_the_means_of(raced):
+    for entry in raced.entries:
+        by_row = race_results.row_metrics(raced, entry, problems.model(), EXAMPLES, SPLIT.test)
+        assert by_row["accuracy"].shape == (2, len(SPLIT.test))
+        for name, values in by_row.items():
+            np.testing.assert_allclose(values.mean(axis=1), entry.test[name], rtol=1e-5)
+
+
+def test_validation_rows_decide_who_is_tied_with_the_winner(raced):
+    standing = race_results.standing(raced, problems.model(), EXAMPLES, SPLIT.validation)
+    assert standing.names == [entry.optimizer for entry in raced.ranked]
+    assert standing.best == raced.winner.optimizer
+    assert standing.best in standing.tied
+    assert (standing.seeds, standing.is_compared) == (2, True)
+    order = [entry.optimizer for entry in raced.entries]
+    assert standing.tied == sorted(standing.tied, key=order.index)
+    # Other test rows change nothing: they play no part.
+    other = dict(EXAMPLES, targets=EXAMPLES["targets"].copy())
+    other["targets"][SPLIT.test] = 0
+    assert race_results.standing(raced, problems.model(), other, SPLIT.validation) == standing
+
+
+def test_a_winner_by_one_row_is_the_same_set_of_ties_whichever_rounding_picks(raced):
+    """The defect: one validation row more on another number of devices, and another optimizer had won."""
+    by_rows = {"adam": [353, 354, 354], "rmsprop": [354, 352, 353], "momentum": [349, 351, 352]}
+    for scores in (by_rows, by_rows | {"adam": [353, 354, 353]}, by_rows | {"rmsprop": [354, 353, 354]}):
+        ranking = metrics.ranking({name: np.array(rows, np.float32) / 359 for name, rows in scores.items()})
+        assert {"adam", "rmsprop"} <= set(ranking.tied)
 
 
 def test_without_a_valid_rate_there_are_no_scores_and_no_lead(raced):
@@ -65,4 +100,6 @@ def test_without_a_valid_rate_there_are_no_scores_and_no_lead(raced):
         made = race_results.results(partly, TESTED, target=0.5)
         assert (made[1].learning_rate, made[1].validation, made[1].test, made[1].width) == (None, None, {}, None)
         assert np.isnan(made[1].steps_to_target).all()
-        assert race_results.lead(partly, made) is None
+        assert race_results.leads(partly, made) == (None, None)
+    nothing = raced._replace(entries=entries)
+    assert race_results.standing(nothing, problems.model(), EXAMPLES, SPLIT.validation) is None

@@ -361,6 +361,15 @@ def test_equal_learners_tie_in_the_order_of_the_pool():
     assert comparison.ties == ["b", "c"]
 
 
+def test_a_choice_names_the_settings_that_are_tied_with_it():
+    scores = np.array([[0.90, 0.91, 0.92], [0.91, 0.90, 0.90], [0.50, 0.51, 0.52], [np.nan, 0.9, 0.9]])
+    choice = Choice({"k": np.arange(4)}, scores, selection.best(scores), 3.0)
+    assert choice.tied.tolist() == [True, True, False, False]
+    one_fold = scores[:, :1]
+    choice = Choice({"k": np.arange(4)}, one_fold, selection.best(one_fold), 2.0)
+    assert choice.tied.tolist() == [True, True, True, False]
+
+
 def test_with_one_fold_everything_ties():
     comparison = selection.Comparison(
         {"a": made([0.5, 0.4], k=[1, 2]), "b": made([0.9], k=[1]), "c": made([0.1], k=[1])}

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 from sklearn import metrics as peer
-from sklearn.dummy import DummyClassifier
+from sklearn.dummy import DummyClassifier, DummyRegressor
 
 from mllab import tasks
 from mllab.errors import UserError
@@ -25,6 +25,51 @@ def test_chance_in_regression_is_the_squared_error_of_the_training_mean():
     values = np.random.default_rng(0).normal(size=100)
     expected = np.mean((values[ROWS] - values[TRAIN].mean()) ** 2)
     np.testing.assert_allclose(tasks.REGRESSION.chance(values, TRAIN, ROWS), expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_baselines_are_scikit_learns_dummies(seed):
+    draw, zeros = np.random.default_rng(seed), np.zeros((100, 1))
+    classes, values = draw.choice(3, 100, p=[0.6, 0.3, 0.1]), draw.normal(size=100)
+    dummy = DummyClassifier().fit(zeros[TRAIN], classes[TRAIN])
+    made = tasks.CLASSIFICATION.baseline(classes, TRAIN, ROWS)
+    assert made.scores == {"accuracy": pytest.approx(dummy.score(zeros[ROWS], classes[ROWS]))}
+    predicted = DummyRegressor().fit(zeros[TRAIN], values[TRAIN]).predict(zeros[ROWS])
+    made = tasks.REGRESSION.baseline(values, TRAIN, ROWS, target_scale=25.0)
+    assert made.scores == {
+        "rmse": pytest.approx(25 * peer.root_mean_squared_error(values[ROWS], predicted)),
+        "r2": pytest.approx(peer.r2_score(values[ROWS], predicted)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "seeds", "expected"),
+    [
+        (0.0, 1, False),  # the most frequent class, always
+        (0.0, 3, False),
+        (0.5, 3, True),  # half of the other rows are right too
+        (0.5, 1, True),
+        (0.05, 3, False),  # one or two rows more
+        (-0.5, 3, False),
+    ],
+)
+def test_a_classifier_beats_the_most_frequent_class_by_more_than_a_few_rows(accuracy, seeds, expected):
+    draw = np.random.default_rng(0)
+    targets = draw.choice(2, 100, p=[0.7, 0.3])
+    correct = (targets[ROWS] == 0)[None].repeat(seeds, axis=0).astype(np.float32)
+    for each in correct:
+        changed = np.flatnonzero(each == (accuracy < 0))
+        each[changed[: round(abs(accuracy) * len(changed))]] = accuracy > 0
+    assert tasks.CLASSIFICATION.beats_baseline({"accuracy": correct}, targets, TRAIN, ROWS) == expected
+
+
+@pytest.mark.parametrize(("signal", "expected"), [(0.0, False), (0.9, True)])
+def test_a_regression_on_noise_does_not_beat_the_mean(signal, expected):
+    draw = np.random.default_rng(1)
+    values = draw.normal(size=100)
+    outputs = signal * values[ROWS] + 0.1 * draw.normal(size=(3, 40))
+    loss = (outputs - values[ROWS]) ** 2
+    assert tasks.REGRESSION.beats_baseline({"loss": loss}, values, TRAIN, ROWS) == expected
 
 
 def mean_metrics(task, outputs, targets):
@@ -58,6 +103,7 @@ def test_regression_reports_rmse_in_the_targets_unit_and_r_squared():
     assert task.headline.value(means, targets, scale) == pytest.approx(reported["r2"])
     assert [score.label_in("k$") for score in task.reported] == ["RMSE (k$)", "R²"]
     assert [score.label_in("") for score in task.reported] == ["RMSE", "R²"]
+    assert [score.label_in("", "price") for score in task.reported] == ["RMSE (units of price)", "R²"]
 
 
 @pytest.mark.parametrize("name", tasks.TASKS)

@@ -12,10 +12,11 @@ from sklearn.cluster import KMeans
 
 from experiments import cluster_results, color_quantization
 from experiments import clustering as experiment
+from mllab import clustering
 from mllab.clustering import AGREEMENT, Clusters
 from mllab.data import catalog
 from mllab.errors import UserError
-from mllab.metrics import Interval
+from mllab.metrics import Interval, Ranking
 from support.mistakes import refused_in_one_line
 from support.workdirs import records_of
 
@@ -118,7 +119,7 @@ def test_rows_without_classes_are_clustered_too(tmp_path, capsys):
         assert "V-measure" not in text
         assert "most frequent" not in text
     assert "The mean silhouette of 2 clusters is" in shown
-    assert "one seed: no interval" in " ".join(shown.split())
+    assert "1 seed: no interval" in " ".join(shown.split())
 
 
 def test_images_show_their_centres(tmp_path):
@@ -156,9 +157,14 @@ def test_the_report_gives_the_choice_and_marks_it(ran):
     ]
     report, bullets = reported(dataclasses.replace(measured, fits=fits))
     expected = (
-        "Of 2 to 5 clusters, 4 have the greatest mean silhouette: 0.600 ± 0.010 on validation rows. Against the 4"
+        "Of 2 to 5 clusters, 4 have the greatest mean silhouette: 0.600 ± 0.010 (3 seeds) on validation rows; random "
+        "clusters of the same sizes: "
     )
     assert report.answer.startswith(expected)
+    assert "Against the 4 classes" in report.answer
+    assert "no better" not in report.answer
+    assert "Tied" not in report.answer
+    assert report.table.rows[-1][0] == "4 (random)"
     assert "V-measure" in report.answer
     assert [line.split()[1] for line in report.table.lines() if line.startswith("* ")] == ["4"]
     assert any("without the classes" in bullet for bullet in bullets)
@@ -166,9 +172,41 @@ def test_the_report_gives_the_choice_and_marks_it(ran):
     assert report.sections[0].blocks
 
 
+@pytest.mark.parametrize(
+    ("standing", "beats", "present", "absent", "marked"),
+    [
+        (Ranking([4, 3, 5, 2], [3, 4], 3), True, ["Tied with them, on the same seeds: 3 "], ["better"], {1, 2}),
+        (Ranking([4, 3, 5, 2], [2, 3, 4, 5], 1), True, ["1 seed: no comparison."], ["Tied"], {2}),
+        (Ranking([4, 3, 5, 2], [4], 3), False, ["with the classes is not clearly better than"], ["Tied"], {2}),
+    ],
+)  # fmt: skip
+def test_the_answer_names_ties_and_chance(ran, standing, beats, present, absent, marked):
+    report, _ = reported(dataclasses.replace(ran[1], standing=standing, beats_baseline=beats))
+    assert [part for part in present if part not in report.answer] == []
+    assert [part for part in absent if part in report.answer] == []
+    assert report.table.marked == marked
+
+
+def test_random_classes_do_not_beat_random_clusters():
+    """Clusters that are the blobs agree with their classes far better than by chance, and with noise as by chance."""
+    draw = np.random.default_rng(0)
+    labels = {part: BLOBS.targets[getattr(BLOBS.split, part)] for part in ("train", "validation", "test")}
+    clusters, points = Clusters(0, 4, 0.0, [], {}, np.zeros((4, 2)), labels), rows_of("validation")
+    for truth, expected in ((labels["test"], True), (draw.permutation(labels["test"]), False)):
+        chance = clustering.by_chance(clusters, points, truth)
+        assert (peer.adjusted_rand_score(truth, labels["test"]) > chance.high) == expected
+        assert abs(chance.scores["adjusted_rand"]) < 0.02
+        assert chance.scores["silhouette"] < 0.05
+    assert set(clustering.by_chance(clusters, points, None).scores) == {"silhouette"}
+
+
 def test_with_one_k_there_is_no_choice(ran):
     _, measured = ran
-    report, bullets = reported(dataclasses.replace(measured, fits=[measured.fits[2]]), clusters=(4,), seeds=1)
+    standing = Ranking([4], [4], 1)
+    one = dataclasses.replace(measured, fits=[measured.fits[2]], standing=standing)
+    report, bullets = reported(one, clusters=(4,), seeds=1)
+    assert "(1 seed)" in report.answer
+    assert "comparison" not in report.answer + report.table.caption
     assert not any(line.startswith("* ") for line in report.table.lines())
     assert any("only one k" in bullet for bullet in bullets)
     assert not report.sections[0].blocks
@@ -214,7 +252,9 @@ def test_an_image_is_reduced_to_the_colours_that_it_has(tmp_path, capsys):
     for fit, written in zip(measured.fits, summary["fits"], strict=True):
         np.testing.assert_allclose(written["error"][0], np.mean([r["error"] for r in lines if r["k"] == fit.k]))
     assert sorted(each.name for each in (workdir / "figures").iterdir()) == ["error.svg", "pictures.svg"]
-    assert "± 95% interval over 2 samples of pixels and starts" in " ".join(capsys.readouterr().out.split())
+    assert "± 95% interval over 2 seeds, each with its sample of pixels and its starts" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_one_number_of_colours_has_no_curve_and_one_seed_no_interval(tmp_path, capsys):
@@ -222,7 +262,8 @@ def test_one_number_of_colours_has_no_curve_and_one_seed_no_interval(tmp_path, c
     experiment.run(workdir=str(workdir), image=str(path), clusters=(2,), **QUICK)
     assert [each.name for each in (workdir / "figures").iterdir()] == ["pictures.svg"]
     shown = " ".join(capsys.readouterr().out.split())
-    assert "one seed: no interval" in shown
+    assert "1 seed: no interval" in shown
+    assert "(1 seed)" in shown
     assert shown.count("with 2 colours") == 1
 
 

@@ -20,6 +20,7 @@ from mllab.data import catalog
 from mllab.metrics import Interval
 from mllab.models import convnet
 from mllab.models import table as models
+from mllab.tasks import Baseline
 from support.figures import drawn
 from support.mistakes import refused_in_one_line
 from support.workdirs import records_of
@@ -244,12 +245,12 @@ def test_a_users_own_images_are_resized_to_fit_the_net(tmp_path):
 # ── The report ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def measured_of(fractions=(0.01, 1.0), seeds=3, at_home=True, short=0):
+def measured_of(fractions=(0.01, 1.0), seeds=3, at_home=True, short=0, trained=(0.95, 0.97)):
     """A measurement with made-up scores: pixels have 80% and 90%, the net's features 95% and 97%."""
-    means = {PIXELS: (0.8, 0.9), TRAINED: (0.95, 0.97), UNTRAINED: (0.7, 0.85)}
+    means = {PIXELS: (0.8, 0.9), TRAINED: trained, UNTRAINED: (0.7, 0.85)}
 
     def interval(middle, half):
-        return Interval(middle, middle - half, middle + half, seeds)
+        return Interval(middle, middle - half, middle + half, draws)
 
     cells = []
     for representation, mean in means.items():
@@ -275,6 +276,7 @@ def measured_of(fractions=(0.01, 1.0), seeds=3, at_home=True, short=0):
             "<b>own</b>", "classification", "class", {"train": 1000, "validation": 200, "test": 200}, ("a", "b"), (),
             (8, 8, 1), "", "", (),
         ),
+        baseline=Baseline("the most frequent class", {"accuracy": 0.5}),
         net=net_features.Net(
             "net.safetensors", "convnet: Dense(10)", "own" if at_home else "mnist", at_home, 16,
             0.96 if at_home else None,
@@ -300,16 +302,24 @@ def words_of(measured):
         (
             {},
             [
-                "with 10 training rows, the net's features lead pixels by +15.0 ± 1.0 points",
-                "; with 1,000, +7.0 and +7.0", "An untrained net's: −10.0 ± 1.0 and −10.0 ± 1.0",
+                "with 10 training rows, the test accuracy with the net's features less that with pixels is +15.0 ± 1.0 "
+                "points by a linear probe and +15.0 ± 1.0 points by nearest neighbours; with 1,000, +7.0 points (1 "
+                "draw) and +7.0 points (1 draw)",
+                "An untrained net's: −10.0 ± 1.0 and −10.0 ± 1.0; with 1,000, −5.0 (1 draw)",
+                "Predicting the most frequent class: 50.00%.", "most frequent class — 50.00% 50.00%",
                 "with the labels of all its training rows", "its features at 1% rest on more", "--split_seed, here 4",
                 "95.0 ± 1.0%", "97.00%", "<b>own", "96.00%", "10 rows (1%)", "1,000 rows (100%)",
             ],
-            ["stopped short"],
+            ["stopped short", "clear", "lead"],
         ),
         ({"at_home": False}, ["it has seen no label of this one"], ["with the labels of all", "the net itself"]),
-        ({"seeds": 1}, ["one draw: no interval"], ["±"]),
-        ({"fractions": (1.0,)}, ["1,000 training rows, the net's features lead pixels by +15.0"], ["rest on more"]),
+        ({"seeds": 1}, ["1 draw: no interval, no comparison", "+15.0 points (1 draw)"], ["±", "1 draws"]),
+        ({"fractions": (1.0,)}, ["less that with pixels is +15.0 points (1 draw) by a"], ["rest on more"]),
+        ({"trained": (0.805, 0.97)}, ["+0.5 ± 1.0 points (not clear) by a linear probe"], []),
+        (
+            {"trained": (0.5, 0.97)},
+            ["Not clearly better than that: linear probe, trained net, 1%; nearest neighbours, trained net, 1%."], [],
+        ),
         ({"short": 2}, ["24 of the chosen linear probes stopped short of the optimum."], []),
     ],
 )  # fmt: skip

@@ -21,6 +21,7 @@ from mllab.metrics import interval
 from mllab.models import base
 from mllab.race_results import Lane
 from mllab.report.learning import LearningCurves
+from mllab.tasks import Baseline
 from support import workdirs
 from support.mistakes import refused_in_one_line
 from support.oracles import convnet_logits
@@ -321,7 +322,7 @@ def test_a_flag_of_another_experiment_means_nothing_here(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("optimizer", "rate", "seeds", "message"),
     [
-        ("adam", 1e6, 1, "1 of 1 seeds failed: no better than chance"),
+        ("adam", 1e6, 1, "1 of 1 seed failed: a validation loss no better than chance"),
         ("sgd", 1e38, 1, "The run went non-finite, so nothing is reported or published"),
         ("sgd", 1e38, 2, "2 of 2 seeds went non-finite, so nothing is reported or published"),
     ],
@@ -362,7 +363,8 @@ def measured_of(seeds=3, **changes):
             (8, 8, 3), "CC0", "Somebody 1998", ("3 images were resized",),
         ),
         model="convnet: conv 3×3×16, pool 2, dense 10", settings={"optimizer": "adam", "clip_norm": None}, epochs=5,
-        batch_size=64, steps=470, seeds=list(range(seeds)), chance_loss=2.3, nonfinite=[], failed=[],
+        batch_size=64, steps=470, seeds=list(range(seeds)), chance_loss=2.3,
+        baseline=Baseline("the most frequent class", {"accuracy": 0.5}), beats_baseline=True, nonfinite=[], failed=[],
         validation=scores((0.98, 0.981, 0.982), (0.05, 0.06, 0.07), 2000),
         test=scores((0.971, 0.972, 0.973), (0.08, 0.09, 0.1), 1000),
         test_by_seed={"accuracy": np.array([0.971, 0.972, 0.973][:seeds])}, images_per_second=None, curves=curves,
@@ -375,10 +377,22 @@ def measured_of(seeds=3, **changes):
 @pytest.mark.parametrize(
     ("seeds", "changes", "present", "absent"),
     [
-        (3, {}, ["97.2 ± 0.2% of the 1,000 test rows", "3 seeds", "99.9 ± 0.2%: 2.7 ± 0 points higher"], ["chance"]),
-        (1, {}, ["97.10% of the 1,000", "one seed: no interval", "99.80%: 2.7 points higher"], ["±"]),
-        (3, {"gap": (-0.5, -0.7, -0.3, 3)}, ["0.5 ± 0.2 points lower"], ["higher", "-", "−"]),
-        (3, {"failed": [Lane(0.1, 1, None, 2.4)]}, ["1 of 3 seeds failed: no better than chance"], []),
+        (
+            3, {},
+            ["97.2 ± 0.2% of the 1,000 test rows", "(3 seeds); predicting the most frequent class: 50.00%",
+             "99.9 ± 0.2%: 2.7 ± 0 points higher."],
+            ["chance", "etter than"],
+        ),
+        (1, {}, ["97.10% of the 1,000", "(1 seed)", "99.80%: 2.7 points higher."], ["±", "seeds", "nan"]),
+        (3, {"gap": (-0.5, -0.7, -0.3, 3)}, ["0.5 ± 0.2 points lower."], ["higher", "-", "−"]),
+        (3, {"gap": (0.5, -0.7, 1.7, 3)}, ["0.5 ± 1.2 points higher (not clear)."], ["lower"]),
+        (3, {"beats_baseline": False}, ["Not clearly better than predicting the most frequent class: 97.2"], []),
+        (
+            3, {"beats_baseline": False, "baseline": Baseline("the most frequent class", {"accuracy": 0.98})},
+            ["No better than predicting the most frequent class: 97.2", "class: 98.00%"], [],
+        ),
+        (1, {"failed": [Lane(0.1, 0, None, 2.4)]}, ["1 of 1 seed failed: a validation loss no better than chance"], []),
+        (3, {"failed": [Lane(0.1, 1, None, 2.4)]}, ["1 of 3 seeds failed: a validation loss no better"], []),
         (3, {"nonfinite": [Lane(0.1, 1, 4, NAN)], "train": None}, ["1 of 3 seeds went", "smaller"], ["nan"]),
         (1, {"nonfinite": [Lane(0.1, 0, 4, NAN)], "train": None}, ["The run went non-finite"], ["nan", "seeds"]),
     ],
@@ -401,6 +415,7 @@ def test_the_report_of_a_run_without_an_inspection():
         ["test", "1,000", "97.2 ± 0.2%"],
         ["validation", "2,000", "98.1 ± 0.2%"],
         ["train", "512", "99.9 ± 0.2%"],
+        ["most frequent class", "1,000", "50.00%"],
     ]
     assert "95% interval over 3 seeds, one split" in report.table.caption
     (diverged,) = (section for section in report.sections if section.heading == "Diverged seeds")

@@ -17,6 +17,7 @@ from experiments import kernel_svm as experiment
 from mllab import devices, selection, validation
 from mllab.data import catalog
 from mllab.errors import UserError
+from mllab.metrics import Ranking
 from mllab.models import svm
 from support.mistakes import refused_in_one_line
 from support.workdirs import records_of
@@ -71,6 +72,28 @@ def test_a_run_writes_its_whole_workdir_and_summary_and_records_agree(ran):
     follower = next(entry for entry in written["kernels"] if entry["kernel"] == written["ahead"]["of"])
     leads = 100 * np.subtract(winner["held_out_by_fold"], follower["held_out_by_fold"])
     assert written["ahead"]["by"][0] == pytest.approx(leads.mean())
+
+
+def test_the_answer_names_ties_and_the_baseline(ran):
+    _, measured = ran
+    names = {"linear": "linear", "polynomial": "polynomial", "rbf": "RBF"}
+    answer, table = (made(measured, "3 folds") for made in (experiment.answer, experiment.result_table))
+    assert f"The {names[measured.winner]} kernel with C = " in answer
+    assert f"predicting the most frequent class: {measured.baseline.scores['accuracy']:.2%}" in answer
+    assert table.rows[-1][0] == "most frequent class"
+    assert [measured.kernels[row].kernel for row in sorted(table.marked)] == measured.tied
+    assert measured.winner in measured.tied
+    every = [each.kernel for each in measured.kernels]
+    tied = dataclasses.replace(
+        measured, tied=every, standing=Ranking(every, every, 3), winner=every[0], beats_baseline=False
+    )
+    answer = experiment.answer(tied, "3 folds")
+    shown = [names[name] for name in every]
+    start = (
+        f"Not clearly better than predicting the most frequent class: {', '.join(shown[:-1])} and {shown[-1]} are tied"
+    )
+    assert answer.startswith(start)
+    assert experiment.result_table(tied, "3 folds").marked == set(range(len(every)))
 
 
 def test_every_accuracy_is_what_scikit_learn_says_on_the_same_rows(ran):

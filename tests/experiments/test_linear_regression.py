@@ -1,5 +1,6 @@
 """The linear-regression experiment against NumPy's own descent, polyfit and the parabola's curvature."""
 
+import dataclasses
 import json
 
 import jax
@@ -148,6 +149,10 @@ def test_soonest_first_leaves_out_those_that_stay_far():
     losses = {"sgd": [9.0, 9.0, 1.0], "adam": [9.0, 1.0, 1.0], "lion": [9.0, 9.0, 9.0]}
     results = [descent.result(name, 0.1, path_of(loss), LEAST, variance=5.0) for name, loss in losses.items()]
     assert [each.optimizer for each in descent.soonest_first(results)] == ["adam", "sgd"]
+    assert descent.soonest(results) == ["adam"]
+    as_soon = dataclasses.replace(results[0], optimizer="momentum", steps=results[1].steps)
+    assert descent.soonest([as_soon, *results]) == ["momentum", "adam"]
+    assert descent.soonest(results[2:]) == []
 
 
 def test_the_window_holds_start_and_minimum_and_cuts_paths_that_leave():

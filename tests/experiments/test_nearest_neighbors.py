@@ -80,6 +80,28 @@ def test_choice_and_test_accuracy_are_scikit_learns(ran):
     assert measured.baseline[2].mean == pytest.approx(dummy.score(inputs[test], targets[test]))
 
 
+def test_the_answer_names_ties_and_the_baseline(ran):
+    _, measured = ran
+    folds = np.array([score.by_fold for score in measured.k])
+    best = folds[KS.index(measured.chosen)]
+    for k, scores in zip(KS, folds, strict=True):
+        assert (k in measured.tied) == (not validation.interval(best - scores, FOLDS).low > 0)
+    assert measured.beats_baseline
+    answer, table = experiment.answer(measured), experiment.result_table(measured, "folds")
+    assert answer.startswith(
+        f"digits with k = {measured.chosen} has a test accuracy of {measured.test.mean:.2%} on 359"
+    )
+    assert f"predicting the most frequent class: {measured.baseline[2].mean:.2%}" in answer
+    assert table.marked == {0}
+    tied = dataclasses.replace(measured, tied=[1, 4, 9], chosen=4, beats_baseline=False)
+    answer, table = experiment.answer(tied), experiment.result_table(tied, "folds")
+    assert answer.startswith("Not clearly better than predicting the most frequent class: digits with k = 4")
+    assert "Tied with it, on the same folds: k = 1 and 9." in answer
+    assert table.marked == set()
+    assert [row[0] for place, row in enumerate(experiment.by_k(tied, "folds").rows) if place in (0, 1, 2)] == [1, 4, 9]
+    assert experiment.by_k(tied, "folds").marked == {0, 1, 2}
+
+
 def test_test_rows_play_no_part_in_the_choice(tmp_path, monkeypatch, ran):
     _, measured = ran
     inputs, targets = DIGITS.inputs.copy(), DIGITS.targets.copy()

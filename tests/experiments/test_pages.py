@@ -1,12 +1,15 @@
 """The page and the folder of every experiment, run tiny: one table of runs, one set of checks."""
 
+import html
 import importlib
 import json
+import math
 import re
 
 import numpy as np
 import pytest
 
+from mllab.report import table
 from support.pages import Reader
 
 NASTY = "<b>cat</b> & {{ 7 * 7 }} $x$"  # a class of the user's own table
@@ -66,8 +69,8 @@ def test_every_experiment_writes_a_whole_folder_and_a_self_contained_page(name, 
     assert (workdir / "metrics.jsonl").read_text()
     assert f"Report: {workdir / 'report.html'}" in shown
 
-    html = (workdir / "report.html").read_text()
-    reader = Reader(html)
+    page = (workdir / "report.html").read_text()
+    reader = Reader(page)
     elements, words = reader.elements, reader.words()
     assert not {"script", "link", "img", "iframe", "object", "base"} & {tag for tag, _ in elements}
     for tag, attributes in elements:
@@ -83,11 +86,70 @@ def test_every_experiment_writes_a_whole_folder_and_a_self_contained_page(name, 
 
     places = [words.index(heading) for heading in HEADINGS]
     assert places == sorted(places)
-    answer = re.search(r'<p class="answer">(.*?)</p>', html, flags=re.DOTALL)
+    answer = re.search(r'<p class="answer">(.*?)</p>', page, flags=re.DOTALL)
     assert answer[1]
     assert shown.count(re.sub(r"<[^>]*>", "", answer[1].split("&")[0]).strip()[:40]) == 1  # the same on the terminal
     assert f"python -m experiments.{name.split()[0]} --flagfile=" in words
-    assert "49" not in re.sub(r"<svg.*?</svg>|<style>.*?</style>|<t[dh].*?</t[dh]>", "", html, flags=re.DOTALL)[:400]
-    assert "<b>cat" not in html
+    assert "49" not in re.sub(r"<svg.*?</svg>|<style>.*?</style>|<t[dh].*?</t[dh]>", "", page, flags=re.DOTALL)[:400]
+    assert "<b>cat" not in page
     if "target" in RUNS[name] and name != "optimizer_race":
         assert "<b>cat</b>" in words
+
+
+NUMBER = r"[-−+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[-+]?\d+)?"
+BASELINES = ("most frequent", "(random)", "predicting the mean", "first row: the baseline")
+
+
+def leaves(value):
+    """Yield every number of a summary."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from leaves(item)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+
+
+def intervals(value):
+    """Yield every (mean, low, high, count) of a summary."""
+    if isinstance(value, list) and len(value) == 4 and all(isinstance(each, int | float | None) for each in value):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from intervals(item)
+
+
+def plain_number(text):
+    return float(text.replace(",", "").replace("−", "-"))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_numbers_of_the_answer_and_of_the_table_are_those_of_the_summary(name, folder):
+    """Each interval as the text of one of the summary's, each decimal number as the rounding of one."""
+    workdir = started(name, folder)
+    page, summary = (workdir / "report.html").read_text(), json.loads((workdir / "summary.json").read_text())
+    seconds = summary.pop("seconds")
+    answer = html.unescape(re.search(r'<p class="answer">(.*?)</p>', page, flags=re.DOTALL)[1])
+    answer = re.sub(r"<[^>]*>", "", answer).partition(" A search of ")[0]  # times, and their ratio
+    result = html.unescape(re.search(r"<table.*?</table>", page, flags=re.DOTALL)[0])
+    assert seconds
+    texts = set()
+    for each in intervals(summary):
+        written = [math.nan if value is None else value for value in each]
+        texts |= {form(written) for form in (table.interval, table.percent, table.points)}
+    shown = {re.sub(r"\s+", " ", text) for text in texts}
+    for text in (answer, " ".join(re.sub(r"<caption.*?</caption>|<[^>]*>", " ", result, flags=re.DOTALL).split())):
+        for found in re.findall(rf"{NUMBER} ± {NUMBER}%?|\({NUMBER} ± {NUMBER}\)e[-+]?\d+", text):
+            assert {found, found.rstrip("%")} & shown, found
+    values = [scale * value for value in leaves(summary) for scale in (1, 100)]
+    plain = re.sub(rf"{NUMBER} ± {NUMBER}", "", answer)
+    for found in re.findall(r"(?<![\w.])[-−+]?\d[\d,]*\.\d+(?:e[-+]?\d+)?", plain):
+        mantissa, _, exponent = found.partition("e")
+        last = 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
+        assert any(abs(abs(value) - abs(plain_number(found))) <= 0.500001 * last for value in values), found
+    words = Reader(page).words()
+    assert any(each in answer or each in words for each in BASELINES)
+    assert not re.search(r"(?<![/.,\d])\b1 (seeds|draws|optimizers|learning rates|epochs|steps|folds|columns)\b", words)
+    assert not re.search(r"\bnan\b|[-−]0(\.0*)?(?![.\d])", answer)
+    if RUNS[name].get("seeds") == 1:
+        assert "±" not in answer
+        assert re.search(r"\(1 (seed|draw)\)", answer)
