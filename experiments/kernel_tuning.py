@@ -1,6 +1,7 @@
 """One kernel tuned by cross-validation, fitted with its chosen setting, and tested; and its machines over the plane."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,14 +91,6 @@ class Tuned:
             yield {"kernel": self.kernel, **setting, **accuracy, **tested}
 
 
-def check_memory(rows: int, fits: int, classes: int, scheme: str) -> None:
-    """Raise UserError if two kernel matrices, and the decision values of all fits, do not fit in memory."""
-    problems = classes * (classes - 1) // 2 if scheme == "one_vs_one" else classes
-    what = f"two kernel matrices of {rows:,} rows, and the decision values of {fits:,} settings and folds,"
-    remedy = "lower --rows, --folds, --rounds or the numbers of --c and --gamma"
-    memory.check(4 * rows * (2 * rows + fits * (problems + classes)), what, remedy)
-
-
 def tune(
     kernel: str,
     classes: int,
@@ -121,9 +114,13 @@ def tune(
         **options: scheme, degree and coef0 of `svm.fit`.
 
     Raises:
-        UserError: the kernel's values are beyond float32.
+        UserError: the kernel's values are beyond float32, or the memory is too small.
     """
     axes = {"c": axes["c"]} | ({"gamma": axes["gamma"]} if "gamma" in kernels.named(kernel).reads else {})
+    rows, fits = len(examples["targets"]), math.prod(map(len, axes.values())) * len(folds.train.ids)
+    what = f"two kernel matrices of {rows:,} rows, and the decision values of {fits:,} settings and folds,"
+    numbers = 2 * rows + fits * len(svm.pairs(classes, options.get("scheme", "one_vs_one")))  # for each row
+    memory.check(4 * rows * numbers, what, "lower --rows, --folds, --rounds or the numbers of --c and --gamma")
     options |= {"kernel": kernel, "steps": MAX_STEPS}
     learner = learners.svm(classes, **options, calibrated=False, tolerance=TOLERANCE, mesh=mesh)
     choice = selection.choose(learner, axes, jax.random.key(0), examples, folds, validation.accuracy)
