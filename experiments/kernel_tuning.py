@@ -91,6 +91,22 @@ class Tuned:
             yield {"kernel": self.kernel, **setting, **accuracy, **tested}
 
 
+def axes_of(kernel: str, axes: validation.Axes) -> validation.Axes:
+    """Return the C and, if the kernel reads it, the gamma to choose from."""
+    return {"c": axes["c"]} | ({"gamma": axes["gamma"]} if "gamma" in kernels.named(kernel).reads else {})
+
+
+def check_memory(
+    names: Sequence[str], scheme: str, classes: int, axes: validation.Axes, folds: validation.Folds
+) -> None:
+    """Raise UserError if two kernel matrices, and the decision values and class scores of all fits, do not fit."""
+    rows = folds.train.ids.max() + 1
+    fits = len(folds.train.ids) * max(math.prod(map(len, axes_of(kernel, axes).values())) for kernel in names)
+    numbers = 2 * rows + fits * (len(svm.pairs(classes, scheme)) + classes)  # for each row
+    what = f"two kernel matrices of {rows:,} rows, and the decision values of {fits:,} settings and folds,"
+    memory.check(4.0 * rows * numbers, what, "lower --rows, --folds, --rounds or the numbers of --c and --gamma")
+
+
 def tune(
     kernel: str,
     classes: int,
@@ -114,13 +130,9 @@ def tune(
         **options: scheme, degree and coef0 of `svm.fit`.
 
     Raises:
-        UserError: the kernel's values are beyond float32, or the memory is too small.
+        UserError: the kernel's values are beyond float32.
     """
-    axes = {"c": axes["c"]} | ({"gamma": axes["gamma"]} if "gamma" in kernels.named(kernel).reads else {})
-    rows, fits = len(examples["targets"]), math.prod(map(len, axes.values())) * len(folds.train.ids)
-    what = f"two kernel matrices of {rows:,} rows, and the decision values of {fits:,} settings and folds,"
-    numbers = 2 * rows + fits * len(svm.pairs(classes, options.get("scheme", "one_vs_one")))  # for each row
-    memory.check(4 * rows * numbers, what, "lower --rows, --folds, --rounds or the numbers of --c and --gamma")
+    axes = axes_of(kernel, axes)
     options |= {"kernel": kernel, "steps": MAX_STEPS}
     learner = learners.svm(classes, **options, calibrated=False, tolerance=TOLERANCE, mesh=mesh)
     choice = selection.choose(learner, axes, jax.random.key(0), examples, folds, validation.accuracy)
