@@ -100,11 +100,11 @@ def check_memory(
     names: Sequence[str], scheme: str, classes: int, axes: validation.Axes, folds: validation.Folds
 ) -> None:
     """Raise UserError if two kernel matrices, and the decision values and class scores of all fits, do not fit."""
-    rows = folds.train.ids.max() + 1
+    rows = int(np.max(folds.train.ids)) + 1
     fits = len(folds.train.ids) * max(math.prod(map(len, axes_of(kernel, axes).values())) for kernel in names)
     numbers = 2 * rows + fits * (len(svm.pairs(classes, scheme)) + classes)  # for each row
     what = f"two kernel matrices of {rows:,} rows, and the decision values of {fits:,} settings and folds,"
-    memory.check(4.0 * rows * numbers, what, "lower --rows, --folds, --rounds or the numbers of --c and --gamma")
+    memory.check(4 * rows * numbers, what, "lower --rows, --folds, --rounds or the numbers of --c and --gamma")
 
 
 def tune(

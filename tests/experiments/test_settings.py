@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from experiments import frame, predict
 from experiments.frame import settings, shared_flags
+from mllab.errors import UserError
 from support.mistakes import refused_in_one_line
 
 
@@ -30,7 +31,7 @@ class Settings(frame.Table, frame.Folds):
     kinds: tuple[str, ...] = frame.choices(["round", "square"], help="Kinds.", kind="shape")
     c: tuple[float, ...] = frame.grid("0.01:100:5", help="Costs.")
     ks: tuple[int, ...] | None = frame.wholes(None, help="Counts.", low=2)
-    hidden: tuple[int, ...] = frame.wholes((8, 8), help="Sizes.", ordered=True)
+    hidden: tuple[int, ...] = frame.wholes((8, 8), help="Sizes.", ordered=True, most=100)
     size: tuple[int, int] | None = frame.size(None, help="Size.")
     rates: tuple[tuple[str, float], ...] = frame.rates(["adam", "sgd"], help="Rates.")
 
@@ -175,13 +176,15 @@ def test_help_names_every_flag_with_its_default():
 
 # ── Values from Python ──────────────────────────────────────────────────────────────────────────────────────────────
 
+DIGITS = "9" * 5000  # more than Python's int() takes
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.text(st.characters(), max_size=20), st.integers(), st.floats(), st.binary(max_size=5),
     st.decimals(), st.fractions(), st.complex_numbers(), st.dates(),
-    st.sampled_from([10**20, 10**5000, -(10**5000), 2**31, "9" * 5000, "1:" + "9" * 5000, "a\nb", "\x1b[0m", "x" * 9999]),
-    st.sampled_from([np.int64(3), np.uint8(4), np.float32(0.5), np.bool_(True), np.str_("round"), np.datetime64("2020")]),
-    st.sampled_from([np.array(3), np.array([2, 3]), np.zeros((2, 2)), np.array(["round"]), np.array([]), np.array(None)]),
-    st.sampled_from([object(), int, range(3, 6), range(10**12), iter([1, 2]), itertools.count(), Path("a"), Path("a\n")]),
+    st.sampled_from([1, -1]).map(lambda sign: sign * 10**5000), st.sampled_from([10**20, 2**31]),
+    st.sampled_from([DIGITS, f"1:{DIGITS}", "a\nb", "\x1b[0m", "x" * 9999]),
+    st.sampled_from([np.int64(3), np.uint8(4), np.float32(0.5), np.bool_(True), np.str_("round")]),
+    st.sampled_from([np.array(3), np.array([2, 3]), np.zeros((2, 2)), np.array(["round"]), np.array([])]),
+    st.sampled_from([object(), int, range(3, 6), range(10**12), itertools.count(), Path("a"), Path("a\n")]),
 )  # fmt: skip
 VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=2)
@@ -189,7 +192,7 @@ VALUES = st.recursive(
 
 
 @pytest.mark.parametrize("name", [*Settings.table(), "pictures"])
-@examples(max_examples=150, deadline=None)
+@examples(max_examples=60, deadline=None)
 @given(VALUES)
 def test_any_value_is_refused_in_one_line_or_survives_its_text(name, value):
     cls = predict.Settings if name == "pictures" else Settings
@@ -206,7 +209,7 @@ def test_any_value_is_refused_in_one_line_or_survives_its_text(name, value):
     elif name != "pictures" or len(stored) == 1:  # of the command line: each is a word of its own
         assert setting.stored(name, setting.show(stored)) == stored
         lines = made.flagfile().splitlines()
-        assert len([line for line in lines if line.startswith(f"--{name}=")]) == (name not in ("workdir",))
+        assert len([line for line in lines if line.startswith(f"--{name}=")]) == (name != "workdir" and stored != ())
 
 
 @pytest.mark.parametrize("name", [name for name, value in Settings.defaults().items() if value is not None])
@@ -217,8 +220,8 @@ def test_none_is_refused_where_the_default_is_a_value(name):
 
 @pytest.mark.parametrize(
     "word",
-    ["--count=" + "9" * 5000, "--c=" + "9" * 5000, "--ks=1:" + "9" * 5000, "--name=a\nb", "--dataset=a\nb",
-     "--data_dir=\x1b[0m", "--workdir=a\x00b", "--target=x\u2028y", "--loud=" + "9" * 5000, "--" + "9" * 5000 + "=1",
+    [f"--count={DIGITS}", f"--c={DIGITS}", f"--ks=1:{DIGITS}", "--name=a\nb", "--dataset=a\nb",
+     "--data_dir=\x1b[0m", "--workdir=a\x00b", "--target=x\u2028y", f"--loud={DIGITS}", f"--{DIGITS}=1",
      "--flagfile=" + "x" * 5000, "--flagfile=/", "--flagfile=", "--flagfile", "--hidden=1:1000", "--undefok=x"],
 )  # fmt: skip
 def test_hostile_words_are_one_short_line(word):
@@ -254,7 +257,7 @@ def test_a_path_is_recorded_so_that_it_replays_in_another_folder(tmp_path, monke
     inner.mkdir()
     monkeypatch.chdir(inner)
     assert parsed("--flagfile=../flags.cfg")[0].dataset == str(tmp_path / "own.csv")
-    assert absolute.differences(made.flagfile(), shared_flags.SHARED) == []
+    assert absolute.differences((tmp_path / "flags.cfg").read_text(), shared_flags.SHARED) == []
 
 
 def test_a_path_may_begin_at_home_and_may_be_a_path_object(tmp_path, monkeypatch):
