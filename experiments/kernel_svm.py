@@ -70,13 +70,12 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
             name = data.classes[counts.argmin()]
             raise UserError(f"--rows={settings.rows}: class {name!r} has {counts.min()}, folds need 2: give more rows")
         folds = settings.split(data.targets[ids])
-        fits = len(settings.c) * len(settings.gamma) * len(folds.train.ids)
-        kernel_tuning.check_memory(len(ids), fits, len(data.classes), settings.scheme)
         points = jnp.asarray(data.inputs.reshape(len(data.inputs), -1))
         scale = float(kernels.gamma_scale(points[ids]))
     examples = {"inputs": points[ids], "targets": jnp.asarray(data.targets[ids])}
     gamma, mesh, tuned = scale * np.asarray(settings.gamma), run.mesh(), []
     problem = len(data.classes), {"c": settings.c, "gamma": gamma}, examples, folds, (points[test], data.targets[test])
+    kernel_tuning.check_memory(settings.kernels, settings.scheme, problem[0], problem[1], folds)
     options: dict[str, Any] = {"scheme": settings.scheme, "degree": settings.degree, "coef0": settings.coef0}
     for kernel in settings.kernels:
         run.progress.task(NAMES[kernel], total=1)

@@ -1,6 +1,7 @@
 """One kernel tuned by cross-validation, fitted with its chosen setting, and tested; and its machines over the plane."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -89,12 +90,20 @@ class Tuned:
             yield {"kernel": self.kernel, **setting, **accuracy, **tested}
 
 
-def check_memory(rows: int, fits: int, classes: int, scheme: str) -> None:
-    """Raise UserError if two kernel matrices, and the decision values of all fits, do not fit in memory."""
-    problems = classes * (classes - 1) // 2 if scheme == "one_vs_one" else classes
+def axes_of(kernel: str, axes: validation.Axes) -> validation.Axes:
+    """Return the C and, if the kernel reads it, the gamma to choose from."""
+    return {"c": axes["c"]} | ({"gamma": axes["gamma"]} if "gamma" in kernels.named(kernel).reads else {})
+
+
+def check_memory(
+    names: Sequence[str], scheme: str, classes: int, axes: validation.Axes, folds: validation.Folds
+) -> None:
+    """Raise UserError if two kernel matrices, and the decision values and class scores of all fits, do not fit."""
+    rows = int(np.max(folds.train.ids)) + 1
+    fits = len(folds.train.ids) * max(math.prod(map(len, axes_of(kernel, axes).values())) for kernel in names)
+    numbers = 2 * rows + fits * (len(svm.pairs(classes, scheme)) + classes)  # for each row
     what = f"two kernel matrices of {rows:,} rows, and the decision values of {fits:,} settings and folds,"
-    remedy = "lower --rows, --folds, --rounds or the numbers of --c and --gamma"
-    memory.check(4 * rows * (2 * rows + fits * (problems + classes)), what, remedy)
+    memory.check(4 * rows * numbers, what, "lower --rows, --folds, --rounds or the numbers of --c and --gamma")
 
 
 def tune(
@@ -122,7 +131,7 @@ def tune(
     Raises:
         UserError: see `svm.fit`; the kernel's values are beyond float32.
     """
-    axes = {"c": axes["c"]} | ({"gamma": axes["gamma"]} if "gamma" in kernels.named(kernel).reads else {})
+    axes = axes_of(kernel, axes)
     options |= {"kernel": kernel, "steps": MAX_STEPS}
     learner = learners.svm(classes, **options, calibrated=False, tolerance=TOLERANCE, mesh=mesh)
     choice = selection.choose(learner, axes, jax.random.key(0), examples, folds, validation.accuracy)

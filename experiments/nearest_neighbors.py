@@ -41,9 +41,7 @@ class Settings(frame.Table, frame.Rows, frame.Folds):
     k: tuple[int, ...] | None = frame.wholes(
         None, help="Numbers of neighbours: LOW:HIGH or A,B,C. Default: 1:50, or up to a fold's training rows."
     )
-    loops: int = frame.whole(
-        5000, help="Training rows of the demonstration of loops, at least 100; 0 leaves it out.", low=0, high=10_000_000
-    )
+    loops: int = frame.whole(5000, help="Rows of the demonstration of loops, 100 or more; 0: none.", low=0, high=10**7)
 
 
 def measure(run: frame.Context, settings: Settings) -> Measurement:

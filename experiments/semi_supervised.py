@@ -41,9 +41,7 @@ class Settings(frame.Table, frame.Restarts, frame.Devices):
     labels: tuple[int, ...] | None = frame.wholes(
         None, help="Numbers of labelled rows in all. Default: one per class, then doubled, up to 32 per class."
     )
-    draws: int = frame.whole(
-        20, help="Draws of the labelled rows, by seeds 0, 1, ...; an interval needs 2.", low=1, high=10_000
-    )
+    draws: int = frame.whole(20, help="Draws of the labelled rows; an interval needs 2.", low=1, high=10_000)
     covariances: tuple[str, ...] = frame.choices(
         ("spherical", "tied", "diagonal", "full"), help="Covariances to choose from.", kind="covariance"
     )
@@ -68,6 +66,9 @@ class Settings(frame.Table, frame.Restarts, frame.Devices):
     def bic_components(self, classes: int, rows: int) -> int:
         """Return the greatest number of components for BIC, for this many classes and training rows."""
         needed = classes * max(self.components)
+        if needed > rows:
+            limit = f"{rows:,} training rows of {classes} classes: give {rows // classes:,} or fewer"
+            raise UserError(f"--components={listed(self.components)}: {limit}")
         most = self.most_components or min(rows, max(8, 2 * classes, needed))
         if not needed <= most <= rows:
             raise UserError(

@@ -221,8 +221,8 @@ def race(
     mesh = mesh or devices.mesh(1)
     seeds = rows.seed_list(seeds)
     check_memory(
-        model, examples, makers, lanes=rates.size * len(seeds), schedules=1 if shared_batches else len(seeds),
-        epochs=epochs, batch_size=batch_size, count=len(split.train), settings=settings, mesh=mesh,
+        model, examples, makers, rates=rates.size, seeds=len(seeds), shared_batches=shared_batches, epochs=epochs,
+        batch_size=batch_size, count=len(split.train), settings=settings, mesh=mesh,
     )  # fmt: skip
     grid = sweep.grid({"learning_rate": rates}, seeds)
     schedule = rows.minibatches(split.train, batch_size, epochs, seeds[:1] if shared_batches else seeds)
@@ -337,12 +337,13 @@ def check_memory(
     examples: Examples,
     names: Names,
     *,
-    lanes: int,
-    schedules: int,
+    rates: int,
+    seeds: int,
     epochs: int,
     batch_size: int,
     count: int,
     settings: Mapping[str, Any],
+    shared_batches: bool = False,
     mesh: Mesh | None = None,
 ) -> None:
     """Check that a race fits in memory, before anything is compiled.
@@ -355,19 +356,20 @@ def check_memory(
         model: see `race`.
         examples: see `race`.
         names: see `race`.
-        lanes: L of each optimizer: learning rates × seeds.
-        schedules: P, as many as seeds, or 1 that all share.
+        rates: number of learning rates.
+        seeds: number of seeds.
         epochs: passes over the training rows.
         batch_size: B.
         count: training rows.
         settings: of `optimizers.build`.
+        shared_batches: see `race`.
         mesh: the devices.
 
     Raises:
         UserError: one that does not fit.
     """
     held_by: Iterable[Any] = [] if mesh is None else mesh.devices.flat
-    steps = epochs * -(-count // batch_size)
+    steps, lanes, schedules = epochs * -(-count // batch_size), rates * seeds, 1 if shared_batches else seeds
     schedule = schedules * steps * batch_size * 8 + len(names) * epochs * lanes * 4
     what = f"the minibatches of {epochs:,} epochs, and the losses of {len(names) * lanes:,} lanes,"
     memory.check(schedule, what, "lower --epochs, --seeds or the number of --learning_rates")
@@ -376,7 +378,8 @@ def check_memory(
     makers = by_name(names).values()
     states = [jax.eval_shape(optimizers.build(make, 1.0, steps=1, **settings).init, params) for make in makers]
     state = sum(_bytes((params, extra, optimizer)) for optimizer in states)
-    what = f"the params and optimizer states of {len(names) * lanes:,} lanes ({len(names)} × {lanes:,})"
+    product = f"{len(names)} optimizers × {rates:,} rates × {seeds:,} seeds"
+    what = f"the params and optimizer states of {len(names) * lanes:,} lanes ({product})"
     remedy = "lower the sizes of the layers (--hidden, --channels), --seeds or the number of --learning_rates"
     memory.check(2 * lanes * state, what, remedy, held_by)
 

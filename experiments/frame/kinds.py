@@ -195,11 +195,18 @@ def grid(default: str | None, *, help: str, low: float = 0.0, high: float = math
 
 
 def wholes(
-    default: Sequence[int] | None, *, help: str, low: int = 1, high: int = MAX_WHOLE, ordered: bool = False
+    default: Sequence[int] | None,
+    *,
+    help: str,
+    low: int = 1,
+    high: int = MAX_WHOLE,
+    ordered: bool = False,
+    most: int = MAX_NUMBERS,
 ) -> Any:
     """Return a field of whole numbers from `low` to `high`: LOW:HIGH for all from LOW to HIGH, or A,B,C.
 
     `ordered` numbers keep their order and may repeat (sizes of layers); otherwise they are sorted, each given once.
+    There are `most` of them or fewer.
     """
 
     def read(value: str) -> Sequence[int]:
@@ -209,7 +216,7 @@ def wholes(
         return range(int(first), int(last) + 1)
 
     def check(value: Any) -> tuple[int, ...]:
-        values = tuple(_whole(each, low, high) for each in _items(value))
+        values = tuple(_whole(each, low, high) for each in _items(value, most))
         if not values:
             raise Refused("empty")
         return values if ordered else tuple(sorted(_distinct(values)))
@@ -308,13 +315,13 @@ def _shortest(value: float) -> str:
 # ── Checks of values from Python ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _items(value: Any) -> list[Any]:
+def _items(value: Any, most: int = MAX_NUMBERS) -> list[Any]:
     """Return the entries of a list, or the value itself; of an endless iterator no more than are refused."""
     if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
         return [value]
-    entries = list(itertools.islice(value, MAX_NUMBERS + 1))
-    if len(entries) > MAX_NUMBERS:
-        raise Refused(f"more than {MAX_NUMBERS:,} numbers")
+    entries = list(itertools.islice(value, most + 1))
+    if len(entries) > most:
+        raise Refused(f"more than {most:,} numbers")
     return entries
 
 

@@ -13,6 +13,8 @@ from mllab.models.mlp import ACTIVATIONS
 from mllab.models.table import models_help, option_help
 from mllab.optimizers import OPTIMIZERS, SCHEDULES
 
+MAX_LAYERS = 100  # compiling takes time for each
+
 
 @dataclass(frozen=True, kw_only=True)
 class Output(settings.Base):
@@ -140,13 +142,13 @@ class Network(settings.Base):
 
     model: str | None = kinds.text(None, help=f"Model: {models_help()}.")
     hidden: tuple[int, ...] | None = kinds.wholes(
-        None, help=f"Units of each hidden layer; by default of {option_help('hidden')}.", ordered=True
+        None, help=f"Units of each hidden layer; by default of {option_help('hidden')}.", ordered=True, most=MAX_LAYERS
     )
     activation: str | None = kinds.choice(
         ACTIVATIONS, None, help=f"Activation of hidden layers; by default of {option_help('activation')}."
     )
     channels: tuple[int, ...] | None = kinds.wholes(
-        None, help=f"Channels of each stage; by default of {option_help('channels')}.", ordered=True
+        None, help=f"Channels of each stage; by default of {option_help('channels')}.", ordered=True, most=MAX_LAYERS
     )
     dropout: float | None = kinds.number(
         None,
