@@ -13,10 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import answers, frame
-from mllab import clustering, sweep
+from mllab import clustering, memory, sweep
 from mllab.data import names
 from mllab.data.readers import content, image_file
-from mllab.data.readers.image_memory import check_memory
 from mllab.errors import UserError
 from mllab.metrics import Interval, interval
 from mllab.models import kmeans
@@ -25,7 +24,7 @@ from mllab.report.report import Bullets, Drawing, Report, Section
 from mllab.report.table import Table, legible, listed, number
 from mllab.report.table import interval as shown
 
-READING_SHARE = 2  # an image takes twice its pixels as floats while it is read
+PIXEL_BYTES = 30  # of memory, while an image is read
 CLUSTERS = (2, 4, 8, 16, 32, 64)  # default numbers of colours
 SAMPLE = 10_000  # pixels that centres are fitted to; each seed draws its own
 BLOCK = 2**20  # pixels or colours that are processed at once
@@ -72,7 +71,7 @@ def measure(run: frame.Context, image: str, ks: tuple[int, ...] | None, seeds: i
     with run.timed("data"):
         path = image_file.locate(image)
         size = image_file.stored_size(path)
-        check_memory(str(path), READING_SHARE, size)
+        memory.check(PIXEL_BYTES * math.prod(size), f"the pixels of {path}", "make the image smaller")
         run.progress.say(f"{names.printable(path.name)}: reading {size[0]:,} × {size[1]:,} pixels")
         pixels = image_file.read(path, size, channels=3)
         colours, index, counts = distinct_colours(pixels)

@@ -105,13 +105,11 @@ def described(path: str | Path, published: weights.Published) -> Classifier:
         UserError: the model takes no images or names no classes, or a value of the header is of another kind.
     """
     header, shape = published.about, tuple(published.about["plan"].get("shape", ()))
-    classes, border, dataset = header.get("classes"), header.get("border"), header.get("dataset", "unnamed data")
+    classes, border, dataset = header.get("classes"), header.get("border"), header.get("dataset") or "unnamed data"
     if len(shape) != 3 or shape[2] not in (1, 3) or not classes:
         raise UserError(
             f"{path} holds a model that takes no images or names no classes: give params of an image classifier"
         )
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise UserError(f"{path}: the classes in its header are no list of names: publish it again")
     inputs = jax.ShapeDtypeStruct((1, *shape), np.float32)
     try:
         outputs, _ = jax.eval_shape(
@@ -124,8 +122,6 @@ def described(path: str | Path, published: weights.Published) -> Classifier:
     is_number = isinstance(border, int | float) and not isinstance(border, bool)
     if border is not None and not (is_number and 0 <= border <= 1):
         raise UserError(f"{path}: border = {shortened(str(border))} in its header, expected a number from 0 to 1")
-    if not isinstance(dataset, str):
-        raise UserError(f"{path}: dataset = {shortened(str(dataset))} in its header, expected a name")
     model = published.about["plan"]["model"]
     return Classifier(model, names.printable(dataset), shape, tuple(map(names.printable, classes)), border)
 

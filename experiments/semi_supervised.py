@@ -21,6 +21,7 @@ import numpy as np
 from experiments import frame, mixture_bic
 from experiments import semi_supervised_results as results
 from experiments.semi_supervised_results import Climb, Count, Draw, Supervised
+from mllab import memory
 from mllab import semi_supervised as fitting
 from mllab.errors import UserError
 from mllab.models import mixture, pca
@@ -77,11 +78,14 @@ class Settings(frame.Table, frame.Restarts, frame.Devices):
             )
         return most
 
-    def components_kept(self, name: str, columns: int) -> int | None:
-        """Return the number of principal components for a data set of this many columns; None to keep the columns."""
+    def components_kept(self, name: str, columns: int, most: int = 1) -> int | None:
+        """Return the number of principal components for this many columns, or None; check `most` full covariances."""
         if self.dimensions is not None and self.dimensions > columns:
             raise UserError(f"--dimensions={self.dimensions}: {name} has {columns} columns: give {columns} or fewer")
-        return self.dimensions or (MAX_COLUMNS if columns > MAX_COLUMNS else None)
+        kept = self.dimensions or (MAX_COLUMNS if columns > MAX_COLUMNS else None)
+        size = 8 * self.restarts * most * (kept or columns) ** 2 * ("full" in self.covariances)  # and their factors
+        memory.check(size, "the full covariances of one fit", "lower --dimensions or --restarts")
+        return kept
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,9 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         labels = settings.label_counts(classes, len(targets))
         most = settings.bic_components(classes, len(targets))
         inputs = data.inputs.reshape(len(data.inputs), -1)
-        inputs, columns = pca.reduced(inputs, settings.components_kept(data.name, inputs.shape[1]), split.train)
+        kept = settings.components_kept(data.name, inputs.shape[1], most)
+        run.progress.say(f"{data.name}: {kept or inputs.shape[1]:,} of {inputs.shape[1]:,} components")
+        inputs, columns = pca.reduced(inputs, kept, split.train)
         train = jnp.asarray(inputs[split.train])
         validation, test = (
             (jnp.asarray(inputs[ids]), jnp.asarray(data.targets[ids])) for ids in (split.validation, split.test)
@@ -118,6 +124,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
             settings=len(settings.components) * len(settings.covariances), most=most, restarts=settings.restarts,
             mesh=mesh,
         )  # fmt: skip
+    run.progress.say(f"BIC of 1 to {most} components: {listed(settings.covariances)} covariance")
     with run.timed("BIC"):
         bic = mixture.select_components(
             jax.random.key(0), train, range(1, most + 1), settings.covariances, restarts=settings.restarts,

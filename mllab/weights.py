@@ -122,6 +122,11 @@ def _metadata(path: str | Path, packed: bytes) -> dict[str, Any]:
         raise UserError(f"{path}: its header cannot be read: {fault}") from None
     if not isinstance(about, dict):
         raise UserError(f"{path}: its header holds {type(about).__name__} instead of named values: publish it again")
+    dataset, classes = about.get("dataset"), about.get("classes")
+    if dataset is not None and not isinstance(dataset, str):
+        raise UserError(f"{path}: dataset = {shortened(str(dataset))} in its header, expected a name")
+    if classes is not None and not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+        raise UserError(f"{path}: the classes in its header are no list of names: publish it again")
     return about
 
 

@@ -32,19 +32,20 @@ class PCA:
     variances: np.ndarray
 
 
-def fit(points: np.ndarray | Array, count: int) -> PCA:
+def fit(points: np.ndarray | Array, count: int, *, wide: int = WIDE) -> PCA:
     r"""Return the first K = `count` principal axes of points [N, D].
 
     The cost is that of the smaller side, and no matrix [D, D] is made of fewer than D rows:
 
     - N < D: the SVD of the centred points, $O(N^2 D)$ time and $O(N D)$ memory;
     - D <= N: the eigenvectors of the covariance, $O(N D^2 + D^3)$ time and $O(N D + D^2)$ memory;
-    - N and D above `WIDE`, and K at most a `FEW`-th of both: Lanczos iterations for K axes, to rounding. Each takes a
+    - N and D above `wide`, and K at most a `FEW`-th of both: Lanczos iterations for K axes, to rounding. Each takes a
       product with the centred points, $O(N D)$, and there are several K of them.
 
     Args:
         points: [N, D].
         count: K, 1 to D; axes beyond the rank of the points complete the basis.
+        wide: rows and columns beyond which only the first axes are computed.
 
     Raises:
         UserError: points of another shape or not finite, or a count not in 1..D.
@@ -54,15 +55,15 @@ def fit(points: np.ndarray | Array, count: int) -> PCA:
     checks.check_count("count", count, np.ones(np.shape(points)[1]), "columns")
     points = np.asarray(points, np.float64)
     mean = points.mean(axis=0)
-    variances, axes = _factorised(points - mean, count)
+    variances, axes = _factorised(points - mean, count, wide)
     signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
     return PCA(mean, axes * signs, np.maximum(variances, 0))
 
 
-def _factorised(centred: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _factorised(centred: np.ndarray, count: int, wide: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the variances [D] and the first axes [D, K] of centred points [N, D]."""
     rows, columns = centred.shape
-    if min(rows, columns) > WIDE and count * FEW <= min(rows, columns):
+    if min(rows, columns) > wide and count * FEW <= min(rows, columns):
         try:
             return _first_axes(centred, count)
         except ArpackError:  # no convergence: the whole factorisation does without

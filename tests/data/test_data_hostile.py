@@ -313,27 +313,17 @@ def test_a_picture_of_too_many_pixels_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["csv.gz", "npz", "idx.gz", "parquet"])
+@pytest.mark.parametrize("kind", ["csv.gz", "idx.gz", "parquet"])
 def test_ten_megabytes_that_unpack_to_ten_gigabytes_are_refused(tmp_path, kind):
     path = tmp_path / f"bomb.{kind}"
     if kind == "parquet":
-        table = pa.table({name: pa.array(np.zeros(10**7)) for name in ("x", "y")})
+        table = pa.table({"x": pa.array(np.zeros(10**7)), "y": pa.array(np.zeros(10**7))})
         with pa.parquet.ParquetWriter(path, table.schema, compression="zstd") as writer:
             for _ in range(60):
                 writer.write_table(table)
-    elif kind == "npz":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("labels.npy", saved(lambda stream: np.save(stream, LABELS)))
-            with archive.open("images.npy", "w", force_zip64=True) as member:
-                member.write(header(b"\1\0", NPY % ("|u1", "10000, 1000, 1000")))
-                for _ in range(1000):
-                    member.write(bytes(10**7))
     else:
         start = b"x,y\n" if kind == "csv.gz" else bytes((0, 0, 8, 3)) + struct.pack(">3I", 10_000, 1000, 1000)
-        with gzip.open(path, "wb") as file:
-            file.write(start)
-            for _ in range(1000):
-                file.write(bytes(10**7))
+        path.write_bytes(gzip.compress(start) + 1000 * gzip.compress(bytes(10**7)))
     assert path.stat().st_size < 11e6
     program = textwrap.dedent(f"""
         import resource
@@ -342,7 +332,7 @@ def test_ten_megabytes_that_unpack_to_ten_gigabytes_are_refused(tmp_path, kind):
         from mllab.data import load
         from mllab.errors import UserError
         try:
-            {"idx.read(path)" if kind == "idx.gz" else "load(path, target='y')" if kind != "npz" else "load(path)"}
+            {"idx.read(path)" if kind == "idx.gz" else "load(path, target='y')"}
         except UserError as error:
             print(error)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

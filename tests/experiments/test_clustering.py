@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -16,9 +18,9 @@ from mllab import clustering
 from mllab.clustering import AGREEMENT, Clusters
 from mllab.data import catalog
 from mllab.errors import UserError
-from mllab.metrics import Interval, Ranking
+from mllab.metrics import Interval, Ranking, interval
 from support.mistakes import refused_in_one_line
-from support.workdirs import records_of
+from support.workdirs import ROOT, records_of
 
 BLOBS = catalog.load("blobs")
 KS = (2, 3, 4, 5)
@@ -275,6 +277,39 @@ def test_a_quantized_image_stands_above_its_colours_by_share():
     np.testing.assert_array_equal(image[40], 1)
     np.testing.assert_array_equal(image[-1, :45], 0)  # the dark colour comes first
     np.testing.assert_array_equal(image[-1, 45:], np.tile(colours[0], (15, 1)))
+
+
+@pytest.mark.parametrize("steps", [255, 65_535, 7], ids=["8 bits", "16 bits", "other values"])
+def test_the_distinct_colours_are_those_of_numpy(steps):
+    rng = np.random.default_rng(0)
+    pixels = (rng.integers(0, min(steps, 9) + 1, (30, 40, 3)) * (steps // min(steps, 9)) / steps).astype(np.float32)
+    colours, index, counts = color_quantization.distinct_colours(pixels)
+    expected, expected_counts = np.unique(pixels.reshape(-1, 3), axis=0, return_counts=True)
+    np.testing.assert_array_equal(colours, expected)
+    np.testing.assert_array_equal(counts, expected_counts)
+    np.testing.assert_array_equal(colours[index].reshape(pixels.shape), pixels)
+
+
+def test_large_images_are_drawn_by_a_part_of_their_pixels():
+    labels = np.zeros((1000, 1500), np.uint8)
+    fit = color_quantization.Fit(2, interval(np.ones(2)), "a.png", np.eye(2, 3), labels)
+    image = color_quantization.Original("a", "a", *labels.shape, 3)
+    measured = color_quantization.Measurement(image, 10, [fit], np.zeros((*labels.shape, 3), np.float32))
+    (drawing,) = color_quantization.drawings(measured, "a", 1)
+    assert max(max(each.get_array().shape[:2]) for axes in drawing.figure.axes for each in axes.images) < 800
+
+
+@pytest.mark.slow
+def test_a_photograph_takes_little_memory(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 64, (4000, 6000, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png", compress_level=1)
+    program = (
+        "import resource, sys; from experiments import clustering;"
+        f"clustering.run(image={str(tmp_path / 'photo.png')!r}, workdir={str(tmp_path / 'w')!r}, seeds=1);"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout.splitlines()[-1]) < 1.5e6  # kilobytes
 
 
 def test_grey_images_have_as_many_colours_as_levels(tmp_path):

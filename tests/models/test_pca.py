@@ -8,8 +8,10 @@ from sklearn.decomposition import PCA
 from mllab.errors import UserError
 from mllab.models import pca
 
+SHAPES = [(200, 5, 2), (30, 50, 10), (40, 1, 1), (60, 4, 4), (24, 64 * 64 * 3, 16), (8, 10_000, 8)]
 
-@pytest.mark.parametrize(("rows", "features", "count"), [(200, 5, 2), (30, 50, 10), (40, 1, 1), (60, 4, 4)])
+
+@pytest.mark.parametrize(("rows", "features", "count"), SHAPES)
 @pytest.mark.parametrize("offset", [0, 1000])
 def test_axes_and_components_match_scikit_learn(rows, features, count, offset):
     rng = np.random.default_rng(0)
@@ -17,6 +19,9 @@ def test_axes_and_components_match_scikit_learn(rows, features, count, offset):
     params, peer = pca.fit(points, count), PCA(count, svd_solver="full").fit(points.astype(np.float64))
     signs = np.sign(np.sum(params.axes * peer.components_.T, axis=0))
     np.testing.assert_allclose(params.axes * signs, peer.components_.T, atol=1e-6)
+    np.testing.assert_allclose(params.variances.sum(), np.var(points.astype(np.float64), axis=0).sum(), rtol=1e-9)
+    assert params.variances.shape == (features,)
+    assert (np.diff(params.variances) <= 0).all()
     np.testing.assert_allclose(params.variances[:count], peer.explained_variance_ * (rows - 1) / rows, rtol=1e-9)
     queries = points[:7] + 1
     components = pca.transform(params, queries)
@@ -33,6 +38,27 @@ def test_all_components_keep_distances_and_variances_are_in_order():
     assert (params.variances >= 0).all()  # three columns are constant
     peak = np.abs(params.axes).argmax(axis=0)
     assert (params.axes[peak, np.arange(64)] > 0).all()
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 30])
+def test_axes_beyond_the_rank_complete_the_basis(count):
+    points = np.random.default_rng(0).normal(size=(5, 30))
+    params = pca.fit(points, count)
+    np.testing.assert_allclose(params.axes.T @ params.axes, np.eye(count), atol=1e-12)
+    np.testing.assert_allclose(params.variances[4:], 0, atol=1e-12)
+    np.testing.assert_allclose(pca.transform(params, points).var(axis=0), params.variances[:count], atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(130, 110), (110, 130)])
+def test_the_first_axes_of_many_are_those_of_the_whole_factorisation(shape):
+    points = np.random.default_rng(0).normal(size=shape) * np.geomspace(1, 1e-3, shape[1])
+    few, every = pca.fit(points, 4, wide=100), pca.fit(points, 4)
+    np.testing.assert_allclose(few.axes, every.axes, atol=1e-9)
+    np.testing.assert_allclose(few.variances[:4], every.variances[:4], rtol=1e-9)
+    np.testing.assert_allclose(few.variances.sum(), every.variances.sum(), rtol=1e-9)
+    same = pca.fit(np.full(shape, 3.0), 2, wide=100)
+    np.testing.assert_array_equal(same.variances, 0)
+    np.testing.assert_allclose(same.axes.T @ same.axes, np.eye(2), atol=1e-12)
 
 
 def test_reduced_columns_are_scikit_learns_in_one_unit():

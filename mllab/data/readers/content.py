@@ -19,6 +19,7 @@ from mllab.errors import UserError
 GZIP_MAGIC = b"\x1f\x8b"
 CHUNK_BYTES = 2**20  # read at once
 MEMORY_SHARE = 4  # one file may take a quarter of the free memory: its arrays need the rest
+LEAST_BYTES = 2**26  # a file of this size is always read
 MOST_BYTES = 2**40  # where the free memory is not known
 KINDS = (
     (stat.S_ISREG, "file"),
@@ -30,7 +31,7 @@ KINDS = (
 
 def default_limit() -> int:
     """Return how many bytes the content of one file may take: a share of the memory that is free."""
-    return int(min(memory.available(), MOST_BYTES)) // MEMORY_SHARE
+    return max(LEAST_BYTES, int(min(memory.available(), MOST_BYTES)) // MEMORY_SHARE)
 
 
 def kind(path: str | Path) -> str:

@@ -16,9 +16,9 @@ def check_memory(where: str, count: int, size: Sequence[int], *, channels: int =
         count: number of images.
         size: height and width.
         channels: of each image.
-        limit: in bytes; `MAX_BYTES` or a share of the memory by default, whichever is less.
+        limit: in bytes; `MAX_BYTES` or half of the free memory by default, whichever is less.
     """
-    limit = min(MAX_BYTES, content.default_limit()) if limit is None else limit
+    limit = min(MAX_BYTES, 2 * content.default_limit()) if limit is None else limit
     height, width = size
     if (needed := count * height * width * channels * 4) > limit:
         raise UserError(
