@@ -208,7 +208,7 @@ def accuracy_figure(
             x,
             [cell.test for cell in each],
             scale=100,
-            limits=(-np.inf, 100),
+            limits=(0, 100),
             style=style.Style(colours[representation], *SHAPES[probe]),
         )
         for (representation, probe), each in pairs.items()

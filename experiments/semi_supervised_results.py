@@ -152,7 +152,7 @@ def accuracy_by_labels(counts: Sequence[Count], every: Supervised, draws: int) -
     """Draw the test accuracy of both methods against the number of labels, and that of all labels."""
     labels, few, series = np.array([n.labels for n in counts], float), counts[0], []
     for i, intervals in enumerate(([n.alone.test for n in counts], [n.both.test for n in counts])):
-        style, limits = class_style(i), (-np.inf, 100)
+        style, limits = class_style(i), (0, 100)
         series.append(draw.Series.of_intervals(METHODS[i], labels, intervals, scale=100, limits=limits, style=style))
     level = np.full(len(labels), 100 * every.test)
     series.append(draw.Series("all rows labelled", labels, level, style=Style(BLACK, DASH_DOT, "")))

@@ -16,7 +16,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from mllab.report.report import fold
-from mllab.report.table import MINUS, Table, printable, short
+from mllab.report.table import MINUS, Table, printable, short, wrapped
 
 LINE_SECONDS = 2.0  # between plain lines at least,
 LINE_SHARE = 0.1  # with at least this share of the task between them,
@@ -189,17 +189,19 @@ def show(made: Table, *, stream: TextIO | None = None) -> None:
         console.print(text, soft_wrap=True)
 
 
-def show_line(text: str, *, stream: TextIO | None = None) -> None:
-    """Print a line of text to a stream or to standard output, without characters that are not printable."""
+def show_line(text: str, *, indent: str = "", stream: TextIO | None = None) -> None:
+    """Print a text to a stream or to standard output: one printable line, which a terminal's width breaks at spaces."""
     console = _console(stream or sys.stdout)
-    console.print(Text(_encodable(printable(text), console.encoding)), soft_wrap=True)
+    text = _encodable(printable(text), console.encoding)
+    for line in wrapped(text, console.width - len(indent)) if console.is_terminal else [text]:
+        console.print(Text(indent + line), soft_wrap=True)
 
 
 def show_remarks(remarks: Sequence[str], page: str, *, stream: TextIO | None = None) -> None:
     """Print remarks to a stream or to standard output, a line each: the first ones where `page`, if any, lists all."""
     first, rest = fold(remarks) if page else (remarks, ())
     for remark in [*first, *([f"and {len(rest):,} more, listed in {page}"] if rest else [])]:
-        show_line(f"  {remark}", stream=stream)
+        show_line(remark, indent="  ", stream=stream)
 
 
 def _encodable(text: str, encoding: str) -> str:

@@ -54,7 +54,8 @@ def render(report: Report, drawn: Mapping[str, Path], provenance: Provenance) ->
         facts=_facts(report, provenance), command=provenance.command, css=Markup(_text("page.css")),
         kind=lambda block: type(block).__name__, fold=fold,
     )  # fmt: skip
-    return "\n".join(map(printable, html.split("\n")))
+    html = "\n".join(map(printable, html.split("\n")))
+    return html.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
 
 
 def _facts(report: Report, provenance: Provenance) -> dict[str, str | Sequence[str]]:

@@ -89,7 +89,7 @@ class Table:
                 marks = "* " if is_best else mark
                 lines += [Line((mark if rank else marks) + text, is_best) for rank, text in enumerate(block.row(index))]
         widest = max(cell_len(line.text) for line in lines)
-        caption = _wrapped(printable(self.caption or ""), min(max(widest, MIN_CAPTION_WIDTH), width or math.inf))
+        caption = wrapped(printable(self.caption or ""), min(max(widest, MIN_CAPTION_WIDTH), width or math.inf))
         return [Line(line.text.rstrip(), line.is_bold) for line in lines] + [Line(text) for text in caption if text]
 
     def _by_column(self) -> list[tuple[bool, list[str]]]:
@@ -120,7 +120,7 @@ class _Column:
 
     def lines(self, text: str, width: int) -> list[str]:
         """Return the name or a cell, wrapped and padded."""
-        parts = _wrapped(text, width) if cell_len(text) > width else [text]
+        parts = wrapped(text, width) if cell_len(text) > width else [text]
         pads = [" " * max(0, width - cell_len(part)) for part in parts]
         return [pad + part if self.is_numeric else part + pad for part, pad in zip(parts, pads, strict=True)]
 
@@ -178,11 +178,11 @@ def _least_width(text: str, lines: int) -> int:
     if lines == 1:
         return full
     longest = max((cell_len(word) for word in text.split()), default=0)
-    return next((width for width in range(longest, full) if len(_wrapped(text, width)) <= lines), full)
+    return next((width for width in range(longest, full) if len(wrapped(text, width)) <= lines), full)
 
 
-def _wrapped(text: str, width: float) -> list[str]:
-    """Return a text in lines of at most `width`, broken at spaces; a longer word has a line of its own."""
+def wrapped(text: str, width: float) -> list[str]:
+    """Return a text in lines of at most `width` columns of a terminal, broken at spaces, with long words whole."""
     lines = [""]
     for word in text.split():
         joined = f"{lines[-1]} {word}" if lines[-1] else word

@@ -134,6 +134,19 @@ def test_a_table_is_as_wide_as_the_terminal(terminal, monkeypatch):
     assert len(piped.getvalue().splitlines()) == 3
 
 
+def test_long_lines_are_broken_at_spaces_on_a_terminal_alone(terminal, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    text = "an answer of several words, 0.9677 ± 0.0019, " * 3 + "x" * 50
+    piped = io.StringIO()
+    for stream in (terminal, piped):
+        console.show_line(text, stream=stream)
+        console.show_remarks([text], "", stream=stream)
+    lines = terminal.getvalue().splitlines()
+    assert " ".join(" ".join(lines).split()) == f"{text} {text}"
+    assert all(len(line) <= 40 or line.strip() == "x" * 50 for line in lines)
+    assert piped.getvalue() == f"{text}\n  {text}\n"
+
+
 @pytest.mark.parametrize(("encoding", "sign"), [("utf-8", "−"), ("ascii", "-"), ("latin-1", "-")])
 def test_a_minus_sign_is_a_hyphen_where_the_encoding_has_none(encoding, sign):
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)

@@ -125,7 +125,7 @@ def test_names_that_users_chose_are_escaped(tmp_path):
 def test_any_name_is_read_back(name):
     made = Report(name, "", "", Table(["x"], []), [Section("h", [name, Bullets([name])])], {name: name})
     html = page.render(made, {}, provenance(name))
-    assert html.replace("\n", "").isprintable()
+    assert html.replace("\n", "").replace("\xa0", "").isprintable()
     shown = " ".join(printable(name).split())
     assert Reader(html.encode().decode()).words().count(shown) >= 7
 
@@ -133,7 +133,7 @@ def test_any_name_is_read_back(name):
 @pytest.mark.parametrize("name", NASTY_NAMES)
 def test_every_text_of_a_page_may_hold_any_name(tmp_path, name):
     text = html(report(name), tmp_path, name)
-    assert text.replace("\n", "").isprintable()
+    assert text.replace("\n", "").replace("\xa0", "").isprintable()
     reader = Reader(text.encode().decode())
     assert reader.words().count(" ".join(printable(name).split())) >= 11
     assert not {"script", "b"} & {tag for tag, _ in reader.elements}

@@ -181,6 +181,10 @@ def _dashed(text: str) -> str:
     return "".join("—" if unicodedata.east_asian_width(character) in "WF" else character for character in text)
 
 
+def _dashed_ticks(ticks: FuncFormatter) -> FuncFormatter:
+    return FuncFormatter(lambda value, position: _dashed(ticks(value, position)))
+
+
 @contextlib.contextmanager
 def measured(sheet: Figure):
     """Return a context in which the texts of a figure are as wide as the reader's fonts will draw them.
@@ -193,7 +197,7 @@ def measured(sheet: Figure):
     for text, shown in texts:
         text.set_text(_dashed(shown))
     for axis, ticks in formatters:
-        axis.set_major_formatter(lambda value, position, ticks=ticks: _dashed(ticks(value, position)))
+        axis.set_major_formatter(_dashed_ticks(ticks))
     yield
     for text, shown in texts:
         text.set_text(shown)
@@ -201,7 +205,8 @@ def measured(sheet: Figure):
         axis.set_major_formatter(ticks)
     for axis in axes if texts else ():
         place = axis.label.get_transform().transform(axis.label.get_position())
-        axis.set_label_coords(*sheet.transFigure.inverted().transform(place), transform=sheet.transFigure)
+        x, y = sheet.transFigure.inverted().transform(place)
+        axis.set_label_coords(x, y, transform=sheet.transFigure)
 
 
 def _hung(sheet: Figure, down: float) -> Transform:

@@ -51,8 +51,8 @@ def image_grid(groups: Sequence[Group], *, columns: int, title: str, notes: Sequ
     """Draw groups of images as they are, one group below the other, `columns` images or pairs in a row."""
     gap = 7.0 if columns <= 8 else 4.0
     right = (ROOM + gap) / columns  # from one caption to the next
-    lines = [line for group in groups for caption in group.captions for line in caption.split("\n")]
-    size = base.NOTE if all(base.text_width(line, base.NOTE) <= right - gap for line in lines) else CAPTION
+    texts = [line for group in groups for caption in group.captions for line in caption.split("\n")]
+    size = base.NOTE if all(base.text_width(text, base.NOTE) <= right - gap for text in texts) else CAPTION
     sides, downs, heights = [], [], []
     for group in groups:
         count = 1 + group.pairs

@@ -25,6 +25,7 @@ from mllab.report.table import legible
 MAX_POINTS = 3000  # in a figure of one panel, half as many per panel otherwise; more would only enlarge the file
 MAX_NAMED = 12  # classes in the key
 MIN_RANGE = 1e-3  # a field that varies less has contour lines of rounding errors only
+DETAIL = 8.5  # points, where a line below a heading is too long for the size of notes
 PALE = 0.16  # of a class's colour in its region
 GREY = Style("#9a9a9a", SOLID, "o")  # points without a label
 HEIGHT = 340.0  # points, of a single panel at most
@@ -127,8 +128,9 @@ def class_regions(
         axes.set(aspect="equal", anchor="NW")
         heading = base.fit(panel.heading, LABEL, width, "bold")
         axes.set_title(heading, pad=19 if panel.detail else 7, weight="bold")
-        look: dict[str, Any] = {"size": NOTE, "color": SOFT, "in_layout": False, "textcoords": "offset points"}
-        axes.annotate(base.fit(panel.detail, NOTE, width), (0, 1), (0, 6), "axes fraction", **look)
+        size = NOTE if base.text_width(panel.detail, NOTE) <= width else DETAIL
+        look: dict[str, Any] = {"size": size, "color": SOFT, "in_layout": False, "textcoords": "offset points"}
+        axes.annotate(base.fit(panel.detail, size, width), (0, 1), (0, 6), "axes fraction", **look)
     for axes in every[len(panels) :]:
         axes.set_axis_off()
     with base.measured(figure):
