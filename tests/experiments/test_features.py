@@ -154,7 +154,7 @@ def test_k_is_at_most_the_number_of_training_rows():
 
 
 def test_an_optimum_that_is_not_reached_is_recorded(monkeypatch):
-    monkeypatch.setattr(probes, "TOLERANCE", -1.0)
+    monkeypatch.setattr(probes, "TOLERANCE", 0.0)
     inputs = DIGITS.inputs.reshape(len(DIGITS.inputs), -1)[:, :2]
     outcomes = [probes.tune(LINEAR, inputs, DIGITS, probes.draw(DIGITS, 0.01, seed)) for seed in (0, 1)]
     assert not any(outcome.converged for outcome in outcomes)
