@@ -258,7 +258,7 @@ def scale(axis: XAxis | YAxis, low: float, high: float, *, log: bool = False, in
     if log:
         axis.axes.set(**{f"{axis.axis_name}scale": "log"})
         decades = math.log10(high / low)
-        subs = (1.0,) if decades > 1.7 else (1.0, 2.0, 5.0) if decades > 0.7 else np.arange(1.0, 10.0)
+        subs = (1.0,) if decades > 1.7 else (1.0, 2.0, 5.0) if decades > 0.7 else (*map(float, range(1, 10)),)
         axis.set_major_locator(LogLocator(subs=subs))
         axis.set_minor_locator(NullLocator() if decades > 7 else LogLocator(subs="auto", numticks=99))
         axis.set_minor_formatter(NullFormatter())
