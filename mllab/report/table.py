@@ -177,14 +177,18 @@ def _least_width(text: str, lines: int) -> int:
     full = cell_len(text)
     if lines == 1:
         return full
-    longest = max((cell_len(word) for word in text.split()), default=0)
+    longest = max(map(cell_len, _words(text)), default=0)
     return next((width for width in range(longest, full) if len(wrapped(text, width)) <= lines), full)
 
 
+def _words(text: str) -> list[str]:
+    return re.findall(r"\S+(?: ± \S+)*", text)
+
+
 def wrapped(text: str, width: float) -> list[str]:
-    """Return a text in lines of at most `width` columns of a terminal, broken at spaces, with long words whole."""
+    """Return a text in lines of at most `width` columns of a terminal, which break no word and no interval."""
     lines = [""]
-    for word in text.split():
+    for word in _words(text):
         joined = f"{lines[-1]} {word}" if lines[-1] else word
         if lines[-1] and cell_len(joined) > width:
             lines.append(word)

@@ -5,6 +5,7 @@ import importlib
 import json
 import math
 import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from mllab.report import table
 from support.pages import Reader
 
 NASTY = "<b>cat</b> & {{ 7 * 7 }} $x$"  # a class of the user's own table
+OWN = "own 中文 $x$.csv"
 TABLE = {"dataset": "TABLE", "target": "kind"}  # replaced by the path of a table with such a class
 FEW = {"seeds": 1, "epochs": 1}
 RUNS = {
@@ -31,13 +33,13 @@ HEADINGS = ["The result", "Where the time went", "How it was run", "Repeat it"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with a table of three classes in the plane, one of them with a name full of markup."""
+    """A folder with a table of three classes in the plane; file, column and classes have nasty names."""
     path, draw = tmp_path_factory.mktemp("pages"), np.random.default_rng(0)
     kinds = draw.permutation(np.repeat([0, 1, 2], 40))
-    names = ["dog", "cow", f'"{NASTY}"']
+    names = ["ok\x01bad", "中文 😀", f'"{NASTY}"']
     points = draw.normal(size=(120, 2)) + 2 * np.stack([kinds == 1, kinds == 2], axis=1)
     rows = "".join(f"{x:.3f},{y:.3f},{names[kind]}\n" for (x, y), kind in zip(points, kinds, strict=True))
-    (path / "own.csv").write_text("wide,high,kind\n" + rows)
+    (path / OWN).write_text("width $w_1$,high,kind\n" + rows)
     return path
 
 
@@ -47,7 +49,7 @@ def started(name, folder):
     if not workdir.exists():
         settings = dict(RUNS[name])
         if settings.get("dataset") == "TABLE":
-            settings["dataset"] = str(folder / "own.csv")
+            settings["dataset"] = str(folder / OWN)
         if settings.get("params") == "PARAMS":
             settings["params"] = str(started("image_classifier", folder) / "params.safetensors")
         experiment = importlib.import_module(f"experiments.{name.split()[0]}")
@@ -58,7 +60,11 @@ def started(name, folder):
 @pytest.mark.parametrize("name", RUNS)
 def test_every_experiment_writes_a_whole_folder_and_a_self_contained_page(name, folder, capsys):
     workdir = started(name, folder)
-    shown = capsys.readouterr().out
+    shown, progress = capsys.readouterr()
+    assert "Warning" not in progress
+    assert all(line.isprintable() for line in shown.split("\n"))
+    for figure in (workdir / "figures").glob("*.svg"):
+        ElementTree.parse(figure)
     names = {path.name for path in workdir.iterdir()}
     assert {"flags.cfg", "environment.json", "metrics.jsonl", "summary.json", "report.html", "figures"} <= names
     assert not list(workdir.rglob("*.partial"))

@@ -290,6 +290,30 @@ def test_a_very_long_title_and_a_word_without_end_are_wrapped(tmp_path):
     assert max(base.text_width(line, base.TITLE, "bold") for line in lines[:4]) <= 72 * base.WIDTH - 2 * base.EDGE
 
 
+def test_an_interval_is_not_broken_over_two_lines():
+    for words in range(1, 40):
+        text = "a " * words + "0.9677 ± 0.0019"
+        wrapped = base.wrap(text, base.NOTE, room=150)
+        assert "0.9677 ± 0.0019" in wrapped.split("\n")[-1]
+        assert " ".join(wrapped.split("\n")) == text
+
+
+@pytest.mark.parametrize(("low", "high"), [(6, 12), (0.3, 0.9), (2, 9), (3, 30), (1, 1e4)])
+def test_a_log_axis_has_several_ticks_however_short_it_is(low, high, tmp_path):
+    figure = draw.curves([Series("a", [low, high], [low, high])], **LABELS, log_x=True, log_y=True)
+    shown = texts(figure, tmp_path)
+    figure.draw_without_rendering()
+    for axis in (figure.axes[0].xaxis, figure.axes[0].yaxis):
+        left, right = sorted(axis.get_view_interval())
+        ticks = [
+            text.get_text()
+            for tick, text in zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True)
+            if left <= tick <= right
+        ]
+        assert 2 <= len(ticks) <= 9
+        assert set(ticks) <= set(shown)
+
+
 DRAW = """
 import numpy as np
 from mllab.report import draw

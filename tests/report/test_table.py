@@ -202,6 +202,14 @@ def test_any_table_keeps_its_words_whole_and_within_the_terminal(cells, width):
         assert max(map(cell_len, lines), default=0) <= width
 
 
+@pytest.mark.parametrize("width", [1, 9, 12, 30])
+def test_an_interval_stays_on_one_line(width):
+    lines = table.wrapped("ahead by 0.9 ± 0.8 points, −1 ± 2", width)
+    assert "0.9 ± 0.8" in "\n".join(lines)
+    assert "−1 ± 2" in "\n".join(lines)
+    assert " ".join(lines) == "ahead by 0.9 ± 0.8 points, −1 ± 2"
+
+
 @pytest.mark.parametrize(("best", "marked"), [(None, []), (0, [0]), ((0, 2), [0, 2]), ((), [])])
 def test_tied_rows_are_all_marked(best, marked):
     lines = Table(["a"], [[1], [2], [3]], best).layout()

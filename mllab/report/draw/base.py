@@ -47,6 +47,7 @@ EDGE = 8.0  # points of white around the sheet
 TITLE, LABEL, TICK, NOTE = 12.0, 10.5, 10.0, 10.0  # sizes of type, in points; 9 pixels at least on a phone
 INK, SOFT, FAINT = "#1a1a1a", "#555555", "#e3e3e3"
 SAMPLE = 20.0  # points of line before a name
+UNBROKEN = "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"  # within a line
 LEADER = 12.0  # points between the right side of the axes and the names
 
 _LOOK: dict[str, Any] = {
@@ -149,14 +150,17 @@ def room(sheet: Figure) -> tuple[float, float, float, float]:
 
 
 def wrap(text: str, size: float, weight: str = "normal", room: float = 72 * WIDTH - 2 * EDGE) -> str:
-    """Break text into lines of at most `room` points, long words too: matplotlib's own wrapping knows no margin."""
-    text = printable(text)
+    """Break text into lines of at most `room` points, long words too, and intervals never.
+
+    matplotlib's own wrapping knows no margin.
+    """
+    text = printable(text).replace(" ± ", UNBROKEN)
     limit = max(len(text), 1)
     lines = textwrap.wrap(text, limit)
     while any(text_width(line, size, weight) > room for line in lines) and limit > 1:
         limit -= 1 + limit // 20
         lines = textwrap.wrap(text, limit)
-    return "\n".join(lines)
+    return "\n".join(lines).replace(UNBROKEN, " ± ")
 
 
 def fit(text: str, size: float, room: float, weight: str = "normal") -> str:
@@ -254,7 +258,8 @@ def scale(axis: XAxis | YAxis, low: float, high: float, *, log: bool = False, in
     if log:
         axis.axes.set(**{f"{axis.axis_name}scale": "log"})
         decades = math.log10(high / low)
-        axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 1.7 else (1.0, 2.0, 5.0)))
+        subs = (1.0,) if decades > 1.7 else (1.0, 2.0, 5.0) if decades > 0.7 else (*map(float, range(1, 10)),)
+        axis.set_major_locator(LogLocator(subs=subs))
         axis.set_minor_locator(NullLocator() if decades > 7 else LogLocator(subs="auto", numticks=99))
         axis.set_minor_formatter(NullFormatter())
     elif integer:
