@@ -228,7 +228,7 @@ def test_the_program_classifies_from_any_folder_and_writes_nothing(tmp_path):
         (["{cut}"], "{cut} is truncated or damaged"),
         ([SEVEN, "{cut}"], "{cut} is truncated or damaged"),
         (["absent.png"], "cannot read absent.png"),
-        ([SEVEN, "--dataset=mnist"], "--dataset means nothing to this experiment"),
+        ([SEVEN, "--dataset=mnist"], "unknown flag '--dataset'"),
         ([SEVEN, "--top=0"], "--top=0: out of range"),
     ],
 )
