@@ -52,7 +52,7 @@ RACE = {"rates": 8, "seeds": 3, "epochs": 20, "batch_size": 32, "count": 1079, "
         ({}, {"epochs": 10**9}, "the minibatches of 1,000,000,000 epochs"),
         ({}, {"seeds": 10**9}, "the minibatches of 20 epochs"),
         ({"hidden": (10,)}, {"rates": 10**8, "seeds": 1, "epochs": 1}, "the params and optimizer states"),
-        ({}, {"batch_size": 10**9, "epochs": 1, "seeds": 1, "shared_batches": True}, "the (minibatches|largest arrays)"),
+        ({}, {"batch_size": 10**9, "epochs": 1, "seeds": 1}, "the (minibatches|largest arrays)"),
     ],
 )  # fmt: skip
 def test_a_race_that_cannot_fit_is_refused(plan, options, message):
