@@ -129,7 +129,7 @@ def whole(
     default: int | None, *, help: str, low: int = -MAX_WHOLE, high: int = MAX_WHOLE, affects_result: bool = True
 ) -> Any:
     """Return a field of one whole number from `low` to `high`."""
-    hint = f"give a whole number from {low:,} to {high:,}"
+    hint = f"give a whole number {_span(low, high)}"
     setting = Setting(help, int, lambda value: _whole(value, low, high), str, hint, affects_result=affects_result)
     return with_default(setting, default)
 
@@ -225,7 +225,7 @@ def wholes(
         consecutive = len(value) > 2 and tuple(value) == tuple(range(value[0], value[-1] + 1))
         return f"{value[0]}:{value[-1]}" if consecutive else ",".join(map(str, value))
 
-    hint = f"give LOW:HIGH, such as {low}:10, or whole numbers from {low} to {high:,}, such as {low},{low + 2}"
+    hint = f"give LOW:HIGH, such as {low}:10, or whole numbers {_span(low, high)}, such as {low},{low + 2}"
     return with_default(Setting(help, read, check, show, hint), default and check(default))
 
 
@@ -369,8 +369,12 @@ def _distinct(values: tuple) -> tuple:
 
 def _within(value: Any, low: float, high: float) -> Any:
     if not low <= value <= high:
-        raise Refused("out of range")
+        raise Refused(f"above {high:,}" if high == MAX_WHOLE and value > high else "out of range")
     return value
+
+
+def _span(low: int, high: int) -> str:
+    return f"of {low:,} or more" if high == MAX_WHOLE else f"from {low:,} to {high:,}"
 
 
 def _range(low: float, high: float) -> str:

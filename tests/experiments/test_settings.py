@@ -110,7 +110,7 @@ def test_any_value_survives_its_text(c, share, ks):
         ("--kind=rond", "--kind: unknown shape 'rond': did you mean 'round'?"),
         ("--kinds=round,round", "each once"),
         ("--kinds=", "give one or more of round, square"),
-        ("--ks=1:3", "--ks=1:3: out of range: give LOW:HIGH, such as 2:10, or whole numbers from 2 to"),
+        ("--ks=1:3", "--ks=1:3: out of range: give LOW:HIGH, such as 2:10, or whole numbers of 2 or more"),
         ("--ks=5:2", "give LOW:HIGH"),
         ("--ks=2:99999999999", "more than 100,000"),
         ("--ks=2,2", "given twice"),
