@@ -230,6 +230,13 @@ def test_drawings_do_not_depend_on_the_backend_of_matplotlib():
     assert (done.stdout, done.stderr) == ("nonsense\n", "")
 
 
+def test_a_cache_that_cannot_be_written_is_not_mentioned():
+    code = "import jax\nfrom mllab import devices\ndevices.cache_compilations()\nprint(jax.jit(lambda x: x + 1)(1.0))"
+    command, surroundings = [sys.executable, "-c", code], environment(XDG_CACHE_HOME="/dev/null")
+    done = subprocess.run(command, cwd=ROOT, env=surroundings, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("2.0\n", "")
+
+
 TINY = {
     "optimizer_race": "--optimizers=sgd,adam --learning_rates=0.01,0.1 --seeds=2 --epochs=3 --hidden=16 "
     "--checkpoint_seconds=0",
