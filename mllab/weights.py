@@ -9,7 +9,6 @@ import jax
 import numpy as np
 
 from mllab.errors import UserError
-from mllab.folders import expand
 from mllab.models import table
 from mllab.models.base import Model
 from mllab.types import Params
@@ -65,8 +64,7 @@ def _read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return a file's arrays by name, and the metadata in its header."""
     from safetensors import SafetensorError, safe_open
 
-    path = expand(path)
-    if not path.is_file():
+    if not Path(path).is_file():
         raise UserError(f"no file {path}: check the path")
     try:
         with safe_open(str(path), framework="numpy") as file:

@@ -14,7 +14,6 @@ from mllab.data.files import File, locate
 from mllab.data.readers import idx, table
 from mllab.data.sets import california_housing, digits, mnist, newsgroups20, synthetic
 from mllab.errors import UserError, unknown
-from mllab.folders import expand
 
 TABLE_ENDINGS = (".csv", ".csv.gz", ".parquet")
 ARRAYS_ENDING = ".npz"
@@ -161,7 +160,7 @@ def load(
                 f"{', '.join(chosen)}: only for your own data, and {name!r} is a set of the catalog; leave it out"
             )
         return _load_entry(name, data_dir, split_seed, download, progress)
-    path = expand(name)
+    path = Path(name).expanduser()
     if name.lower().endswith(TABLE_ENDINGS):
         if size is not None:
             raise UserError(f"size is for images, and {name} is a table: leave it out")

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mllab.devices import user_cache
 from mllab.errors import UserError
-from mllab.folders import expand, user_cache
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def locate(
     for setting, source in ((data_dir, "data_dir"), (os.environ.get("MLLAB_DATA"), "$MLLAB_DATA")):
         if not setting:
             continue
-        folder = expand(setting)
+        folder = Path(setting).expanduser()
         if not folder.is_dir():
             raise UserError(f"{source}: no folder {folder}: create it, or leave {source} unset to use the user's cache")
         for path in _copies(folder / dataset / file.name, folder / file.name):

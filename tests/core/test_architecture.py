@@ -26,7 +26,7 @@ ALLOWED = {
     "blocks": {"types"},
     "models": {"types", "errors", "checks", "blocks"},
     "checkpoints": {"types", "errors"},
-    "weights": {"types", "errors", "folders", "models"},
+    "weights": {"types", "errors", "models"},
     "training": {"types", "errors", "rows", "losses", "models", "checkpoints"},
     "sweep": {"types", "errors", "checks", "devices", "training"},
     "validation": {"types", "errors", "rows", "metrics", "training", "sweep"},
@@ -39,7 +39,7 @@ ALLOWED = {
     "semi_supervised": {"types", "metrics", "models", "sweep", "selection", "data"},
     "paths": {"types", "averaging"},
     "race_results": {"metrics", "racing"},
-    "data": {"types", "errors", "folders", "devices", "tasks"},
+    "data": {"types", "errors", "devices", "tasks"},
     "report": {"errors"},
 }  # fmt: skip
 

@@ -25,7 +25,6 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from mllab.data.readers import content
 from mllab.errors import UserError, unknown
-from mllab.folders import expand
 
 Size = tuple[int, int]  # height, width
 
@@ -109,7 +108,7 @@ def locate(name: str) -> Path:
     Raises:
         UserError: no such file or name, or scikit-learn is not installed.
     """
-    path = expand(name)
+    path = Path(name).expanduser()
     if name not in BUNDLED:
         if path.is_file():
             return path
