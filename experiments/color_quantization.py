@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import frame
-from mllab import memory, sweep
+from mllab import clustering, memory, sweep
 from mllab.data import names
 from mllab.data.readers import content, image_file
 from mllab.errors import UserError
@@ -73,13 +73,13 @@ def measure(run: frame.Context, image: str, ks: tuple[int, ...] | None, seeds: i
         run.progress.say(f"{names.printable(path.name)}: reading {size[0]:,} × {size[1]:,} pixels")
         pixels = image_file.read(path, size, channels=3)
         colours, index, counts = distinct_colours(pixels)
-        distinct = len(colours)
-        original = Original(names.printable(str(path)), names.printable(path.stem), *size, distinct)
-        if ks[-1] > distinct:
-            raise UserError(f"--clusters: {ks[-1]} colours of the {distinct} that {path} has: give fewer")
+        original = Original(names.printable(str(path)), names.printable(path.stem), *size, len(colours))
+        if ks[-1] > len(colours):
+            raise UserError(f"--clusters: {ks[-1]} colours of the {len(colours)} that {path} has: give fewer")
         run.read({names.printable(path.name): hashlib.sha256(content.read(path)).hexdigest()})
         del pixels  # the colours and their places take less memory
     mesh, sample = run.mesh(), min(SAMPLE, len(index))
+    clustering.check_memory((sample, 3), ks[-1:], restarts, mesh=mesh)
     fit = {k: sweep.over_points(partial(kmeans.fit, count=k, restarts=restarts), mesh, kmeans.POINT_AXES) for k in ks}
     errors: dict[int, list[float]] = {k: [] for k in ks}
     best: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of the least error: centres, and the centre of each colour

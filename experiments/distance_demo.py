@@ -13,6 +13,7 @@ from statistics import median
 import jax.numpy as jnp
 import numpy as np
 
+from mllab import memory
 from mllab.errors import UserError
 from mllab.models import neighbors
 from mllab.report.console import Progress
@@ -101,9 +102,12 @@ class Demonstration:
 
 
 def check(rows: int) -> None:
-    """Raise UserError for too few training rows; 0 leaves the demonstration out."""
+    """Raise UserError for too few training rows, or too many for the memory; 0 leaves the demonstration out."""
     if rows and rows < MIN_ROWS:
         raise UserError(f"--loops={rows}: give {MIN_ROWS} training rows or more, or 0 to leave the demonstration out")
+    # The training rows, their differences to a query, and the distances of all queries.
+    needed = 4 * rows * (2 * FEATURES + rows // QUERY_SHARE)
+    memory.check(needed, f"the points and distances of --loops={rows}", "lower --loops, or 0 to leave it out")
 
 
 def demonstrate(rows: int, progress: Progress) -> Demonstration:

@@ -32,10 +32,7 @@ class Settings(frame.Data, frame.Seeds):
     """The net, the images, and how many of them to learn from."""
 
     dataset: str | None = frame.dataset(
-        None,
-        images=True,
-        note="Those of the catalog must have the size that the net takes, 28x28 by default; your own are resized. "
-        "Default: those that the net was trained on.",
+        None, images=True, note="Of the net's size (28x28 by default) or resized. Default: what it was trained on."
     )
     params: str | None = frame.path(
         None,

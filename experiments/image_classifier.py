@@ -67,7 +67,7 @@ class Settings(frame.Data, frame.Network, frame.Training):
         None, help="Share of each label that is spread over all classes. Default: as tuned.", low=0, high=0.9
     )
     seeds: int = frame.Training.with_default("seeds", 1)
-    first_seed: int = frame.whole(0, help="The first seed.", low=0, high=2**31 - 100_001)
+    first_seed: int = frame.whole(0, help="The first seed.", low=0, high=2**31 - 10_001)
 
     def recipe(self) -> Recipe:
         """Return how to train: as the flags say, else as tuned for the data set."""

@@ -149,7 +149,7 @@ def train(
     rates, optimizers = [recipe.learning_rate], [recipe.optimizer]
     racing.check(rates, optimizers, recipe.batch_size, train_rows, recipe.optimizer_settings)
     racing.check_memory(
-        model, data.examples, optimizers, lanes=len(seeds), schedules=len(seeds), epochs=recipe.epochs,
+        model, data.examples, optimizers, rates=1, seeds=len(seeds), epochs=recipe.epochs,
         batch_size=recipe.batch_size, count=train_rows, settings=recipe.optimizer_settings, mesh=mesh,
     )  # fmt: skip
     racing.check_examples(model, data.examples, data.split, data.task)

@@ -90,6 +90,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     examples = {"inputs": points[ids], "targets": jnp.asarray(data.targets[ids])}
     gamma, mesh, tuned = scale * np.asarray(settings.gamma), run.mesh(), []
     problem = len(data.classes), {"c": settings.c, "gamma": gamma}, examples, folds, (points[test], data.targets[test])
+    kernel_tuning.check_memory(settings.kernels, settings.scheme, problem[0], problem[1], folds)
     options: dict[str, Any] = {"scheme": settings.scheme, "degree": settings.degree, "coef0": settings.coef0}
     for kernel in settings.kernels:
         run.progress.task(NAMES[kernel], total=1)

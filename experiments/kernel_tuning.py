@@ -1,6 +1,7 @@
 """One kernel tuned by cross-validation, fitted with its chosen setting, and tested; and its machines over the plane."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import frame
-from mllab import learners, metrics, selection, validation
+from mllab import learners, memory, metrics, selection, validation
 from mllab.errors import UserError
 from mllab.metrics import Interval
 from mllab.models import svm
@@ -90,6 +91,22 @@ class Tuned:
             yield {"kernel": self.kernel, **setting, **accuracy, **tested}
 
 
+def axes_of(kernel: str, axes: validation.Axes) -> validation.Axes:
+    """Return the C and, if the kernel reads it, the gamma to choose from."""
+    return {"c": axes["c"]} | ({"gamma": axes["gamma"]} if "gamma" in kernels.named(kernel).reads else {})
+
+
+def check_memory(
+    names: Sequence[str], scheme: str, classes: int, axes: validation.Axes, folds: validation.Folds
+) -> None:
+    """Raise UserError if two kernel matrices, and the decision values and class scores of all fits, do not fit."""
+    rows = int(np.max(folds.train.ids)) + 1
+    fits = len(folds.train.ids) * max(math.prod(map(len, axes_of(kernel, axes).values())) for kernel in names)
+    numbers = 2 * rows + fits * (len(svm.pairs(classes, scheme)) + classes)  # for each row
+    what = f"two kernel matrices of {rows:,} rows, and the decision values of {fits:,} settings and folds,"
+    memory.check(4 * rows * numbers, what, "lower --rows, --folds, --rounds or the numbers of --c and --gamma")
+
+
 def tune(
     kernel: str,
     classes: int,
@@ -115,7 +132,7 @@ def tune(
     Raises:
         UserError: the kernel's values are beyond float32.
     """
-    axes = {"c": axes["c"]} | ({"gamma": axes["gamma"]} if "gamma" in kernels.named(kernel).reads else {})
+    axes = axes_of(kernel, axes)
     options |= {"kernel": kernel, "steps": MAX_STEPS}
     learner = learners.svm(classes, **options, calibrated=False, tolerance=TOLERANCE, mesh=mesh)
     choice = selection.choose(learner, axes, jax.random.key(0), examples, folds, validation.accuracy)

@@ -42,12 +42,7 @@ class Settings(frame.Table, frame.Rows, frame.Folds):
     k: tuple[int, ...] | None = frame.wholes(
         None, help="Numbers of neighbours: LOW:HIGH or A,B,C. Default: 1:50, or up to a fold's training rows."
     )
-    loops: int = frame.whole(
-        5000,
-        help=f"Training rows of the demonstration of loops, {distance_demo.MIN_ROWS} or more; 0 leaves it out.",
-        low=0,
-        high=10_000_000,
-    )
+    loops: int = frame.whole(5000, help="Rows of the demonstration of loops, 100 or more; 0: none.", low=0, high=10**7)
 
 
 @dataclass(frozen=True)
@@ -85,6 +80,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         ks = settings.k or tuple(range(1, min(MAX_K, fewest) + 1))
         if ks[-1] > fewest:
             raise UserError(f"--k: {ks[-1]} neighbours, and a fold trains on {fewest} rows: give {fewest} or fewer")
+        learners.check_votes(folds.held_out.ids.shape[1], ks, len(data.classes))
     with run.timed("choosing k"):
         run.progress.task(f"{len(ks)} k on folds", total=len(folds.train.ids))
 

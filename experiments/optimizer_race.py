@@ -30,10 +30,7 @@ class Settings(frame.Table, frame.Optimizers, frame.LearningRates, frame.Trainin
     dataset: str = frame.dataset("digits")
     model: str = frame.Network.with_default("model", "mlp")
     patience: int | None = frame.whole(
-        None,
-        help="Epochs without a better validation loss in any lane after which to stop. Default: never.",
-        low=1,
-        high=1_000_000,
+        None, help="Epochs without a better validation loss in any lane after which to stop. Default: never.", low=1
     )
     target_score: float | None = frame.number(
         None, help="Validation score to count the steps to. Default: two points below the best reached.", high=1
@@ -59,9 +56,8 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     rates, names, batch_size = settings.learning_rates, settings.optimizers, settings.batch_size
     racing.check(rates, names, batch_size, len(split.train), of_optimizers)  # before anything is written
     racing.check_memory(
-        model, data.examples, names, lanes=len(rates) * settings.seeds, count=len(split.train), mesh=mesh,
-        schedules=1 if settings.shared_batches else settings.seeds, settings=of_optimizers,
-        **settings.values("epochs", "batch_size"),
+        model, data.examples, names, rates=len(rates), count=len(split.train), settings=of_optimizers, mesh=mesh,
+        **settings.values("epochs", "batch_size", "seeds", "shared_batches"),
     )  # fmt: skip
     racing.check_examples(model, data.examples, split, task)
 

@@ -21,7 +21,6 @@ import numpy as np
 from experiments import frame, mixture_bic
 from experiments import semi_supervised_results as results
 from experiments.semi_supervised_results import Climb, Count, Draw, Supervised
-from mllab import memory
 from mllab import semi_supervised as fitting
 from mllab.errors import UserError
 from mllab.models import mixture, pca
@@ -41,9 +40,7 @@ class Settings(frame.Table, frame.Restarts, frame.Devices):
     labels: tuple[int, ...] | None = frame.wholes(
         None, help="Numbers of labelled rows in all. Default: one per class, then doubled, up to 32 per class."
     )
-    draws: int = frame.whole(
-        20, help="Draws of the labelled rows, by seeds 0, 1, ...; an interval needs 2.", low=1, high=10_000
-    )
+    draws: int = frame.whole(20, help="Draws of the labelled rows; an interval needs 2.", low=1, high=10_000)
     covariances: tuple[str, ...] = frame.choices(
         ("spherical", "tied", "diagonal", "full"), help="Covariances to choose from.", kind="covariance"
     )
@@ -68,6 +65,9 @@ class Settings(frame.Table, frame.Restarts, frame.Devices):
     def bic_components(self, classes: int, rows: int) -> int:
         """Return the greatest number of components for BIC, for this many classes and training rows."""
         needed = classes * max(self.components)
+        if needed > rows:
+            limit = f"{rows:,} training rows of {classes} classes: give {rows // classes:,} or fewer"
+            raise UserError(f"--components={listed(self.components)}: {limit}")
         most = self.most_components or min(rows, max(8, 2 * classes, needed))
         if not needed <= most <= rows:
             raise UserError(
@@ -76,14 +76,11 @@ class Settings(frame.Table, frame.Restarts, frame.Devices):
             )
         return most
 
-    def components_kept(self, name: str, columns: int, most: int = 1) -> int | None:
-        """Return the number of principal components for this many columns, or None; check `most` full covariances."""
+    def components_kept(self, name: str, columns: int) -> int | None:
+        """Return the number of principal components for a data set of this many columns; None to keep the columns."""
         if self.dimensions is not None and self.dimensions > columns:
             raise UserError(f"--dimensions={self.dimensions}: {name} has {columns} columns: give {columns} or fewer")
-        kept = self.dimensions or (MAX_COLUMNS if columns > MAX_COLUMNS else None)
-        size = 8 * self.restarts * most * (kept or columns) ** 2 * ("full" in self.covariances)  # and their factors
-        memory.check(size, "the full covariances of one fit", "lower --dimensions or --restarts")
-        return kept
+        return self.dimensions or (MAX_COLUMNS if columns > MAX_COLUMNS else None)
 
 
 @dataclass(frozen=True)
@@ -108,15 +105,18 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         labels = settings.label_counts(classes, len(targets))
         most = settings.bic_components(classes, len(targets))
         inputs = data.inputs.reshape(len(data.inputs), -1)
-        kept = settings.components_kept(data.name, inputs.shape[1], most)
-        run.progress.say(f"{data.name}: {kept or inputs.shape[1]:,} of {inputs.shape[1]:,} components")
-        inputs, columns = pca.reduced(inputs, kept, split.train)
+        run.progress.say(f"{data.name}: {inputs.shape[1]:,} columns, then BIC of 1 to {most} components")
+        inputs, columns = pca.reduced(inputs, settings.components_kept(data.name, inputs.shape[1]), split.train)
         train = jnp.asarray(inputs[split.train])
         validation, test = (
             (jnp.asarray(inputs[ids]), jnp.asarray(data.targets[ids])) for ids in (split.validation, split.test)
         )
         mesh = run.mesh()
-    run.progress.say(f"BIC of 1 to {most} components: {listed(settings.covariances)} covariance")
+        fitting.check_memory(
+            train.shape, classes, counts=len(labels), draws=settings.draws, components=max(settings.components),
+            settings=len(settings.components) * len(settings.covariances), most=most, restarts=settings.restarts,
+            mesh=mesh,
+        )  # fmt: skip
     with run.timed("BIC"):
         bic = mixture.select_components(
             jax.random.key(0), train, range(1, most + 1), settings.covariances, restarts=settings.restarts,

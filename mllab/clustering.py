@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from mllab import sweep
+from mllab import memory, sweep
 from mllab.metrics import Interval, clustering, interval
 from mllab.models import kmeans
 
@@ -68,8 +68,12 @@ def fit(
         seeds: of the starts.
         restarts: of each seed and k.
         mesh: devices to spread the training rows over.
+
+    Raises:
+        UserError: see `check_memory`.
     """
     flat = {part: jnp.asarray(rows).reshape(len(rows), -1) for part, rows in points.items()}
+    check_memory(flat["train"].shape, ks, restarts, len(seeds) * sum(map(len, flat.values())), mesh)
     one_seed = partial(kmeans.sweep, counts=tuple(ks), restarts=restarts)
     fit_all = sweep.over_points(one_seed, mesh, kmeans.SWEEP_POINT_AXES)
     for seed in seeds:
@@ -86,6 +90,30 @@ def fit(
             for score in AGREEMENT if classes is not None else ():
                 scores[score] = getattr(clustering, score)(classes, labels["test"])
             yield Clusters(seed, k, float(fits.inertia[i]), fits.steps[i].tolist(), scores, fits.centres[i, :k], labels)
+
+
+def check_memory(
+    shape: tuple[int, ...], ks: Sequence[int], restarts: int, labels: int = 0, mesh: Mesh | None = None
+) -> None:
+    """Check that the restarts of all numbers of clusters, which run at once, fit in memory.
+
+    Estimated are the centres [L S, K, D] before and after a step and the labels and distances [L S, N], for L values of
+    k up to K and S restarts, and the labels of the results.
+
+    Args:
+        shape: of the points, [N, D].
+        ks: the values of k.
+        restarts: S.
+        labels: that the results hold for each k.
+        mesh: the devices.
+
+    Raises:
+        UserError: they do not fit.
+    """
+    rows, features = shape
+    needed = len(ks) * (restarts * 8 * (max(ks) * features + rows) + 4 * labels)
+    what = f"the centres and labels of {restarts:,} restarts × {len(ks):,} numbers of clusters up to {max(ks):,}"
+    memory.check(needed, what, "lower --restarts, --clusters or --seeds", [] if mesh is None else mesh.devices.flat)
 
 
 def over_seeds(clusters: Sequence[Clusters], k: int) -> Fit:

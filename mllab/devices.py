@@ -12,6 +12,7 @@ from mllab.errors import UserError
 
 AXIS = "lanes"  # the one axis of every mesh
 CPU_CACHE_BYTES = 4 * 2**20  # lane state that one CPU device keeps in cache; measured, see BUILD_NOTES.md
+MAX_CPU_DEVICES = 64  # each has threads of its own; a machine with more cores may have as many
 COLLECTIVE_TIMEOUT_S = 86400  # how long a CPU device may wait for the others
 TIMEOUT_FLAGS = (
     "--xla_cpu_collective_call_warn_stuck_timeout_seconds",
@@ -32,8 +33,12 @@ def use_cores(count: int | None = None) -> None:
     so the limit is raised to `COLLECTIVE_TIMEOUT_S`. Flags that the user set in XLA_FLAGS are kept.
 
     Raises:
+        UserError: far more devices than cores.
         RuntimeError: JAX has started already.
     """
+    most = max(MAX_CPU_DEVICES, cores())
+    if count and count > most:
+        raise UserError(f"--devices={count}: this machine has {cores()} cores: give up to {most}")
     jax.config.update("jax_num_cpu_devices", count or cores())
     flags = os.environ.get("XLA_FLAGS", "")
     missing = " ".join(f"{name}={COLLECTIVE_TIMEOUT_S}" for name in TIMEOUT_FLAGS if name not in flags)

@@ -7,7 +7,7 @@ The docstrings name the hyperparameters that a learner reads; it refuses others.
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from mllab import sweep
+from mllab import memory, sweep
 from mllab.errors import UserError, unknown
 from mllab.models import kmeans as clusters
 from mllab.models import linear, neighbors, softmax
@@ -96,6 +96,19 @@ def nearest_neighbors(classes: int, most: int) -> Learner:
         return _fold_by_fold(fold, train, held_out)
 
     return Learner(fit, predict, grid)
+
+
+def check_votes(queries: int, ks: Sequence[int], classes: int) -> None:
+    """Raise UserError if a fold's neighbours and votes, and the outputs for all k, do not fit in memory.
+
+    Args:
+        queries: held-out rows of a fold.
+        ks: numbers of neighbours.
+        classes: C.
+    """
+    needed = 4 * queries * (max(ks) * (2 + classes) + len(ks) * classes)
+    what = f"the votes of {max(ks):,} neighbours of {queries:,} rows, and the outputs for {len(ks):,} k,"
+    memory.check(needed, what, "lower --k, or give fewer")
 
 
 def softmax_regression(classes: int, tolerance: float = 1e-4) -> Learner:

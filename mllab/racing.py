@@ -149,8 +149,8 @@ def race(
     rates = check(learning_rates, names, batch_size, len(split.train), settings)
     mesh = mesh or devices.mesh(1)
     check_memory(
-        model, examples, names, lanes=rates.size * len(seeds), schedules=1 if shared_batches else len(seeds),
-        epochs=epochs, batch_size=batch_size, count=len(split.train), settings=settings, mesh=mesh,
+        model, examples, names, rates=rates.size, seeds=len(seeds), shared_batches=shared_batches, epochs=epochs,
+        batch_size=batch_size, count=len(split.train), settings=settings, mesh=mesh,
     )  # fmt: skip
     check_examples(model, examples, split, task)
     grid = sweep.grid({"learning_rate": rates}, seeds)
@@ -241,12 +241,13 @@ def check_memory(
     examples: Examples,
     names: Sequence[str],
     *,
-    lanes: int,
-    schedules: int,
+    rates: int,
+    seeds: int,
     epochs: int,
     batch_size: int,
     count: int,
     settings: Mapping[str, Any],
+    shared_batches: bool = False,
     mesh: Mesh | None = None,
 ) -> None:
     """Check that a race fits in memory, before anything is compiled.
@@ -259,19 +260,20 @@ def check_memory(
         model: see `race`.
         examples: see `race`.
         names: of the optimizers.
-        lanes: L of each optimizer: learning rates × seeds.
-        schedules: P, as many as seeds, or 1 that all share.
+        rates: number of learning rates.
+        seeds: number of seeds.
         epochs: passes over the training rows.
         batch_size: B.
         count: training rows.
         settings: of `optimizers.build`.
+        shared_batches: see `race`.
         mesh: the devices.
 
     Raises:
         UserError: one that does not fit.
     """
-    held_by = [] if mesh is None else mesh.devices.flat
-    steps = epochs * -(-count // batch_size)
+    held_by: Iterable[Any] = [] if mesh is None else mesh.devices.flat
+    steps, lanes, schedules = epochs * -(-count // batch_size), rates * seeds, 1 if shared_batches else seeds
     schedule = schedules * steps * batch_size * 8 + len(names) * epochs * lanes * 4
     what = f"the minibatches of {epochs:,} epochs, and the losses of {len(names) * lanes:,} lanes,"
     memory.check(schedule, what, "lower --epochs, --seeds or the number of --learning_rates")
@@ -279,15 +281,16 @@ def check_memory(
     params, extra = jax.eval_shape(model.init, jax.random.key(0))
     states = [jax.eval_shape(optimizers.build(name, 1.0, steps=1, **settings).init, params) for name in names]
     state = sum(_bytes((params, extra, optimizer)) for optimizer in states)
-    what = f"the params and optimizer states of {len(names) * lanes:,} lanes ({len(names)} × {lanes:,})"
+    product = f"{len(names)} optimizers × {rates:,} rates × {seeds:,} seeds"
+    what = f"the params and optimizer states of {len(names) * lanes:,} lanes ({product})"
     remedy = "lower the sizes of the layers (--hidden, --channels), --seeds or the number of --learning_rates"
     memory.check(2 * lanes * state, what, remedy, held_by)
 
     inputs = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct((batch_size, *a.shape[1:]), jax.dtypes.canonicalize_dtype(a.dtype)),
+        lambda a: jax.ShapeDtypeStruct((batch_size, *a.shape[1:]), jax.numpy.result_type(a)),
         examples["inputs"],
     )
-    forward = jax.make_jaxpr(lambda *arguments: model.apply(*arguments, None)[0])(params, extra, inputs)
+    forward = jax.make_jaxpr(lambda *each: model.apply(each[0], each[1], each[2], None)[0])(params, extra, inputs)
     what = f"the largest arrays of a forward pass over {batch_size:,} rows"
     memory.check(_largest(forward.jaxpr), what, "lower --batch_size, --hidden or --channels", held_by)
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from mllab import selection, sweep
+from mllab import memory, selection, sweep
 from mllab.data.split import stratified_order
 from mllab.metrics import Interval, interval
 from mllab.models import mixture
@@ -81,6 +81,50 @@ def lanes(targets: np.ndarray, counts: Sequence[int], draws: int) -> tuple[list[
     seen = (labels >= 0) | np.array([[lane.method != ALONE] for lane in each])
     key = jax.vmap(jax.random.key)(np.array([lane.seed for lane in each]))
     return each, LaneArrays(key, jnp.asarray(labels), jnp.asarray(seen, jnp.float32))
+
+
+def check_memory(
+    shape: tuple[int, ...],
+    classes: int,
+    *,
+    counts: int,
+    draws: int,
+    settings: int,
+    components: int,
+    most: int,
+    restarts: int,
+    mesh: Mesh,
+) -> None:
+    """Check that all fits fit in memory, before anything is compiled.
+
+    Estimated are the labels and weights of the lanes, [L, N] each, the fits of all settings, and those of the restarts
+    of one lane and of the numbers of components of BIC: a covariance [D, D] of each component, and the history.
+
+    Args:
+        shape: of the training rows, [N, D].
+        classes: C.
+        counts: how many numbers of labelled rows.
+        draws: of the labelled rows.
+        settings: to choose from.
+        components: per class, the most.
+        most: components for BIC.
+        restarts: of each fit.
+        mesh: the devices.
+
+    Raises:
+        UserError: they do not fit.
+    """
+    rows, columns = shape
+    lanes = 2 * counts * draws + 1
+
+    def fits(number: int, components: int) -> int:
+        return number * 4 * (components * columns * columns + STEPS)
+
+    each = classes * components
+    needed = 8 * lanes * rows + fits(settings * lanes, each) + max(fits(restarts, each), fits(restarts * most, most))
+    what = f"the labels and fits of {lanes:,} lanes × {settings:,} settings, with {restarts:,} restarts,"
+    remedy = "lower --draws, --restarts, --components, --most_components or --dimensions"
+    memory.check(needed, what, remedy, mesh.devices.flat)
 
 
 def fit(arrays: LaneArrays, points: Array, setting: Setting, classes: int, restarts: int, mesh: Mesh) -> mixture.Fit:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mllab import metrics
+from mllab import memory, metrics
 from mllab.errors import UserError
 from mllab.rows import gather
 from mllab.training import Run, State
@@ -75,14 +75,16 @@ def folds(
         rounds * K folds, round by round.
 
     Raises:
-        UserError: fewer rows or groups than folds, fewer than two folds or one round, a duplicate row, a row without
-            a target or group, or no class with as many rows as folds.
+        UserError: fewer rows or groups than folds, fewer than two folds or one round, too many for the memory, a
+            duplicate row, a row without a target or group, or no class with as many rows as folds.
     """
     ids = np.asarray(ids)
     if not 2 <= count <= len(ids):
         raise UserError(f"{count} folds of {len(ids)} rows: give at least 2 folds and at most one a row")
     if rounds < 1:
         raise UserError(f"rounds = {rounds}: give 1 or more")
+    what = f"the row ids and weights of {rounds * count:,} folds of {len(ids):,} rows"
+    memory.check(8 * rounds * count * len(ids), what, "lower --folds, --rounds or --rows")
     if len(np.unique(ids)) < len(ids):
         raise UserError("the rows have duplicates, which would be on both sides of a fold: give each row once")
     labels = np.zeros(len(ids), int) if targets is None else _codes("targets", targets, ids)

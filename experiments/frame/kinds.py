@@ -129,7 +129,7 @@ def whole(
     default: int | None, *, help: str, low: int = -MAX_WHOLE, high: int = MAX_WHOLE, affects_result: bool = True
 ) -> Any:
     """Return a field of one whole number from `low` to `high`."""
-    hint = f"give a whole number from {low:,} to {high:,}"
+    hint = f"give a whole number {_span(low, high)}"
     setting = Setting(help, int, lambda value: _whole(value, low, high), str, hint, affects_result=affects_result)
     return with_default(setting, default)
 
@@ -195,11 +195,18 @@ def grid(default: str | None, *, help: str, low: float = 0.0, high: float = math
 
 
 def wholes(
-    default: Sequence[int] | None, *, help: str, low: int = 1, high: int = MAX_WHOLE, ordered: bool = False
+    default: Sequence[int] | None,
+    *,
+    help: str,
+    low: int = 1,
+    high: int = MAX_WHOLE,
+    ordered: bool = False,
+    most: int = MAX_NUMBERS,
 ) -> Any:
     """Return a field of whole numbers from `low` to `high`: LOW:HIGH for all from LOW to HIGH, or A,B,C.
 
     `ordered` numbers keep their order and may repeat (sizes of layers); otherwise they are sorted, each given once.
+    There are `most` of them or fewer.
     """
 
     def read(value: str) -> Sequence[int]:
@@ -209,7 +216,7 @@ def wholes(
         return range(int(first), int(last) + 1)
 
     def check(value: Any) -> tuple[int, ...]:
-        values = tuple(_whole(each, low, high) for each in _items(value))
+        values = tuple(_whole(each, low, high) for each in _items(value, most))
         if not values:
             raise Refused("empty")
         return values if ordered else tuple(sorted(_distinct(values)))
@@ -218,7 +225,7 @@ def wholes(
         consecutive = len(value) > 2 and tuple(value) == tuple(range(value[0], value[-1] + 1))
         return f"{value[0]}:{value[-1]}" if consecutive else ",".join(map(str, value))
 
-    hint = f"give LOW:HIGH, such as {low}:10, or whole numbers from {low} to {high:,}, such as {low},{low + 2}"
+    hint = f"give LOW:HIGH, such as {low}:10, or whole numbers {_span(low, high)}, such as {low},{low + 2}"
     return with_default(Setting(help, read, check, show, hint), default and check(default))
 
 
@@ -308,13 +315,13 @@ def _shortest(value: float) -> str:
 # ── Checks of values from Python ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _items(value: Any) -> list[Any]:
+def _items(value: Any, most: int = MAX_NUMBERS) -> list[Any]:
     """Return the entries of a list, or the value itself; of an endless iterator no more than are refused."""
     if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
         return [value]
-    entries = list(itertools.islice(value, MAX_NUMBERS + 1))
-    if len(entries) > MAX_NUMBERS:
-        raise Refused(f"more than {MAX_NUMBERS:,} numbers")
+    entries = list(itertools.islice(value, most + 1))
+    if len(entries) > most:
+        raise Refused(f"more than {most:,} numbers")
     return entries
 
 
@@ -362,8 +369,12 @@ def _distinct(values: tuple) -> tuple:
 
 def _within(value: Any, low: float, high: float) -> Any:
     if not low <= value <= high:
-        raise Refused("out of range")
+        raise Refused(f"above {high:,}" if high == MAX_WHOLE and value > high else "out of range")
     return value
+
+
+def _span(low: int, high: int) -> str:
+    return f"of {low:,} or more" if high == MAX_WHOLE else f"from {low:,} to {high:,}"
 
 
 def _range(low: float, high: float) -> str:

@@ -13,8 +13,8 @@ Every value is checked when the settings are made, from flags and from Python al
 
 import dataclasses
 import inspect
+import itertools
 import os
-import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
@@ -26,6 +26,7 @@ from mllab.errors import UserError, shortened, unknown
 
 Known = Mapping[str, tuple[Setting, Any]]  # flags by name: what is known of each, and its default
 MAX_FLAGFILE = 1_000_000  # characters
+MAX_NAME = 200  # characters of a flag's name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,8 +139,11 @@ def parse(cls: type[Base], words: Sequence[str], others: Known) -> tuple[dict[st
         define(name, None, setting.help, flag_values=values)
     expanded = list(_expanded(cls, words, others))
     try:
-        if any(re.match("--?undefok(=|$)", word) for word in expanded):  # absl's own, which hides unknown flags
-            raise flags.UnrecognizedFlagError("undefok")
+        for word in itertools.takewhile(lambda word: word != "--", expanded):
+            name = word.partition("=")[0].lstrip("-")
+            # absl's own flag hides unknown ones; and absl fails where it looks for names similar to a long one.
+            if word.startswith("-") and (name == "undefok" or len(name) > MAX_NAME):
+                raise flags.UnrecognizedFlagError(name)
         rest = values(["", *expanded])[1:]
     except flags.UnrecognizedFlagError as error:
         raise unknown("flag", f"--{error.flagname}", [f"--{known}" for known in [*cls.table(), "flagfile"]]) from None

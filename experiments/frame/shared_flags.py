@@ -13,6 +13,8 @@ from mllab.models.mlp import ACTIVATIONS
 from mllab.models.table import models_help, option_help
 from mllab.optimizers import OPTIMIZERS, SCHEDULES
 
+MAX_LAYERS = 100  # compiling takes time for each
+
 
 @dataclass(frozen=True, kw_only=True)
 class Output(settings.Base):
@@ -106,7 +108,7 @@ class Folds(Data):
 class Restarts(settings.Base):
     """Starts of an iterative fit."""
 
-    restarts: int = kinds.whole(10, help="Random starts of each fit; the best one is kept.", low=1, high=100_000)
+    restarts: int = kinds.whole(10, help="Random starts of each fit; the best one is kept.", low=1, high=10_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,7 @@ class Seeds(settings.Base):
         3,
         help="Number of seeds, 0, 1, ... An interval needs at least 2, and 3 or more to be of use.",
         low=1,
-        high=100_000,
+        high=10_000,
     )
 
 
@@ -140,13 +142,13 @@ class Network(settings.Base):
 
     model: str | None = kinds.text(None, help=f"Model: {models_help()}.")
     hidden: tuple[int, ...] | None = kinds.wholes(
-        None, help=f"Units of each hidden layer; by default of {option_help('hidden')}.", ordered=True
+        None, help=f"Units of each hidden layer; by default of {option_help('hidden')}.", ordered=True, most=MAX_LAYERS
     )
     activation: str | None = kinds.choice(
         ACTIVATIONS, None, help=f"Activation of hidden layers; by default of {option_help('activation')}."
     )
     channels: tuple[int, ...] | None = kinds.wholes(
-        None, help=f"Channels of each stage; by default of {option_help('channels')}.", ordered=True
+        None, help=f"Channels of each stage; by default of {option_help('channels')}.", ordered=True, most=MAX_LAYERS
     )
     dropout: float | None = kinds.number(
         None,

@@ -310,11 +310,11 @@ def test_a_mistake_is_refused_in_one_line_and_leaves_nothing(tmp_path, small, se
     assert not (tmp_path / "w").exists()
 
 
-def test_a_flag_of_another_experiment_means_nothing_here(tmp_path, capsys):
+def test_a_flag_of_another_experiment_is_unknown_here(tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
         image_classifier.main(["image_classifier", "--optimizers=adam", f"--workdir={tmp_path / 'w'}"])
     assert caught.value.code == 1
-    assert capsys.readouterr().err.startswith("error: --optimizers means nothing to this experiment")
+    assert capsys.readouterr().err.startswith("error: unknown flag '--optimizers': did you mean '--optimizer'?")
     assert not (tmp_path / "w").exists()
 
 

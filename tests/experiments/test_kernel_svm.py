@@ -201,7 +201,7 @@ def test_a_sample_of_rows_is_stratified_and_never_has_test_rows(most, seed):
         ({"gamma": (2.0, 2.0)}, "--gamma=2,2: a number is given twice"),
         ({"gamma": "wide"}, "--gamma=wide: give LOW:HIGH:COUNT, such as 0.01:100:5"),
         ({"dataset": "moon"}, "did you mean 'moons'"),
-        ({"dataset": "line"}, "y of line is a quantity, and this experiment needs classes"),
+        ({"dataset": "line"}, "the target of line is a quantity, and this experiment needs classes"),
         ({"dataset": "digits", "rows": 12}, "--rows=12: class '0' has 1"),
         ({"folds": 500}, "500 folds of 480 rows"),
     ],

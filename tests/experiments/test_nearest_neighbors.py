@@ -195,8 +195,8 @@ def test_a_table_and_a_folder_of_images_of_the_users_own(tmp_path):
 
 
 MISTAKES = {
-    "no k": ({"k": ()}, "--k=: empty, or a number below 1: give LOW:HIGH"),
-    "k of 0": ({"k": (0, 1)}, "--k=0,1: empty, or a number below 1"),
+    "no k": ({"k": ()}, "--k=: empty: give LOW:HIGH"),
+    "k of 0": ({"k": (0, 1)}, "--k=0,1: out of range: give LOW:HIGH"),
     "k twice": ({"k": (3, 3)}, "--k=3,3: a number is given twice"),
     "k of another form": ({"k": "1:2:3"}, "--k=1:2:3: give LOW:HIGH"),
     "k beyond the rows": ({"k": range(1, 2000)}, "--k: 1999 neighbours, and a fold trains on 1150 rows"),
@@ -204,7 +204,7 @@ MISTAKES = {
     "too few rows": ({"rows": 12}, "none of the classes has 5 rows"),
     "loops": ({"loops": 99}, "--loops=99: give 100 training rows or more, or 0"),
     "an unknown set": ({"dataset": "digit"}, "did you mean 'digits'"),
-    "a quantity": ({"dataset": "line"}, "y of line is a quantity, and this experiment needs classes"),
+    "a quantity": ({"dataset": "line"}, "the target of line is a quantity, and this experiment needs classes"),
 }
 
 
