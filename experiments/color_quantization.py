@@ -62,26 +62,24 @@ class Measurement:
     sample: int  # pixels
     baseline: float  # error with one colour, the mean of all pixels
     fits: list[Fit]
-    pixels: np.ndarray = frame.unsaved()  # [H, W, 3] in [0, 1]
+    pixels: np.ndarray = frame.unsaved()  # in [0, 1], those that are drawn, [h, w, 3]
 
 
 def measure(run: frame.Context, image: str, ks: tuple[int, ...] | None, seeds: int, restarts: int) -> Measurement:
     """Quantize an image to each number of colours, once a seed, and write the best of each as a PNG file."""
     ks = ks or CLUSTERS
     with run.timed("data"):
-        path = image_file.locate(image)
-        size = image_file.stored_size(path)
+        size = image_file.stored_size(path := image_file.locate(image))
         memory.check(PIXEL_BYTES * math.prod(size), f"the pixels of {path}", "make the image smaller")
         run.progress.say(f"{names.printable(path.name)}: reading {size[0]:,} × {size[1]:,} pixels")
         pixels = image_file.read(path, size, channels=3)
         colours, index, counts = distinct_colours(pixels)
-        (height, width, _), distinct = pixels.shape, len(colours)
-        original = Original(names.printable(str(path)), names.printable(path.stem), height, width, distinct)
-        if ks[-1] > distinct:
-            raise UserError(f"--clusters: {ks[-1]} colours of the {distinct} that {path} has: give fewer")
+        original = Original(names.printable(str(path)), names.printable(path.stem), *size, len(colours))
+        if ks[-1] > len(colours):
+            raise UserError(f"--clusters: {ks[-1]} colours of the {len(colours)} that {path} has: give fewer")
         run.read({names.printable(path.name): hashlib.sha256(content.read(path)).hexdigest()})
-    flat, mesh = pixels.reshape(-1, 3), run.mesh()
-    sample = min(SAMPLE, len(flat))
+        del pixels  # the colours and their places take less memory
+    mesh, sample = run.mesh(), min(SAMPLE, len(index))
     clustering.check_memory((sample, 3), ks[-1:], restarts, mesh=mesh)
     fit = {k: sweep.over_points(partial(kmeans.fit, count=k, restarts=restarts), mesh, kmeans.POINT_AXES) for k in ks}
     errors: dict[int, list[float]] = {k: [] for k in ks}
@@ -89,11 +87,12 @@ def measure(run: frame.Context, image: str, ks: tuple[int, ...] | None, seeds: i
     run.progress.task(names.printable(path.name), seeds * len(ks))
     with run.timed("colours"):
         for seed in range(seeds):
-            drawn = jnp.asarray(flat[np.random.default_rng(seed).choice(len(flat), sample, replace=False)])
+            chosen = np.random.default_rng(seed).choice(len(index), sample, replace=False)
+            drawn = jnp.asarray(colours[index[chosen]])
             for k in ks:
                 fitted = fit[k](drawn, key=jax.random.key(seed))
                 labels, squared = nearest(fitted, colours)
-                error = 255 * float(np.sqrt(squared @ counts / len(flat) / 3))
+                error = 255 * float(np.sqrt(squared @ counts / len(index) / 3))
                 if error < min(errors[k], default=np.inf):
                     best[k] = np.asarray(fitted.centres), labels
                 errors[k].append(error)
@@ -102,18 +101,16 @@ def measure(run: frame.Context, image: str, ks: tuple[int, ...] | None, seeds: i
     fits = []
     with run.timed("images"):
         for k, (centres, nearest_centre) in best.items():
-            labels = nearest_centre[index].reshape(height, width)
+            labels = nearest_centre[index].reshape(size)
             file = run.write(f"colours-{k}.png", image_file.to_png(centres, labels)).name
             fits.append(Fit(k, interval(np.array(errors[k])), file, centres, labels))
-    baseline = 255 * float(np.sqrt(flat.var(axis=0, dtype=np.float64).mean()))
-    return Measurement(original, sample, baseline, fits, pixels)
+    spread = np.average((colours - np.average(colours, axis=0, weights=counts)) ** 2, axis=0, weights=counts)
+    baseline = 255 * float(np.sqrt(spread.mean()))
+    return Measurement(original, sample, baseline, fits, colours[_drawn(index.reshape(size))])
 
 
 def distinct_colours(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the distinct colours of an image, and where they are.
-
-    Args:
-        pixels: [H, W, 3] float32 in [0, 1].
+    """Return the distinct colours of pixels [H, W, 3], float32 in [0, 1], and where they are.
 
     Returns:
         Colours [M, 3] in lexicographic order, the colour of each pixel [H W] int32, and the pixels of each [M] float64.
@@ -136,13 +133,18 @@ def distinct_colours(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
 
 def nearest(fitted: kmeans.KMeans, colours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the nearest centre of each colour [M, 3], and its squared distance, in blocks of one shape."""
-    dtype = np.uint8 if len(fitted.centres) <= 256 else np.int32
-    labels, squared = np.empty(len(colours), dtype), np.empty(len(colours))
+    labels = np.empty(len(colours), np.uint8 if len(fitted.centres) <= 256 else np.int32)
+    squared = np.empty(len(colours))
     size = min(BLOCK, len(colours))
     for end in [*range(size, len(colours), size), len(colours)]:  # the last block overlaps the one before
         block = slice(end - size, end)
         labels[block], squared[block] = jax.device_get(kmeans.assign(fitted, jnp.asarray(colours[block])))
     return labels, squared
+
+
+def _drawn(labels: np.ndarray) -> np.ndarray:
+    stride = math.ceil(math.sqrt(labels.size / DRAWN))
+    return labels[::stride, ::stride]
 
 
 def with_strip(colours: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -156,9 +158,8 @@ def with_strip(colours: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def drawings(measured: Measurement, name: str, seeds: int) -> list[Drawing]:
     """Draw the image beside its quantized versions and, of several numbers of colours, the error of each."""
-    fits, stride = measured.fits, math.ceil(math.sqrt(measured.pixels[..., 0].size / DRAWN))
-    images = [with_strip(fit.colours, fit.labels[::stride, ::stride]) for fit in fits]
-    pixels = measured.pixels[::stride, ::stride]
+    fits, pixels = measured.fits, measured.pixels
+    images = [with_strip(fit.colours, _drawn(fit.labels)) for fit in fits]
     below = (0, len(images[0]) - len(pixels))
     images.insert(0, np.pad(pixels, (below, (0, 0), (0, 0)), constant_values=1))
     captions = [f"the image: {measured.image.colours:,} colours"]

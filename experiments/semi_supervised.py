@@ -21,7 +21,6 @@ import numpy as np
 from experiments import frame, mixture_bic
 from experiments import semi_supervised_results as results
 from experiments.semi_supervised_results import Climb, Count, Draw, Supervised
-from mllab import memory
 from mllab import semi_supervised as fitting
 from mllab.errors import UserError
 from mllab.models import mixture, pca
@@ -78,14 +77,11 @@ class Settings(frame.Table, frame.Restarts, frame.Devices):
             )
         return most
 
-    def components_kept(self, name: str, columns: int, most: int = 1) -> int | None:
-        """Return the number of principal components for this many columns, or None; check `most` full covariances."""
+    def components_kept(self, name: str, columns: int) -> int | None:
+        """Return the number of principal components for a data set of this many columns; None to keep the columns."""
         if self.dimensions is not None and self.dimensions > columns:
             raise UserError(f"--dimensions={self.dimensions}: {name} has {columns} columns: give {columns} or fewer")
-        kept = self.dimensions or (MAX_COLUMNS if columns > MAX_COLUMNS else None)
-        size = 8 * self.restarts * most * (kept or columns) ** 2 * ("full" in self.covariances)  # and their factors
-        memory.check(size, "the full covariances of one fit", "lower --dimensions or --restarts")
-        return kept
+        return self.dimensions or (MAX_COLUMNS if columns > MAX_COLUMNS else None)
 
 
 @dataclass(frozen=True)
@@ -111,9 +107,8 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         labels = settings.label_counts(classes, len(targets))
         most = settings.bic_components(classes, len(targets))
         inputs = data.inputs.reshape(len(data.inputs), -1)
-        kept = settings.components_kept(data.name, inputs.shape[1], most)
-        run.progress.say(f"{data.name}: {kept or inputs.shape[1]:,} of {inputs.shape[1]:,} components")
-        inputs, columns = pca.reduced(inputs, kept, split.train)
+        run.progress.say(f"{data.name}: {inputs.shape[1]:,} columns, then BIC of 1 to {most} components")
+        inputs, columns = pca.reduced(inputs, settings.components_kept(data.name, inputs.shape[1]), split.train)
         train = jnp.asarray(inputs[split.train])
         validation, test = (
             (jnp.asarray(inputs[ids]), jnp.asarray(data.targets[ids])) for ids in (split.validation, split.test)
@@ -124,7 +119,6 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
             settings=len(settings.components) * len(settings.covariances), most=most, restarts=settings.restarts,
             mesh=mesh,
         )  # fmt: skip
-    run.progress.say(f"BIC of 1 to {most} components: {listed(settings.covariances)} covariance")
     with run.timed("BIC"):
         bic = mixture.select_components(
             jax.random.key(0), train, range(1, most + 1), settings.covariances, restarts=settings.restarts,

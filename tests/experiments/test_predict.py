@@ -298,7 +298,7 @@ MISTAKEN = {  # the header, the arrays, and the message
     "sides of a table": (replaced(SOFTMAX, plan__shape=[6]), W, "takes no images"),
     "four channels": (replaced(SOFTMAX, plan__shape=[1, 2, 3]), W | {"w": W["w"]}, None),
     "two channels": (replaced(SOFTMAX, plan__shape=[1, 3, 2]), W, "takes no images"),
-    "many blocks": (replaced(RESIDUAL, plan__blocks=10**9), W, "expected a whole number up to 1,000"),
+    "many blocks": (replaced(RESIDUAL, plan__blocks=10**9), W, "blocks = 1000000000: expected a whole number up to"),
     "no channels": (replaced(RESIDUAL, plan__channels=[]), W, "channels: none"),
     "an activation": (replaced(MLP, plan__activation=["relu"]), W, "activation = .*: expected text"),
     "layers of text": (replaced(LAYERS, plan__layers="Dense"), W, "layer D: expected its name and fields"),

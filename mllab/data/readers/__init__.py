@@ -4,5 +4,6 @@
 - `image_file`: one image as an array; `image_folder`: a folder of images as a data set.
 - `npz`: arrays of images in an NPZ file; `idx`: IDX files, the format of MNIST.
 - `text`: documents as TF-IDF and its truncated SVD.
-- `content`: bytes of a file, decompressed; `image_dataset`: classes, sizes and limits for the readers of images.
+- `content`: bytes of a regular file, decompressed, up to a limit of memory; every reader opens files there.
+- `image_dataset`: classes and sizes for the readers of images; `image_memory`: the limit on the memory of images.
 """
