@@ -147,12 +147,12 @@ def race(
     task = named(task)
     settings = dict(settings or {})
     rates = check(learning_rates, names, batch_size, len(split.train), settings)
+    check_examples(model, examples, split, task)
     mesh = mesh or devices.mesh(1)
     check_memory(
         model, examples, names, rates=rates.size, seeds=len(seeds), shared_batches=shared_batches, epochs=epochs,
         batch_size=batch_size, count=len(split.train), settings=settings, mesh=mesh,
     )  # fmt: skip
-    check_examples(model, examples, split, task)
     grid = sweep.grid({"learning_rate": rates}, seeds)
     schedule = rows.minibatches(split.train, batch_size, epochs, seeds[:1] if shared_batches else seeds)
     if shared_batches:
