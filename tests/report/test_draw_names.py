@@ -30,12 +30,12 @@ def mixture(name):
 
 FUNCTIONS = {  # each puts a name wherever its figure takes a text
     draw.curves: lambda name: draw.curves(
-        series(name), title=name, x_label=name, y_label=name, over=name or "a", note=name
+        series(name), title=name, x_label=name, y_label=name, over="3 seeds", note=name
     ),
     draw.panels: lambda name: draw.panels(
-        [draw.Panel(name, series(name))] * 3, title=name, x_label=name, over=name or "a", note=name
+        [draw.Panel(name, series(name))] * 3, title=name, x_label=name, over="3 seeds", note=name
     ),
-    draw.against_rate: lambda name: draw.against_rate(series(name), title=name, y_label=name, over=name or "a"),
+    draw.against_rate: lambda name: draw.against_rate(series(name), title=name, y_label=name, over="3 seeds"),
     draw.fitted_line: lambda name: draw.fitted_line(
         X, X, series(name), title=name, x_label=name, y_label=name, note=name
     ),
