@@ -134,13 +134,13 @@ def panels(quantities: Sequence[Panel], *, title: str, x_label: str = "step", ov
     for index, (panel, (low, high, _)) in enumerate(zip(quantities, ranges, strict=True)):
         axes = figure.add_subplot(rows, 2, index + 1)
         axes.grid(axis="y")
-        axes.set_title(base.wrap(panel.y_label, TICK, room=165), size=TICK)
+        axes.set_title(base.wrap(base.fit(panel.y_label, TICK, 300), TICK, room=165), size=TICK)
         base.scale(axes.xaxis, *span(_joined(every, "x"), margin=0.02), integer=True)
         base.scale(axes.yaxis, low, high, log=panel.log_y)
         for one in panel.series:
             _draw(axes, one)
         if index >= len(quantities) - 2:
-            axes.set_xlabel(base.wrap(x_label, TICK, room=165), size=TICK)
+            axes.set_xlabel(base.fit(x_label, TICK, 165), size=TICK)
     return figure
 
 
@@ -247,7 +247,9 @@ def _single(
     for axes in every:
         axes.grid(axis="y")
     every[0].set_title(base.wrap(y_label, LABEL, room=380))
-    side = "center" if len(x_label) < 40 else "left"  # a long one would pass both sides of narrow axes
+    side = (
+        "center" if base.text_width(x_label, LABEL) < 230 else "left"
+    )  # a long one would pass both sides of narrow axes
     every[-1].set_xlabel(base.wrap(x_label, LABEL, room=380), loc=side)
     return figure, *every
 

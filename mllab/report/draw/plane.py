@@ -124,7 +124,7 @@ def class_regions(
         is_lowest = index + columns >= len(panels)
         axes.tick_params(labelbottom=is_lowest, labelleft=index % columns == 0)
         axes.set_xlabel(base.fit(x_label, LABEL, width) if is_lowest else "")
-        axes.set_ylabel(legible(y_label) if y_label and not index % columns else "")
+        axes.set_ylabel(base.fit(legible(y_label), LABEL, high - head) if y_label and not index % columns else "")
         axes.set(aspect="equal", anchor="NW")
         heading = base.fit(panel.heading, LABEL, width, "bold")
         axes.set_title(heading, pad=19 if panel.detail else 7, weight="bold")
