@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from experiments import answers, frame
 from experiments import descent_paths as descent
-from mllab.report.table import Table, significant
+from mllab.report.table import Table, equation, significant
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def answer(measured: Measurement) -> str:
     least, count, steps = measured.closed_form[0], len(measured.optimizers), f"{measured.steps:,}"
     near = descent.soonest_first(measured.optimizers)
     line = (
-        f"The least-squares line, in closed form, is y = {least.a:.4g} x + {least.b:.4g}: a loss of "
+        f"The least-squares line, in closed form, is {equation(least.a, least.b)}: a loss of "
         f"{significant(least.loss, 5)}; predicting the mean: {significant(measured.mean.loss, 5)}."
     )
     if not near:
