@@ -107,18 +107,18 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         labels = settings.label_counts(classes, len(targets))
         most = settings.bic_components(classes, len(targets))
         inputs = data.inputs.reshape(len(data.inputs), -1)
+        kept, mesh = settings.components_kept(data.name, inputs.shape[1]), run.mesh()
+        fitting.check_memory(
+            (len(targets), kept or inputs.shape[1]), classes, counts=len(labels), draws=settings.draws, most=most,
+            components=max(settings.components), settings=len(settings.components) * len(settings.covariances),
+            restarts=settings.restarts, mesh=mesh,
+        )  # fmt: skip
         run.progress.say(f"{data.name}: {inputs.shape[1]:,} columns, then BIC of 1 to {most} components")
-        inputs, columns = pca.reduced(inputs, settings.components_kept(data.name, inputs.shape[1]), split.train)
+        inputs, columns = pca.reduced(inputs, kept, split.train)
         train = jnp.asarray(inputs[split.train])
         validation, test = (
             (jnp.asarray(inputs[ids]), jnp.asarray(data.targets[ids])) for ids in (split.validation, split.test)
         )
-        mesh = run.mesh()
-        fitting.check_memory(
-            train.shape, classes, counts=len(labels), draws=settings.draws, components=max(settings.components),
-            settings=len(settings.components) * len(settings.covariances), most=most, restarts=settings.restarts,
-            mesh=mesh,
-        )  # fmt: skip
     with run.timed("BIC"):
         bic = mixture.select_components(
             jax.random.key(0), train, range(1, most + 1), settings.covariances, restarts=settings.restarts,
@@ -149,8 +149,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     baseline = CLASSIFICATION.baseline(data.targets, split.train, split.test)
     converged = np.concatenate([each.converged for each in fits.values()])
     return Measurement(
-        dataset=frame.DatasetFacts.of(data), columns=columns, bic=bic,
-        baseline=baseline,
+        dataset=frame.DatasetFacts.of(data), columns=columns, bic=bic, baseline=baseline,
         counts=[Count.of(n, chosen[ALONE, n], chosen[BOTH, n], baseline) for n in labels],
         every=Supervised(every.covariance, every.components, len(targets), every.test.mean),
         panels=Draw(shown, 0, np.asarray(train), hidden, first[ALONE, shown].params, first[BOTH, shown].params),
@@ -168,7 +167,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
     answer, caveats = results.findings(counts, measured.baseline, data, measured.fits, conclusion)
     options = f"{listed(settings.covariances)} covariance, {listed(settings.components)} component(s) per class"
     reduced = (
-        f"the first {columns.kept} principal components of {columns.given:,}, {columns.variance:.0%} of the variance"
+        f"{columns.kept} principal components of {columns.given:,} columns, {columns.variance:.0%} of the variance"
     )
     drawings = [
         results.in_the_plane(measured.panels, counts, data),

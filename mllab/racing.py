@@ -215,7 +215,7 @@ def race(
     examples, split = check_examples(model, examples, split, task)
     if objective is None:
         training.check_unweighted(examples)
-    checks.check_whole(1, **{name: drive[name] for name in ("patience",) if drive.get(name) is not None})
+    checks.check_whole(1, epochs=epochs, **{name: drive[name] for name in ("patience",) if drive.get(name) is not None})
     makers = by_name(names)
     rates = check(learning_rates, makers, batch_size, len(split.train), settings)
     mesh = mesh or devices.mesh(1)

@@ -294,7 +294,7 @@ def test_large_images_are_drawn_by_a_part_of_their_pixels():
     labels = np.zeros((1000, 1500), np.uint8)
     fit = color_quantization.Fit(2, interval(np.ones(2)), "a.png", np.eye(2, 3), labels)
     image = color_quantization.Original("a", "a", *labels.shape, 3)
-    measured = color_quantization.Measurement(image, 10, [fit], np.zeros((500, 750, 3), np.float32))
+    measured = color_quantization.Measurement(image, 10, 9.0, [fit], np.zeros((500, 750, 3), np.float32))
     (drawing,) = color_quantization.drawings(measured, "a", 1)
     assert max(max(each.get_array().shape[:2]) for axes in drawing.figure.axes for each in axes.images) < 800
 

@@ -46,7 +46,8 @@ def inspected_of(classes, channels=3, **changes):
     true, predicted = random.integers(0, count, (2, 5))
     labels = {"true": true, "predicted": predicted}
     made = inspection.Inspection(
-        classes=tuple(classes), confusion=confusion, per_class=inspection.class_rows(confusion, tuple(classes)),
+        classes=tuple(classes), predicted=predicted, confusion=confusion,
+        per_class=inspection.class_rows(confusion, tuple(classes)),
         mistakes={"images": images, "probabilities": random.random(5), **labels},
         saliency={"images": images, "gradients": images - 0.5, **labels},
         filters=random.normal(size=(3, 3, channels, 6)),

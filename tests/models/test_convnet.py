@@ -385,7 +385,7 @@ def test_the_name_of_a_layer_has_the_fields_that_are_not_defaults():
         ([{"layer": "Dense"}], "layer Dense: .*'units'"),
         ([{"layer": "Residual"}], "layer Residual: .*'layers'"),
         ([{"layer": "Residual", "layers": [{"layer": "Convv"}]}], "did you mean 'Conv'"),
-        ([{"layer": "Dropout", "rate": "much"}], "layer Dropout"),
+        ([{"layer": "Dropout", "rate": "much"}], "Dropout: rate = 'much'"),
         ([{"layer": "Dense", "units": 2.5}], "Dense: units = 2.5"),
     ],
 )
