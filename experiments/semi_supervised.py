@@ -161,14 +161,11 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
 def report(run: frame.Context, settings: Settings, measured: Measurement) -> Report:
     """Report the accuracy with and without unlabelled rows, what was chosen, and what BIC prefers."""
     del run
-    data, counts, bic, columns = measured.dataset, measured.counts, measured.bic, measured.columns
+    data, counts, bic = measured.dataset, measured.counts, measured.bic
     classes, draws = len(data.classes), settings.draws
     conclusion = mixture_bic.conclusion(bic, classes, settings.components)
     answer, caveats = results.findings(counts, measured.baseline, data, measured.fits, conclusion)
     options = f"{listed(settings.covariances)} covariance, {listed(settings.components)} component(s) per class"
-    reduced = (
-        f"{columns.kept} principal components of {columns.given:,} columns, {columns.variance:.0%} of the variance"
-    )
     drawings = [
         results.in_the_plane(measured.panels, counts, data),
         results.accuracy_by_labels(counts, measured.every, draws),
@@ -188,7 +185,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         ],
         {
             "data set": data.described(),
-            "columns": reduced if columns.kept < columns.given else f"{columns.given:,}",
+            "columns": results.kept_columns(measured.columns),
             "rows": "{train:,} to fit, {validation:,} to choose, {test:,} to report".format(**data.rows),
             "model": f"a Gaussian mixture by EM, {options}; a labelled row belongs to the components of its class",
             "seeds": f"{ranged(range(draws))} for the draws of labels; {settings.split_seed} for the split",

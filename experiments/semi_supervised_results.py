@@ -181,6 +181,14 @@ def likelihood_by_step(climbs: Sequence[Climb]) -> Drawing:
     return Drawing("likelihood_by_step", figure, "Mean log-likelihood after each step of EM", caption)
 
 
+def kept_columns(columns: pca.Reduction) -> str:
+    """Return the number of columns, and of the principal components that replaced them."""
+    if columns.kept == columns.given:
+        return f"{columns.given:,}"
+    share = f"{columns.variance:.0%} of the variance"
+    return f"the first {columns.kept} principal components of {columns.given:,}, {share}"
+
+
 def in_the_plane(shown: Draw, counts: Sequence[Count], data: DatasetFacts) -> Drawing:
     """Draw labelled rows, all rows, and the mixtures fitted to each; more than two columns in their principal plane."""
     width, classes = shown.points.shape[1], len(data.classes)

@@ -227,7 +227,7 @@ def test_regression_of_several_outputs_has_scikit_learns_scores_in_the_unit_of_t
     assert "best rate" in header
     assert row.startswith("adam")  # alone, without a mark
     assert "RMSE" in header
-    assert "one seed: no interval" in " ".join(caption)
+    assert "1 seed: no interval" in " ".join(caption)
 
 
 # ── Settings and results ────────────────────────────────────────────────────────────────────────────────────────────

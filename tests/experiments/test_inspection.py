@@ -15,7 +15,7 @@ from mllab.report.table import Table
 from support.figures import drawn
 
 NASTY = ('<b>cat</b> & "dog\'s"', "猫" * 5, "x" * 200, "back\x01slash\n")
-LEGIBLE = ('<b>cat</b> & "dog\'s"', "猫" * 5, f"{'x' * 12}…{'x' * 11}", "back slash ")
+LEGIBLE = ('<b>cat</b> & "dog\'s"', "猫" * 5, f"{'x' * 12}…{'x' * 11}", "back slash")
 NAN = float("nan")
 
 
