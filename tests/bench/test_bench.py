@@ -76,6 +76,7 @@ def test_peers_get_the_weights_and_minibatches_of_mllab(problem, raced):
                 np.testing.assert_allclose(descended(data, seed, rate), ours, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["loop", "fused", "func"])
 def test_pytorch_trains_the_same_runs(problem, raced, tmp_path, form):
     pytest.importorskip("torch")
@@ -125,6 +126,7 @@ def test_scikit_learn_learns_or_reports_an_overflow(problem, solver, rate, learn
     assert accuracy > 0.8 if learns else accuracy is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [(64, 10), (64, 32, 10), (64, 128, 128, 10)])
 def test_operations_are_those_that_xla_counts(sizes):
     rows, model = 256, race_problem.build(sizes)
@@ -223,6 +225,7 @@ def test_lanes_and_pytorch_runs_are_compared_by_their_running_phases():
     assert [row[-3:] for row in prices.rows] == [["18.3", 10, "no"], ["18.3", 20, "yes"], ["18.3", 100, "yes"]]
 
 
+@pytest.mark.slow
 def test_the_running_phase_of_a_sweep_compiles_nothing(monkeypatch, caplog):
     drive, compiled = training.drive, []
 

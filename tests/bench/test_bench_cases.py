@@ -39,6 +39,7 @@ def test_the_median_of_a_solvers_calls_counts_and_its_warm_up_does_not(monkeypat
     assert calls == ["warm-up", *["solve"] * 3]
 
 
+@pytest.mark.slow
 def test_solvers_are_measured_in_processes_of_their_own(capfd):
     problems = [(name, least_squares.problem(200, condition)) for name, condition in (("easy", 10.0), ("hard", 1e4))]
     samples = harness.solve_in_turn("least_squares", problems, ["numpy"], 1)
@@ -49,6 +50,7 @@ def test_solvers_are_measured_in_processes_of_their_own(capfd):
     assert "1/1  numpy" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["sklearn", "numpy"])
 @pytest.mark.parametrize("condition", least_squares.CONDITIONS)
 def test_least_squares_finds_the_exact_weights(solver, condition):
@@ -67,6 +69,7 @@ def test_least_squares_is_judged_by_its_error_too(error, met):
     assert judged(least_squares.table("condition 10", samples)) == [(None, None), ("10.00", met), ("99.00", None)]
 
 
+@pytest.mark.slow
 def test_mixtures_reach_the_same_log_likelihood():
     problem = mixture.problem(3000)
     ours, theirs = (once(make(problem))["log_likelihood"] for make in (mixture.mllab, mixture.sklearn))
@@ -82,6 +85,7 @@ def test_mixtures_are_judged_by_their_log_likelihood_too(likelihood, met):
     assert judged(mixture.table("20 iterations", samples)) == [(None, None), ("6.00", met)]
 
 
+@pytest.mark.slow
 def test_softmax_regression_reaches_the_objective_of_scikit_learn(digits):
     problem = {"inputs": digits[0][:500] / 16, "labels": digits[1][:500]}
     ours, theirs = (once(make(problem))["objective"] for make in (softmax.mllab, softmax.sklearn))
@@ -137,6 +141,7 @@ def test_kernel_machines_are_judged_by_speed_and_agreement(case, ours, theirs, m
     assert judged(svm.table(case, samples)) == [(None, None), ("5.50", met)]
 
 
+@pytest.mark.slow
 def test_the_peer_of_k_means_starts_where_mllab_does():
     rng = np.random.default_rng(8)
     points = (rng.normal(size=(600, 4)) + 8 * rng.integers(0, 3, (600, 1))).astype(np.float32)

@@ -58,6 +58,7 @@ def cross_entropy(logits, labels):
     return (np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]).mean()
 
 
+@pytest.mark.slow
 def test_every_lane_starts_from_the_weights_and_minibatch_of_its_seed(problem, trained):
     """Biases are 0 at the start: later losses, beside PyTorch, depend on them."""
     with np.load(problem) as data:
@@ -85,6 +86,7 @@ def test_an_epoch_of_minibatches_has_no_image_twice(tmp_path):
         write(path, batch_size=2000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seeds", "lanes"), [(2, 4), (4, 8)])  # the batch spread over devices, and the lanes
 def test_only_the_second_half_is_timed_and_it_compiles_nothing(tmp_path, monkeypatch, caplog, seeds, lanes):
     path = tmp_path / "convnet.npz"
@@ -151,6 +153,7 @@ def test_pytorch_computes_where_jax_does_or_refuses(monkeypatch):
         convnet_torch.device_of("gpu")
 
 
+@pytest.mark.slow
 def test_operations_are_those_counted_by_hand_and_by_xla():
     """Multiplications and additions of 28 x 28 places by 9 x 1 weights for each of 16 channels, and so on."""
     first, second, dense = 2 * 784 * 9 * 16, 2 * 196 * 9 * 16 * 32, 2 * (7 * 7 * 32 * 128 + 128 * 10)

@@ -73,6 +73,7 @@ FITS = {
 SLOW = {"mixture full", "mixture tied", "mixture diagonal", "svm linear", "svm polynomial"}  # programs of their own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in FITS])
 @settings(max_examples=10, deadline=None)
 @given(problems())

@@ -117,6 +117,7 @@ def test_bfloat16_is_kept_and_not_rounded(name):
     np.testing.assert_array_equal(np.asarray(made, np.float32), wide)
 
 
+@pytest.mark.slow
 def test_lanes_steps_and_single_calls_agree():
     augment, keys = EVERY["all"], jax.random.split(jax.random.key(5), 3)
     alone = np.stack([augment(key, IMAGES) for key in keys])
@@ -147,6 +148,7 @@ def test_lowers_to_every_platform(function, dtype):
     assert exported.platforms == PLATFORMS
 
 
+@pytest.mark.slow
 @hypothesis.given(st.integers(0, 2**31), st.sampled_from([(2, 9, 1), (8, 8, 3)]))
 @hypothesis.settings(deadline=None, max_examples=30)
 def test_shapes_and_pixel_values_are_preserved(seed, shape):
@@ -180,6 +182,7 @@ def test_flip_is_an_involution_and_crop_is_a_filled_shift(seed):
     assert not np.array_equal(shifted, cropped)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("side", "pixels", "padding", "hole"), [(8, 1, 1, 4), (28, 2, 3, 14), (32, 2, 4, 16)])
 def test_sizes_scale_with_the_image(side, pixels, padding, hole):
     @jax.jit
@@ -208,6 +211,7 @@ def blending(dtype):
     return jax.jit(lambda key, images, alpha: mixup(key, images.astype(dtype), jnp.arange(len(images)), alpha, 100))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 4.0])
 def test_mixup_blends_pairs_as_in_the_paper(alpha):
     images, weights = pictures(100), []
@@ -227,6 +231,7 @@ def test_mixup_blends_pairs_as_in_the_paper(alpha):
     assert scipy.stats.kstest(weights, scipy.stats.beta(alpha, alpha).cdf).pvalue > 1e-3
 
 
+@pytest.mark.slow
 @hypothesis.given(st.integers(0, 2**31), st.floats(0.05, 5), st.sampled_from(["float32", "bfloat16"]))
 @hypothesis.settings(deadline=None, max_examples=20)
 def test_mixup_is_convex(seed, alpha, dtype):
@@ -240,6 +245,7 @@ def test_mixup_is_convex(seed, alpha, dtype):
     assert np.all(made <= images.max(axis=0) + slack)
 
 
+@pytest.mark.slow
 def test_mixup_of_a_split_batch_is_the_same():
     spread = jax.sharding.NamedSharding(devices.mesh(8), jax.sharding.PartitionSpec("lanes"))
     made = mixed_up(jax.random.key(0), jax.device_put(IMAGES, spread))
@@ -272,6 +278,7 @@ def test_augmented_keeps_the_other_arrays_and_splits_the_key():
     assert examples["inputs"] is images
 
 
+@pytest.mark.slow
 def test_mixed_passes_probabilities_to_the_loss():
     examples = {"inputs": IMAGES, "targets": np.arange(16) % 3, "mask": np.ones(16)}
     received, _ = mixed(echo, 1.0, 3)({}, None, None, examples, jax.random.key(0))

@@ -65,6 +65,7 @@ def test_after_the_warm_up_a_step_equals_optaxs():
     assert state.steps == 36
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in OPTIMIZERS if not name.startswith("schedule_free")])
 def test_averaging_does_not_change_the_trained_params(name):
     with_average, averaged = jax.jit(lambda: train(build(name, 0.02, average=0.9, **EVERYTHING)))()
@@ -121,6 +122,7 @@ def averaging_run():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lanes", [False, True])
 def test_a_drive_scores_the_average_and_resumes_it_to_the_bit(tmp_path, lanes):
     run, (schedule, held_out) = averaging_run(), problems.rows()

@@ -164,6 +164,7 @@ def test_a_full_disk_is_a_one_line_error_and_keeps_earlier_checkpoints(tmp_path)
     assert problems.equal(saved.restore(tree(0), pytest.fail), tree(1))
 
 
+@pytest.mark.slow
 def test_writes_that_fail_late_report_nothing(tmp_path, monkeypatch, caplog, capsys):
     """A save that leaves a thread and a task behind, which fail after it, as Orbax does where the machine is busy."""
 

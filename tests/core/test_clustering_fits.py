@@ -22,6 +22,7 @@ def test_spread_over_devices_the_clusters_are_the_same():
     assert spread.inertia == pytest.approx(alone.inertia, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_without_classes_there_is_no_agreement():
     (one,) = clustering.fit(POINTS, None, [2], [0], 1)
     assert list(one.scores) == ["training", "validation", "silhouette"]

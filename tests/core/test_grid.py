@@ -43,6 +43,7 @@ def drive(**changed):
     return training.drive(**arguments)
 
 
+@pytest.mark.slow
 def test_what_users_pass_to_drive_means_what_they_mean(tmp_path):
     """Row ids for held-out rows, the one schedule of a single run, lists, and a path as text."""
     schedule = rows.minibatches(np.arange(40), 8, 2, 1)

@@ -208,6 +208,7 @@ def test_training_on_one_and_three_devices_agrees_and_a_killed_run_resumes_to_th
     assert problems.equal(resumed.kept, three.kept)
 
 
+@pytest.mark.slow
 def test_each_lane_has_its_batch_statistics_and_evaluation_does_not_depend_on_the_batch():
     case = batch_norm_and_dropout()
     result = drive(case, 3)
@@ -236,6 +237,7 @@ def sgd(hyper):
     return optax.sgd(hyper["learning_rate"])
 
 
+@pytest.mark.slow
 def test_a_masked_loss_and_its_gradients_equal_those_of_unpadded_sequences():
     """Every token counts once: a mean over tokens, not a mean over sequences of their means."""
     draw, lengths = np.random.default_rng(0), np.array([7, 1, 4])
@@ -265,6 +267,7 @@ def test_a_masked_loss_and_its_gradients_equal_those_of_unpadded_sequences():
     np.testing.assert_allclose(one_by_one["loss"], loss, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [45, 47, 53])  # 9, 10 and 11 windows of 5 in 3 rows
 def test_the_carry_through_windows_equals_the_whole_sequence(length):
     rows = streams(length, BATCH, WINDOW)
@@ -290,6 +293,7 @@ def test_the_carry_through_windows_equals_the_whole_sequence(length):
     np.testing.assert_allclose(after.extra[full], np.stack([h for _, h in whole])[full], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_windows_of_one_array_equal_stored_windows_to_the_bit():
     case, (schedule, held_out) = next_tokens(), next_tokens().rows
     starts = np.unique(schedule.ids)

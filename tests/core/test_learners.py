@@ -100,6 +100,7 @@ def test_a_grid_equals_single_fits(name):
             np.testing.assert_allclose(scores[(*index, fold)], alone, rtol=1e-3, atol=atol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if len(case.axes) > 1])
 def test_permuted_axes_permute_the_scores(name):
     axes, scores = CASES[name].axes, scored(name)
@@ -108,6 +109,7 @@ def test_permuted_axes_permute_the_scores(name):
         np.testing.assert_allclose(scored(name, permuted), scores.transpose(*order, -1), **CLOSED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.axes])
 def test_the_order_and_repetition_of_values_do_not_change_their_scores(name):
     axes = CASES[name].axes
@@ -144,6 +146,7 @@ def test_examples_outside_of_the_folds_take_no_part_in_the_kernel_matrix():
     np.testing.assert_array_equal(scored("svm", examples=many), scored("svm"))
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 99), ks=st.permutations([1, 2, 5]), count=st.sampled_from([2, 3]))
 def test_the_order_of_rows_does_not_change_the_scores(seed, ks, count):
@@ -187,6 +190,7 @@ def test_accuracies_match_a_grid_search_of_scikit_learn(name, peer, names):
     assert np.ptp(scores) > 0.03
 
 
+@pytest.mark.slow
 def test_likelihoods_match_scikit_learn():
     for l2, scores in zip(CASES["softmax_regression"].axes["l2"], scored("softmax_regression"), strict=True):
         peer = LogisticRegression(C=1 / l2, tol=1e-8, max_iter=5000)
@@ -218,6 +222,7 @@ def test_the_baseline_matches_scikit_learn():
 # ── Support vector machines ─────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["one_vs_one", "one_vs_rest"])
 def test_class_scores_and_log_probabilities_have_the_same_winner(scheme):
     axes = CASES["svm"].axes
@@ -231,6 +236,7 @@ def test_class_scores_and_log_probabilities_have_the_same_winner(scheme):
     np.testing.assert_allclose(np.exp(learner.predict(params, IRIS["inputs"])).sum(axis=1), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("calibrated", [True, False])
 def test_overflowing_kernel_values_give_nan_and_an_accuracy_of_zero(calibrated):
     learner = learners.svm(3, "polynomial", degree=60, calibrated=calibrated, steps=50)
@@ -248,6 +254,7 @@ def test_overflowing_kernel_values_give_nan_and_an_accuracy_of_zero(calibrated):
     assert np.isnan(one_vs_rest.predict(infinite, IRIS["inputs"])).all()
 
 
+@pytest.mark.slow
 def test_the_default_gamma_is_that_of_the_training_rows():
     inputs = INPUTS.copy()
     inputs[1::3] *= 30
@@ -263,6 +270,7 @@ def test_the_default_gamma_is_that_of_the_training_rows():
         np.testing.assert_allclose(scores[place, 0], alone, atol=atol)
 
 
+@pytest.mark.slow
 def test_a_setting_of_the_factory_equals_an_axis_of_one_value():
     as_axes = learners.svm(3, "polynomial", tolerance=1e-5)
     fixed = learners.svm(3, "polynomial", degree=2, coef0=0.5, tolerance=1e-5)
@@ -271,6 +279,7 @@ def test_a_setting_of_the_factory_equals_an_axis_of_one_value():
     np.testing.assert_allclose(one[..., 0, 0, :], scored("svm", axes, learner=fixed), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_rows_may_be_traced_if_pair_rows_is_given():
     rows, held_out = (jax.tree.map(lambda a: a[0], part) for part in FOLDS)
     hyper = {"gamma": 0.1, "c": 1.0}

@@ -78,6 +78,7 @@ def test_a_sample_of_rows_is_scored_as_a_data_set_of_its_own():
     assert abs(ours - clustering.silhouette(points, labels)) > 1e-3
 
 
+@pytest.mark.slow
 def test_the_block_size_does_not_change_the_silhouette():
     rng = np.random.default_rng(0)
     points, labels = rng.random((73, 2)), rng.integers(3, size=73)

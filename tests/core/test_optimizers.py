@@ -185,6 +185,7 @@ def test_defaults_follow_the_paper(name):
     assert_follows(trajectory, by_the_paper(oracle, {"learning_rate": rate}))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ORACLES)
 def test_traced_options_follow_the_paper(name):
@@ -240,6 +241,7 @@ def flat_softmax_regression(theta):
     return loss, np.concatenate([w.ravel(), b])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lane", [0, 1])
 def test_lbfgs_steps_along_the_dense_bfgs_direction_by_the_wolfe_conditions(lbfgs_path, lane):
     rates, thetas = lbfgs_path[0], lbfgs_path[1][lane]
@@ -347,6 +349,7 @@ def test_clipping_bounds_the_norm_and_keeps_the_direction(w, other, clip_norm):
     np.testing.assert_allclose(flat_clipped, expected, rtol=1e-4, atol=1e-6 * clip_norm)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "lbfgs"])
 def test_weight_decay_of_optimizers_without_the_option_is_a_penalty_in_the_loss(name):
@@ -426,6 +429,7 @@ def lanes_on_the_bowl(name):
     return jax.jit(jax.vmap(run, in_axes=(0, None)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_finds_a_minimum_independently_of_other_lanes(name):
     rate = RATES[name]

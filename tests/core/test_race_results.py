@@ -22,6 +22,7 @@ def raced():
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_results_are_tested_at_the_chosen_rate(raced):
     made = race_results.results(raced, TESTED, target=0.5)
     assert [result.optimizer for result in made] == ["sgd", "adam", "lion"]

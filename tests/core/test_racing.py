@@ -154,6 +154,7 @@ def test_a_loss_or_metric_that_is_not_one_number_per_example_is_refused():
         run.score({}, state, GOOD, held_out)
 
 
+@pytest.mark.slow
 def test_what_users_write_is_accepted_and_means_the_same():
     """Lists for arrays, one name, one rate, a number of seeds, a path as text, half precision."""
     common = {"epochs": 2, "batch_size": 9}
@@ -183,6 +184,7 @@ def test_a_race_without_a_finite_lane_says_so():
 # ── Optimizers as values, regression of several outputs, tables ─────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_an_optimizer_may_be_a_function_of_the_learning_rate():
     """It runs beside those of the table, which are the same functions, in lanes of traced rates."""
     names = {"adam": "adam", "mine": optax.adam, "adabelief": optax.adabelief}
@@ -198,6 +200,7 @@ def test_an_optimizer_may_be_a_function_of_the_learning_rate():
     assert mllab.published(belief)[0][0].w.shape == (6, 8)
 
 
+@pytest.mark.slow
 def test_regression_of_several_outputs_has_scikit_learns_scores_in_the_unit_of_the_targets():
     draw = np.random.default_rng(0)
     inputs = draw.normal(size=(60, 4)).astype(np.float32)
@@ -233,6 +236,7 @@ def test_regression_of_several_outputs_has_scikit_learns_scores_in_the_unit_of_t
 # ── Settings and results ────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -260,6 +264,7 @@ def test_settings_change_the_run(options):
     assert not np.array_equal(go().train_loss, go(**options).train_loss)
 
 
+@pytest.mark.slow
 def test_the_published_params_are_the_evaluation_params_of_the_best_lane():
     raced = mllab.race(
         problems.model(), GOOD, SPLIT, names=["schedule_free_adam"], learning_rates=[0.001, 0.1], seeds=[3, 4],

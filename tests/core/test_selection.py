@@ -139,6 +139,7 @@ PEERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", PEERS)
 def test_a_choice_matches_a_grid_search_of_scikit_learn(case):
     learner, score, axes, peer, names = PEERS[case]
@@ -216,6 +217,7 @@ def inner_of_values(examples):
     return validation.folds(np.arange(len(examples["targets"])), 4, 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", PEERS)
 def test_nested_cross_validation_is_a_double_loop(case):
     learner, score, axes, peer, names = PEERS[case]
@@ -286,6 +288,7 @@ def test_inner_choices_do_not_depend_on_held_out_rows(case):
     jax.tree.map(np.testing.assert_array_equal, again.params, clean.params)
 
 
+@pytest.mark.slow
 def test_tuning_ignores_padding_and_uses_weights():
     learner = selection.tuned(ridge(), {"ridge": ALPHA}, inner_of_values, negative_error)
     ids = np.arange(0, 150, 2)
@@ -346,6 +349,7 @@ def test_a_comparison_ranks_the_learners_and_names_ties():
     assert comparison.difference("most frequent", "svm").mean == -mean
 
 
+@pytest.mark.slow
 def test_a_comparison_makes_the_same_choices_as_choose():
     comparison = selection.compare(POOL, KEY, IRIS, FOLDS, accuracy)
     for name, (learner, axes, _) in POOL.items():
@@ -378,6 +382,7 @@ def test_with_one_fold_everything_ties():
     assert comparison.ties == ["a", "c"]
 
 
+@pytest.mark.slow
 def test_scores_of_tuned_learners_are_not_optimistic():
     """On labels that are noise the best of many settings seems better than it is; nested scores do not."""
     draw = np.random.default_rng(0)

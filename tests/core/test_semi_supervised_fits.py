@@ -32,6 +32,7 @@ def chosen(fitted, accuracies, rows, targets=DATA.targets[TEST]):
     return semi_supervised.choose(fits, validation, lanes, rows, bic, test, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("accuracies", "rows", "covariance"),
     [

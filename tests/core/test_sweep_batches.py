@@ -112,6 +112,7 @@ def test_each_lane_equals_the_run_alone():
         np.testing.assert_allclose(together[1]["loss"][lane], scores["loss"], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_lanes_may_share_one_schedule():
     schedule, _ = rows(12)
     shared = jax.tree.map(lambda a: a[0], schedule)
@@ -151,6 +152,7 @@ def test_a_replay_and_a_resumed_drive_with_random_draws_end_with_the_same_bits(t
     assert problems.equal(same(resumed), same(straight))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [12, 7])
 def test_devices_exchange_nothing_but_sums(batch):
     count, kind = 3, "batch norm"

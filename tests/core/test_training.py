@@ -71,6 +71,7 @@ def test_padding_has_no_effect():
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), *scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize(("group", "min_shared_lanes"), [(None, 99), (1, 99), (2, 99), (None, 1)])
 def test_a_lane_equals_the_same_run_alone(count, group, min_shared_lanes):
@@ -101,6 +102,7 @@ def test_a_lane_equals_the_same_run_alone(count, group, min_shared_lanes):
                 np.testing.assert_allclose(a[lane], b, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_diverging_lane_does_not_affect_its_neighbours_and_is_reported():
     run = problems.run(optax.sgd)
     lanes = grid()
@@ -141,6 +143,7 @@ def test_the_first_nonfinite_step_is_counted_from_the_start_of_the_drive():
     assert drive(run, {"bad_step": 10**6}, jax.random.key(0)).nonfinite_step == -1
 
 
+@pytest.mark.slow
 def test_a_lane_keeps_its_best_params_and_the_drive_stops_when_none_improves():
     run, seen = problems.run(optax.sgd), []
     lanes, (schedule, held_out) = grid(), problems.rows(epochs=40)

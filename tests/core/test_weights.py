@@ -50,6 +50,7 @@ def published(path, name, shape, options):
     return model, *trained
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"),
     [

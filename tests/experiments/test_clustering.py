@@ -38,6 +38,7 @@ def ran(tmp_path_factory):
     return path, experiment.run(workdir=str(path), clusters=KS, seeds=3, restarts=4, devices=1)
 
 
+@pytest.mark.slow
 def test_a_run_writes_its_whole_workdir_and_summary_and_records_agree(ran):
     path, measured = ran
     assert sorted(each.name for each in path.iterdir() if each.name != ".lock") == [
@@ -99,6 +100,7 @@ def test_a_cluster_without_test_rows_has_no_class():
     assert [(cluster.size, cluster.holds is None) for cluster in clusters] == [(120, False), (0, True)]
 
 
+@pytest.mark.slow
 def test_classes_play_no_part_in_the_choice(tmp_path, monkeypatch):
     wrong = dataclasses.replace(BLOBS, targets=np.random.default_rng(0).integers(0, 4, 600).astype(np.int32))
     measured = []
@@ -112,6 +114,7 @@ def test_classes_play_no_part_in_the_choice(tmp_path, monkeypatch):
     assert blind.fits[1].v_measure.mean < 0.2 < right.fits[1].v_measure.mean
 
 
+@pytest.mark.slow
 def test_rows_without_classes_are_clustered_too(tmp_path, capsys):
     measured = experiment.run(workdir=str(tmp_path), dataset="line", clusters=(2,), **QUICK)
     assert (measured.fits[0].v_measure, measured.clusters[0].holds) == (None, None)
@@ -124,6 +127,7 @@ def test_rows_without_classes_are_clustered_too(tmp_path, capsys):
     assert "1 seed: no interval" in " ".join(shown.split())
 
 
+@pytest.mark.slow
 def test_images_show_their_centres(tmp_path):
     experiment.run(workdir=str(tmp_path), dataset="digits", clusters=(10,), **QUICK)
     assert (tmp_path / "figures" / "centres.svg").read_text().count("<image") == 10
@@ -236,6 +240,7 @@ def three_colours(path, size=(12, 20)):
     return path
 
 
+@pytest.mark.slow
 def test_an_image_is_reduced_to_the_colours_that_it_has(tmp_path, capsys):
     path, workdir = three_colours(tmp_path / "flag.png"), tmp_path / "w"
     measured = experiment.run(workdir=str(workdir), image=str(path), clusters=(2, 3), seeds=2, restarts=1, devices=1)

@@ -80,6 +80,7 @@ def test_cells_agree_with_the_records(ran):
     assert measured.net.at_home
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("representation", [PIXELS, UNTRAINED])
 @pytest.mark.parametrize("probe", [LINEAR, NEIGHBORS])
 def test_a_probe_agrees_with_scikit_learn(ran, representation, probe):
@@ -116,6 +117,7 @@ def test_a_probe_agrees_with_scikit_learn(ran, representation, probe):
             assert cell_of(measured, representation, probe, fraction).chosen[seed] == value
 
 
+@pytest.mark.slow
 def test_a_net_that_was_never_trained_equals_the_control(ran):
     _, measured = ran
     for probe in SETTINGS:
@@ -126,6 +128,7 @@ def test_a_net_that_was_never_trained_equals_the_control(ran):
                 assert trained[1:] != untrained[1:]  # another seed, another net
 
 
+@pytest.mark.slow
 def test_the_lead_over_pixels_is_paired_by_draw(ran):
     _, measured = ran
     for cell in measured.cells:
@@ -147,12 +150,14 @@ def test_test_labels_have_no_influence_on_the_choice(probe):
     assert blind.test < seen.test
 
 
+@pytest.mark.slow
 def test_k_is_at_most_the_number_of_training_rows():
     inputs = DIGITS.inputs.reshape(len(DIGITS.inputs), -1)
     outcome = probes.tune(NEIGHBORS, inputs, DIGITS, probes.draw(DIGITS, 0.01, 0))  # 11 rows
     assert list(outcome.validation) == [1, 3, 5, 10]
 
 
+@pytest.mark.slow
 def test_an_optimum_that_is_not_reached_is_recorded(monkeypatch):
     monkeypatch.setattr(probes, "TOLERANCE", 0.0)
     inputs = DIGITS.inputs.reshape(len(DIGITS.inputs), -1)[:, :2]

@@ -65,6 +65,7 @@ def test_it_draws_every_figure_and_records_every_epoch(trained):
     assert "curves" not in summary
 
 
+@pytest.mark.slow
 def test_its_scores_are_those_of_the_published_params(trained):
     """Accuracy, loss, confusion matrix, scores by class and the gap, by NumPy and scikit-learn."""
     workdir, measured = trained
@@ -108,6 +109,7 @@ def test_its_scores_are_those_of_the_published_params(trained):
     assert measured.parameters == sum(array.size for array in arrays.values())
 
 
+@pytest.mark.slow
 def test_it_inspects_every_class_and_layer(trained):
     workdir, measured = trained
     texts = {
@@ -125,6 +127,7 @@ def test_it_inspects_every_class_and_layer(trained):
     ]
 
 
+@pytest.mark.slow
 def test_the_header_of_the_params_describes_them(trained):
     workdir, measured = trained
     header = weights.load_model(workdir / "params.safetensors").about
@@ -182,6 +185,7 @@ def test_every_model_and_setting(tmp_path, model, settings, responses):
         assert f"{name} = {value}".replace(",", ", ") in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*image_training.AUGMENTATIONS, "none"])
 def test_training_images_are_augmented_as_asked(name):
     """A model whose logits are the pixels shows by its loss what became of them."""
@@ -231,6 +235,7 @@ def paint(folder, count, side=9):
             Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number}.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", [False, True], ids=["one folder", "train and test"])
 def test_a_folder_of_ones_own_images(tmp_path, split):
     photos = tmp_path / "photos"
@@ -256,6 +261,7 @@ def test_a_folder_of_ones_own_images(tmp_path, split):
     assert not any(each.inverted for each in found.predictions)
 
 
+@pytest.mark.slow
 def test_an_npz_file_of_ones_own_images(tmp_path):
     digits = catalog.load("digits")
     few = np.flatnonzero(digits.targets < 3)
@@ -278,6 +284,7 @@ def small(tmp_path_factory):
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -470,6 +477,7 @@ def test_killed_at_10_random_moments(straight, tmp_path, seed):
     kill_and_resume(straight, tmp_path / "w", seed)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_repeated_without_training(tmp_path, capsys):
     settings = {"model": "softmax", "epochs": 3, "checkpoint_seconds": 0}
     first = classify(tmp_path, **settings)
@@ -491,6 +499,7 @@ def test_flags_cfg_repeats_the_run_to_the_bit(straight, tmp_path):
     assert sorted({*FLAGS} - {*recorded}) == ["--checkpoint_seconds=0", "--dataset=digits", "--devices=2"]
 
 
+@pytest.mark.slow
 def test_other_flags_on_the_same_workdir_are_refused_by_name(straight):
     reference, _ = straight
     before = bits(reference)

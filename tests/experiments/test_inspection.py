@@ -108,6 +108,7 @@ def test_weights_of_whole_images_are_named_by_class(tmp_path):
     assert "filters" not in drawings_of(inspected_of("ab", filters=None, feature_maps=None))
 
 
+@pytest.mark.slow
 def test_a_net_is_inspected_on_test_rows_alone():
     """Confident mistakes first, one image a class, and nothing of what the net has seen."""
     data = catalog.load("digits")

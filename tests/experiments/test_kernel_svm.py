@@ -42,6 +42,7 @@ def peer(kernel, c, gamma, scheme="one_vs_one"):
     return one if scheme == "one_vs_one" else OneVsRestClassifier(one)
 
 
+@pytest.mark.slow
 def test_a_run_writes_its_whole_workdir_and_summary_and_records_agree(ran):
     path, measured = ran
     assert sorted(each.name for each in path.iterdir() if each.name != ".lock") == FILES
@@ -74,6 +75,7 @@ def test_a_run_writes_its_whole_workdir_and_summary_and_records_agree(ran):
     assert written["ahead"]["by"][0] == pytest.approx(leads.mean())
 
 
+@pytest.mark.slow
 def test_the_answer_names_ties_and_the_baseline(ran):
     _, measured = ran
     names = {"linear": "linear", "polynomial": "polynomial", "rbf": "RBF"}
@@ -96,6 +98,7 @@ def test_the_answer_names_ties_and_the_baseline(ran):
     assert experiment.result_table(tied, "3 folds").marked == set(range(len(every)))
 
 
+@pytest.mark.slow
 def test_every_accuracy_is_what_scikit_learn_says_on_the_same_rows(ran):
     path, measured = ran
     ids = experiment.Settings(**SMALL).draw(MOONS)
@@ -119,6 +122,7 @@ def test_every_accuracy_is_what_scikit_learn_says_on_the_same_rows(ran):
         assert entry.gap < 1e-2
 
 
+@pytest.mark.slow
 def test_the_same_flags_end_with_the_same_bits(ran, tmp_path):
     path, measured = ran
     again = experiment.run(workdir=str(tmp_path / "w"), **SMALL)
@@ -139,6 +143,7 @@ def tuned(data, kernel, scheme="one_vs_one"):
     return ids, made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_test_labels_play_no_part_in_the_choice(kernel):
     wrong = MOONS.targets.copy()
@@ -235,6 +240,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, options, message):
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.slow
 def test_a_kernel_beyond_float32_is_refused_and_never_wins(tmp_path):
     options = {"kernels": ("polynomial",), "degree": 60, "c": (1.0,), "gamma": (1000.0,), "folds": 2}
     with pytest.raises(UserError, match="the values of the polynomial kernel, or c times these, are beyond float32"):

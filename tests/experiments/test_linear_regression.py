@@ -66,6 +66,7 @@ def test_every_optimizer_has_default_rates_and_none_diverges_at_them(followed):
         assert path.loss[-1] < problem.y.var(), name
 
 
+@pytest.mark.slow
 def test_velocity_is_the_change_that_the_next_step_shows(followed):
     _, paths = followed
     for name, path in paths.items():
@@ -184,6 +185,7 @@ def test_lines_apart_from_the_closed_form_come_farthest_first():
 # ── The experiment ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_a_run_writes_its_workdir_and_repeats_it(tmp_path, capsys):
     settings = {"optimizers": ["sgd", "lbfgs"], "rates": {"sgd": 1.0}, "steps": 60, "workdir": str(tmp_path / "run")}
     measured = experiment.run(**settings)

@@ -33,6 +33,7 @@ def ran(tmp_path_factory):
     return path, experiment.run(workdir=str(path), loops=LOOPS, **TINY)
 
 
+@pytest.mark.slow
 def test_a_run_writes_its_whole_workdir_and_summary_and_records_agree(ran):
     path, measured = ran
     assert sorted(each.name for each in path.iterdir() if each.name != ".lock") == [
@@ -55,6 +56,7 @@ def test_a_run_writes_its_whole_workdir_and_summary_and_records_agree(ran):
     assert written["chosen"] == measured.chosen
 
 
+@pytest.mark.slow
 def test_choice_and_test_accuracy_are_scikit_learns(ran):
     _, measured = ran
     pool = POOL
@@ -80,6 +82,7 @@ def test_choice_and_test_accuracy_are_scikit_learns(ran):
     assert measured.baseline[2].mean == pytest.approx(dummy.score(inputs[test], targets[test]))
 
 
+@pytest.mark.slow
 def test_the_answer_names_ties_and_the_baseline(ran):
     _, measured = ran
     folds = np.array([score.by_fold for score in measured.k])
@@ -102,6 +105,7 @@ def test_the_answer_names_ties_and_the_baseline(ran):
     assert experiment.by_k(tied, "folds").marked == {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_test_rows_play_no_part_in_the_choice(tmp_path, monkeypatch, ran):
     _, measured = ran
     inputs, targets = DIGITS.inputs.copy(), DIGITS.targets.copy()
@@ -116,6 +120,7 @@ def test_test_rows_play_no_part_in_the_choice(tmp_path, monkeypatch, ran):
     assert blind.loops is None
 
 
+@pytest.mark.slow
 def test_the_same_run_again_has_the_same_bits_but_for_times(tmp_path, ran):
     path, _ = ran
     again = tmp_path / "w"
@@ -133,6 +138,7 @@ def test_the_same_run_again_has_the_same_bits_but_for_times(tmp_path, ran):
     assert timeless(again) == timeless(path)
 
 
+@pytest.mark.slow
 def test_the_neighbours_that_are_drawn_are_the_nearest(ran):
     _, measured = ran
     flat = DIGITS.inputs.reshape(len(DIGITS.inputs), -1).astype(float)
@@ -159,6 +165,7 @@ def test_a_sample_of_rows_is_stratified_and_leaves_out_the_test_rows():
     assert len(draw(10**6, 0)) == whole.sum()
 
 
+@pytest.mark.slow
 def test_every_method_finds_the_same_neighbours_and_a_wrong_one_is_seen(ran):
     _, measured = ran
     loops = measured.loops

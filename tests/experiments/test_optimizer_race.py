@@ -35,6 +35,7 @@ def test_all_experiments_can_be_imported_side_by_side(path):
     importlib.import_module(f"experiments.{path.stem}")
 
 
+@pytest.mark.slow
 def test_a_race_writes_its_whole_workdir(tmp_path, capsys):
     measured = race(tmp_path)
     shown = capsys.readouterr().out
@@ -52,6 +53,7 @@ def test_a_race_writes_its_whole_workdir(tmp_path, capsys):
     assert not list(tmp_path.rglob("*.partial"))
 
 
+@pytest.mark.slow
 def test_the_summary_agrees_with_the_records_and_the_published_params(tmp_path):
     """Chosen rate, validation score and test accuracy, each computed again from what was written."""
     measured = race(tmp_path, epochs=3)
@@ -84,6 +86,7 @@ def test_the_summary_agrees_with_the_records_and_the_published_params(tmp_path):
     assert accuracy > 0.5
 
 
+@pytest.mark.slow
 def test_regression_on_the_users_own_table(tmp_path, capsys):
     draw = np.random.default_rng(0)
     size, kind = draw.normal(size=200), draw.choice(["flat", "house"], 200)
@@ -188,6 +191,7 @@ def kill_and_resume(straight, workdir, seed):
     assert bits(workdir) == bits(reference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_killed_and_resumed_it_ends_with_the_same_bits(straight, tmp_path, seed):
     kill_and_resume(straight, tmp_path / "w", seed)
@@ -231,6 +235,7 @@ def test_all_settings_at_once_write_a_whole_workdir_that_shows_them(tmp_path):
     assert bool(stopped) == ("stopped early" in page)
 
 
+@pytest.mark.slow
 def test_flags_cfg_repeats_the_run_to_the_bit(straight, tmp_path):
     reference, _ = straight
     done = race_program(f"--flagfile={reference / 'flags.cfg'}", f"--workdir={tmp_path / 'w'}")
@@ -238,6 +243,7 @@ def test_flags_cfg_repeats_the_run_to_the_bit(straight, tmp_path):
     assert bits(tmp_path / "w") == bits(reference)
 
 
+@pytest.mark.slow
 def test_other_flags_on_the_same_workdir_are_refused_by_name(straight):
     reference, _ = straight
     before = bits(reference)
@@ -247,6 +253,7 @@ def test_other_flags_on_the_same_workdir_are_refused_by_name(straight):
     assert bits(reference) == before
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_is_reported_and_the_run_ends_with_the_same_bits(straight, tmp_path):
     reference, _ = straight
     workdir = tmp_path / "w"
@@ -392,6 +399,7 @@ def table_of(path, target, columns):
 NOISE = np.random.default_rng(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("columns", "target", "settings", "constant"),
     [

@@ -164,6 +164,7 @@ def published(path, name, shape, classes):
     return path
 
 
+@pytest.mark.slow
 def test_the_params_of_an_optimizer_race_are_applied(tmp_path):
     optimizer_race.run(
         workdir=str(tmp_path / "w"), optimizers=["adam"], learning_rates=[0.01], seeds=1, epochs=15, hidden=[16]

@@ -104,6 +104,7 @@ except BaseException:
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", STUBBORN)
 def test_a_program_that_does_not_unwind_is_ended(case):
     body = "\n".join(f"    {line}" for line in STUBBORN[case].splitlines())
@@ -213,6 +214,7 @@ def check_surroundings(tmp_path, command, changes, outcome, message):
         assert list(tmp_path.glob("*/report.html"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", SURROUNDINGS)
 def test_unusual_surroundings_do_not_matter_or_are_one_line(tmp_path, case):
     check_surroundings(tmp_path, *SURROUNDINGS[case])

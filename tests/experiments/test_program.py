@@ -122,6 +122,7 @@ def test_what_a_kill_leaves_before_the_first_result_may_be_begun_with_other_flag
     assert "0000" in (tmp_path / "environment.json").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message", "code"),
     [

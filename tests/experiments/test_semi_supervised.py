@@ -45,6 +45,7 @@ def discriminant(labels):
     return np.mean(np.argmax(columns, axis=0) == DATA.targets[TEST])
 
 
+@pytest.mark.slow
 def test_a_run_writes_its_whole_workdir_and_summary_and_records_agree(ran):
     path, measured = ran
     assert sorted(each.name for each in path.iterdir() if each.name != ".lock") == [
@@ -75,6 +76,7 @@ def test_a_run_writes_its_whole_workdir_and_summary_and_records_agree(ran):
         assert (np.diff(climb["history"]) > -1e-5).all()
 
 
+@pytest.mark.slow
 def test_what_is_fitted_to_labelled_rows_alone_is_the_closed_form(ran):
     _, measured = ran
     most, targets = measured.counts[-1], DATA.targets[TRAIN]
@@ -83,6 +85,7 @@ def test_what_is_fitted_to_labelled_rows_alone_is_the_closed_form(ran):
     assert abs(measured.every.test - discriminant(targets)) < 1.5 / len(TEST)
 
 
+@pytest.mark.slow
 def test_three_labels_and_all_rows_separate_stretched_classes(ran):
     _, measured = ran
     few = measured.counts[0]
@@ -90,6 +93,7 @@ def test_three_labels_and_all_rows_separate_stretched_classes(ran):
     assert few.gain.mean > 5
 
 
+@pytest.mark.slow
 def test_bic_is_that_of_scikit_learn(ran):
     _, measured = ran
     points = DATA.inputs[TRAIN]
@@ -99,6 +103,7 @@ def test_bic_is_that_of_scikit_learn(ran):
     assert measured.bic.chosen == Setting("full", 3)
 
 
+@pytest.mark.slow
 def test_again_it_has_the_same_bits(ran):
     path, _ = ran
     lines, summary = (path / "metrics.jsonl").read_bytes(), json.loads((path / "summary.json").read_text())
@@ -158,6 +163,7 @@ HARM, MISFIT, UNCLEAR = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("intervals", "contains", "lacks"),
     [
@@ -183,6 +189,7 @@ def test_the_report_states_where_unlabelled_rows_help_and_where_they_hurt(ran, i
         assert each not in text, each
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("intervals", "present"),
     [
@@ -195,6 +202,7 @@ def test_a_gain_below_the_most_frequent_class_is_named(ran, intervals, present):
     assert present in text_of(dataclasses.replace(gains(ran[1], *intervals), bic=bic(3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("preferred", "per_class", "contains", "lacks"),
     [
@@ -212,12 +220,14 @@ def test_the_report_states_what_bic_prefers(ran, preferred, per_class, contains,
         assert each not in text, each
 
 
+@pytest.mark.slow
 def test_the_report_counts_fits_that_have_not_converged(ran):
     assert "4 of 10 fits ended before EM had converged" in text_of(
         dataclasses.replace(ran[1], fits={"all": 10, "short": 4})
     )
 
 
+@pytest.mark.slow
 def test_tables_give_the_gain_its_sign_and_mark_the_least_bic(ran):
     measured = gains(ran[1], (20, 5), (-3, 1), (1, 2))
     table = results.gain_table(measured.counts, measured.every, measured.baseline, 3)
@@ -237,6 +247,7 @@ def test_tables_give_the_gain_its_sign_and_mark_the_least_bic(ran):
     assert least.numeric() == [True] * 3
 
 
+@pytest.mark.slow
 def test_figures_name_their_lines_and_axes(ran, tmp_path):
     _, measured = ran
     drawings = [

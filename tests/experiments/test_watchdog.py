@@ -39,6 +39,7 @@ def test_a_program_that_waits_for_ever_is_reported_once_by_name(lines):
     assert "\n" not in lines[0]
 
 
+@pytest.mark.slow
 def test_other_waits_are_not_reported(lines):
     with Watchdog(lambda: "", lines.append, idle_s=IDLE_S):
         time.sleep(0)  # warm
@@ -47,6 +48,7 @@ def test_other_waits_are_not_reported(lines):
     assert not lines
 
 
+@pytest.mark.slow
 def test_a_program_that_computes_is_not_reported(lines):
     step = jax.jit(lambda x: jax.lax.fori_loop(0, 100, lambda _, x: jnp.sin(x @ x), x))
     x = jnp.eye(300)

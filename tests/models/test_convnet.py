@@ -89,6 +89,7 @@ def test_group_norm_matches_flax():
     np.testing.assert_allclose(layer.apply(params, None, x, KEY)[0], expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_whole_net_matches_flax():
     class Peer(linen.Module):
         @linen.compact
@@ -156,6 +157,7 @@ def test_dropouts_of_a_net_are_independent():
 # ── Whole nets ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_float64_images_of_numpy_are_cast_as_by_jax(net):
     params, extra = net
     np.testing.assert_array_equal(
@@ -183,6 +185,7 @@ def test_activations_are_the_images_and_the_output_of_each_layer(net):
         np.testing.assert_array_equal(convnet.apply(single, outputs[number], (extra[number],)), outputs[number + 1])
 
 
+@pytest.mark.slow
 def test_evaluation_does_not_depend_on_the_batch_and_keeps_the_statistics(net):
     params, extra = net
     logits, kept = jax.jit(convnet.forward, static_argnums=3)(params, extra, IMAGES, None)
@@ -199,6 +202,7 @@ def test_training_updates_the_batch_statistics(net):
         assert (np.asarray(before) != np.asarray(after)).all()
 
 
+@pytest.mark.slow
 def test_bfloat16_keeps_statistics_and_logits_in_float32(net):
     params, extra = net
     low = in_bfloat16(convnet.model(params.architecture, SHAPE))
@@ -220,6 +224,7 @@ def test_prediction_in_blocks_equals_that_of_all_rows_at_once(net):
         np.testing.assert_allclose(predict(model, params, extra, IMAGES, block), whole, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_saliency_is_the_gradient_of_the_logit_of_the_label():
     layers = (Conv(5), Activation("tanh"), Conv(5), BatchNorm(), GlobalAverage(), Dense(4))  # smooth
     with jax.enable_x64(True):

@@ -124,6 +124,7 @@ def convolutions(draw):
     return (draw(size), *image, inputs * groups), (*window, inputs, outputs * groups), options
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(convolutions())
 def test_a_convolution_of_any_shape_matches_jax(case):
@@ -177,6 +178,7 @@ def test_a_convolution_matches_pytorch(name):
     assert_close(pulled(x, w, dy, **options), expected, **FLOAT32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["same", "stride and dilation", "one-sided padding", "groups"])
 @pytest.mark.parametrize("mapped", [(0, None), (None, 0), (0, 0)], ids=["images", "weights", "both"])
 def test_lanes_agree_with_one_at_a_time(name, mapped):
@@ -209,6 +211,7 @@ def test_lanes_of_lanes_agree_with_one_at_a_time():
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["same", "stride, rows left over", "stride and dilation", "one-sided padding"])
 def test_second_derivatives_match_jax(name):
     x_shape, w_shape, options = CASES[name]
@@ -355,6 +358,7 @@ def test_an_average_pool_equals_the_loop(window, stride, shape):
     assert_close(jax.jit(functools.partial(pooled, pool))(x, dy), (y, dx), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(3, 8), st.integers(3, 8))
 def test_pools_equal_reduce_window(window, stride, height, width):
@@ -424,6 +428,7 @@ def test_arguments_that_do_not_match_raise_one_line(make, message):
 # ── Normalisation and dropout ───────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [1, 2, 6])
 @pytest.mark.parametrize("shape", [(3, 4, 5, 6), (3, 6)])
 def test_a_group_norm_matches_flax(groups, shape):

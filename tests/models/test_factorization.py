@@ -25,6 +25,7 @@ def positive(size, batch=(), seed=0):
     return roots @ np.swapaxes(roots, -1, -2) / size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 def test_factors_and_solutions_are_those_of_numpy(size):
     matrices = positive(size, (2, 3))
@@ -77,6 +78,7 @@ def test_one_matrix_after_another_gives_what_one_matrix_gives():
             np.testing.assert_array_equal(ours[1, 2], alone)
 
 
+@pytest.mark.slow
 def test_derivatives_are_those_of_jax():
     matrix = jnp.asarray(np.random.default_rng(0).standard_normal((6, 3)), jnp.float32)
     square = jnp.asarray(positive(4), jnp.float32)

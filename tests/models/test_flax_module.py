@@ -53,6 +53,7 @@ def test_a_flax_module_races_like_any_other_model(name, tmp_path):
     assert problems.equal(entry.result.kept, resumed.entries[0].result.kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_dropout_and_updates_of_the_statistics_happen_in_training_only(name):
     model, x = MODELS[name](), problems.examples(20)["inputs"]
@@ -81,6 +82,7 @@ def test_outputs_match_flax():
     np.testing.assert_array_equal(model.apply(*model.init(key), x, None)[0], module(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_every_lane_draws_its_own_params(name):
     model = MODELS[name]()

@@ -65,6 +65,7 @@ def test_gamma_scale_matches_scikit_learn(weight):
     assert kernels.gamma_scale(np.ones((3, 2), np.float32)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", kernels.KERNELS)
 def test_nystroem_is_exact_at_the_landmarks(name):
     x, hyper = points(60), {key: HYPER[key] for key in kernels.KERNELS[name].reads}
@@ -79,6 +80,7 @@ def test_nystroem_is_exact_at_the_landmarks(name):
         assert error.max() > 2 * error[landmark].max()  # approximate for the others
 
 
+@pytest.mark.slow
 def test_nystroem_takes_duplicates_and_comes_closer_with_more_landmarks():
     x = np.tile(points(50, 2), (3, 1))
     exact = rbf_kernel(x.astype(float), gamma=0.3)
@@ -91,6 +93,7 @@ def test_nystroem_takes_duplicates_and_comes_closer_with_more_landmarks():
     assert errors[2] < 5e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block_rows", [1, 5, 40])
 def test_the_size_of_blocks_does_not_matter(block_rows):
     x = points(37)

@@ -116,6 +116,7 @@ def digits():
     return load_digits().data.astype(np.float32)
 
 
+@pytest.mark.slow
 def test_restarts_equal_single_fits_and_the_best_matches_scikit_learn(digits):
     keys = jax.random.split(KEY, 6)
     starts = jnp.stack([kmeans.plus_plus(key, digits, 10) for key in keys])
@@ -129,6 +130,7 @@ def test_restarts_equal_single_fits_and_the_best_matches_scikit_learn(digits):
     np.testing.assert_allclose(params.inertia, inertia(digits, params.centres), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_starts_are_drawn_in_proportion_to_squared_distance_and_weight():
     points = np.float32([[0, 0], [1, 0], [0, 3], [9, 9]])
     weight = np.float32([2, 1, 1, 0])
@@ -178,6 +180,7 @@ def test_every_k_of_a_sweep_equals_a_fit_and_inertia_falls_with_k(digits):
     np.testing.assert_array_equal(kmeans.assign(one, points)[0], swept.labels[1])
 
 
+@pytest.mark.slow
 def test_weights_act_as_copies_and_points_of_weight_0_are_ignored():
     points, rng = blobs(3)
     times = rng.integers(0, 4, 90)
@@ -235,6 +238,7 @@ def test_a_sweep_over_devices_has_weights_and_labels_of_all_points(digits):
     np.testing.assert_array_equal(split.labels, kmeans.assign(split, points)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block_rows", [17, 203, 1000])
 def test_the_size_of_blocks_does_not_matter(block_rows):
     points, _ = blobs(5, rows=203)
@@ -255,6 +259,7 @@ def test_memory_stays_in_the_budget(rows, features, count, restarts):
     assert used < lloyd.BLOCK_BYTES + copies
 
 
+@pytest.mark.slow
 def test_64_bits_are_kept():
     points, _ = blobs(7)
     with jax.enable_x64(True):
@@ -266,11 +271,13 @@ def test_64_bits_are_kept():
     np.testing.assert_allclose(value, params.inertia, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_replay_gives_the_same_bits(digits):
     first, again = (kmeans.fit(KEY, digits[:300], 5, restarts=3) for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first, again)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("points", [np.ones((20, 2)), np.repeat(np.float32([[1, 2], [3.1, 4], [0.3, 7]]), 9, axis=0)])
 def test_inertia_is_0_with_more_clusters_than_distinct_points(points):
     params = kmeans.fit(KEY, points, 6, restarts=4)
@@ -279,6 +286,7 @@ def test_inertia_is_0_with_more_clusters_than_distinct_points(points):
     assert len(np.unique(params.labels)) == len(np.unique(points, axis=0))
 
 
+@pytest.mark.slow
 def test_constant_columns_and_one_cluster_per_point():
     points = np.float32([[0, 5, 1], [1, 5, 0], [4, 5, 4], [9, 5, 9]])
     params = kmeans.fit(KEY, points, 4, restarts=2)
@@ -348,6 +356,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("call", "message"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_mistakes_raise_one_line(call, message):
     with pytest.raises(UserError, match=message):

@@ -59,6 +59,7 @@ def test_fit_matches_scikit_learn(method, outputs, x64):
             np.testing.assert_allclose(predicted, peer.predict(x), atol=20 * tolerance)
 
 
+@pytest.mark.slow
 def test_errors_are_within_the_bounds_of_the_docstring(x64):
     eps = np.finfo(np.float64 if x64 else np.float32).eps
     for condition in (10.0, 0.03 / np.sqrt(eps), 0.02 / eps**0.8, 0.1 / eps):
@@ -115,6 +116,7 @@ def test_pinv_finds_the_rank_of_tall_data_in_float32():
     np.testing.assert_allclose(linear.fit(x, y, method="pinv").w[:, 0], expected, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", linear.METHODS)
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**31), padding=st.integers(0, 12))
@@ -128,6 +130,7 @@ def test_rows_of_weight_zero_are_ignored(method, seed, padding):
     np.testing.assert_allclose(padded.b, alone.b, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", linear.METHODS)
 def test_vmap_over_ridges_and_folds(method):
     with jax.enable_x64(True):
@@ -210,6 +213,7 @@ def test_the_gradient_of_a_line_is_its_formula():
         np.testing.assert_allclose(gradient.b[0], 2 / len(x) * np.sum(residual), rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "outputs"), [(softmax_loss, 3), (line_loss, 1)])
 def test_gradients_match_finite_differences(loss, outputs):
     with jax.enable_x64(True):

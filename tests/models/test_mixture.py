@@ -80,6 +80,7 @@ def test_em_follows_scikit_learn(covariance, x64):
     assert fit.params.means.dtype == (jnp.float64 if x64 else jnp.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("covariance", mixture.COVARIANCES)
 def test_densities_match_scipy(covariance, x64):
     points, _ = clusters()
@@ -114,6 +115,7 @@ def reference_step(params, points, labels, owner, weight, floor):
     return np.average(each, weights=weight), share / share.sum(), means, matrices
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True])
 def test_labelled_points_belong_to_their_class_alone(weighted):
     points, classes = clusters()
@@ -137,6 +139,7 @@ def test_labelled_points_belong_to_their_class_alone(weighted):
         assert likelihoods == sorted(likelihoods)
 
 
+@pytest.mark.slow
 def test_with_all_labels_it_is_discriminant_analysis():
     points, labels = clusters()
     with jax.enable_x64(True):
@@ -152,6 +155,7 @@ def test_with_all_labels_it_is_discriminant_analysis():
         assert np.mean(np.argmax(outputs, 1) == peer.predict(points)) > 0.99  # it divides by N - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("covariance", mixture.COVARIANCES)
 @settings(max_examples=12, deadline=None)
 @given(
@@ -204,6 +208,7 @@ def test_degenerate_points_give_finite_results(points, covariance):
     assert np.isfinite(outputs).all()
 
 
+@pytest.mark.slow
 def test_a_class_without_points_and_labels_of_weight_0():
     points, labels = clusters()
     fit = mixture.fit(KEY, points, 4, labels=labels, restarts=2)
@@ -213,6 +218,7 @@ def test_a_class_without_points_and_labels_of_weight_0():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fit))
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**31), exponent=st.integers(-20, 20), shift=st.integers(-1000, 1000))
 def test_results_follow_permutation_scaling_and_translation_of_the_points(seed, exponent, shift):
@@ -232,6 +238,7 @@ def test_results_follow_permutation_scaling_and_translation_of_the_points(seed, 
         np.testing.assert_allclose(other.history + np.log(unit).sum(), plain.history, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_size_of_blocks_does_not_matter():
     points, labels = clusters(n=400)
     with jax.enable_x64(True):
@@ -274,6 +281,7 @@ def test_the_best_restart_is_kept_and_a_sweep_equals_its_fits():
         assert bic[2] < bic[0]
 
 
+@pytest.mark.slow
 def test_components_are_selected_by_scikit_learns_bic():
     points, _ = clusters(count=3)
     selection = mixture.select_components(KEY, points, range(1, 5), ("diagonal", "full"), steps=200)
@@ -300,6 +308,7 @@ def test_fit_lowers_to_every_platform(covariance):
     assert exported.platforms == ("cpu", "cuda", "tpu")
 
 
+@pytest.mark.slow
 def test_vmap_over_lanes():
     points, classes = clusters(n=40)
     labels = jnp.stack([jnp.where(jnp.arange(120) % m == 0, classes, -1) for m in (3, 7)])
@@ -311,6 +320,7 @@ def test_vmap_over_lanes():
     np.testing.assert_allclose(lanes, [one(each, points) for each in labels], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_learner_fits_its_rows():
     points, labels = clusters()
     rows = Rows(np.append(np.arange(0, 360, 2), 0), np.append(np.ones(180), 0))

@@ -26,6 +26,7 @@ def test_a_convolutions_window_counts_as_inputs():
     np.testing.assert_allclose(initializers.glorot((3, 3, 16, 32)), (2 / (9 * 48)) ** 0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", mlp.ACTIVATIONS)
 def test_gradients_of_the_mlp_equal_finite_differences(activation):
     with jax.enable_x64(True):

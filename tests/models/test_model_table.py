@@ -34,6 +34,7 @@ def test_every_model_has_a_case():
     assert {plan(case)["model"] for case in PLANS} == set(table.MODELS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", PLANS)
 def test_a_plan_builds_the_same_model_from_json(case):
     (shape, classes, _), original = PLANS[case], plan(case)
@@ -68,6 +69,7 @@ def test_the_description_of_a_plan(case, text):
     assert table.describe(plan(case)).startswith(text)
 
 
+@pytest.mark.slow
 def test_options_reach_the_model_and_none_means_the_default():
     default = table.plan("convnet", (8, 8, 1), 10)
     assert table.plan("convnet", (8, 8, 1), 10, channels=None, hidden=None, dropout=None) == default

@@ -93,6 +93,7 @@ def test_outputs_have_one_row_per_example_at_any_batch_size(case):
         assert outputs.dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_outputs_do_not_depend_on_the_rest_of_the_batch(case):
     params, extra = case.model.init(jax.random.key(1))
     whole, _ = case.model.apply(params, extra, case.examples["inputs"], None)
@@ -109,6 +110,7 @@ def test_advance_and_score_lower_to_three_platforms(case):
         assert exported(hyper, state, case.examples, rows).platforms == ("cpu", "cuda", "tpu")
 
 
+@pytest.mark.slow
 def test_it_learns_and_a_replay_ends_with_the_same_bits(case):
     lanes = sweep.grid(GRID, [0, 1])
     one, again = (drive(case, run(case), lanes, devices.mesh(2)) for _ in range(2))

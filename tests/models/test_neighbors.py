@@ -107,6 +107,7 @@ def test_results_follow_permutation_scaling_and_translation_of_the_points(seed, 
     np.testing.assert_array_equal(moved.distances, plain.distances)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "queries", "features", "count"), [(60_000, 10_000, 784, 5), (5_000, 40_000, 50, 100)])
 def test_memory_stays_in_the_budget(rows, queries, features, count):
     shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((rows, features), (queries, features), (rows,))]
@@ -140,6 +141,7 @@ def digits():
     return inputs[order].astype(np.float32), labels[order].astype(np.int32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 2, 3, 8, 30])
 def test_votes_and_their_ties_match_scikit_learn(digits, k):
     inputs, labels = digits
@@ -157,6 +159,7 @@ def test_votes_and_their_ties_match_scikit_learn(digits, k):
     np.testing.assert_allclose(np.exp(outputs)[clear], expected[clear], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_grid_equals_single_fits_of_every_k_on_every_fold(digits):
     inputs, labels = digits
     examples = {"inputs": inputs[:203].reshape(-1, 8, 8, 1), "targets": labels[:203]}

@@ -87,6 +87,7 @@ def test_two_classes_match_scikit_learn_at_twice_the_c():
 UNITS = np.array([1e-6, 1.0, 1e4, 1e9])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("l2", [1e-6, 1.0])
 @pytest.mark.parametrize(
     ("change", "classes"),
@@ -135,6 +136,7 @@ def test_rows_of_weight_zero_are_ignored():
     np.testing.assert_allclose(all_rows.params.b, alone.params.b, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_vmap_over_folds_and_penalties():
     x, labels = problem()
     folds = np.stack([np.arange(120) % 3 != k for k in range(3)]).astype(np.float32)
@@ -159,6 +161,7 @@ def test_a_class_without_rows_is_improbable():
     assert objective(fit.params, x, labels, 1.0) < best + 120 * 1e-3
 
 
+@pytest.mark.slow
 def test_a_sample_of_the_rows_is_enough_for_the_model_of_the_hessian():
     x, labels = problem(n=5000, features=6)
     whole = softmax.fit(x, labels, 3, l2=0.1, tolerance=1e-6)
@@ -168,6 +171,7 @@ def test_a_sample_of_the_rows_is_enough_for_the_model_of_the_hessian():
     assert sampled.steps <= whole.steps + 10
 
 
+@pytest.mark.slow
 def test_the_learner_equals_a_fit_of_few_or_most_rows():
     x, labels = problem(n=90)
     learner = learners.softmax_regression(3, tolerance=1e-6)
@@ -179,6 +183,7 @@ def test_the_learner_equals_a_fit_of_few_or_most_rows():
         np.testing.assert_allclose(params.w, alone.w, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_the_learner_matches_scikit_learn_on_every_fold():
     inputs, labels = load_digits(return_X_y=True)
     inputs, labels = inputs[:150], labels[:150].astype(np.int32)
@@ -198,6 +203,7 @@ def test_the_learner_matches_scikit_learn_on_every_fold():
             np.testing.assert_allclose(scores[position, fold], peer.score(inputs[held], labels[held]), atol=0.021)
 
 
+@pytest.mark.slow
 def test_vmap_over_penalties_with_wide_inputs():
     """With hundreds of rows and columns jaxlib 0.10.2 made NaN of the first logits on CPUs, and no step was taken."""
     draw = np.random.default_rng(0)

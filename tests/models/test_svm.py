@@ -99,6 +99,7 @@ def test_extreme_values_of_c(c):
     )
 
 
+@pytest.mark.slow
 def test_rows_of_weight_0_are_ignored_and_order_does_not_matter():
     x, labels = problem(80)
     signs, rng = signs_of(labels), np.random.default_rng(1)
@@ -137,6 +138,7 @@ def test_the_bias_alone_classifies_a_single_class(sign):
     assert dual.gap == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kernel", "classes"), [("linear", 2), ("polynomial", 4), ("rbf", 2), ("rbf", 4)])
 def test_one_vs_one_matches_scikit_learn(kernel, classes):
     x, labels = problem(120, classes)
@@ -157,6 +159,7 @@ def test_one_vs_one_matches_scikit_learn(kernel, classes):
         np.testing.assert_array_equal(np.flatnonzero(svm.support(params)), np.sort(peer.support_))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
 def test_one_vs_rest_matches_scikit_learn(kernel):
     x, labels = problem(120, 4)
@@ -174,6 +177,7 @@ def test_one_vs_rest_matches_scikit_learn(kernel):
     np.testing.assert_array_equal(decided[clear], peer.predict(x.astype(float))[clear])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", svm.SCHEMES)
 def test_one_vs_one_never_predicts_an_absent_class(scheme):
     x, labels = problem(60, 3)
@@ -185,6 +189,7 @@ def test_one_vs_one_never_predicts_an_absent_class(scheme):
     np.testing.assert_array_equal(predicted, peer.predict(x[weight > 0]))
 
 
+@pytest.mark.slow
 def test_constant_columns_and_the_default_gamma():
     x, labels = problem(60)
     wider = np.column_stack([x, np.full(60, 7.0, np.float32)])
@@ -196,6 +201,7 @@ def test_constant_columns_and_the_default_gamma():
     assert np.asarray(svm.apply(constant, np.ones((1, 2), np.float32))).argmax(1) == 1
 
 
+@pytest.mark.slow
 def test_the_slope_matches_a_logistic_regression_on_platts_targets():
     x, labels = problem(400, seed=3)
     scores = np.asarray(svm.decision(svm.fit(x, labels, 2), x))
@@ -273,6 +279,7 @@ def test_a_grid_equals_fits_one_by_one(digits, scheme, count, fold_rows, batch_r
         assert (np.asarray(scores[1, 1, 3]).argmax(1) == peer.predict(inputs)).mean() > 0.995
 
 
+@pytest.mark.slow
 def test_the_scores_of_the_learner_match_scikit_learn(digits):
     examples = {"inputs": digits[0], "targets": digits[1]}
     folds = validation.folds(np.arange(300), 3, 0, digits[1])
@@ -289,6 +296,7 @@ def test_the_scores_of_the_learner_match_scikit_learn(digits):
         np.testing.assert_allclose(scores[place, 1], peer.score(digits[0][held], digits[1][held]), atol=0.011)
 
 
+@pytest.mark.slow
 def test_examples_outside_of_the_folds_do_not_matter(digits):
     """Not even to the default of gamma; and there may be more of them than fit a kernel matrix."""
     inputs, labels = digits[0][:60], digits[1][:60] % 2
@@ -311,6 +319,7 @@ def test_examples_outside_of_the_folds_do_not_matter(digits):
     np.testing.assert_allclose(few, alone, atol=0.02)
 
 
+@pytest.mark.slow
 def test_an_offset_does_not_change_a_linear_machine():
     inputs, labels = problem()
     inputs = np.round(inputs * 64) / 64  # the offset adds no rounding
@@ -320,6 +329,7 @@ def test_an_offset_does_not_change_a_linear_machine():
     np.testing.assert_allclose(scores[0, 0, 0, :, 1:] * 2, svm.decision(near, inputs), atol=5e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("x64", [False, True])
 def test_dtypes_are_kept(x64):
     x, labels = problem(60, 3)

@@ -85,6 +85,7 @@ def test_figures_name_curves_axes_units_and_seeds(tmp_path):
     assert "distance to the closed form, log scale" in " ".join(shown)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [NAMES[:4], NAMES[:9], LONG, NAMES[:15]], ids=len)
 @pytest.mark.parametrize("function", [loss_figure, rate_figure, fit_figure, panel_figure])
 def test_no_text_leaves_the_figure_or_covers_another_or_is_too_small(function, names):
@@ -191,6 +192,7 @@ def test_lost_lanes_are_counted_at_their_rate_by_kind(tmp_path):
     assert not any("diverged" in text for text in texts(figure, tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "lanes", "mark"), [(5, 5, "×5 ○5"), (8, 10, "×10 ○10"), (8, 100, "×○"), (40, 5, "×")]
 )
@@ -258,6 +260,7 @@ POINTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("points", POINTS.values(), ids=POINTS.keys())
 def test_any_numbers_can_be_drawn(tmp_path, points):
     x, mean = points
@@ -325,6 +328,7 @@ draw.save(draw.panels([draw.Panel("y", made)], title="t"), f"{folder}/panels.svg
 """
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_bytes_whatever_the_users_settings(tmp_path):
     there, here = tmp_path / "there", tmp_path / "here"
     subprocess.run([sys.executable, "-c", f"folder = {str(there)!r}\n{DRAW}"], check=True)
@@ -336,6 +340,7 @@ def test_the_same_input_gives_the_same_bytes_whatever_the_users_settings(tmp_pat
         assert b"<dc:date>" not in path.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_figure_can_be_saved_again_and_in_another_format_first(tmp_path):
     one, other = rate_figure(NAMES[:4]), rate_figure(NAMES[:4])
     first = draw.save(one, tmp_path / "first.svg").read_bytes()

@@ -120,6 +120,7 @@ def test_each_image_stands_before_its_neighbours_with_their_classes(tmp_path, mi
     assert ("predicted class" in " ".join(texts)) == missed
 
 
+@pytest.mark.slow
 def test_pictures_side_by_side_keep_their_pixels_and_large_ones_their_colours(tmp_path):
     pictures = [np.random.default_rng(seed).random((40, 60, 3)) for seed in range(3)]
     texts, shown = drawn(draw.side_by_side(pictures, ["one", "two", "three"], title="t"), tmp_path / "three.svg")

@@ -237,6 +237,7 @@ UGLY = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", UGLY.values(), ids=UGLY.keys())
 def test_no_text_leaves_the_figure_or_covers_another_and_the_bytes_repeat(function, tmp_path):
     check_figure(function, tmp_path / "figure.svg")

@@ -191,6 +191,7 @@ def test_a_page_is_written_whole_and_repeats(tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == ["report.html"]
 
 
+@pytest.mark.slow
 def test_two_drawings_of_one_name_are_a_mistake_of_the_program(tmp_path):
     made = Report("t", "q", "a", Table(["x"], []), [Section("s", [drawing("same", "a"), drawing("same", "b")])])
     with pytest.raises(ValueError, match="share a name"):
