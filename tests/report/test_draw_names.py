@@ -84,7 +84,6 @@ CASES = [  # the fast tests take each name with a few functions
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("function", "name"), CASES)
 def test_any_name_can_be_drawn(function, name, tmp_path):
     with warnings.catch_warnings():
