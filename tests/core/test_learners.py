@@ -120,6 +120,7 @@ def test_the_order_and_repetition_of_values_do_not_change_their_scores(name):
     np.testing.assert_allclose(again, expected, rtol=1e-3, atol=CASES[name].atol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_padding_does_not_change_the_scores(name):
     def other(rows, ids):

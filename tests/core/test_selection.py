@@ -273,6 +273,7 @@ def test_nested_cross_validation_is_a_double_loop_in_numpy():
         np.testing.assert_allclose(ours[fold], -np.mean((values - targets[out]) ** 2), rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", PEERS)
 def test_inner_choices_do_not_depend_on_held_out_rows(case):
     learner, score, axes, *_ = PEERS[case]
@@ -332,6 +333,7 @@ POOL = {
 }
 
 
+@pytest.mark.slow
 def test_a_comparison_ranks_the_learners_and_names_ties():
     events = []
     comparison = selection.compare(POOL, KEY, IRIS, FOLDS, accuracy, observe=lambda *event: events.append(event))

@@ -137,6 +137,7 @@ def test_the_lead_over_pixels_is_paired_by_draw(ran):
         assert cell.ahead.mean == pytest.approx(100 * np.mean(np.subtract(cell.test_by_draw, there)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("probe", [LINEAR, NEIGHBORS])
 def test_test_labels_have_no_influence_on_the_choice(probe):
     wrong = DIGITS.targets.copy()

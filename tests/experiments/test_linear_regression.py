@@ -75,6 +75,7 @@ def test_velocity_is_the_change_that_the_next_step_shows(followed):
         assert (path.a[0], path.b[0]) == pytest.approx(descent.START, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_lbfgs_alone_reaches_the_houses_minimum_in_raw_units():
     problem = descent.houses(0)
     paths = descent.follow_each(problem, problem.rates, steps=STEPS)

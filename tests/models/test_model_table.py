@@ -161,6 +161,7 @@ def test_a_stored_plan_that_lacks_something_is_refused(stored, message):
         table.build(stored)
 
 
+@pytest.mark.slow
 def test_inputs_of_another_size_are_refused():
     for case in ("mlp", "convnet", "lenet"):
         model = table.build(plan(case))

@@ -126,6 +126,7 @@ def test_the_reported_gradient_is_correct():
     np.testing.assert_allclose(fit.gradient, expected, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_rows_of_weight_zero_are_ignored():
     x, labels = problem()
     present = np.arange(120) % 3 > 0

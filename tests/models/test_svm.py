@@ -233,6 +233,7 @@ def test_the_slope_maximises_the_likelihood():
     assert likelihood(slope) >= max(likelihood(0.99 * slope), likelihood(1.01 * slope))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block_rows", [1, 7, 100])
 def test_the_size_of_blocks_does_not_matter(block_rows):
     x, labels = problem(60, 3)
