@@ -72,8 +72,9 @@ def test_padding_has_no_effect():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize(("group", "min_shared_lanes"), [(None, 99), (1, 99), (2, 99), (None, 1)])
+@pytest.mark.parametrize(
+    ("count", "group", "min_shared_lanes"), [(1, None, 99), (3, None, 99), (3, 1, 99), (3, 2, 99), (3, None, 1)]
+)
 def test_a_lane_equals_the_same_run_alone(count, group, min_shared_lanes):
     """With `min_shared_lanes` = 1, each group consists of lanes that share a schedule."""
     with jax.enable_x64(True):

@@ -307,7 +307,7 @@ def test_large_images_are_drawn_by_a_part_of_their_pixels():
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_photograph_takes_little_memory(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 64, (4000, 6000, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 64, (2000, 6000, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.png", compress_level=1)
     program = (
         "from experiments import clustering;"

@@ -199,7 +199,7 @@ DEGENERATE = {
 
 
 @pytest.mark.parametrize("points", DEGENERATE.values(), ids=DEGENERATE.keys())
-@pytest.mark.parametrize("covariance", mixture.COVARIANCES)
+@pytest.mark.parametrize("covariance", ["full", "tied", "diagonal"])  # spherical is diagonal with one number
 @pytest.mark.slow
 def test_degenerate_points_give_finite_results(points, covariance):
     fit = mixture.fit(KEY, points, 4, covariance=covariance, restarts=3, steps=20)
