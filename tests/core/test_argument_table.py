@@ -271,7 +271,12 @@ def outcome(case: Case, arguments: list[Any]) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("name", CASES)
+ALIKE = "kmeans.sweep", "mixture.em", "mixture.sweep", "learners.kmeans", "learners.mixture", "svm.grid"  # as the fits
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in ALIKE else []) for name in CASES]
+)
 def test_a_wrong_array_is_refused_in_one_line_or_gives_finite_results(name):
     case, failures = CASES[name], []
     good = [ARRAYS[argument] for argument in case.arguments]

@@ -61,6 +61,7 @@ def test_a_run_writes_its_whole_workdir_and_summary_and_records_agree(ran):
     assert written["shown_seed"] == least["seed"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [3, 4])
 def test_scores_are_those_of_scikit_learn(ran, k):
     path, _ = ran
@@ -153,6 +154,7 @@ def reported(measured, **settings):
     return report, bullets
 
 
+@pytest.mark.slow
 def test_the_report_gives_the_choice_and_marks_it(ran):
     _, measured = ran
     fits = [
@@ -178,6 +180,7 @@ def test_the_report_gives_the_choice_and_marks_it(ran):
     assert report.sections[0].blocks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("standing", "beats", "present", "absent", "marked"),
     [
@@ -206,6 +209,7 @@ def test_random_classes_do_not_beat_random_clusters():
     assert set(clustering.by_chance(clusters, points, None).scores) == {"silhouette"}
 
 
+@pytest.mark.slow
 def test_with_one_k_there_is_no_choice(ran):
     _, measured = ran
     standing = Ranking([4], [4], 1)

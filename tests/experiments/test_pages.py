@@ -28,6 +28,7 @@ RUNS = {
     "image_classifier": {"dataset": "digits", "channels": (2, 2), "hidden": (4,), **FEW},
     "features": {"dataset": "digits", "fractions": (0.05,), "seeds": 1, "params": "PARAMS"},
 }
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name == "features" else []) for name in RUNS]
 HEADINGS = ["The result", "Where the time went", "How it was run", "Repeat it"]
 
 
@@ -57,7 +58,7 @@ def started(name, folder):
     return workdir
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_experiment_writes_a_whole_folder_and_a_self_contained_page(name, folder, capsys):
     workdir = started(name, folder)
     shown, progress = capsys.readouterr()
@@ -128,7 +129,7 @@ def plain_number(text):
     return float(text.replace(",", "").replace("−", "-"))
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", NAMES)
 def test_numbers_of_the_answer_and_of_the_table_are_those_of_the_summary(name, folder):
     """Each interval as the text of one of the summary's, each decimal number as the rounding of one."""
     workdir = started(name, folder)

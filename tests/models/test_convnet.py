@@ -165,6 +165,7 @@ def test_float64_images_of_numpy_are_cast_as_by_jax(net):
     )
 
 
+@pytest.mark.slow
 def test_features_times_the_last_layer_are_the_logits(net):
     params, extra = net
     logits = convnet.apply(params, IMAGES, extra)

@@ -24,7 +24,7 @@ SKLEARN = {"full": "full", "tied": "tied", "diagonal": "diag", "spherical": "sph
 FLOOR = 1e-6
 
 
-@pytest.fixture(params=[False, True], ids=["float32", "float64"])
+@pytest.fixture(params=[pytest.param(False, marks=pytest.mark.slow), True], ids=["float32", "float64"])
 def x64(request):
     with jax.enable_x64(request.param):
         yield request.param
