@@ -101,9 +101,7 @@ def check_array(values: Any, expected: Sequence[int | str], name: str) -> Array:
         UserError: entries that are no numbers, another shape, an empty axis, or the first entry that is NaN, infinite
             or too large.
     """
-    array = as_numbers(values, name)
-    check_shape(array, expected, name)
-    check_finite(array, name)
+    array = _checked(values, expected, name)
     return jnp.asarray(array, float_dtype(array))
 
 
@@ -112,10 +110,14 @@ def check_inputs(values: Any, expected: Sequence[int | str], name: str) -> Array
 
     Unlike there the dtype is kept, so that a net may compute in half precision.
     """
+    return jnp.asarray(_checked(values, expected, name))
+
+
+def _checked(values: Any, expected: Sequence[int | str], name: str) -> AnyArray:
     array = as_numbers(values, name)
     check_shape(array, expected, name)
     check_finite(array, name)
-    return jnp.asarray(array)
+    return array
 
 
 def check_examples(examples: Any, names: Collection[str] = ("inputs", "targets"), *, finite: bool = True) -> Examples:

@@ -17,8 +17,8 @@ from scipy.sparse.linalg import ArpackError, eigsh
 from mllab import checks
 from mllab.types import Array
 
-WIDE = 1000  # a matrix of more columns and rows is factorised for the first axes only,
-FEW = 10  # if these are at most one in so many
+WIDE = 1000  # columns and rows above which Lanczos' method may find the first axes alone
+AXES_RATIO = 10  # columns and rows for each of these axes, at least
 
 
 @struct.dataclass
@@ -39,7 +39,7 @@ def fit(points: np.ndarray | Array, count: int, *, wide: int = WIDE) -> PCA:
 
     - N < D: the SVD of the centred points, $O(N^2 D)$ time and $O(N D)$ memory;
     - D <= N: the eigenvectors of the covariance, $O(N D^2 + D^3)$ time and $O(N D + D^2)$ memory;
-    - N and D above `wide`, and K at most a `FEW`-th of both: Lanczos iterations for K axes, to rounding. Each takes a
+    - N and D above `wide` and `AXES_RATIO` K: Lanczos iterations for K axes, to rounding. Each takes a
       product with the centred points, $O(N D)$, and there are several K of them.
 
     Args:
@@ -63,7 +63,7 @@ def fit(points: np.ndarray | Array, count: int, *, wide: int = WIDE) -> PCA:
 def _factorised(centred: np.ndarray, count: int, wide: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the variances [D] and the first axes [D, K] of centred points [N, D]."""
     rows, columns = centred.shape
-    if min(rows, columns) > wide and count * FEW <= min(rows, columns):
+    if min(rows, columns) > wide and count * AXES_RATIO <= min(rows, columns):
         try:
             return _first_axes(centred, count)
         except ArpackError:  # no convergence: the whole factorisation does without

@@ -114,7 +114,7 @@ class _Column:
     cells: Sequence[str]
 
     def width(self, name_lines: int, cell_lines: int) -> int:
-        """Return the least width at which the name and the cells take so many lines at most."""
+        """Return the least width at which the name and the cells wrap to at most these numbers of lines."""
         cells = (_least_width(cell, 1 if self.is_numeric else cell_lines) for cell in self.cells)
         return max([_least_width(self.name, name_lines), *cells])
 
@@ -173,7 +173,7 @@ def _fitted(columns: Sequence[_Column], room: float) -> _Block | None:
 
 
 def _least_width(text: str, lines: int) -> int:
-    """Return the least width at which a text takes so many lines at most; that of its longest word, if none is."""
+    """Return the least width at which a text wraps to at most `lines` lines; its full width if there is none."""
     full = cell_len(text)
     if lines == 1:
         return full
