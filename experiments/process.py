@@ -136,6 +136,15 @@ def end(code: int) -> NoReturn:
     os._exit(code)
 
 
+def finish() -> None:
+    """End a program that succeeded, as `end` does; return in a process that `begin` did not set up.
+
+    While the interpreter shuts down, C++ threads of libraries that ask for its lock may abort the process.
+    """
+    if _interruption.installed:
+        end(0)
+
+
 def silence(descriptor: int) -> None:
     """Direct standard output (1) or standard error (2) to nowhere, since nothing more can be written there."""
     with suppress(OSError):
