@@ -11,7 +11,7 @@ import numbers
 import operator
 import os
 import reprlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from typing import Any
 
 from mllab.errors import UserError, shortened, unknown
@@ -54,7 +54,7 @@ class Setting:
     def shown(self, value: Any) -> str:
         """Return any value, refused ones too, as a message shows it."""
         try:
-            text = value if isinstance(value, str) else self.show(value)
+            text = value if isinstance(value, str) else self.show(_bounded(value))
         except Exception:  # a value of another kind
             text = _Summary().repr(value)
         return shortened(text)
@@ -323,6 +323,13 @@ def _items(value: Any, most: int = MAX_NUMBERS) -> list[Any]:
     if len(entries) > most:
         raise Refused(f"more than {most:,} numbers")
     return entries
+
+
+def _bounded(value: Any) -> Any:
+    """Return the value, unless it is an iterable without an end or with more entries than are taken."""
+    if isinstance(value, Iterable) and not (isinstance(value, Sized) and len(value) <= MAX_NUMBERS):
+        raise Refused("too many entries")
+    return value
 
 
 def _real(value: Any) -> Any:

@@ -3,6 +3,7 @@
 import itertools
 import math
 import re
+import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from experiments import frame, predict
-from experiments.frame import settings, shared_flags
+from experiments.frame import kinds, settings, shared_flags
 from mllab.errors import UserError
 from support.mistakes import refused_in_one_line
 
@@ -210,6 +211,18 @@ def test_any_value_is_refused_in_one_line_or_survives_its_text(name, value):
         assert setting.stored(name, setting.show(stored)) == stored
         lines = made.flagfile().splitlines()
         assert len([line for line in lines if line.startswith(f"--{name}=")]) == (name != "workdir" and stored != ())
+
+
+@pytest.mark.parametrize("name", [*Settings.table(), "pictures"])
+@pytest.mark.parametrize("endless", [itertools.count(), range(10**9)], ids=["count", "range"])
+def test_an_endless_value_is_refused_without_being_collected(name, endless, monkeypatch):
+    monkeypatch.setattr(kinds, "MAX_NUMBERS", 100)
+    cls = predict.Settings if name == "pictures" else Settings
+    tracemalloc.start()
+    with refused_in_one_line(f"^--{name}="):
+        cls.make({name: endless})
+    assert tracemalloc.get_traced_memory()[1] < 10**7
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("name", [name for name, value in Settings.defaults().items() if value is not None])
