@@ -36,6 +36,10 @@ class Learner(NamedTuple):
     predict: Callable[[Params, Inputs], Outputs]  # log-probabilities [N, C] or values [N]
     grid: Callable[[Axes, Key, Examples, Rows, Rows], Outputs] | None = None  # [*axes, K, M', ...]
     check: Callable[[Examples], None] | None = None  # raises UserError for examples that it cannot learn from
+    # As `grid`, of inputs [K, N, ...] that differ by fold, as each is preprocessed by its own training rows. The
+    # default calls `grid` for one fold after another.
+    by_fold: Callable[[Axes, Key, Examples, Rows, Rows], Outputs] | None = None
+    takes_missing: bool = False  # whether NaN among the inputs stands for a missing value
 
 
 class Folds(NamedTuple):
@@ -191,6 +195,11 @@ def cross_validate(
         UserError: see `checked_axes`; arguments of another type or shape; rows beyond the examples, a fold without
             rows, or a score that is not one number an example.
     """
+    return mean_scores(held_out_outputs(learner, axes, key, examples, folds), len(axes), examples, folds, score)
+
+
+def held_out_outputs(learner: Learner, axes: Axes, key: Key, examples: Examples, folds: Folds) -> Outputs:
+    """Return the outputs on the held-out rows for every setting and fold, [*axes, K, M', ...]; see `cross_validate`."""
     if not isinstance(learner, Learner):
         raise UserError(f"learner: {type(learner).__name__}, expected a Learner: see mllab.learners")
     settings = OrderedDict((name, jnp.asarray(values)) for name, values in checked_axes(axes).items())
@@ -199,17 +208,32 @@ def cross_validate(
     for name in set(WEIGHT_NAMES) & set(examples):
         raise UserError(f"examples[{name!r}] would be ignored: put the weights into those of the folds' rows")
     examples, folds = _restricted(examples, _checked_folds(folds))
-    examples = checks.check_examples(examples)  # of the folds alone: others may hold anything
+    # Of the folds alone: other examples may hold anything.
+    examples = checks.check_examples(examples, finite=not learner.takes_missing)
     if learner.check:
         learner.check(examples)
     grid = learner.grid or partial(_mapped, learner.fit, learner.predict)
-    outputs = grid(settings, key, examples, folds.train, folds.held_out)
-    values = _scored(score, len(settings), outputs, gather(examples["targets"], folds.held_out.ids))
+    return grid(settings, key, examples, folds.train, folds.held_out)
+
+
+def mean_scores(outputs: Outputs, axes: int, examples: Examples, folds: Folds, score: Score) -> np.ndarray:
+    """Return the mean scores [*axes, K] float64 of the outputs [*axes, K, M', ...] on held-out rows.
+
+    Args:
+        outputs: see `held_out_outputs`.
+        axes: number of axes.
+        examples: `{"inputs", "targets"}`.
+        folds: of the outputs.
+        score: see `cross_validate`.
+
+    Raises:
+        UserError: a score that is not one number an example.
+    """
+    values = _scored(score, axes, outputs, gather(examples["targets"], folds.held_out.ids))
     weight = np.asarray(folds.held_out.weight, np.float64)
-    sizes = tuple(len(each) for each in settings.values())
-    if values.shape != (*sizes, *weight.shape):
+    if values.ndim != axes + 2 or values.shape[axes:] != weight.shape:
         raise UserError(
-            f"a score of shape {values.shape[1 + len(sizes) :]} for {weight.shape[1]} examples: return one number each"
+            f"a score of shape {values.shape[1 + axes :]} for {weight.shape[1]} examples: return one number each"
         )
     # Means in float64: the same number of correct answers gives the same score.
     return np.sum(np.where(weight > 0, values, 0) * weight, axis=-1) / np.sum(weight, axis=-1)

@@ -1,0 +1,26 @@
+"""Learners: models as whole algorithms, for validation and selection; see `mllab.validation.Learner`.
+
+    learner = learners.nearest_neighbors(classes=10, most=20)
+    scores = validation.cross_validate(learner, {"k": [1, 5, 20]}, key, examples, folds, validation.accuracy)  # [3, K]
+
+The docstrings name the hyperparameters that a learner reads; it refuses others. `preprocessed` makes a learner of the
+columns of a table from one of inputs [N, D].
+"""
+
+from mllab.learners.clusters_and_mixtures import kmeans, mixture
+from mllab.learners.constant import most_frequent
+from mllab.learners.kernel_machines import svm
+from mllab.learners.linear_models import softmax_regression
+from mllab.learners.nearest import check_votes, nearest_neighbors
+from mllab.learners.preprocessed import preprocessed
+
+__all__ = [
+    "check_votes",
+    "kmeans",
+    "mixture",
+    "most_frequent",
+    "nearest_neighbors",
+    "preprocessed",
+    "softmax_regression",
+    "svm",
+]
