@@ -33,6 +33,8 @@ ALLOWED = {
     "validation": {"types", "errors", "checks", "memory", "rows", "metrics", "training", "sweep"},
     "selection": {"types", "errors", "checks", "rows", "metrics", "validation"},
     "learners": {"types", "errors", "checks", "memory", "rows", "models", "sweep", "validation"},
+    "power_law": {"errors", "checks", "metrics"},
+    "growth": {"types", "errors", "checks", "memory", "rows", "metrics", "validation", "power_law"},
     "racing": {
         "types", "errors", "checks", "memory", "rows", "metrics", "tasks", "devices", "averaging", "optimizers",
         "models", "training", "sweep", "report",
