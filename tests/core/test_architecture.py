@@ -33,6 +33,9 @@ ALLOWED = {
     "validation": {"types", "errors", "checks", "memory", "rows", "metrics", "training", "sweep"},
     "selection": {"types", "errors", "checks", "rows", "metrics", "validation"},
     "learners": {"types", "errors", "checks", "memory", "rows", "models", "sweep", "validation"},
+    "schemes": {"errors", "checks", "rows", "validation"},
+    "criteria": {"types", "errors", "tasks", "validation"},
+    "nested": {"types", "errors", "checks", "metrics", "validation"},
     "racing": {
         "types", "errors", "checks", "memory", "rows", "metrics", "tasks", "devices", "averaging", "optimizers",
         "models", "training", "sweep", "report",
