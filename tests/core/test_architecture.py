@@ -35,6 +35,7 @@ ALLOWED = {
     "learners": {"types", "errors", "checks", "memory", "rows", "models", "sweep", "validation"},
     "schemes": {"errors", "checks", "rows", "validation"},
     "criteria": {"types", "errors", "tasks", "validation"},
+    "conformal": {"errors", "checks"},
     "nested": {"types", "errors", "checks", "metrics", "validation"},
     "racing": {
         "types", "errors", "checks", "memory", "rows", "metrics", "tasks", "devices", "averaging", "optimizers",
