@@ -8,19 +8,22 @@ columns of a table from one of inputs [N, D].
 """
 
 from mllab.learners.clusters_and_mixtures import kmeans, mixture
-from mllab.learners.constant import most_frequent
+from mllab.learners.constant import mean, most_frequent
 from mllab.learners.kernel_machines import svm
-from mllab.learners.linear_models import softmax_regression
+from mllab.learners.linear_models import linear, ridge, softmax_regression
 from mllab.learners.nearest import check_votes, nearest_neighbors
 from mllab.learners.preprocessed import preprocessed
 
 __all__ = [
     "check_votes",
     "kmeans",
+    "linear",
+    "mean",
     "mixture",
     "most_frequent",
     "nearest_neighbors",
     "preprocessed",
+    "ridge",
     "softmax_regression",
     "svm",
 ]
