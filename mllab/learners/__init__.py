@@ -10,12 +10,14 @@ columns of a table from one of inputs [N, D].
 from mllab.learners.clusters_and_mixtures import kmeans, mixture
 from mllab.learners.constant import mean, most_frequent
 from mllab.learners.kernel_machines import svm
+from mllab.learners.kernel_regression import kernel_ridge, support_vector_regression
 from mllab.learners.linear_models import linear, ridge, softmax_regression
 from mllab.learners.nearest import check_votes, nearest_neighbors
 from mllab.learners.preprocessed import preprocessed
 
 __all__ = [
     "check_votes",
+    "kernel_ridge",
     "kmeans",
     "linear",
     "mean",
@@ -25,5 +27,6 @@ __all__ = [
     "preprocessed",
     "ridge",
     "softmax_regression",
+    "support_vector_regression",
     "svm",
 ]
