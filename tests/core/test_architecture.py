@@ -32,7 +32,14 @@ ALLOWED = {
     "sweep": {"types", "errors", "checks", "rows", "devices", "training"},
     "validation": {"types", "errors", "checks", "memory", "rows", "metrics", "training", "sweep"},
     "selection": {"types", "errors", "checks", "rows", "metrics", "validation"},
-    "learners": {"types", "errors", "checks", "memory", "rows", "models", "sweep", "validation"},
+    "schemes": {"errors", "checks", "rows", "validation"},
+    "criteria": {"types", "errors", "tasks", "validation"},
+    "conformal": {"errors", "checks"},
+    "nested": {"types", "errors", "checks", "metrics", "validation"},
+    "learners": {
+        "types", "errors", "checks", "memory", "rows", "losses", "devices", "optimizers", "models", "training", "sweep",
+        "validation",
+    },
     "power_law": {"errors", "checks", "metrics"},
     "growth": {"types", "errors", "checks", "memory", "rows", "metrics", "validation", "power_law"},
     "racing": {
