@@ -8,10 +8,10 @@ columns of a table from one of inputs [N, D].
 """
 
 from mllab.learners.clusters_and_mixtures import kmeans, mixture
-from mllab.learners.constant import most_frequent
+from mllab.learners.constant import mean, most_frequent
 from mllab.learners.ensembles import ensemble, ensemble_spread
 from mllab.learners.kernel_machines import svm
-from mllab.learners.linear_models import softmax_regression
+from mllab.learners.linear_models import linear, ridge, softmax_regression
 from mllab.learners.nearest import check_votes, nearest_neighbors
 from mllab.learners.nets import mlp
 from mllab.learners.preprocessed import preprocessed
@@ -21,11 +21,14 @@ __all__ = [
     "ensemble",
     "ensemble_spread",
     "kmeans",
+    "linear",
+    "mean",
     "mixture",
     "mlp",
     "most_frequent",
     "nearest_neighbors",
     "preprocessed",
+    "ridge",
     "softmax_regression",
     "svm",
 ]

@@ -31,6 +31,8 @@ def checked_learner(
     *,
     classes: int | None = None,
     unlabelled: bool = False,
+    regression: bool = False,
+    takes_missing: bool = False,
 ) -> Learner:
     """Return the learner of these functions, whose examples, rows and inputs are checked.
 
@@ -40,23 +42,34 @@ def checked_learner(
         grid: see `Learner`; `validation.cross_validate` checks what it is given.
         classes: C, if the targets are labels.
         unlabelled: whether -1 stands for a row without a label.
+        regression: whether the targets are values.
+        takes_missing: see `Learner`.
     """
 
     def check(examples: Examples) -> None:
         if classes is not None:
             checks.check_labels(examples["targets"], len(examples["targets"]), classes, unlabelled=unlabelled)
+        if regression:
+            checks.check_shape(examples["targets"], ("N",), "targets")
+            checks.check_finite(examples["targets"], "targets")
 
     def checked_fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> Any:
-        names = ("inputs",) if classes is None else ("inputs", "targets")
+        names = ("inputs", "targets") if regression or classes is not None else ("inputs",)
         examples = checks.check_examples(examples, names, finite=False)
         rows = as_rows(rows, ("[M]",), "rows", len(jax.tree.leaves(examples)[0]))
         check(gather(examples, rows.ids))
         return fit(hyper, key, examples, rows)
 
     def checked_predict(params: Any, inputs: Inputs) -> Outputs:
-        return predict(params, checks.check_examples(inputs, names=()))
+        return predict(params, checks.check_examples(inputs, names=(), finite=not takes_missing))
 
-    return Learner(checked_fit, checked_predict, grid, check)
+    return Learner(checked_fit, checked_predict, grid, check, takes_missing=takes_missing)
+
+
+def values_of(examples: Examples, ids: Array | np.ndarray) -> Array:
+    """Return the targets [M] of the rows as floats."""
+    targets = gather(examples["targets"], ids)
+    return targets.astype(checks.float_dtype(targets))
 
 
 def points_of(examples: Examples, ids: Array | np.ndarray | None = None) -> Array:

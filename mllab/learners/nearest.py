@@ -13,22 +13,24 @@ from mllab.types import Array, Examples, Hyper, Inputs, Key, Outputs, Rows
 from mllab.validation import Axes, Learner
 
 
-def nearest_neighbors(classes: int, most: int) -> Learner:
-    """Return the nearest-neighbour classifier; it reads `k`, 1 to `most`.
+def nearest_neighbors(classes: int | None, most: int) -> Learner:
+    """Return prediction by the nearest neighbours; it reads `k`, 1 to `most`.
 
     Its `grid` computes the distances once a fold for all k. Outputs for a k beyond `most` are NaN.
 
     Args:
-        classes: C.
+        classes: C; None for regression, by the mean of the neighbours' targets.
         most: the greatest k, a static size.
     """
-    checks.check_whole(1, classes=classes, most=most)
+    checks.check_whole(1, most=most)
+    if classes is not None:
+        checks.check_whole(1, classes=classes)
 
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> neighbors.Neighbors:
         del key  # deterministic
         check_hyper(hyper, ["k"])
         chosen = gather(examples, rows.ids)
-        return neighbors.fit(chosen["inputs"], chosen["targets"], hyper["k"], rows.weight)
+        return neighbors.fit(chosen["inputs"], chosen["targets"], hyper["k"], rows.weight, regression=classes is None)
 
     def predict(params: neighbors.Neighbors, inputs: Inputs) -> Outputs:
         return neighbors.apply(params, inputs, classes, most)
@@ -40,16 +42,15 @@ def nearest_neighbors(classes: int, most: int) -> Learner:
         def fold(rows: Rows, queries: Array) -> Outputs:
             params = fit({"k": most}, key, examples, rows)
             ids = neighbors.nearest(params.inputs, points_of(examples, queries), most, params.weight).ids
-            labels, weight = params.labels[ids], params.weight[ids]
 
             def votes(k: Array) -> Outputs:
-                return jnp.where(k <= most, neighbors.log_probabilities(labels, weight, k, classes), jnp.nan)
+                return jnp.where(k <= most, neighbors.outputs(params, ids, k, classes), jnp.nan)
 
             return jax.vmap(votes)(axes["k"])
 
         return fold_by_fold(fold, train, held_out)
 
-    return checked_learner(fit, predict, grid, classes=classes)
+    return checked_learner(fit, predict, grid, classes=classes, regression=classes is None)
 
 
 def check_votes(queries: int, ks: Sequence[int], classes: int) -> None:

@@ -1,4 +1,4 @@
-r"""Nearest neighbours by brute force, and the k-nearest-neighbour classifier.
+r"""Nearest neighbours by brute force, and prediction by the k nearest: classification and regression.
 
 Squared distances come from one matrix product, $\lVert q \rVert^2 + \lVert x \rVert^2 - 2 q^\top x$, for a block of
 queries at a time; the matrix of all distances is never formed.
@@ -8,6 +8,8 @@ share:
 
     $$ P(c \mid q) = \frac{1 / C + \sum_{i \in \mathrm{nearest}_k(q)} \omega_i [y_i = c]}
                           {1 + \sum_{i \in \mathrm{nearest}_k(q)} \omega_i} $$
+
+In regression the prediction is the weighted mean of the targets of the k nearest rows.
 
 Sources: Cover and Hart, *Nearest neighbor pattern classification*, IEEE Trans. Information Theory 13 (1967); Johnson,
 Douze and Jégou, *Billion-scale similarity search with GPUs* (2017), section 3, for the distances as a product; Perks,
@@ -42,22 +44,30 @@ class Nearest(NamedTuple):
 
 @struct.dataclass
 class Neighbors:
-    """Params of the nearest-neighbour classifier: its training rows."""
+    """Params of prediction by nearest neighbours: the training rows."""
 
     inputs: Array  # [N, D]
-    labels: Array  # [N] integers in 0..C-1
+    targets: Array  # [N] labels, integers in 0..C-1, or values
     weight: Array  # [N] of each vote; rows of weight 0 are ignored
     k: Array  # [] how many neighbours vote
 
 
-def fit(inputs: Array, labels: Array, k: Array | int, weight: Array | np.ndarray | None = None) -> Neighbors:
-    """Return the classifier of these rows.
+def fit(
+    inputs: Array,
+    targets: Array,
+    k: Array | int,
+    weight: Array | np.ndarray | None = None,
+    *,
+    regression: bool = False,
+) -> Neighbors:
+    """Return the params of these rows.
 
     Args:
         inputs: [N, ...], flattened to [N, D].
-        labels: [N], integers.
+        targets: [N], labels; values in regression.
         k: how many neighbours vote; may be traced.
         weight: of each row's vote, [N]; 1 by default.
+        regression: whether targets are values.
 
     Raises:
         UserError: shapes that do not match, inputs that are not finite, labels that are not integers, or k not in 1..N
@@ -65,31 +75,54 @@ def fit(inputs: Array, labels: Array, k: Array | int, weight: Array | np.ndarray
     """
     inputs = checks.check_array(inputs, ("N", "..."), "training rows")
     inputs = inputs.reshape(len(inputs), -1)
-    labels = checks.check_labels(labels, len(inputs), None, "labels")
+    if regression:
+        targets = checks.check_array(targets, (len(inputs),), "targets")
+    else:
+        targets = checks.check_labels(targets, len(inputs), None, "labels")
     weight = checks.check_weight(weight, len(inputs), jnp.result_type(float))
     checks.check_count("k", k, weight, "training rows")
-    return Neighbors(inputs, labels, weight, jnp.asarray(k))
+    return Neighbors(inputs, targets, weight, jnp.asarray(k))
 
 
-def apply(params: Neighbors, inputs: Array, classes: int, most: int) -> Array:
-    """Return log-probabilities [M, C] of inputs [M, ...].
+def apply(params: Neighbors, inputs: Array, classes: int | None, most: int) -> Array:
+    """Return log-probabilities [M, C] of inputs [M, ...], or values [M] in regression.
 
     Args:
         params: see `fit`.
         inputs: queries, flattened to [M, D].
-        classes: C.
+        classes: C; None for regression.
         most: an upper bound of k, which may be traced where shapes may not.
 
     Raises:
         UserError: k greater than `most`, or labels not in 0..C-1, where these are concrete.
     """
-    checks.check_whole(1, classes=classes, most=most)
+    checks.check_whole(1, most=most)
+    if classes is not None:
+        checks.check_whole(1, classes=classes)
+        checks.check_labels(params.targets, len(params.inputs), classes, "labels")
     if is_concrete(params.k) and int(params.k) > most:
         raise UserError(f"k = {params.k} is greater than most = {most}: raise most")
-    checks.check_labels(params.labels, len(params.inputs), classes, "labels")
     inputs = checks.check_array(inputs, ("M", "..."), "queries")
     near = nearest(params.inputs, inputs.reshape(len(inputs), -1), most, params.weight)
-    return log_probabilities(params.labels[near.ids], params.weight[near.ids], params.k, classes)
+    return outputs(params, near.ids, params.k, classes)
+
+
+def outputs(params: Neighbors, ids: Array, k: Array | int, classes: int | None) -> Array:
+    """Return the outputs of `apply` from the ids [M, K] of the nearest rows, nearest first, by the first k of them."""
+    targets, weight = params.targets[ids], params.weight[ids]
+    return values(targets, weight, k) if classes is None else log_probabilities(targets, weight, k, classes)
+
+
+def values(targets: Array, weight: Array, k: Array | int) -> Array:
+    """Return the weighted means [M] of the targets of the first k neighbours.
+
+    Args:
+        targets: of the neighbours, nearest first, [M, K].
+        weight: of each, [M, K]; 0 where there is no neighbour.
+        k: how many are averaged.
+    """
+    voting = jnp.where(jnp.arange(targets.shape[1]) < k, weight, 0)
+    return jnp.sum(voting * targets, axis=1) / jnp.maximum(jnp.sum(voting, axis=1), jnp.finfo(weight.dtype).tiny)
 
 
 def log_probabilities(labels: Array, weight: Array, k: Array | int, classes: int) -> Array:

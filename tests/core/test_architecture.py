@@ -36,6 +36,10 @@ ALLOWED = {
         "types", "errors", "checks", "memory", "rows", "losses", "devices", "optimizers", "models", "training", "sweep",
         "validation",
     },
+    "schemes": {"errors", "checks", "rows", "validation"},
+    "criteria": {"types", "errors", "tasks", "validation"},
+    "conformal": {"errors", "checks"},
+    "nested": {"types", "errors", "checks", "metrics", "validation"},
     "racing": {
         "types", "errors", "checks", "memory", "rows", "metrics", "tasks", "devices", "averaging", "optimizers",
         "models", "training", "sweep", "report",
