@@ -68,14 +68,18 @@ class Length(NamedTuple):
 def training_length(rows: int) -> Length:
     """Return the default batch size and number of steps for this many training rows.
 
-    Small tables are read more than a hundred times, large ones about ten times. The steps are the same for nearly equal
-    numbers of rows, so that folds whose sizes differ by a few rows share a program.
+    Small tables are read more than a hundred times, large ones about ten times.
     """
     batch_size = min(256, max(32, 2 ** round(math.log2(max(rows, 1) / 32))))
     epochs = max(12, min(120, 40_000 / max(rows, 1) ** 0.75))
     steps = max(500, epochs * rows / batch_size)
-    unit = 10 ** math.floor(math.log10(steps)) / 2
-    return Length(batch_size, int(max(1, round(steps / unit)) * unit))
+    return Length(batch_size, _rounded(steps, 2))
+
+
+def _rounded(steps: float, digits: int) -> int:
+    """Return about this many steps: folds whose sizes differ by a few rows then share a program."""
+    unit = max(1.0, 10.0 ** (math.floor(math.log10(steps)) - digits + 1) * 5)
+    return max(1, round(round(steps / unit) * unit))
 
 
 def mlp(
@@ -108,7 +112,7 @@ def mlp(
         smoothing: of the labels; see `losses.smoothed`.
         batch_size: rows of a minibatch; by default that of `training_length`.
         steps: number of updates; by default that of `training_length`.
-        epochs: passes over the rows, instead of steps; the largest fold counts.
+        epochs: passes over the rows of the largest fold, instead of steps; within 0.5%.
         mesh: the devices over which the lanes are spread (default: one).
 
     Raises:
@@ -129,11 +133,10 @@ def mlp(
     def length(rows: int) -> Length:
         default = training_length(rows)
         size = min(batch_size or default.batch_size, rows)
-        if epochs is not None:
-            return Length(size, -(-epochs * rows // size))
         if steps is not None:
             return Length(size, steps)
-        return Length(size, max(1, default.steps * default.batch_size // size) if batch_size else default.steps)
+        count = default.steps * default.batch_size / size if epochs is None else epochs * rows / size
+        return Length(size, _rounded(count, 3))
 
     def fitted(axes: Axes, key: Key, examples: Examples, train: Rows, folded: bool) -> tuple[MLP, int]:
         """Return the params of all lanes [L], fold by fold, and the number of settings."""
@@ -291,7 +294,7 @@ def _run(net: Net, features: int, rows: int, steps: int) -> Run:
             return loss(values, batch["targets"]), extra
         return losses.squared_error(values, (batch["targets"] - hyper["centre"]) / hyper["scale"]), extra
 
-    def gathered(examples: Examples, ids: Array) -> Examples:
+    def gathered(examples: Examples, ids: Array | np.ndarray) -> Examples:
         return {"inputs": gather(examples["inputs"], ids), "targets": gather(examples["targets"], ids % rows)}
 
     return training.supervised(
