@@ -85,7 +85,8 @@ class PowerLaw:
         value, deviation = self._at(log_n, math.log(d))
         spread = self.quantile * deviation
         logs = np.log(value)
-        mean, low, high = (_crossing(log_n, each, math.log(limits[0])) for each in (logs, logs + spread, logs - spread))
+        limit, curves = math.log(limits[0]), (logs, logs + spread, logs - spread)
+        mean, low, high = (_crossing(log_n, curve, limit, self.centre[0]) for curve in curves)
         return Interval(mean, low, high, self.sizes)
 
     def _at(self, log_n: np.ndarray, log_d: float) -> tuple[np.ndarray, np.ndarray]:
@@ -103,20 +104,30 @@ class PowerLaw:
         return value, np.sqrt(np.einsum("ig,ij,jg->g", slopes, self.covariance, slopes) + self.noise**2)
 
 
-def _crossing(log_n: np.ndarray, logs: np.ndarray, limit: float) -> float:
-    """Return the first n at which an ascending curve exceeds the limit."""
-    above = np.flatnonzero(logs > limit)
-    if not above.size:
-        return math.inf
-    place = int(above[0])
-    if place == 0:
-        return 0.0
+def _crossing(log_n: np.ndarray, logs: np.ndarray, limit: float, centre: float) -> float:
+    """Return where a curve crosses the limit upwards, as seen from the centre of what was measured."""
+    start = int(np.clip(np.searchsorted(log_n, centre), 0, len(log_n) - 1))
+    if logs[start] > limit:
+        below = np.flatnonzero(logs[:start] <= limit)
+        if not below.size:
+            return 0.0
+        place = int(below[-1]) + 1
+    else:
+        above = np.flatnonzero(logs[start:] > limit)
+        if not above.size:
+            return math.inf
+        place = start + int(above[0])
     share = (limit - logs[place - 1]) / (logs[place] - logs[place - 1])
     return float(np.exp(log_n[place - 1] + share * (log_n[place] - log_n[place - 1])))
 
 
 def fit_power_law(
-    sizes: Iterable[Sequence[float]], values: Any, intercept: bool = True, *, prior: Exponents | None = None
+    sizes: Iterable[Sequence[float]],
+    values: Any,
+    intercept: bool = True,
+    *,
+    prior: Exponents | None = None,
+    prior_noise: float = PRIOR_NOISE,
 ) -> PowerLaw:
     r"""Return the law $a + b\,n^p d^q$ of least squared errors of the logarithm, $a \ge 0$.
 
@@ -128,7 +139,8 @@ def fit_power_law(
         values: seconds or bytes, [M].
         intercept: whether there is an overhead a.
         prior: the exponents that theory has; each is one more observation of the exponent, with a standard error of
-            `PRIOR_ERROR`, and noise is pooled with a guess of `PRIOR_NOISE`. Then a single size suffices.
+            `PRIOR_ERROR`, and noise is pooled with a guess. Then a single size suffices.
+        prior_noise: the guess, a standard deviation of the logarithm; it is used beside `prior` alone.
 
     Raises:
         UserError: sizes or values that are not positive, or of other shapes; fewer sizes than params and no prior.
@@ -181,7 +193,8 @@ def fit_power_law(
             best = one if best is None or one.cost < best.cost * (1 - 1e-9) else best
         return best
 
-    noise = 1.0 if prior is None else PRIOR_NOISE
+    checks.check_positive(prior_noise=prior_noise)
+    noise = 1.0 if prior is None else prior_noise
     solution = fitted(noise)
     squares = float(np.sum((noise * solution.fun[:count]) ** 2))
     if prior is None:
@@ -189,7 +202,7 @@ def fit_power_law(
         whitened = solution.jac / max(noise, 1e-12)
     else:
         freedom = max(count - 1 - intercept, 0) + PRIOR_FREEDOM
-        noise = math.sqrt((squares + PRIOR_FREEDOM * PRIOR_NOISE**2) / freedom)
+        noise = math.sqrt((squares + PRIOR_FREEDOM * prior_noise**2) / freedom)
         solution = fitted(noise)
         whitened = solution.jac
     theta = solution.x.copy()
