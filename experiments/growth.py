@@ -70,7 +70,7 @@ class Settings(frame.Table):
     )  # fmt: skip
     seconds: float = frame.number(60.0, help="Seconds that one fit may take.", low=1e-3, high=1e9)
     max_seconds: float = frame.number(
-        40.0, help="Seconds that measuring may take, about, compiling included; larger sizes are left out.", low=1,
+        45.0, help="Seconds that measuring may take, about, compiling included; larger sizes are left out.", low=1,
         high=1e6,
     )  # fmt: skip
 
@@ -143,7 +143,8 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
             Section("Time of a fit", [results.time_figure(measured, "fit"), results.columns_figure(measured)]),
             Section("Time of a prediction", [results.time_figure(measured, "predict")]),
             Section("Memory", [results.memory_figure(measured)]),
-            Section("Exponents, measured and by theory", [results.exponents_table(measured)]),
+            Section("Predictions and memory", [results.other_table(measured)]),
+            Section("Theory", [results.theory(measured)]),
             Section("How to read it", [Bullets([*left_out, *CAVEATS])]),
             Section("What was measured", [results.sizes_table(measured)]),
         ],

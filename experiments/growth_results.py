@@ -13,13 +13,14 @@ from mllab.growth import QUERIES, Cost
 from mllab.metrics import Interval
 from mllab.report import draw, style
 from mllab.report.draw import Series
-from mllab.report.report import Drawing
+from mllab.report.report import Bullets, Drawing
 from mllab.report.style import DOTTED, Style
 from mllab.report.table import BLANK, Table, byte_size, duration, number, short
 
 FAR = 1e9  # rows: limits beyond are not told
 NEAR = 100  # times the rows of the job: limits beyond are not in the answer
 LAW_POINTS = 40
+SIGHT = 30  # times a limit: laws are not drawn beyond
 LIMIT = Style(style.BLACK, DOTTED, "")
 
 
@@ -68,9 +69,9 @@ def time_text(seconds: Interval) -> str:
 
 
 def exponent_text(law: Law, axis: str) -> str:
-    """Return an exponent with its interval."""
+    """Return an exponent with its interval, and that of theory in brackets."""
     exponent = getattr(law, axis)
-    return number(exponent.value, exponent.low, exponent.high)
+    return f"{number(exponent.value, exponent.low, exponent.high)} ({getattr(law.theory, axis):g})"
 
 
 def reached(each: Growing, measured: Measurement) -> str:
@@ -105,49 +106,49 @@ def result_table(measured: Measurement) -> Table:
     rows = []
     for each in measured.models:
         refused = each.refuses_above
-        memory = rows_text(each.rows_in_memory)
         rows.append([
             each.label,
             exponent_text(each.fit, "rows"),
             exponent_text(each.fit, "columns"),
             time_text(each.fit_at_full),
-            duration(each.predict_at_full.mean),
-            byte_size(each.bytes_at_full.mean),
             rows_text(each.rows_in_seconds),
-            memory if refused is None else f"{memory}; refuses over {count_text(refused)}",
+            rows_text(each.rows_in_memory) if refused is None else f"refuses over {count_text(refused)}",
             each.first_limit[1] if each.first_limit[0] < FAR else "nothing",
         ])  # fmt: skip
+    columns = ["model", "time: exponent of n", "of d", f"fit of {job:,} rows", f"rows in {seconds}", f"rows in {free}"]
     return Table(
-        [
-            "model", "exponent in n", "in d", f"fit of {job:,} rows", f"prediction of {QUERIES:,}", "memory",
-            f"rows in {seconds}", f"rows in {free}", "first to run out",
-        ],
+        [*columns, "runs out first"],
         rows,
         caption=f"{measured.columns:,} columns; what is prohibitive first; ± and (… to …): 95% intervals of the fitted "
-        "law a + b n^p d^q, to which theory's exponents count as one observation with an interval of ± 0.5; times "
-        "without compiling; wall times and free memory of this machine, which differ from run to run",
+        "law a + b n^p d^q, to which the exponent of theory (in brackets) counts as one observation with an interval "
+        "of ± 0.5; times without compiling; wall times and free memory of this machine, which differ from run to run",
+    )
+
+
+def other_table(measured: Measurement) -> Table:
+    """Return the time of predictions, and the memory, with their exponents."""
+    return Table(
+        [
+            "model", f"prediction at {measured.job_rows:,} rows", "exponent of n", "of d",
+            f"memory at {measured.job_rows:,} rows", "exponent of n (memory)",
+        ],
+        [
+            [
+                one.label, time_text(one.predict_at_full), exponent_text(one.predict, "rows"),
+                exponent_text(one.predict, "columns"), byte_size(one.bytes_at_full.mean),
+                exponent_text(one.memory, "rows") if one.memory else BLANK,
+            ]
+            for one in measured.models
+        ],
+        caption=f"predictions of m = {QUERIES:,} rows; memory of fit and prediction with their data; in brackets: theory",
     )  # fmt: skip
 
 
-def exponents_table(measured: Measurement) -> Table:
-    """Return measured exponents beside those of theory, of fit, prediction and memory."""
-
-    def cell(law: Law | None, place: int) -> str:
-        if law is None:
-            return BLANK
-        axis = ("rows", "columns")[place]
-        known = not math.isnan(getattr(law, axis).value)
-        return f"{exponent_text(law, axis)} ({law.theory[place]:g})" if known else BLANK
-
-    parts = (("fit", 0), ("fit", 1), ("predict", 0), ("predict", 1), ("memory", 0))
-    return Table(
-        ["model", "fit: n", "fit: d", "prediction: n", "prediction: d", "memory: n", "theory"],
-        [
-            [one.label, *(cell(getattr(one, law), place) for law, place in parts), one.formula]
-            for one in measured.models
-        ],
-        caption="In brackets: the leading exponent that the algorithm implies for many rows, where its largest term "
-        f"rules; a prediction is of m = {QUERIES:,} rows; C classes, H hidden units",
+def theory(measured: Measurement) -> Bullets:
+    """Return what the algorithms imply."""
+    where = "C classes, H hidden units; the leading term rules where n is large"
+    return Bullets(
+        [*(f"{one.label}: {one.formula}." for one in measured.models), f"Here m rows are predicted; {where}."]
     )
 
 
@@ -174,10 +175,9 @@ def time_figure(measured: Measurement, part: str) -> Drawing:
     series = []
     for one in measured.models:
         law, look = getattr(one, part).law, APPROACHES[one.model]
-        series += _pair(
-            one.label, look, [cost for cost in one.costs if cost.columns == measured.columns], "rows",
-            lambda cost: getattr(cost, part).median, grid, [law.predict(n, measured.columns).mean for n in grid],
-        )  # fmt: skip
+        means = _in_sight([law.predict(n, measured.columns).mean for n in grid], measured.seconds_limit)
+        costs = [cost for cost in one.costs if cost.columns == measured.columns]
+        series += _pair(one.label, look, costs, "rows", lambda cost: getattr(cost, part).median, grid, means)
     what = "one fit" if part == "fit" else f"predicting {QUERIES:,} rows"
     if part == "fit":
         series.append(Series(duration(measured.seconds_limit), grid, np.full(LAW_POINTS, measured.seconds_limit),
@@ -200,8 +200,8 @@ def columns_figure(measured: Measurement) -> Drawing | None:
     grid = np.geomspace(columns[0], columns[-1] * 2, LAW_POINTS)
     series = []
     for one in measured.models:
-        values = [one.fit.law.predict(middle, d).mean for d in grid]
-        costs = sorted((cost for cost in one.costs if cost.rows == middle), key=lambda cost: cost.columns)
+        values = np.array([one.fit.law.predict(middle, d).mean for d in grid])
+        costs = [cost for cost in one.costs if cost.rows == middle]
         series += _pair(
             one.label, APPROACHES[one.model], costs, "columns", lambda cost: cost.fit.median, grid, values
         )  # fmt: skip
@@ -225,7 +225,7 @@ def memory_figure(measured: Measurement) -> Drawing:
         if far > n[-1]:
             grid = np.geomspace(n[-1], far, LAW_POINTS)
             means = [one.memory.law.predict(each, measured.columns).mean for each in grid]
-            series.append(Series(one.label, grid, np.array(means), style=look.look(law=True)))
+            series.append(Series(one.label, grid, _in_sight(means, measured.memory_limit), style=look.look(law=True)))
         else:
             series[-1] = Series(one.label, n, held, style=look.look(law=False))
     ends = np.array([min(measured.rows), far])
@@ -245,15 +245,22 @@ def memory_figure(measured: Measurement) -> Drawing:
 
 def _far(measured: Measurement) -> float:
     """Return the rows up to which laws are drawn: the job's, ten times the measured, and the nearer limits."""
-    limits = [n for one in measured.models if (n := one.first_limit[0]) < 1e7]
+    limits = [n for one in measured.models if (n := one.first_limit[0]) < 5 * measured.job_rows]
     return float(max(2 * measured.job_rows, 10 * max(measured.rows), *(1.5 * n for n in limits), 0))
+
+
+def _in_sight(values: Sequence[float], limit: float) -> np.ndarray:
+    """Return values with NaN where they are far beyond a limit."""
+    array = np.asarray(values, float)
+    return np.where(array <= SIGHT * limit, array, np.nan)
 
 
 def _pair(
     label: str, look: object, costs: Sequence[Cost], axis: str, value: Callable[[Cost], float], grid: np.ndarray,
-    law: Sequence[float],
+    law: np.ndarray,
 ) -> list[Series]:  # fmt: skip
     """Return what was measured, and the law with the approach's name at its end."""
+    costs = sorted(costs, key=lambda cost: cost.size)
     at = np.array([getattr(cost, axis) for cost in costs], float)
     return [
         Series("", at, np.array([value(cost) for cost in costs]), style=look.look(law=False)),  # type: ignore[attr-defined]

@@ -237,10 +237,9 @@ def _run(
         peak = _watched(lambda: jax.block_until_ready(call(*arguments))) if first < 4 * LONG else None
     else:
         peak = _peak(compiled)
-    for _ in range(max(1, min(repeats, math.ceil(LONG / max(first, 1e-9))))):
-        if compiled is not None and first > LONG:
-            times.append(first)
-            continue
+    if compiled is not None and first > LONG:
+        times.append(first)
+    while len(times) < repeats and (not times or min(first, *times) <= LONG):
         began = clock()
         jax.block_until_ready(call(*arguments))
         times.append(clock() - began)
