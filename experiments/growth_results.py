@@ -140,7 +140,7 @@ def other_table(measured: Measurement) -> Table:
             ]
             for one in measured.models
         ],
-        caption=f"predictions of m = {QUERIES:,} rows; memory of fit and prediction with their data; in brackets: theory",
+        caption=f"predictions of m = {QUERIES:,} rows; memory of both with their data; in brackets: theory",
     )  # fmt: skip
 
 

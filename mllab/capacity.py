@@ -95,7 +95,7 @@ class Errors(NamedTuple):
 
 def along_axis(
     learner: Learner, axis: str, values: Sequence[float], fixed: Mapping[str, float], key: Key, examples: Examples,
-    samples: Samples, error: Score, shown: Callable[[np.ndarray], np.ndarray] = np.asarray,
+    samples: Samples, error: Score, shown: Callable[[np.ndarray], np.ndarray] = np.asarray, *, apart: bool = False,
 ) -> Errors:  # fmt: skip
     """Return the errors for each value of a hyperparameter.
 
@@ -109,37 +109,52 @@ def along_axis(
         samples: R of them.
         error: of a row, such as the squared error; smaller is better.
         shown: of a mean error, such as its square root.
+        apart: one sample after another, for a learner whose memory grows with the square of all rows that it is given.
     """
     axes = {axis: values} | {name: [value] for name, value in fixed.items()}
-    folds = samples.folds()
-    outputs = validation.held_out_outputs(learner, axes, key, examples, folds)
-    split = samples.train.shape[1]
-    parts = []
-    for part in (slice(None, split), slice(split, None)):
-        each = Folds(folds.train, Rows(folds.held_out.ids[:, part], folds.held_out.weight[:, part]))
-        chosen = outputs[(slice(None),) * (len(axes) + 1) + (part,)]
-        means = validation.mean_scores(chosen, len(axes), examples, each, error)
-        parts.append(shown(means.reshape(len(values), -1)))
-    return Errors(*parts)
+    return _errors(learner, axes, key, examples, samples, samples.folds(), len(values), (error, shown), apart)
 
 
 def along_rows(
     learner: Learner, rows: Sequence[int], setting: Mapping[str, float], key: Key, examples: Examples,
-    samples: Samples, error: Score, shown: Callable[[np.ndarray], np.ndarray] = np.asarray,
+    samples: Samples, error: Score, shown: Callable[[np.ndarray], np.ndarray] = np.asarray, *, apart: bool = False,
 ) -> Errors:  # fmt: skip
-    """Return the errors for each number of training rows: the learning curve; arguments as for `along_axis`."""
+    """Return the errors for each number of training rows: the learning curve.
+
+    Args:
+        learner: see `along_axis`, as for the other arguments.
+        rows: [A] numbers of training rows.
+        setting: the hyperparameters.
+        key: shared by all.
+        examples: `{"inputs", "targets"}`.
+        samples: R of them.
+        error: of a row.
+        shown: of a mean error.
+        apart: one sample after another.
+    """
     axes = {name: [value] for name, value in setting.items()}
-    folds = samples.folds(rows)
-    outputs = validation.held_out_outputs(learner, axes, key, examples, folds)
-    split = samples.train.shape[1]
-    parts = []
-    for part in (slice(None, split), slice(split, None)):
-        weight = folds.train.weight if part.start is None else folds.held_out.weight[:, part]
-        each = Folds(folds.train, Rows(folds.held_out.ids[:, part], weight))
-        chosen = outputs[(slice(None),) * (len(axes) + 1) + (part,)]
-        means = validation.mean_scores(chosen, len(axes), examples, each, error)
-        parts.append(shown(means.reshape(len(rows), -1)))
-    return Errors(*parts)
+    return _errors(learner, axes, key, examples, samples, samples.folds(rows), len(rows), (error, shown), apart)
+
+
+def _errors(
+    learner: Learner, axes: Mapping[str, Sequence[float]], key: Key, examples: Examples, samples: Samples, folds: Folds,
+    places: int, measure: tuple[Score, Callable[[np.ndarray], np.ndarray]], apart: bool,
+) -> Errors:  # fmt: skip
+    """Return the errors on the training and the validation rows of folds, [places, R]."""
+    count, split = len(samples.train), samples.train.shape[1]
+    error, shown = measure
+    parts: list[list[np.ndarray]] = [[], []]
+    every = np.arange(len(folds.train.ids))
+    for chosen in [every[number::count] for number in range(count)] if apart else [every]:
+        train, held_out = (Rows(rows.ids[chosen], rows.weight[chosen]) for rows in folds)
+        outputs = validation.held_out_outputs(learner, axes, key, examples, Folds(train, held_out))
+        for place, part in enumerate((slice(None, split), slice(split, None))):
+            weight = train.weight if place == 0 else held_out.weight[:, part]
+            each = Folds(train, Rows(held_out.ids[:, part], weight))
+            some = outputs[(slice(None),) * (len(axes) + 1) + (part,)]
+            means = validation.mean_scores(some, len(axes), examples, each, error)
+            parts[place].append(means.reshape(places, -1))
+    return Errors(*(shown(np.concatenate(each, axis=1)) for each in parts))
 
 
 # ── Verdicts ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -158,12 +173,17 @@ class Verdict:
     gap: Interval  # validation less training error, at the chosen place
 
 
-def judge(errors: Errors, over: Callable[[np.ndarray], Interval]) -> Verdict:
+def judge(
+    errors: Errors,
+    over: Callable[[np.ndarray], Interval],
+    compared: Callable[[np.ndarray], np.ndarray] = np.asarray,
+) -> Verdict:
     """Return the verdict on errors along an axis of ascending capacity.
 
     Args:
         errors: of each place and sample.
         over: values of the samples [R] -> their mean with an interval.
+        compared: of errors before they are compared; the logarithm, where some samples have errors far above others'.
 
     Raises:
         UserError: no place has finite validation errors.
@@ -176,7 +196,7 @@ def judge(errors: Errors, over: Callable[[np.ndarray], Interval]) -> Verdict:
     def is_worse(place: int, than: int) -> bool:
         if not np.isfinite(means[place]):
             return True
-        return over(errors.validation[place] - errors.validation[than]).sign > 0
+        return over(compared(errors.validation[place]) - compared(errors.validation[than])).sign > 0
 
     worse = [place for place in range(len(means)) if place != chosen and is_worse(place, chosen)]
     beyond = [place for place in worse if place > chosen]
@@ -212,7 +232,11 @@ class Trend:
 def trend(rows: Sequence[int], errors: Errors, over: Callable[[np.ndarray], Interval]) -> Trend:
     """Return whether more examples would help, cautiously: judged by the last stretch of the curve and the gap."""
     gap = over(errors.validation[-1] - errors.training[-1])
-    fall = over(errors.validation[-2] - errors.validation[-1]) if len(rows) > 1 else Interval(*[math.nan] * 3, 0)
+    fall = (
+        over(errors.validation[-2] - errors.validation[-1])
+        if len(rows) > 1
+        else Interval(math.nan, math.nan, math.nan, 0)
+    )
     doublings = math.log2(rows[-1] / rows[-2]) if len(rows) > 1 else math.nan
     if fall.sign > 0:
         helps = "likely"

@@ -15,7 +15,9 @@ from mllab.learners.kernel_regression import kernel_ridge, support_vector_regres
 from mllab.learners.linear_models import linear, ridge, softmax_regression
 from mllab.learners.nearest import check_votes, nearest_neighbors
 from mllab.learners.nets import mlp
+from mllab.learners.polynomials import polynomial
 from mllab.learners.preprocessed import preprocessed
+from mllab.learners.widths import mlp_of_width
 
 __all__ = [
     "check_votes",
@@ -27,8 +29,10 @@ __all__ = [
     "mean",
     "mixture",
     "mlp",
+    "mlp_of_width",
     "most_frequent",
     "nearest_neighbors",
+    "polynomial",
     "preprocessed",
     "ridge",
     "softmax_regression",

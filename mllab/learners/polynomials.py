@@ -41,9 +41,8 @@ def powers(columns: int, most: int) -> np.ndarray:
     """
     if columns == 1 or math.comb(columns + most, most) - 1 > MOST_FEATURES:
         return np.concatenate([degree * np.eye(columns, dtype=int) for degree in range(1, most + 1)])
-    every = itertools.product(range(most + 1), repeat=columns)
-    chosen = np.array([each for each in every if 1 <= sum(each) <= most])
-    return chosen[np.argsort(chosen.sum(axis=1), kind="stable")]
+    products = (itertools.combinations_with_replacement(range(columns), degree) for degree in range(1, most + 1))
+    return np.array([np.bincount(each, minlength=columns) for each in itertools.chain(*products)])
 
 
 def polynomial(classes: int | None, most: int) -> Learner:
