@@ -19,7 +19,7 @@ from mllab.validation import Learner
 
 DEGREES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 29, 35, 45, 60)  # of one column
 DEGREES_OF_MANY = (1, 2, 3, 4, 5, 6, 8)
-MOST_COLUMNS = 200  # of which powers are taken
+MOST_POWERS = 400  # of all columns, times the classes
 PENALISED_DEGREE = 15  # of the polynomial of one column whose penalty is varied
 NOISE = 0.3  # of the curve
 
@@ -40,6 +40,17 @@ class Axis(NamedTuple):
         """Return a value in words: 'degree 5', 'k = 10'."""
         value = short(self.values[place])
         return f"{self.parameter} {value}" if self.parameter in ("degree", "width") else f"{self.letter} = {value}"
+
+    def span(self, places: Sequence[int]) -> str:
+        """Return places in words: 'k ≥ 6' where they are at an end of the axis, 'k = 3 and 5' elsewhere."""
+        last, falling = len(self.values) - 1, self.values[0] > self.values[-1]
+        if len(places) == 1 and places[0] not in (0, last):
+            return self.shown(places[0])
+        if places[0] == 0:
+            return f"{self.letter} {'≥' if falling else '≤'} {short(self.values[places[-1]])}"
+        if places[-1] == last:
+            return f"{self.letter} {'≤' if falling else '≥'} {short(self.values[places[0]])}"
+        return f"{self.letter} = {' and '.join(short(self.values[place]) for place in (places[0], places[-1]))}"
 
     @property
     def letter(self) -> str:
@@ -63,23 +74,24 @@ def axes_of(names: Sequence[str], task: str, classes: int, columns: int, rows: i
         scale: 1 / (columns × variance of the inputs), the unit of gamma.
     """
     of_classes, is_one = classes if task == CLASSIFICATION.name else None, columns == 1
-    degrees = DEGREES if is_one and of_classes is None else DEGREES_OF_MANY
+    every: tuple[int, ...] = DEGREES if is_one and of_classes is None else DEGREES_OF_MANY
+    degrees = tuple(degree for degree in every if columns * degree * (of_classes or 1) <= MOST_POWERS)
     ks = sorted({round(k) for k in np.geomspace(1, max(1, rows * 0.8), 10)}, reverse=True)
     penalties = tuple(float(f"{value:.3g}") for value in np.geomspace(1e4, 1e-4, 9))
     least = {} if of_classes is None else {"l2": 1e-2}
     within = "polynomials of " + ("x" if is_one else "the columns")
     made: dict[str, Axis] = {
         "degree": Axis(
-            "degree", f"{'linear' if of_classes is None else 'softmax'} regression on {within}",
+            "degree", f"{'least squares' if of_classes is None else 'softmax regression'} on {within}",
             "degree of the polynomial", "degree", lambda: learners.polynomial(of_classes, max(degrees)), degrees, least,
         ),
         "width": Axis(
-            "width", "MLP of one hidden layer", "hidden units", "width",
+            "width", "MLP, one hidden layer", "hidden units", "width",
             lambda: learners.mlp_of_width(of_classes, 128), (1, 2, 4, 8, 16, 32, 64, 128), {},
         ),
         "l2": Axis(
-            "l2", ("ridge" if of_classes is None else "softmax") + " regression" + (
-                f" on the polynomial of degree {PENALISED_DEGREE}" if is_one else ""
+            "l2", ("ridge" if of_classes is None else "softmax") + (
+                f", polynomial of degree {PENALISED_DEGREE}" if is_one else " regression"
             ), "penalty l2 (less is more capacity)", "l2",
             lambda: learners.polynomial(of_classes, PENALISED_DEGREE if is_one else 1), penalties,
             {"degree": PENALISED_DEGREE if is_one else 1},
@@ -89,16 +101,16 @@ def axes_of(names: Sequence[str], task: str, classes: int, columns: int, rows: i
             lambda: learners.nearest_neighbors(of_classes, max(ks)), tuple(ks), {},
         ),
         "c": Axis(
-            "c", "RBF support vector machine", "C, the cost of a row off its side", "c", lambda: _svm(of_classes),
+            "c", "RBF SVM", "C, the cost of a row off its side", "c", lambda: _svm(of_classes),
             (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0), {"gamma": scale}, apart=True,
         ),
         "gamma": Axis(
-            "gamma", "RBF support vector machine, C = 10", "gamma, the inverse width of the kernel", "gamma",
+            "gamma", "RBF SVM, C = 10", "gamma, the inverse width of the kernel", "gamma",
             lambda: _svm(of_classes), tuple(float(scale * 10.0**power) for power in (-2, -1, 0, 1, 2, 3)), {"c": 10.0},
             apart=True,
         ),
     }  # fmt: skip
-    return [made[name] for name in names if name != "degree" or columns <= MOST_COLUMNS]
+    return [made[name] for name in names if name != "degree" or len(degrees) > 1]
 
 
 def learning_learner(name: str, task: str, classes: int, rows: int) -> tuple[str, Learner, dict[str, float]]:
@@ -110,7 +122,7 @@ def learning_learner(name: str, task: str, classes: int, rows: int) -> tuple[str
     if name == "knn":
         k = max(1, min(5, rows))
         return f"{k} nearest neighbours", learners.nearest_neighbors(of_classes, k), {"k": k}
-    return "RBF support vector machine, C = 1", _svm(of_classes), {"c": 1.0}
+    return "RBF SVM, C = 1", _svm(of_classes), {"c": 1.0}
 
 
 def _svm(classes: int | None) -> Learner:

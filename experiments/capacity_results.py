@@ -1,7 +1,7 @@
 """The answer, table and figures of `capacity`."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +12,10 @@ from mllab.capacity import Errors, Trend, Verdict
 from mllab.metrics import Interval
 from mllab.report import draw, style
 from mllab.report.report import Drawing, Section
-from mllab.report.table import Table, interval, legible, short
+from mllab.report.table import Table, interval, legible, share, short
 from mllab.report.table import percent as percentage
+
+WIDE = 8  # times the least validation error: a greater one asks for a log scale
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,12 @@ class Measurement:
         return answers.counted(self.samples, "sample")
 
 
-def spread(errors: np.ndarray, over: object) -> list[Interval]:
+def spread(errors: np.ndarray, over: Callable[[np.ndarray], Interval]) -> list[Interval]:
     """Return the mean of each place with its interval."""
-    return [over(row) for row in errors]  # type: ignore[operator]
+    return [over(row) for row in errors]
 
 
-def panel_of(axis: Axis, errors: Errors, verdict: Verdict, over: object) -> Panel:
+def panel_of(axis: Axis, errors: Errors, verdict: Verdict, over: Callable[[np.ndarray], Interval]) -> Panel:
     """Return the facts of an axis."""
     return Panel(
         axis.name, axis.model, list(axis.values), spread(errors.training, over), spread(errors.validation, over),
@@ -100,36 +102,19 @@ def panel_of(axis: Axis, errors: Errors, verdict: Verdict, over: object) -> Pane
 def underfitting(panel: Panel) -> str:
     """Return where an axis underfits, in words."""
     places = panel.verdict.underfits
-    if not places:
-        return "no sign of underfitting"
-    return f"underfits {_span(panel, places, least=True)}"
+    return f"underfits at {panel.axis.span(places)}" if places else "no sign of underfitting"
 
 
 def overfitting(panel: Panel) -> str:
     """Return where an axis overfits, in words."""
-    verdict = panel.verdict
-    if verdict.overfits:
-        words = f"overfits {_span(panel, verdict.overfits, least=False)}"
-        if verdict.peak is not None:
-            words += f"; the validation error peaks at {panel.axis.shown(verdict.peak)} and falls again beyond it: " \
-                "double descent"  # fmt: skip
-        return words
-    if verdict.others:
-        return "no sign of overfitting (worse beyond, but the training error rises, too)"
-    return "no sign of overfitting"
-
-
-def _span(panel: Panel, places: Sequence[int], *, least: bool) -> str:
-    """Return a range of places in words, from the end of the axis: 'up to degree 3', 'from degree 12 on'."""
-    shown = panel.axis.shown
-    complete = list(range(places[0], places[-1] + 1)) == list(places)
-    if len(places) == 1 or not complete:
-        return "at " + answers.joined(shown(place) for place in places)
-    if least and places[0] == 0:
-        return f"up to {shown(places[-1])}"
-    if not least and places[-1] == len(panel.values) - 1:
-        return f"from {shown(places[0])} on"
-    return f"from {shown(places[0])} to {shown(places[-1])}"
+    verdict, axis = panel.verdict, panel.axis
+    if not verdict.overfits:
+        beyond = f" (at {axis.span(verdict.others)} both errors are greater)" if verdict.others else ""
+        return f"no sign of overfitting{beyond}"
+    peak = ""
+    if verdict.peak is not None:
+        peak = f"; beyond {axis.shown(verdict.peak)} the validation error falls again (double descent)"
+    return f"overfits at {axis.span(verdict.overfits)}{peak}"
 
 
 def more_data(learning: Learning, measured: Measurement) -> str:
@@ -142,6 +127,8 @@ def more_data(learning: Learning, measured: Measurement) -> str:
     if trend.helps == "unclear":
         return f"the last rows brought no clear gain; a gap of {measured.text(trend.gap)} is left at {last}, so that " \
             "more examples may help, or less capacity"  # fmt: skip
+    if trend.last_fall.sign > 0:
+        return f"more examples will hardly help: a doubling of the rows lowers the error by {share(trend.share)} of it"
     return f"more examples will hardly help alone: at {last} training and validation error have nearly met"
 
 
@@ -160,7 +147,7 @@ def answer(measured: Measurement) -> str:
         over = [panel for panel in measured.panels if panel.verdict.overfits]
         none = [panel for panel in measured.panels if not panel.verdict.overfits]
         if over:
-            spans = (f"{panel.axis.letter} {_span(panel, panel.verdict.overfits, least=False)}" for panel in over)
+            spans = (panel.axis.span(panel.verdict.overfits) for panel in over)
             parts.append(f"Overfitting: {'; '.join(spans)}.")
         if none:
             parts.append(f"No sign of overfitting along {answers.joined(panel.axis.letter for panel in none)}.")
@@ -180,7 +167,8 @@ def result_table(measured: Measurement) -> Table:
             panel.model, panel.axis.shown(verdict.chosen),
             answers.joined(short(panel.values[place]) for place in tied) if tied else "none",
             measured.text(panel.training[verdict.chosen]), measured.text(panel.validation[verdict.chosen]),
-            underfitting(panel), overfitting(panel),
+            panel.axis.span(verdict.underfits) if verdict.underfits else "no sign",
+            panel.axis.span(verdict.overfits) if verdict.overfits else "no sign",
         ])  # fmt: skip
     constant = "most frequent class" if measured.is_share else "predicting the mean"
     rows.append([constant, None, None, None, measured.text(measured.baseline), None, None])
@@ -188,8 +176,7 @@ def result_table(measured: Measurement) -> Table:
     shared = "" if measured.independent else ", corrected for the rows that samples share"
     return Table(
         [
-            "model", "chosen", "tied with it", f"training {error}", f"validation {error}", "less capacity",
-            "more capacity",
+            "model", "chosen", "tied with it", f"training {error}", f"validation {error}", "underfits", "overfits",
         ],
         rows,
         caption=f"± 95% interval over {measured.over}{shared}; chosen: the least mean validation error, which is "
@@ -207,6 +194,8 @@ def panel_section(panel: Panel, measured: Measurement) -> Section:
                                  best=x[chosen] if part == "validation" else None)
         for part, values in (("training", panel.training), ("validation", panel.validation))
     ]  # fmt: skip
+    means = np.array([each.mean for each in panel.validation])
+    wide = not measured.is_share and bool(np.nanmax(means) > WIDE * np.nanmin(means))
     title = f"{panel.model[0].upper()}{panel.model[1:]}: least at {axis.shown(chosen)}"
     if len(x) > 1 and x[0] > x[-1]:
         note = "More capacity to the left. Larger marker: the chosen value."
@@ -214,11 +203,11 @@ def panel_section(panel: Panel, measured: Measurement) -> Section:
         note = "More capacity to the right. Larger marker: the chosen value."
     figure = draw.curves(
         series, title=title, x_label=axis.label, y_label=y_label(measured), log_x=True,
-        over=measured.over if measured.samples > 1 else "", note=note,
+        log_y=wide, whole=wide, over=measured.over, note=note,
     )  # fmt: skip
     words = f"{underfitting(panel)}; {overfitting(panel)}."
     return Section(
-        f"{axis.letter[0].upper()}{axis.letter[1:]} of {panel.model}",
+        f"{axis.letter[0].upper()}{axis.letter[1:]}: {panel.model}",
         [Drawing(f"by_{panel.name}", figure, f"Training and validation error against {axis.label}"),
          words[0].upper() + words[1:]],
     )  # fmt: skip
@@ -235,7 +224,7 @@ def learning_section(measured: Measurement) -> Section:
         ]
         figure = draw.curves(
             series, title=f"{one.model[0].upper()}{one.model[1:]}", x_label="training rows", y_label=y_label(measured),
-            log_x=True, over=measured.over if measured.samples > 1 else "",
+            log_x=True, over=measured.over,
         )  # fmt: skip
         blocks += [
             Drawing(f"learning_{number + 1}", figure, f"Training and validation error of {one.model} against rows"),

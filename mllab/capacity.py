@@ -23,6 +23,9 @@ from mllab.rows import as_ids
 from mllab.types import Examples, Key, Rows
 from mllab.validation import Folds, Learner, Score
 
+LEAST_SHARE = 0.02  # of the error: a smaller fall with a doubling of the rows is none that is worth the rows
+LEAST_GAP = 0.1  # of the error: a smaller gap between training and validation error is none to speak of
+
 
 class Samples(NamedTuple):
     """Repeated samples: each has training rows, in an order whose beginnings are samples too, and validation rows."""
@@ -226,6 +229,7 @@ class Trend:
     gap: Interval  # validation less training error, with all rows
     last_fall: Interval  # of the validation error, from the number of rows before the last to the last
     doublings: float  # from one to the other
+    share: float  # of the validation error by which it falls with a doubling
     helps: str  # "likely", "unclear" or "hardly": whether more rows will lower the validation error
 
 
@@ -238,10 +242,12 @@ def trend(rows: Sequence[int], errors: Errors, over: Callable[[np.ndarray], Inte
         else Interval(math.nan, math.nan, math.nan, 0)
     )
     doublings = math.log2(rows[-1] / rows[-2]) if len(rows) > 1 else math.nan
-    if fall.sign > 0:
+    error = max(float(errors.validation[-1].mean()), 1e-12)
+    share = fall.mean / doublings / error if len(rows) > 1 else math.nan
+    if fall.sign > 0 and share >= LEAST_SHARE:
         helps = "likely"
-    elif gap.sign > 0 and not gap.mean < 0.1 * float(errors.validation[-1].mean()):
-        helps = "unclear"
-    else:
+    elif fall.sign > 0 or gap.mean < LEAST_GAP * error:
         helps = "hardly"
-    return Trend(gap, fall, doublings, helps)
+    else:
+        helps = "unclear"
+    return Trend(gap, fall, doublings, share, helps)

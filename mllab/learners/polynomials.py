@@ -60,8 +60,8 @@ def polynomial(classes: int | None, most: int) -> Learner:
 
     def features(params: Polynomial, points: Array) -> Array:
         width = params.high - params.low
-        x = 2 * (points - params.low) / jnp.where(width > 0, width, 1) - 1
-        x = jnp.clip(jnp.where(width > 0, x, 0), -1, 1)
+        x = 2 * (points - params.low[None]) / jnp.where(width > 0, width, 1)[None] - 1
+        x = jnp.clip(jnp.where((width > 0)[None], x, 0), -1, 1)
         by_degree = [jnp.ones_like(x), x]
         for degree in range(2, most + 1):
             before, last = by_degree[-2:]
@@ -71,7 +71,7 @@ def polynomial(classes: int | None, most: int) -> Learner:
         made = jnp.ones((len(points), len(exponents)))
         for column in range(points.shape[1]):
             made = made * legendre[:, column, exponents[:, column]]
-        return made * (exponents.sum(axis=1) <= params.degree)
+        return made * (exponents.sum(axis=1) <= params.degree)[None]
 
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> Polynomial:
         del key  # convex

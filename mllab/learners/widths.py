@@ -40,7 +40,7 @@ def mlp_of_width(classes: int | None, most: int, *, steps: int = 1000, learning_
     checks.check_whole(1, most=most, steps=steps)
 
     def apply(net: Net, x: Array) -> Array:
-        return linear.apply(net.layers[1], jax.nn.relu(linear.apply(net.layers[0], x)) * net.used)
+        return linear.apply(net.layers[1], jax.nn.relu(linear.apply(net.layers[0], x)) * net.used[None])
 
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> Net:
         check_hyper(hyper, ["width"])

@@ -46,6 +46,7 @@ ALLOWED = {
     },
     "clustering": {"memory", "metrics", "models", "sweep"},
     "semi_supervised": {"types", "checks", "memory", "metrics", "models", "sweep", "selection", "data"},
+    "capacity": {"types", "errors", "checks", "rows", "metrics", "validation"},
     "power_law": {"errors", "checks", "metrics"},
     "growth": {"types", "errors", "checks", "memory", "rows", "metrics", "validation", "power_law"},
     "paths": {"types", "checks", "averaging"},
