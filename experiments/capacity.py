@@ -28,7 +28,7 @@ from mllab.report.table import legible, listed, ranged, short
 from mllab.tasks import CLASSIFICATION, REGRESSION
 
 GENERATED = {REGRESSION.name: "a noisy curve", CLASSIFICATION.name: "the moons"}
-ROWS, MOST_LEARNING, MOST_HELD_OUT = {REGRESSION.name: 30, CLASSIFICATION.name: 100}, 1000, 300
+ROWS, MOST_HELD_OUT = {REGRESSION.name: 30, CLASSIFICATION.name: 100}, 300
 CAVEATS = (
     "A difference counts where its 95% interval over the samples, paired, excludes 0; several are looked at, so that "
     "one in twenty may count by chance.",
@@ -51,6 +51,12 @@ class Settings(frame.Table):
     axes: tuple[str, ...] = frame.choices(
         capacity_axes.NAMES, help="Axes of capacity, separated by commas, or all.", kind="axis"
     )
+    degrees: tuple[int, ...] | None = frame.wholes(
+        None,
+        help="Degrees of the polynomials. Default: 1 to 60 of one column, 1 to 8 of several, fewer of many.",
+        high=capacity_axes.MOST_DEGREE,
+        most=100,
+    )
     learning: tuple[str, ...] = frame.choices(
         capacity_axes.LEARNING, help="Learners of the learning curves, separated by commas, or all.", kind="learner"
     )
@@ -59,6 +65,12 @@ class Settings(frame.Table):
         help="Training rows of a sample. Default: 30 of the curve, 100 of the moons, and of a data set up to 200.",
         low=4, high=10**5,
     )  # fmt: skip
+    most_rows: int = frame.whole(
+        1000,
+        help="Training rows at the end of the learning curves, at most 4 of 5 of a data set's.",
+        low=10,
+        high=10**5,
+    )
     samples: int = frame.whole(10, help="Repeated samples, for the intervals.", low=2, high=1000)
 
 
@@ -79,7 +91,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
                 )
             examples = {"inputs": jnp.asarray(data.inputs.reshape(len(data.inputs), -1)), "targets": data.targets}
             samples = capacity.resampled(pool, rows, held_out, settings.samples, settings.split_seed, data.targets)
-            most = min(MOST_LEARNING, count * 4 // 5)
+            most = min(settings.most_rows, count * 4 // 5)
             held = min(MOST_HELD_OUT, count - most)
             longer = capacity.resampled(pool, most, held, settings.samples, settings.split_seed, data.targets)
             more, problem = examples, legible(data.name)
@@ -87,7 +99,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
             if settings.target is not None:
                 raise UserError(f"--target={settings.target}: name the table, too (--dataset=TABLE.csv)")
             task, classes = settings.task or REGRESSION.name, 2
-            rows, held_out, most = settings.rows or ROWS[task], MOST_HELD_OUT, MOST_LEARNING
+            rows, held_out, most = settings.rows or ROWS[task], MOST_HELD_OUT, settings.most_rows
             drawn = settings.samples, settings.split_seed
             examples, samples = capacity_axes.generated(task, rows, held_out, *drawn)
             more, longer = capacity_axes.generated(task, most, held_out, *drawn)
@@ -95,7 +107,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
             run.read({})
     columns, error = examples["inputs"].shape[1], capacity_axes.MEASURES[task]
     scale = float(kernels.gamma_scale(jnp.asarray(examples["inputs"][samples.train[0]])))
-    chosen = capacity_axes.axes_of(settings.axes, task, classes, columns, rows, scale)
+    chosen = capacity_axes.axes_of(settings.axes, task, classes, columns, rows, scale, settings.degrees)
     key, panels, learning, fits = jax.random.key(settings.split_seed), [], [], None
     run.progress.task("axes of capacity", len(chosen))
     for axis in chosen:

@@ -18,6 +18,7 @@ from mllab.types import Array, Examples, Outputs, Rows
 from mllab.validation import Learner
 
 DEGREES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 29, 35, 45, 60)  # of one column
+MOST_DEGREE = 100
 DEGREES_OF_MANY = (1, 2, 3, 4, 5, 6, 8)
 MOST_POWERS = 400  # of all columns, times the classes
 PENALISED_DEGREE = 15  # of the polynomial of one column whose penalty is varied
@@ -62,7 +63,9 @@ NAMES = ("degree", "width", "l2", "k", "c", "gamma")
 LEARNING = ("linear", "knn", "svm")  # learners of learning curves
 
 
-def axes_of(names: Sequence[str], task: str, classes: int, columns: int, rows: int, scale: float) -> list[Axis]:
+def axes_of(names: Sequence[str], task: str, classes: int, columns: int, rows: int, scale: float,
+    degrees: Sequence[int] | None = None,
+) -> list[Axis]:  # fmt: skip
     """Return the axes, each by ascending capacity.
 
     Args:
@@ -72,10 +75,13 @@ def axes_of(names: Sequence[str], task: str, classes: int, columns: int, rows: i
         columns: D.
         rows: training rows of a sample.
         scale: 1 / (columns × variance of the inputs), the unit of gamma.
+        degrees: of the polynomials, ascending; by default as many as are useful and take little time.
     """
     of_classes, is_one = classes if task == CLASSIFICATION.name else None, columns == 1
     every: tuple[int, ...] = DEGREES if is_one and of_classes is None else DEGREES_OF_MANY
-    degrees = tuple(degree for degree in every if columns * degree * (of_classes or 1) <= MOST_POWERS)
+    degrees = tuple(degrees or ()) or tuple(
+        degree for degree in every if columns * degree * (of_classes or 1) <= MOST_POWERS
+    )
     ks = sorted({round(k) for k in np.geomspace(1, max(1, rows * 0.8), 10)}, reverse=True)
     penalties = tuple(float(f"{value:.3g}") for value in np.geomspace(1e4, 1e-4, 9))
     least = {} if of_classes is None else {"l2": 1e-2}
@@ -110,7 +116,7 @@ def axes_of(names: Sequence[str], task: str, classes: int, columns: int, rows: i
             apart=True,
         ),
     }  # fmt: skip
-    return [made[name] for name in names if name != "degree" or len(degrees) > 1]
+    return [made[name] for name in names if name != "degree" or degrees]
 
 
 def learning_learner(name: str, task: str, classes: int, rows: int) -> tuple[str, Learner, dict[str, float]]:

@@ -89,11 +89,9 @@ def answer(measured: Measurement) -> str:
     """Return where each approach runs out of time or memory, and which the job's rows forbid."""
     job, models = measured.job_rows, measured.models
     forbidden = [one.label for one in models if one.first_limit[0] < job]
+    nothing = f"Nothing is prohibitive at {job:,} rows"
     near = [one for one in models if one.first_limit[0] < NEAR * job] or models[:1]
-    verdict = f"Prohibitive at {job:,} rows: {answers.joined(forbidden)}." if forbidden else (
-        f"None of {answers.counted(len(models), 'approach').replace('approachs', 'approaches')} is prohibitive at "
-        f"{job:,} rows."
-    )  # fmt: skip
+    verdict = f"{f'Prohibitive at {job:,} rows: {answers.joined(forbidden)}' if forbidden else nothing}."
     far = [one.label for one in models if one not in near]
     rest = f" Beyond {count_text(NEAR * job)} rows: {answers.joined(far)}." if far else ""
     each = "; ".join(reached(one, measured) for one in near)

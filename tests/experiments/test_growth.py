@@ -20,7 +20,7 @@ from support.mistakes import refused_in_one_line
 from support.pages import Reader
 from support.workdirs import records_of
 
-TINY = {"models": ("constant", "knn"), "rows": (20, 40), "columns": (3,), "job_rows": 1000}
+TINY = {"models": ("constant",), "rows": (20, 40), "columns": (3,), "job_rows": 1000}
 
 
 def test_every_approach_has_a_theory_and_is_for_some_task():
@@ -69,20 +69,18 @@ def test_a_whole_run(tmp_path, capsys):
     shown = capsys.readouterr().out
     written = json.loads((tmp_path / "w" / "summary.json").read_text())
     assert [each["model"] for each in written["models"]] == [each.model for each in measured.models]
-    assert len(records_of(tmp_path / "w")) == 6
+    assert len(records_of(tmp_path / "w")) == 3
     for each in measured.models:
         assert [cost.size for cost in each.costs] == [(20, 20), (40, 20), (20, 3)]
         assert each.fit_at_full.low < each.fit_at_full.mean < each.fit_at_full.high
         assert 0 < each.fit.law.rows.error <= 0.26  # the exponent of theory counts
-    neighbours = next(each for each in measured.models if each.model == "knn")
-    assert neighbours.memory_by == "program"
-    assert max(n for n, _ in neighbours.memory_points) > 40  # planned, not run
-    limits = [each.first_limit[0] for each in measured.models]
-    assert limits == sorted(limits)
+    (constant,) = measured.models
+    assert constant.memory_by == "program"
+    assert max(n for n, _ in constant.memory_points) > 40  # planned, not run
     page = (tmp_path / "w" / "report.html").read_text()
     words = Reader(page).words()
     assert "What was measured" in words
-    assert "None of 2 approaches is prohibitive at 1,000 rows." in shown
+    assert "Nothing is prohibitive at 1,000 rows." in shown
     assert {path.stem for path in (tmp_path / "w" / "figures").iterdir()} == {
         "fit_by_rows", "predict_by_rows", "fit_by_columns", "memory_by_rows",
     }  # fmt: skip
