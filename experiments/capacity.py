@@ -29,6 +29,7 @@ from mllab.tasks import CLASSIFICATION, REGRESSION
 
 GENERATED = {REGRESSION.name: "a noisy curve", CLASSIFICATION.name: "the moons"}
 ROWS, MOST_HELD_OUT = {REGRESSION.name: 30, CLASSIFICATION.name: 100}, 300
+SHOWN_CLASSES = 20
 CAVEATS = (
     "A difference counts where its 95% interval over the samples, paired, excludes 0; several are looked at, so that "
     "one in twenty may count by chance.",
@@ -178,6 +179,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         ],
         {
             "data set": data.described() if data else f"{measured.problem}, generated",
+            "classes": listed(map(legible, data.classes[:SHOWN_CLASSES])) if data else "",
             "rows": f"{measured.training_rows:,} training and {measured.validation_rows:,} validation rows, {drawn}",
             "samples": f"{measured.samples}, seed {settings.split_seed}",
             "axes": [f"{one.model}: {one.axis.letter} = {listed(map(short, one.values))}" for one in measured.panels],
