@@ -64,19 +64,20 @@ class Settings(frame.Table):
     rows: int | None = frame.whole(
         None,
         help="Training rows of a sample. Default: 30 of the curve, 100 of the moons, and of a data set up to 200.",
-        low=4, high=10**5,
+        low=4, high=20_000,
     )  # fmt: skip
     most_rows: int = frame.whole(
         1000,
         help="Training rows at the end of the learning curves, at most 4 of 5 of a data set's.",
         low=10,
-        high=10**5,
+        high=20_000,
     )
-    samples: int = frame.whole(10, help="Repeated samples, for the intervals.", low=2, high=1000)
+    samples: int = frame.whole(10, help="Repeated samples, for the intervals.", low=2, high=200)
 
 
 def measure(run: frame.Context, settings: Settings) -> Measurement:
     """Score every axis, then every learning curve, on repeated samples."""
+    capacity_axes.check_memory(settings.samples, settings.rows or 0, settings.most_rows)
     with run.timed("data"):
         data = None
         examples: dict[str, Any]
