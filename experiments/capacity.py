@@ -153,8 +153,9 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
 def fitted(
     axis: capacity_axes.Axis, chosen: int, examples: dict, train: np.ndarray, is_generated: bool
 ) -> results.Fits:
-    """Return the polynomials of the least, the chosen and the greatest degree, fitted to one sample."""
-    places = sorted({0, chosen, len(axis.values) - 1})
+    """Return the polynomials of the least, the chosen and a high degree, fitted to one sample."""
+    high = [place for place, degree in enumerate(axis.values) if degree <= len(train) / 2]
+    places = sorted({0, chosen, max([chosen + 1, *high]) if chosen + 1 < len(axis.values) else chosen})
     x, y = (np.asarray(examples[name])[train] for name in ("inputs", "targets"))
     grid = np.linspace(float(x.min()), float(x.max()), 300)
     degrees = [axis.values[place] for place in places]
