@@ -40,6 +40,8 @@ ALLOWED = {
         "types", "errors", "checks", "memory", "rows", "losses", "devices", "optimizers", "models", "training", "sweep",
         "validation",
     },
+    "model_search": {"types", "errors", "nested", "validation"},
+    "pool": {"errors", "learners", "model_search", "models", "nested", "tasks", "validation"},
     "racing": {
         "types", "errors", "checks", "memory", "rows", "metrics", "tasks", "devices", "averaging", "optimizers",
         "models", "training", "sweep", "report",
