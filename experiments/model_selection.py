@@ -127,7 +127,7 @@ def _measurement(
         mcnemar=test,
         beats_constant=beats,
         warnings=[*posed.data.warnings],
-        flattered=groups,
+        flattered={posed.column_names[each.column]: each for each in groups},
         budget=settings.budget,
         search={name: {"tried": [*range(1, len(each) + 1)], "score": each} for name, each in scores.items()},
         standing=standing,

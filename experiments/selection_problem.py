@@ -1,5 +1,6 @@
 """The problem of a model selection: the rows to choose by and to test on, their folds, and the criterion."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from experiments import frame
 from mllab import criteria, schemes
 from mllab.criteria import Criterion
+from mllab.data import names
 from mllab.data.dataset import Dataset
 from mllab.data.readers import content
 from mllab.errors import UserError
@@ -51,6 +53,14 @@ class Problem:
         return len(self.data.classes)
 
     @property
+    def column_names(self) -> list[str]:
+        """The names of the columns: of numbers, then of codes."""
+        if self.data.schema is None:
+            return list(self.data.features) or [f"input {place + 1}" for place in range(self.layout.numbers)]
+        numbers = [name for column in self.data.schema.numeric for name in column.number_names]
+        return [*numbers, *(column.name for column in self.data.schema.categorical)]
+
+    @property
     def fewest_rows(self) -> int:
         """Training rows of the smallest fold, inner ones included."""
         return int(min(part.train.weight.sum(axis=1).min() for part in self.plan.parts))
@@ -58,8 +68,8 @@ class Problem:
 
 def problem(run: frame.Context, settings: Any) -> Problem:
     """Load the data and make the folds that the settings ask for; see `model_selection.Settings`."""
-    named = [name for name in (settings.group, settings.time) if name]
-    data = run.load(extra_columns=named) if named else run.load()
+    extra = [name for name in (settings.group, settings.time) if name]
+    data = run.load(extra=extra) if extra else run.load()
     if data.targets.ndim > 1:
         raise UserError(f"{data.name} has several targets, and models are chosen for one: leave the others out")
     columns, layout = data.columns, data.schema.layout if data.schema else None
@@ -74,14 +84,13 @@ def problem(run: frame.Context, settings: Any) -> Problem:
     if settings.folds_file:
         splits = read_splits(settings.folds_file, run)
         choosing, test = np.arange(len(data.targets)), test[:0]
-    elif (groups is not None or times is not None) and not (settings.test or settings.split_column):
+    elif (groups is not None or times is not None) and not (
+        getattr(settings, "test", None) or getattr(settings, "split_column", None)
+    ):
         whole = Scheme(settings.split_seed, labels, groups, times, settings.gap)
         choosing, test = whole.holdout(np.arange(len(data.targets)), TEST_SHARE)
-    scheme = Scheme(
-        settings.split_seed,
-        *(None if each is None else each[choosing] for each in (labels, groups, times)),
-        gap=settings.gap,
-    )
+    labels, groups, times = (None if each is None else each[choosing] for each in (labels, groups, times))
+    scheme = Scheme(settings.split_seed, labels, groups, times, settings.gap)
     if splits is None:
         outer = scheme.folds(np.arange(len(choosing)), settings.folds)
     else:
@@ -102,7 +111,7 @@ def read_splits(path: str, run: frame.Context) -> list[np.ndarray]:
         UserError: the file cannot be read, or a line is not a list of whole numbers.
     """
     raw = content.read(path)
-    run.read({path.rpartition("/")[2]: content.sha256(raw)})
+    run.read({names.printable(path.rpartition("/")[2]): hashlib.sha256(raw).hexdigest()})
     try:
         lines = raw.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:

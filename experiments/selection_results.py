@@ -68,7 +68,7 @@ class Measurement:
     mcnemar: McNemar | None  # of the winner and the next, on test rows
     beats_constant: bool | None  # on the outer folds
     warnings: list[str]
-    flattered: list[Flattered]
+    flattered: dict[str, Flattered]  # by the name of the column
     budget: float | None
     search: Mapping[str, Mapping[str, list[float]]]  # expected held-out score of the best of n settings, by model
     standing: Ranking[str] = frame.unsaved()
@@ -174,7 +174,9 @@ def log_likelihood(problem: Problem, result: Nested) -> Interval | None:
     for ids, outputs, inner in zip(problem.plan.outer, result.outputs, result.inner, strict=True):
         targets = jnp.asarray(problem.data.targets[problem.choosing[ids]])
         variance = max(-float(inner), 1e-12)
-        density = metrics.gaussian_log_density(jnp.asarray(outputs).reshape(targets.shape), variance, targets)
+        density = metrics.gaussian_log_density(
+            jnp.asarray(outputs).reshape(targets.shape), jnp.asarray(variance), targets
+        )
         densities.append(float(jnp.mean(density)) - float(np.log(problem.data.target_scale)))
     return validation.interval(np.array(densities), result.per_round)
 
