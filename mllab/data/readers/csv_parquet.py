@@ -58,7 +58,7 @@ class Column(NamedTuple):
     @property
     def missing(self) -> np.ndarray:
         """Which cells are empty, blank, or one of `MISSING`, [N] bool."""
-        return np.isnan(self.numbers) if self.codes is None else self.codes < 0
+        return self.codes < 0 if self.codes is not None else np.isnan(np.asarray(self.numbers))
 
     def text(self, i: int) -> str:
         """Return the i-th cell as it is shown; "" where it is missing."""
@@ -179,12 +179,10 @@ class _Checked:
         self.hash, self.count, self.quotes, self.odd = hashlib.sha256(), 0, 0, False
         self.error: BaseException | None = None
         self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._raw: Any = _Hashed(file, self.hash)
-        self.head = file.read(len(content.GZIP_MAGIC))
+        hashed: Any = _Hashed(file, self.hash)
+        packed = file.read(len(content.GZIP_MAGIC)) == content.GZIP_MAGIC
         file.seek(0)
-        self._stream: Any = self._raw
-        if self.head == content.GZIP_MAGIC:
-            self._stream = gzip.GzipFile(fileobj=self._raw)
+        self._stream = gzip.GzipFile(fileobj=hashed) if packed else hashed
         self._tail = b""
         self.head = self._stream.read(HEAD_BYTES)
         self._pending = self.head.removeprefix(codecs.BOM_UTF8)
