@@ -50,7 +50,7 @@ ALLOWED = {
     "semi_supervised": {"types", "checks", "memory", "metrics", "models", "sweep", "selection", "data"},
     "paths": {"types", "checks", "averaging"},
     "race_results": {"types", "rows", "metrics", "models", "racing"},
-    "data": {"types", "errors", "folders", "memory", "devices", "tasks"},
+    "data": {"types", "errors", "folders", "memory", "devices", "tasks", "models"},
     "report": {"errors"},
 }  # fmt: skip
 
