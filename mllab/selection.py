@@ -266,7 +266,7 @@ def tuned(
     def predict(params: Tuned, inputs: Inputs) -> Outputs:
         return learner.predict(params.params, inputs)
 
-    return Learner(fit, predict, one_by_one(fit, predict), learner.check)
+    return Learner(fit, predict, one_by_one(fit, predict), learner.check, takes_missing=learner.takes_missing)
 
 
 # ── Several learners ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -106,7 +106,7 @@ def folds(
         fold = _dealt(labels[order], count) if owners is None else _dealt_whole(labels[order], owners[order], count)
         train += [ids[order[fold != k]] for k in range(count)]
         held_out += [ids[order[fold == k]] for k in range(count)]
-    return Folds(_padded(train), _padded(held_out))
+    return Folds(padded(train), padded(held_out))
 
 
 def _codes(name: str, values: np.ndarray, ids: np.ndarray) -> np.ndarray:
@@ -150,7 +150,7 @@ def _dealt_whole(labels: np.ndarray, groups: np.ndarray, count: int) -> np.ndarr
     return fold[groups]
 
 
-def _padded(sets: list[np.ndarray]) -> Rows:
+def padded(sets: list[np.ndarray]) -> Rows:
     """Return sets of ids of unequal size as rows [K, M]; padding repeats the first id of a set with weight 0."""
     size = max(map(len, sets))
     ids = np.stack([np.concatenate([ids, np.full(size - len(ids), ids[0])]) for ids in sets])
@@ -167,7 +167,7 @@ def holdout(train: np.ndarray, validation: np.ndarray) -> Folds:
     train, validation = as_ids(train, "training rows"), as_ids(validation, "validation rows")
     if len(np.unique(np.concatenate([train, validation]))) < train.size + validation.size:
         raise UserError("a row appears twice among the training and validation rows: give each once, on one side")
-    return Folds(_padded([train]), _padded([validation]))
+    return Folds(padded([train]), padded([validation]))
 
 
 def cross_validate(
@@ -198,8 +198,23 @@ def cross_validate(
     return mean_scores(held_out_outputs(learner, axes, key, examples, folds), len(axes), examples, folds, score)
 
 
-def held_out_outputs(learner: Learner, axes: Axes, key: Key, examples: Examples, folds: Folds) -> Outputs:
-    """Return the outputs on the held-out rows for every setting and fold, [*axes, K, M', ...]; see `cross_validate`."""
+def held_out_outputs(
+    learner: Learner, axes: Axes, key: Key, examples: Examples, folds: Folds, *, restrict: bool = True
+) -> Outputs:
+    """Return the outputs on the held-out rows for every setting and fold, [*axes, K, M', ...].
+
+    Args:
+        learner: see `cross_validate`, as for `axes`, `key` and `examples`.
+        axes: the settings.
+        key: shared by all.
+        examples: `{"inputs", "targets"}`.
+        folds: see `folds` and `holdout`.
+        restrict: pass on the examples of the folds alone; False where calls for parts of the folds are to have one
+            shape, and so one program.
+
+    Raises:
+        UserError: see `cross_validate`.
+    """
     if not isinstance(learner, Learner):
         raise UserError(f"learner: {type(learner).__name__}, expected a Learner: see mllab.learners")
     settings = OrderedDict((name, jnp.asarray(values)) for name, values in checked_axes(axes).items())
@@ -207,7 +222,9 @@ def held_out_outputs(learner: Learner, axes: Axes, key: Key, examples: Examples,
     examples = checks.check_examples(examples, finite=False)
     for name in set(WEIGHT_NAMES) & set(examples):
         raise UserError(f"examples[{name!r}] would be ignored: put the weights into those of the folds' rows")
-    examples, folds = _restricted(examples, _checked_folds(folds))
+    folds = _checked_folds(folds)
+    if restrict:
+        examples, folds = _restricted(examples, folds)
     # Of the folds alone: other examples may hold anything.
     examples = checks.check_examples(examples, finite=not learner.takes_missing)
     if learner.check:

@@ -86,7 +86,7 @@ def fit(columns: Columns, weight: Array | None = None, *, layout: Layout, transf
     ordered = jnp.sort(jnp.where(present[:, places], numbers[:, places], jnp.inf), axis=0)
     count = present[:, places].sum(axis=0)
     median = jnp.zeros(layout.numbers).at[places].set(_quantile(ordered, count, jnp.array([0.5]))[0])
-    filled = jnp.where(jnp.isnan(numbers), median, numbers)
+    filled = jnp.where(jnp.isnan(numbers), median[None], numbers)
     centre, scale, quantiles = TRANSFORMS[transform].fit(filled, used)
     codes = jnp.asarray(columns.codes)
     known = [
@@ -105,12 +105,12 @@ def apply(params: Preprocessing, columns: Columns) -> Array:
     """
     numbers, codes = jnp.asarray(columns.numbers, jnp.float32), jnp.asarray(columns.codes)
     missing = jnp.isnan(numbers)
-    filled = jnp.where(missing, params.median, numbers)
+    filled = jnp.where(missing, params.median[None], numbers)
     parts = [TRANSFORMS[params.transform].apply(params, filled)]
     parts.append(missing[:, list(params.layout.indicators)].astype(jnp.float32))
     hot = [codes[:, [place]] == jnp.arange(size)[None] for place, size in enumerate(params.layout.categories)]
     if hot:
-        parts.append(jnp.concatenate(hot, axis=1) * params.known)
+        parts.append(jnp.concatenate(hot, axis=1) * params.known[None])
     return jnp.concatenate(parts, axis=1)
 
 
@@ -128,9 +128,9 @@ class Transform(NamedTuple):
 def _mean_and_deviation(numbers: Array, used: Array) -> tuple[Array, Array, Array]:
     total = jnp.maximum(used.sum(), 1)
     mean = used @ jnp.where(used[:, None] > 0, numbers, 0) / total
-    deviation = jnp.where(used[:, None] > 0, numbers - mean, 0)
+    deviation = jnp.where(used[:, None] > 0, numbers - mean[None], 0)
     mean += deviation.sum(axis=0) / total  # the second pass takes away the rounding of the first
-    deviation = jnp.where(used[:, None] > 0, numbers - mean, 0)
+    deviation = jnp.where(used[:, None] > 0, numbers - mean[None], 0)
     return mean, _scale(numbers, used, jnp.sqrt((deviation**2).sum(axis=0) / total)), numbers[:0]
 
 
@@ -146,7 +146,8 @@ def _ranks(numbers: Array, used: Array) -> tuple[Array, Array, Array]:
 
 
 def _standardised(params: Preprocessing, numbers: Array) -> Array:
-    return jnp.where(params.scale > 0, (numbers - params.centre) / jnp.where(params.scale > 0, params.scale, 1), 0)
+    scale = params.scale[None]
+    return jnp.where(scale > 0, (numbers - params.centre[None]) / jnp.where(scale > 0, scale, 1), 0)
 
 
 def _clipped(params: Preprocessing, numbers: Array) -> Array:
@@ -162,7 +163,7 @@ def _normal_quantiles(params: Preprocessing, numbers: Array) -> Array:
         return jnp.clip(ndtri(rank), -LARGEST_NORMAL, LARGEST_NORMAL)
 
     normal = jax.vmap(column, (1, 1), 1)(numbers, params.quantiles)
-    return jnp.where(params.scale > 0, normal, 0)
+    return jnp.where(params.scale[None] > 0, normal, 0)
 
 
 TRANSFORMS: Mapping[str, Transform] = {

@@ -32,7 +32,16 @@ ALLOWED = {
     "sweep": {"types", "errors", "checks", "rows", "devices", "training"},
     "validation": {"types", "errors", "checks", "memory", "rows", "metrics", "training", "sweep"},
     "selection": {"types", "errors", "checks", "rows", "metrics", "validation"},
-    "learners": {"types", "errors", "checks", "memory", "rows", "models", "sweep", "validation"},
+    "schemes": {"errors", "checks", "rows", "validation"},
+    "criteria": {"types", "errors", "tasks", "validation"},
+    "conformal": {"errors", "checks"},
+    "nested": {"types", "errors", "checks", "metrics", "validation"},
+    "learners": {
+        "types", "errors", "checks", "memory", "rows", "losses", "devices", "optimizers", "models", "training", "sweep",
+        "validation",
+    },
+    "model_search": {"types", "errors", "nested", "validation"},
+    "pool": {"errors", "learners", "model_search", "models", "nested", "tasks", "validation"},
     "racing": {
         "types", "errors", "checks", "memory", "rows", "metrics", "tasks", "devices", "averaging", "optimizers",
         "models", "training", "sweep", "report",
