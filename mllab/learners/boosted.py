@@ -1,8 +1,10 @@
 """scikit-learn's boosted trees as a learner of the columns of a table. Its params are plain arrays.
 
-scikit-learn is imported when a learner is made, so that `import mllab` stays light.
+scikit-learn is imported by the first fit: prediction does without it.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +21,7 @@ from mllab.types import Examples, Hyper, Inputs, Key, Outputs, Rows
 from mllab.validation import Learner, one_by_one
 
 READS = ("learning_rate", "max_leaf_nodes", "l2")
+ONE_THREAD_ROWS = 10_000  # fewer are faster in one thread where other programs use the cores: OpenMP's threads spin
 VALIDATION_FRACTION = 0.1  # of the training rows, held out for early stopping
 
 
@@ -51,7 +54,6 @@ def boosted_trees(
     checks.check_whole(1, iterations=iterations)
     if classes is not None:
         checks.check_whole(1, classes=classes)
-    ensemble = extra("ensemble")
 
     def table(inputs: Inputs) -> Columns:
         if layout is not None:
@@ -70,6 +72,7 @@ def boosted_trees(
         present = np.unique(chosen.targets) if classes is not None else np.zeros(1, int)
         if classes is not None and len(present) == 1:
             return _Fitted(None, codes, present)
+        ensemble = extra("ensemble")
         make = ensemble.HistGradientBoostingRegressor if classes is None else ensemble.HistGradientBoostingClassifier
         estimator = make(
             learning_rate=float(hyper.get("learning_rate", 0.1)),
@@ -83,15 +86,17 @@ def boosted_trees(
         )
         features = _features(codes, columns)
         features[:, np.isnan(features).all(axis=0)] = 0  # no bins without a value
-        return _Fitted(estimator.fit(features, chosen.targets, sample_weight=chosen.weight), codes, present)
+        with _threads(len(features)):
+            return _Fitted(estimator.fit(features, chosen.targets, sample_weight=chosen.weight), codes, present)
 
     def outputs_of(fitted: _Fitted, inputs: Inputs) -> Outputs:
         features = _features(fitted.codes, table(inputs))
-        if classes is None:
-            return jnp.asarray(fitted.estimator.predict(features), jnp.float32)
+        with _threads(len(features)):
+            if classes is None:
+                return jnp.asarray(fitted.estimator.predict(features), jnp.float32)
+            certain = fitted.estimator is None
+            shares = np.ones((len(features), 1)) if certain else fitted.estimator.predict_proba(features)
         outputs = np.full((len(features), classes), trees.LEAST_LOG_PROBABILITY, np.float32)
-        certain = fitted.estimator is None
-        shares = np.ones((len(features), 1)) if certain else fitted.estimator.predict_proba(features)
         with np.errstate(divide="ignore"):
             outputs[:, fitted.present] = np.maximum(np.log(shares), trees.LEAST_LOG_PROBABILITY)
         return jnp.asarray(outputs)
@@ -107,6 +112,18 @@ def boosted_trees(
     return checked_learner(
         fit, predict, grid, classes=classes, regression=classes is None, takes_missing=True
     )  # fmt: skip
+
+
+@cache
+def _threadpools() -> Any:
+    extra("ensemble")  # whose threads are among those found
+    from threadpoolctl import ThreadpoolController  # a dependency of scikit-learn
+
+    return ThreadpoolController()
+
+
+def _threads(rows: int) -> AbstractContextManager:
+    return _threadpools().limit(limits=1, user_api="openmp") if rows < ONE_THREAD_ROWS else nullcontext()
 
 
 def _can_stop_early(chosen: Selected, classification: bool) -> bool:
