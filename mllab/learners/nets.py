@@ -23,7 +23,6 @@ from mllab.learners.common import check_hyper, checked_learner
 from mllab.models import linear
 from mllab.models import mlp as perceptron
 from mllab.models.linear import Linear
-from mllab.models.ops.dropout import dropout
 from mllab.rows import gather
 from mllab.training import Run, State
 from mllab.types import Array, Examples, Hyper, Inputs, Key, Outputs, Params, Rows
@@ -285,10 +284,10 @@ def _run(net: Net, features: int, rows: int, steps: int) -> Run:
 
     def objective(hyper: Hyper, params: Params, extra: Any, batch: Examples, key: Key) -> tuple[Array, Any]:
         h = batch["inputs"]
+        scales = _dropout_scales(key, len(h), net.hidden, hyper["dropout"]) if "dropout" in hyper else None
         for number, layer in enumerate(params[:-1]):
             h = activation(linear.apply(layer, h))
-            if "dropout" in hyper:
-                h = dropout(jax.random.fold_in(key, number), h, hyper["dropout"])
+            h = h if scales is None else h * scales[number]
         values = linear.apply(params[-1], h)
         if net.classes is not None:
             return loss(values, batch["targets"]), extra
@@ -310,6 +309,21 @@ def _run(net: Net, features: int, rows: int, steps: int) -> Run:
         lambda hyper, params, extra, batch: ({}, extra),
         gather=gathered,
     )
+
+
+def _dropout_scales(key: Key, rows: int, hidden: Sequence[int], rate: Array) -> list[Array]:
+    """Return factors [rows, units] of hidden units: 0 with probability `rate`, in steps of 1/256, else 1 / (1 - rate).
+
+    One byte decides on a unit, and all bytes are drawn at once: the draws of `ops.dropout`, a word for each unit, take
+    as long as the training of a small net.
+    """
+    sizes = [rows * units for units in hidden]
+    words = jax.random.bits(key, (-(-sum(sizes) // 4),), jnp.uint32)
+    bits = jax.lax.bitcast_convert_type(words, jnp.uint8).ravel()
+    dropped = jnp.round(256 * rate)
+    scales = jnp.where(bits >= dropped, 256 / (256 - dropped), 0)
+    ends = itertools.accumulate(sizes)
+    return [scales[end - size : end].reshape(rows, -1) for end, size in zip(ends, sizes, strict=True)]
 
 
 @functools.partial(jax.jit, static_argnames=("net", "folds", "settings", "steps", "mesh"))
