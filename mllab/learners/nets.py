@@ -23,7 +23,6 @@ from mllab.learners.common import check_hyper, checked_learner
 from mllab.models import linear
 from mllab.models import mlp as perceptron
 from mllab.models.linear import Linear
-from mllab.models.ops.dropout import dropout
 from mllab.rows import gather
 from mllab.training import Run, State
 from mllab.types import Array, Examples, Hyper, Inputs, Key, Outputs, Params, Rows
@@ -68,14 +67,18 @@ class Length(NamedTuple):
 def training_length(rows: int) -> Length:
     """Return the default batch size and number of steps for this many training rows.
 
-    Small tables are read more than a hundred times, large ones about ten times. The steps are the same for nearly equal
-    numbers of rows, so that folds whose sizes differ by a few rows share a program.
+    Small tables are read more than a hundred times, large ones about ten times.
     """
     batch_size = min(256, max(32, 2 ** round(math.log2(max(rows, 1) / 32))))
     epochs = max(12, min(120, 40_000 / max(rows, 1) ** 0.75))
     steps = max(500, epochs * rows / batch_size)
-    unit = 10 ** math.floor(math.log10(steps)) / 2
-    return Length(batch_size, int(max(1, round(steps / unit)) * unit))
+    return Length(batch_size, _rounded(steps, 2))
+
+
+def _rounded(steps: float, digits: int) -> int:
+    """Return about this many steps: folds whose sizes differ by a few rows then share a program."""
+    unit = max(1.0, 10.0 ** (math.floor(math.log10(steps)) - digits + 1) * 5)
+    return max(1, round(round(steps / unit) * unit))
 
 
 def mlp(
@@ -108,7 +111,7 @@ def mlp(
         smoothing: of the labels; see `losses.smoothed`.
         batch_size: rows of a minibatch; by default that of `training_length`.
         steps: number of updates; by default that of `training_length`.
-        epochs: passes over the rows, instead of steps; the largest fold counts.
+        epochs: passes over the rows of the largest fold, instead of steps; within 0.5%.
         mesh: the devices over which the lanes are spread (default: one).
 
     Raises:
@@ -129,11 +132,10 @@ def mlp(
     def length(rows: int) -> Length:
         default = training_length(rows)
         size = min(batch_size or default.batch_size, rows)
-        if epochs is not None:
-            return Length(size, -(-epochs * rows // size))
         if steps is not None:
             return Length(size, steps)
-        return Length(size, max(1, default.steps * default.batch_size // size) if batch_size else default.steps)
+        count = default.steps * default.batch_size / size if epochs is None else epochs * rows / size
+        return Length(size, _rounded(count, 3))
 
     def fitted(axes: Axes, key: Key, examples: Examples, train: Rows, folded: bool) -> tuple[MLP, int]:
         """Return the params of all lanes [L], fold by fold, and the number of settings."""
@@ -282,16 +284,16 @@ def _run(net: Net, features: int, rows: int, steps: int) -> Run:
 
     def objective(hyper: Hyper, params: Params, extra: Any, batch: Examples, key: Key) -> tuple[Array, Any]:
         h = batch["inputs"]
+        scales = _dropout_scales(key, len(h), net.hidden, hyper["dropout"]) if "dropout" in hyper else None
         for number, layer in enumerate(params[:-1]):
             h = activation(linear.apply(layer, h))
-            if "dropout" in hyper:
-                h = dropout(jax.random.fold_in(key, number), h, hyper["dropout"])
+            h = h if scales is None else h * scales[number]
         values = linear.apply(params[-1], h)
         if net.classes is not None:
             return loss(values, batch["targets"]), extra
         return losses.squared_error(values, (batch["targets"] - hyper["centre"]) / hyper["scale"]), extra
 
-    def gathered(examples: Examples, ids: Array) -> Examples:
+    def gathered(examples: Examples, ids: Array | np.ndarray) -> Examples:
         return {"inputs": gather(examples["inputs"], ids), "targets": gather(examples["targets"], ids % rows)}
 
     return training.supervised(
@@ -307,6 +309,21 @@ def _run(net: Net, features: int, rows: int, steps: int) -> Run:
         lambda hyper, params, extra, batch: ({}, extra),
         gather=gathered,
     )
+
+
+def _dropout_scales(key: Key, rows: int, hidden: Sequence[int], rate: Array) -> list[Array]:
+    """Return factors [rows, units] of hidden units: 0 with probability `rate`, in steps of 1/256, else 1 / (1 - rate).
+
+    One byte decides on a unit, and all bytes are drawn at once: the draws of `ops.dropout`, a word for each unit, take
+    as long as the training of a small net.
+    """
+    sizes = [rows * units for units in hidden]
+    words = jax.random.bits(key, (-(-sum(sizes) // 4),), jnp.uint32)
+    bits = jax.lax.bitcast_convert_type(words, jnp.uint8).ravel()
+    dropped = jnp.round(256 * rate)
+    scales = jnp.where(bits >= dropped, 256 / (256 - dropped), 0)
+    ends = itertools.accumulate(sizes)
+    return [scales[end - size : end].reshape(rows, -1) for end, size in zip(ends, sizes, strict=True)]
 
 
 @functools.partial(jax.jit, static_argnames=("net", "folds", "settings", "steps", "mesh"))
