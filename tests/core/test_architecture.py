@@ -36,6 +36,7 @@ ALLOWED = {
     "schemes": {"errors", "checks", "rows", "validation"},
     "criteria": {"types", "errors", "tasks", "validation"},
     "conformal": {"errors", "checks"},
+    "explanation": {"types", "errors", "checks", "row_blocks", "metrics", "models", "validation"},
     "nested": {"types", "errors", "checks", "metrics", "validation"},
     "racing": {
         "types", "errors", "checks", "memory", "rows", "metrics", "tasks", "devices", "averaging", "optimizers",
