@@ -53,7 +53,7 @@ class Dependence(NamedTuple):
 
 def single_columns(columns: Columns) -> list[tuple[Column, ...]]:
     """Return every column as a group by itself: the numbers, then the codes."""
-    numbers = [(Column(NUMBER, place),) for place in range(columns.numbers.shape[1])]
+    numbers: list[tuple[Column, ...]] = [(Column(NUMBER, place),) for place in range(columns.numbers.shape[1])]
     return numbers + [(Column(CODE, place),) for place in range(columns.codes.shape[1])]
 
 
