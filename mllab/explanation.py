@@ -51,6 +51,15 @@ class Dependence(NamedTuple):
     high: np.ndarray  # as `mean`: 10% of the rows have a higher prediction
 
 
+class Running(NamedTuple):
+    """The mean and the spread of values along another quantity, in bins of equally many rows."""
+
+    x: np.ndarray  # [B] mean of the quantity, ascending
+    mean: np.ndarray  # [B]
+    low: np.ndarray  # [B] 10% of the rows of a bin are lower
+    high: np.ndarray  # [B] 10% of the rows of a bin are higher
+
+
 def single_columns(columns: Columns) -> list[tuple[Column, ...]]:
     """Return every column as a group by itself: the numbers, then the codes."""
     numbers: list[tuple[Column, ...]] = [(Column(NUMBER, place),) for place in range(columns.numbers.shape[1])]
@@ -140,10 +149,11 @@ def drop_interval(
     r"""Return the drop of a score under shuffles, and its 95% interval over draws of the rows and of the shuffles.
 
     The drop is a mean of $h_{ij}$ over pairs of a row i and the row j that it receives values from. A row counts in
-    both roles, so its influence is $\bar h_{i \cdot} + \bar h_{\cdot i} - 2 \bar h$, each a mean over the R shuffles,
-    and the variance of the drop is that of the influences over M (Hájek's projection of a U-statistic). The means over
-    R shuffles have a variance of their own, in which that of the shuffles is contained: the interval is a little wide
-    for few shuffles. A utility that is no mean, such as the RMSE, enters by its derivative (the delta method).
+    both roles, so its influence is $h_{i \cdot} + h_{\cdot i} - 2 h_{\cdot \cdot}$ with dots for means, and the
+    variance of the drop is that of the influences over M (Hájek's projection of a U-statistic). The means are taken
+    over R shuffles, the second of $h_{ij} - h_{i \cdot}$, so that a column that changes nothing has an interval of
+    width 0; the variance of the shuffles is contained in theirs, so that the interval is a little wide for few
+    shuffles. A utility that is no mean, such as the RMSE, enters by its derivative (the delta method).
 
     Args:
         base: scores without shuffling, [M].
@@ -154,12 +164,16 @@ def drop_interval(
     Source: Hoeffding, *A class of statistics with asymptotically normal distribution*, Annals of Mathematical
     Statistics 19 (1948), section 5; van der Vaart, *Asymptotic statistics* (1998), chapters 3 and 12.
     """
-    as_donor = np.empty_like(shuffled)
-    np.put_along_axis(as_donor, donors, shuffled, axis=1)
+    repeats = len(shuffled)
     before, after = float(base.mean()), float(shuffled.mean())
     drop = float(utility(np.array(before)) - utility(np.array(after)))
-    influence = _slope(utility, before) * (base - before)
-    influence -= _slope(utility, after) * (shuffled.mean(axis=0) + as_donor.mean(axis=0) - 2 * after)
+    pairs = _slope(utility, before) * (base - before) - _slope(utility, after) * (shuffled - after)  # [R, M]
+    as_row = pairs.mean(axis=0)
+    as_donor = np.empty_like(pairs)
+    # A row's mean includes the pair itself, which makes differences from it smaller by 1 - 1 / R.
+    apart = (pairs - as_row) * repeats / (repeats - 1) if repeats > 1 else pairs
+    np.put_along_axis(as_donor, donors, apart, axis=1)
+    influence = as_row + as_donor.mean(axis=0)
     _, low, high, rows = interval(influence)
     return Interval(drop, drop + low, drop + high, rows)
 
@@ -226,6 +240,29 @@ def most_wrong(scores: np.ndarray, count: int = 10) -> np.ndarray:
     if scores.ndim != 1:
         raise UserError(f"scores: shape {list(scores.shape)}, expected one a row, [M]")
     return np.argsort(np.where(np.isnan(scores), -np.inf, scores), kind="stable")[:count]
+
+
+def running(x: np.ndarray, values: np.ndarray, bins: int = 20) -> Running:
+    """Return the mean and the spread of values [M] along x [M], such as residuals along predictions.
+
+    Args:
+        x: rows of equal x share a bin.
+        values: of the rows.
+        bins: at most, and at most one for 10 rows.
+
+    Raises:
+        UserError: no rows, or other shapes.
+    """
+    x, values = (np.asarray(checks.as_numbers(each, name), np.float64) for each, name in ((x, "x"), (values, "values")))
+    checks.check_whole(1, bins=bins)
+    if x.ndim != 1 or x.shape != values.shape or x.size == 0:
+        raise UserError(f"x {list(x.shape)} and values {list(values.shape)}: expected [M] of both")
+    shares = np.linspace(0, 1, min(bins, max(1, len(x) // 10)) + 1)[1:-1]
+    place = np.searchsorted(np.unique(np.quantile(x, shares, method="inverted_cdf")), x, side="left")
+    parts = [place == each for each in np.unique(place)]
+    low, high = np.transpose([np.percentile(values[part], BAND) for part in parts])
+    middle, mean = (np.array([each[part].mean() for part in parts]) for each in (x, values))
+    return Running(middle, mean, low, high)
 
 
 def _grid(source: np.ndarray, kind: str, points: int) -> np.ndarray:

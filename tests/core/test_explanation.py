@@ -13,7 +13,7 @@ from mllab.models.preprocessing import Columns
 from mllab.validation import accuracy
 from support.mistakes import refused_in_one_line
 
-DRAW = np.random.default_rng(0)
+DRAW = np.random.default_rng(1)
 NUMBERS = DRAW.normal(size=(240, 4)).astype(np.float32)
 CODES = DRAW.integers(0, 3, (240, 1)).astype(np.int32)
 COLUMNS = Columns(NUMBERS, CODES)
@@ -66,6 +66,13 @@ def test_results_do_not_depend_on_the_blocks_and_predictions_have_one_shape():
     assert len(sizes) == 2  # one for each call
 
 
+def test_a_column_that_the_model_ignores_has_an_importance_of_exactly_0():
+    (one,) = explanation.permutation_importance(
+        lambda columns: columns.numbers[:, 0], COLUMNS, VALUES, squared, [[Column(NUMBER, 1)]], repeats=3
+    )
+    assert one.drop == (0, 0, 0, 240)
+
+
 def test_groups_are_shuffled_together_and_missing_numbers_with_them():
     numbers = np.where(NUMBERS > 1, np.nan, NUMBERS)
     pairs = {(a, b) for a, b in zip(numbers[:, 0].tolist(), CODES[:, 0].tolist(), strict=True) if a == a}
@@ -89,10 +96,10 @@ def test_groups_are_shuffled_together_and_missing_numbers_with_them():
     assert not np.array_equal(seen[1].codes, seen[2].codes)
 
 
-@pytest.mark.parametrize("rooted", [False, True])
-def test_intervals_cover_the_drop_of_the_population(rooted):
+@pytest.mark.parametrize(("rooted", "repeats"), [(False, 10), (True, 10), (False, 2)])
+def test_intervals_cover_the_drop_of_the_population(rooted, repeats):
     """A line through normal points: shuffling x raises the squared error from 1 to 1 + 2 b², whatever the rows."""
-    slope, rows, repeats, draw = 0.7, 80, 5, np.random.default_rng(1)
+    slope, rows, draw = 0.7, 80, np.random.default_rng(1)
     utility = criteria.CRITERIA["rmse"].utility if rooted else np.asarray
     before, after = 1.0, 1 + 2 * slope**2
     truth = np.sqrt(after) - np.sqrt(before) if rooted else after - before
@@ -179,3 +186,14 @@ def test_the_most_wrong_rows_have_the_lowest_scores():
 def test_bad_arguments_are_refused_in_one_line(call, message):
     with refused_in_one_line(message):
         call()
+
+
+def test_running_means_are_those_of_bins_of_equally_many_rows():
+    x = np.repeat(np.arange(100.0), 2)[::-1]
+    made = explanation.running(x, x**2, bins=4)
+    np.testing.assert_allclose(made.x, [12, 37, 62, 87])
+    np.testing.assert_allclose(made.mean, [np.mean(np.arange(low, low + 25) ** 2) for low in (0, 25, 50, 75)])
+    assert ((made.low < made.mean) & (made.mean < made.high)).all()
+    assert len(explanation.running(np.ones(50), x[:50]).x) == 1
+    with refused_in_one_line("expected"):
+        explanation.running([], [])
