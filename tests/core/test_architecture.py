@@ -35,6 +35,7 @@ ALLOWED = {
     "schemes": {"errors", "checks", "rows", "validation"},
     "criteria": {"types", "errors", "tasks", "validation"},
     "conformal": {"errors", "checks"},
+    "explanation": {"types", "errors", "checks", "row_blocks", "metrics", "models", "validation"},
     "nested": {"types", "errors", "checks", "metrics", "validation"},
     "learners": {
         "types", "errors", "checks", "memory", "rows", "losses", "devices", "optimizers", "models", "training", "sweep",
