@@ -9,9 +9,9 @@ lanes of one program wherever the learner allows. It equals `cross_validate(tune
 that a setting that several outer folds choose is not fitted again.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,7 @@ class Variant(NamedTuple):
     learner: Learner
     axes: Axes
     name: str = ""
+    plan: Mapping[str, Any] | None = None  # of the learner, to save its params with; see `learners.storage`
 
 
 class Setting(NamedTuple):
@@ -153,7 +154,7 @@ def nested(
     chosen, outputs = [], []
     for k, folds in enumerate(plan.parts):
         held_out = []  # outputs of each variant on the outer fold, [*axes, M', ...]
-        for v, (learner, axes, _) in enumerate(variants):
+        for v, (learner, axes, *_) in enumerate(variants):
             of_folds = held_out_outputs(learner, axes, key, examples, folds, restrict=False)
             scores = mean_scores(of_folds, len(axes), examples, folds, score)
             inner_scores[v].append(scores[..., :-1])
