@@ -67,7 +67,10 @@ def plan_folds(outer: Folds, inner: Callable[[np.ndarray], Folds]) -> Plan:
     """
     parts = []
     for k in range(len(outer.train.ids)):
-        within = inner(np.sort(_present(outer.train, k)))
+        try:
+            within = inner(np.sort(_present(outer.train, k)))
+        except UserError as error:
+            raise UserError(f"the inner folds of outer fold {k + 1}: {error}") from None
         parts.append([[_present(rows, i) for i in range(len(rows.ids))] for rows in within])
         for side, rows in zip(parts[-1], outer, strict=True):
             side.append(_present(rows, k))
