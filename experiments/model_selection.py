@@ -63,7 +63,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     budget, key = Budget(settings.budget), jax.random.key(settings.split_seed)
     with run.timed("data"):
         posed = problem(run, settings)
-    names = [*(settings.models or ()), *(["constant"] if settings.models else [])]
+    names = [] if settings.models is None or len(settings.models) == len(pool.POOL) else [*settings.models, "constant"]
     asked = pool.Problem(posed.data.task, posed.classes, posed.layout, posed.fewest_rows, run.mesh())
     candidates = pool.candidates_of(names, asked)
     score = posed.criterion.score(posed.inverse)
