@@ -29,6 +29,12 @@ from mllab.types import Array, Examples, Hyper, Inputs, Key, Outputs, Params, Ro
 from mllab.validation import Axes, Learner
 
 DEFAULT_HYPER: Mapping[str, float] = {"learning_rate": 0.01, "weight_decay": 0.1, "dropout": 0.0, "seed": 0}
+DEFAULT_AXES: Mapping[str, tuple[float, ...]] = {  # for tables, measured: see BUILD_NOTES.md
+    "learning_rate": (0.01, 0.03),
+    "weight_decay": (0.03, 0.3),
+    "dropout": (0.0, 0.1),
+}
+MIN_SHARED_LANES = 4  # as `sweep.MIN_SHARED_LANES`: lanes of tables take equally long if they share, and less memory
 PREDICTED_ROWS = 4096  # rows predicted at once: bounds the memory of the hidden units
 
 
@@ -140,6 +146,7 @@ def mlp(
     def fitted(axes: Axes, key: Key, examples: Examples, train: Rows, folded: bool) -> tuple[MLP, int]:
         """Return the params of all lanes [L], fold by fold, and the number of settings."""
         check_hyper(axes, (), DEFAULT_HYPER)
+        _check_values(axes)
         targets = _checked_targets(examples["targets"], net)
         folds = len(train.ids)
         inputs = jnp.asarray(examples["inputs"])
@@ -236,6 +243,15 @@ def _statistics(targets: np.ndarray, train: Rows, net: Net) -> tuple[np.ndarray,
     return mean.astype(np.float32), np.where(small, 1, deviation).astype(np.float32)
 
 
+def _check_values(axes: Axes) -> None:
+    values: dict[str, Any] = {name: np.asarray(each) for name, each in axes.items()}
+    checks.check_at_least(0, **values)
+    if "seed" in values and values["seed"].dtype.kind not in "iu":
+        raise UserError(f"seed = {values['seed'].tolist()}: expected whole numbers")
+    if np.max(values.get("dropout", 0)) >= 1:
+        raise UserError(f"dropout = {np.max(values['dropout'])}: expected a probability of 0 or more, less than 1")
+
+
 def _checked_targets(targets: Any, net: Net) -> np.ndarray:
     array = np.asarray(targets)
     shape = (len(array),) if net.classes is not None or net.outputs == 1 else (len(array), net.outputs)
@@ -320,7 +336,7 @@ def _dropout_scales(key: Key, rows: int, hidden: Sequence[int], rate: Array) -> 
     sizes = [rows * units for units in hidden]
     words = jax.random.bits(key, (-(-sum(sizes) // 4),), jnp.uint32)
     bits = jax.lax.bitcast_convert_type(words, jnp.uint8).ravel()
-    dropped = jnp.round(256 * rate)
+    dropped = jnp.minimum(jnp.round(256 * rate), 255)
     scales = jnp.where(bits >= dropped, 256 / (256 - dropped), 0)
     ends = itertools.accumulate(sizes)
     return [scales[end - size : end].reshape(rows, -1) for end, size in zip(ends, sizes, strict=True)]

@@ -120,6 +120,18 @@ MISTAKES = {
         lambda: learners.mlp().fit({"rate": 1.0}, KEY, REGRESSION, all_rows(90)),
         "unknown hyper 'rate'",
     ),
+    "dropout": (
+        lambda: learners.mlp().fit({"dropout": 1.0}, KEY, REGRESSION, all_rows(90)),
+        "dropout = 1.0: expected a probability",
+    ),
+    "rate": (
+        lambda: learners.mlp().fit({"learning_rate": -0.1}, KEY, REGRESSION, all_rows(90)),
+        "learning_rate.* = -0.1: expected 0 or more",
+    ),
+    "memory": (
+        lambda: learners.mlp(hidden=(10**6, 10**6)).fit({}, KEY, REGRESSION, all_rows(90)),
+        "1 nets of .* params and the minibatches of 1 folds take about .* memory are free: lower",
+    ),
     "targets": (
         lambda: learners.mlp(outputs=2).fit({}, KEY, REGRESSION, all_rows(90)),
         "targets: shape .90., expected .90, 2.",
