@@ -124,8 +124,8 @@ def mlp(
         UserError: sizes that are not whole numbers of 1 or more, an unknown activation, or steps beside epochs.
     """
     checks.check_whole(1, outputs=outputs, **({} if classes is None else {"classes": classes}))
-    given = {"batch_size": batch_size, "steps": steps, "epochs": epochs}
-    checks.check_whole(1, **{name: value for name, value in given.items() if value is not None})
+    lengths = {"batch_size": batch_size, "steps": steps, "epochs": epochs}
+    checks.check_whole(1, **{name: value for name, value in lengths.items() if value is not None})
     if steps is not None and epochs is not None:
         raise UserError(f"steps = {steps} and epochs = {epochs}: give one of the two")
     if classes is not None and outputs != 1:
@@ -155,11 +155,11 @@ def mlp(
         lanes, settings = _lanes(axes, key, targets, train, net)
         _check_memory(net, inputs, folds * settings, plan, folds)
         schedule = _schedule(key, train, plan, inputs.shape[-2] if folded else 0)
-        state = _trained(
+        layers = _trained(
             lanes, inputs.reshape(-1, inputs.shape[-1]), targets, schedule, net=net, folds=folds, settings=settings,
             steps=plan.steps, mesh=mesh,
         )  # fmt: skip
-        return MLP(state, lanes["centre"], lanes["scale"], net), settings
+        return MLP(layers, lanes["centre"], lanes["scale"], net), settings
 
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> MLP:
         axes = {name: np.atleast_1d(value) for name, value in hyper.items()}
@@ -171,9 +171,10 @@ def mlp(
         params, settings = fitted(axes, key, examples, train, folded)
         folds = len(train.ids)
         inputs = jnp.asarray(examples["inputs"])
-        values = _held_out(params, inputs, jnp.asarray(held_out.ids), folds=folds, settings=settings, folded=folded,
-                           mesh=mesh)  # fmt: skip
-        sizes = tuple(len(values_) for values_ in axes.values())
+        values = _held_out(
+            params, inputs, jnp.asarray(held_out.ids), folds=folds, settings=settings, folded=folded, mesh=mesh
+        )
+        sizes = tuple(map(len, axes.values()))
         return jnp.moveaxis(values.reshape(folds, *sizes, *values.shape[1:]), 0, len(sizes))
 
     return checked_learner(
@@ -202,7 +203,8 @@ def _outputs(params: MLP, inputs: Array) -> Outputs:
     values = perceptron.apply(params.layers, inputs, params.net.activation)
     if params.net.classes is not None:
         return jax.nn.log_softmax(values)
-    return params.centre + params.scale * (values[:, 0] if params.centre.ndim == 0 else values)
+    values = values[:, 0] if params.centre.ndim == 0 else values
+    return params.centre[None] + params.scale[None] * values
 
 
 # ── Lanes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -307,7 +309,7 @@ def _run(net: Net, features: int, rows: int, steps: int) -> Run:
         values = linear.apply(params[-1], h)
         if net.classes is not None:
             return loss(values, batch["targets"]), extra
-        return losses.squared_error(values, (batch["targets"] - hyper["centre"]) / hyper["scale"]), extra
+        return losses.squared_error(values, (batch["targets"] - hyper["centre"][None]) / hyper["scale"][None]), extra
 
     def gathered(examples: Examples, ids: Array | np.ndarray) -> Examples:
         return {"inputs": gather(examples["inputs"], ids), "targets": gather(examples["targets"], ids % rows)}
