@@ -88,6 +88,17 @@ def test_without_hidden_layers_it_is_least_squares_and_logistic_regression():
     np.testing.assert_allclose(learner.predict(params, INPUTS), expected, atol=0.02)
 
 
+def test_several_targets_are_standardised_one_by_one():
+    targets = np.stack([VALUES, 1e-3 * INPUTS[:, 2]], axis=1)
+    learner = learners.mlp(outputs=2, hidden=(), batch_size=90, steps=400)
+    params = learner.fit(
+        {"learning_rate": 0.1, "weight_decay": 0.0}, KEY, {**REGRESSION, "targets": targets}, all_rows(90)
+    )
+    expected = LinearRegression().fit(INPUTS, targets).predict(INPUTS)
+    error = (np.asarray(learner.predict(params, INPUTS)) - expected) / targets.std(axis=0)
+    np.testing.assert_allclose(error, 0, atol=0.005)
+
+
 def test_an_ensemble_averages_the_members_and_reports_their_spread():
     columns = Columns(INPUTS, np.zeros((90, 0), np.int32))
     examples = {"inputs": columns, "targets": VALUES}
@@ -119,6 +130,18 @@ MISTAKES = {
     "hyper": (
         lambda: learners.mlp().fit({"rate": 1.0}, KEY, REGRESSION, all_rows(90)),
         "unknown hyper 'rate'",
+    ),
+    "dropout": (
+        lambda: learners.mlp().fit({"dropout": 1.0}, KEY, REGRESSION, all_rows(90)),
+        "dropout = 1.0: expected a probability",
+    ),
+    "rate": (
+        lambda: learners.mlp().fit({"learning_rate": -0.1}, KEY, REGRESSION, all_rows(90)),
+        "learning_rate.* = -0.1: expected 0 or more",
+    ),
+    "memory": (
+        lambda: learners.mlp(hidden=(10**6, 10**6)).fit({}, KEY, REGRESSION, all_rows(90)),
+        "1 nets of .* params and the minibatches of 1 folds take about .* memory are free: lower",
     ),
     "targets": (
         lambda: learners.mlp(outputs=2).fit({}, KEY, REGRESSION, all_rows(90)),
