@@ -169,6 +169,43 @@ def nested(
     return Nested(variants, inner, outer, chosen, final, outputs, plan.per_round)
 
 
+def with_chosen_settings(
+    base: Nested,
+    variants: Iterable[Variant],
+    key: Key,
+    examples: Examples,
+    plan: Plan,
+    score: Score,
+    *,
+    observe: Callable[[int, int], None] = lambda fold, variant: None,
+) -> Nested:
+    """Return the scores of learners with the settings that others chose, as an ensemble takes those of its single net.
+
+    Outer scores of settings that no outer fold chose are NaN.
+
+    Args:
+        base: of the others, on the same plan.
+        variants: as many as those of `base`, with the same axes.
+        key: see `nested`, as for `examples`, `plan` and `score`.
+        examples: `{"inputs", "targets"}`.
+        plan: of `base`.
+        score: of `base`.
+        observe: called after each outer fold.
+    """
+    variants = tuple(variants)
+    outer = [np.full_like(scores, np.nan) for scores in base.outer_scores]
+    outputs = []
+    for k, (folds, setting) in enumerate(zip(plan.parts, base.chosen, strict=True)):
+        last = Folds(*(Rows(rows.ids[-1:], rows.weight[-1:]) for rows in folds))
+        axes = {name: [value] for name, value in base.values(setting).items()}
+        made = held_out_outputs(variants[setting.variant].learner, axes, key, examples, last, restrict=False)
+        outer[setting.variant][(*setting.place, k)] = mean_scores(made, len(axes), examples, last, score).item()
+        present = np.asarray(last.held_out.weight[0]) > 0
+        outputs.append(np.asarray(made[(0,) * (len(axes) + 1)])[present])
+        observe(k, 0)
+    return Nested(variants, base.inner_scores, outer, base.chosen, base.final, outputs, base.per_round)
+
+
 def _best(means: Sequence[np.ndarray]) -> Setting:
     """Return the setting with the greatest mean score of all variants, the first of equal ones."""
     flat = np.concatenate([np.where(np.isfinite(each), each, -np.inf).ravel() for each in means])

@@ -7,23 +7,35 @@ The docstrings name the hyperparameters that a learner reads; it refuses others.
 columns of a table from one of inputs [N, D].
 """
 
+from mllab.learners.boosted import boosted_trees
 from mllab.learners.clusters_and_mixtures import kmeans, mixture
 from mllab.learners.constant import mean, most_frequent
+from mllab.learners.ensembles import ensemble, ensemble_spread
+from mllab.learners.from_sklearn import of_sklearn
 from mllab.learners.kernel_machines import svm
+from mllab.learners.kernel_regression import kernel_ridge, support_vector_regression
 from mllab.learners.linear_models import linear, ridge, softmax_regression
 from mllab.learners.nearest import check_votes, nearest_neighbors
+from mllab.learners.nets import mlp
 from mllab.learners.preprocessed import preprocessed
 
 __all__ = [
+    "boosted_trees",
     "check_votes",
+    "ensemble",
+    "ensemble_spread",
+    "kernel_ridge",
     "kmeans",
     "linear",
     "mean",
     "mixture",
+    "mlp",
     "most_frequent",
     "nearest_neighbors",
+    "of_sklearn",
     "preprocessed",
     "ridge",
     "softmax_regression",
+    "support_vector_regression",
     "svm",
 ]

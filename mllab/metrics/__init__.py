@@ -6,7 +6,15 @@ Scores of clusterings are in `mllab.metrics.clustering`.
 from mllab.metrics.calibration import Bin, Calibration, calibration
 from mllab.metrics.comparisons import Lead, Ranking, greatest, is_clear, paired, ranking, tied
 from mllab.metrics.confusion import ClassScores, confusion_matrix, example_rows, per_class
-from mllab.metrics.examples import by_output, classification, most_frequent, named_by_output, r_squared, regression
+from mllab.metrics.examples import (
+    by_output,
+    classification,
+    gaussian_log_density,
+    most_frequent,
+    named_by_output,
+    r_squared,
+    regression,
+)
 from mllab.metrics.intervals import Interval, interval, proportion
 from mllab.metrics.paired_tests import McNemar, bootstrap, mcnemar
 from mllab.metrics.search_budget import expected_best
@@ -26,6 +34,7 @@ __all__ = [
     "confusion_matrix",
     "example_rows",
     "expected_best",
+    "gaussian_log_density",
     "greatest",
     "interval",
     "is_clear",

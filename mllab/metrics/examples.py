@@ -40,6 +40,21 @@ def named_by_output(squares: Errors) -> dict[str, Errors]:
     return {_of_output(t): squares[t] for t in range(len(squares))} if len(squares) > 1 else {}
 
 
+def gaussian_log_density(values: Array, variance: Array, targets: Array) -> Array:
+    r"""Return $\log N(y; \hat y, \sigma^2)$ of each example, [M], in nats per unit of the targets.
+
+    Args:
+        values: the means, [M].
+        variance: [M], or one for all.
+        targets: [M].
+
+    Raises:
+        UserError: values and targets of different shapes.
+    """
+    squares = losses.squared_errors(values, targets)
+    return -0.5 * (jnp.log(2 * jnp.pi * variance) + squares / variance)
+
+
 def by_output(mean_metrics: Mapping[str, np.ndarray], outputs: int) -> np.ndarray:
     """Return the mean squared error of each of T outputs, [T, ...], from the mean metrics of `regression`."""
     names = ["loss"] if outputs == 1 else [_of_output(t) for t in range(outputs)]

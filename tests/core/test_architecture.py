@@ -32,12 +32,17 @@ ALLOWED = {
     "sweep": {"types", "errors", "checks", "rows", "devices", "training"},
     "validation": {"types", "errors", "checks", "memory", "rows", "metrics", "training", "sweep"},
     "selection": {"types", "errors", "checks", "rows", "metrics", "validation"},
-    "learners": {"types", "errors", "checks", "memory", "rows", "models", "sweep", "validation"},
     "schemes": {"errors", "checks", "rows", "validation"},
     "criteria": {"types", "errors", "tasks", "validation"},
     "conformal": {"errors", "checks"},
     "explanation": {"types", "errors", "checks", "row_blocks", "metrics", "models", "validation"},
     "nested": {"types", "errors", "checks", "metrics", "validation"},
+    "learners": {
+        "types", "errors", "checks", "memory", "rows", "losses", "devices", "optimizers", "models", "training", "sweep",
+        "validation",
+    },
+    "model_search": {"types", "errors", "nested", "validation"},
+    "pool": {"errors", "learners", "model_search", "models", "nested", "tasks", "validation"},
     "racing": {
         "types", "errors", "checks", "memory", "rows", "metrics", "tasks", "devices", "averaging", "optimizers",
         "models", "training", "sweep", "report",
@@ -46,7 +51,7 @@ ALLOWED = {
     "semi_supervised": {"types", "checks", "memory", "metrics", "models", "sweep", "selection", "data"},
     "paths": {"types", "checks", "averaging"},
     "race_results": {"types", "rows", "metrics", "models", "racing"},
-    "data": {"types", "errors", "folders", "memory", "devices", "tasks"},
+    "data": {"types", "errors", "folders", "memory", "devices", "tasks", "models"},
     "report": {"errors"},
 }  # fmt: skip
 

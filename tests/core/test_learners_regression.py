@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.dummy import DummyRegressor
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.neighbors import KNeighborsRegressor
+from sklearn.svm import SVR
 
 from mllab import learners, validation
 from mllab.types import Rows
@@ -40,12 +42,48 @@ class Case(NamedTuple):
     atol: float = 1e-4
 
 
+class CentredKernelRidge(KernelRidge):
+    """Kernel ridge of centred targets."""
+
+    def fit(self, X, y):
+        self.mean_ = y.mean()
+        return super().fit(X, y - self.mean_)
+
+    def predict(self, X):
+        return super().predict(X) + self.mean_
+
+
 CASES = {
     "mean": Case(learners.mean(), {}, lambda: DummyRegressor(), 1e-6),
     "linear": Case(learners.linear(), {}, lambda: LinearRegression(), 1e-5),
     "ridge": Case(learners.ridge(), {"l2": [0.0, 0.1, 100.0]}, lambda l2: Ridge(l2), 1e-5),
     "nearest_neighbors": Case(
         learners.nearest_neighbors(None, most=9), {"k": [9, 1, 4]}, lambda k: KNeighborsRegressor(k), 1e-5
+    ),
+    "kernel_ridge": Case(
+        learners.kernel_ridge(),
+        {"gamma": [0.1, 0.5], "l2": [0.01, 1.0]},
+        lambda gamma, l2: CentredKernelRidge(l2, kernel="rbf", gamma=gamma),
+    ),
+    "kernel_ridge_polynomial": Case(
+        learners.kernel_ridge("polynomial", degree=2, coef0=1.0),
+        {"l2": [1.0], "gamma": [0.1]},
+        lambda gamma, l2: CentredKernelRidge(l2, kernel="poly", gamma=gamma, degree=2),
+    ),
+    "svr": Case(
+        learners.support_vector_regression(tolerance=1e-5),
+        {"c": [10.0, 0.1], "gamma": [0.1, 0.5], "epsilon": [0.01, 0.2]},
+        lambda c, gamma, epsilon: SVR(C=c, gamma=gamma, epsilon=epsilon, tol=1e-6),
+        5e-4,
+    ),
+    "svr_scale": Case(
+        learners.support_vector_regression(tolerance=1e-5), {"c": [1.0]}, lambda c: SVR(C=c, tol=1e-6), 5e-4
+    ),
+    "svr_linear": Case(
+        learners.support_vector_regression("linear", tolerance=1e-5),
+        {"c": [1.0]},
+        lambda c: SVR(kernel="linear", C=c, tol=1e-6),
+        5e-4,
     ),
 }
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mllab.models import kmeans, linear, softmax, svm
+from mllab.models import kernel_ridge, kmeans, linear, softmax, svm
 from mllab.models.mixture import mixture
 from mllab.models.ops import factorization
 from mllab.models.svm import kernels
@@ -134,6 +134,7 @@ FITS = {
         for method in linear.METHODS
     },
     "nystroem": lambda key, x, y, value: kernels.nystroem(key, x, "rbf", {"gamma": value}, 5),
+    "kernel_ridge.fit": lambda key, x, y, value: kernel_ridge.fit(x, x[:, 0], l2=value, gamma=value),
     "svm.fit": lambda key, x, y, value: svm.fit(x, y, 2, c=value, gamma=value),
     "kmeans.fit": lambda key, x, y, value: kmeans.fit(key, value * x, 3),
 }

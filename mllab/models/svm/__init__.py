@@ -1,7 +1,7 @@
 """Support vector machines: `fit` one, `grid` for the scores of many; `apply` for log-probabilities.
 
 The modules are `classifier` and `grids`, on `multiclass` (problems of two classes), `smo` (their solver), `kernels` and
-`calibration` (probabilities).
+`calibration` (probabilities). `regression` is support vector regression, with `fit`, `apply` and `grid` of its own.
 """
 
 from mllab.models.svm.classifier import SVM, apply, decision, fit, support

@@ -19,7 +19,7 @@ from mllab.errors import UserError
 from mllab.models.svm import calibration, kernels
 from mllab.models.svm.multiclass import Problem, class_scores, pairs, problem_rows, problems
 from mllab.models.svm.smo import ascend
-from mllab.row_blocks import divisor, even_size, map_rows
+from mllab.row_blocks import divisor
 from mllab.types import Array, is_concrete
 
 MAX_STEPS = 1_000_000  # of a problem
@@ -196,17 +196,9 @@ def decision(params: SVM, inputs: Array, block_rows: int | None = None) -> Array
         UserError: inputs of another shape, or not finite.
     """
     inputs = checks.check_array(inputs, ("M", params.inputs.shape[1]), "inputs").astype(params.inputs.dtype)
-    row_bytes = 4 * inputs.dtype.itemsize * len(params.inputs)
-    return _decision(params, inputs, block_rows or even_size(len(inputs), kernels.BLOCK_BYTES // row_bytes))
-
-
-@partial(jax.jit, static_argnames="block_rows")
-def _decision(params: SVM, inputs: Array, block_rows: int) -> Array:
-    def block(rows: Array) -> Array:
-        values = kernels.KERNELS[params.kernel](rows - params.origin[None], params.inputs, params.hyper)
-        return jnp.matmul(values, params.coefficients.T, precision="highest") + params.bias[None]
-
-    return map_rows(block, inputs, block_rows)
+    return kernels.expansion(
+        params.kernel, params.hyper, params.inputs, params.coefficients, params.bias, inputs, params.origin, block_rows
+    )  # fmt: skip
 
 
 def apply(params: SVM, inputs: Array) -> Array:

@@ -28,7 +28,7 @@ from mllab import checks
 from mllab.errors import UserError, unknown
 from mllab.models.ops import factorization
 from mllab.row_blocks import even_size, map_rows, sampled_median
-from mllab.types import Array, Hyper, Key
+from mllab.types import Array, Hyper, Key, is_concrete
 
 MAX_BYTES = 2 * 2**30  # of a whole kernel matrix
 BLOCK_BYTES = 64 * 2**20  # of a block of its rows, where the whole matrix is not needed
@@ -112,6 +112,34 @@ def gamma_scale(inputs: Array, weight: Array | None = None) -> Array:
     return jnp.where(variance > 0, 1 / (inputs.shape[1] * variance), 1)
 
 
+def hyper_of(kernel: str, numbers: Hyper, inputs: Array, weight: Array | None = None) -> dict[str, Array]:
+    """Return those of the numbers that the kernel reads, as arrays; a gamma of None becomes `gamma_scale`.
+
+    Args:
+        kernel: a name in `KERNELS`.
+        numbers: gamma, degree and coef0.
+        inputs: [N, D].
+        weight: [N]; rows of weight 0 are ignored.
+
+    Raises:
+        UserError: an unknown kernel, or a number out of range.
+    """
+    reads = named(kernel).reads
+    hyper = {name: numbers[name] for name in reads}
+    for name, value in hyper.items():
+        if value is not None:
+            checks.check_shape(value, (), name)
+    if hyper.get("gamma") is not None:
+        checks.check_positive(gamma=hyper["gamma"])
+    elif "gamma" in reads:
+        hyper["gamma"] = gamma_scale(inputs, weight)
+    if "degree" in reads:
+        checks.check_at_least(1, degree=hyper["degree"])
+        if is_concrete(hyper["degree"]) and np.any(np.asarray(hyper["degree"]) % 1):
+            raise UserError(f"degree = {hyper['degree']}: expected whole numbers")
+    return {name: jnp.asarray(value, inputs.dtype) for name, value in hyper.items()}
+
+
 def check_memory(rows: int, itemsize: int = 4) -> None:
     """Raise UserError if the kernel matrix of `rows` rows takes more than `MAX_BYTES`."""
     size, limit = rows * rows * itemsize, int((MAX_BYTES / itemsize) ** 0.5)
@@ -120,6 +148,38 @@ def check_memory(rows: int, itemsize: int = 4) -> None:
             f"the kernel matrix of {rows} rows takes {size / 2**30:.1f} GiB of {MAX_BYTES / 2**30:.1f}: give {limit} "
             "rows or fewer, or fit a linear model to the features of kernels.nystroem"
         )
+
+
+@partial(jax.jit, static_argnames=("kernel", "block_rows"))
+def expansion(
+    kernel: str,
+    hyper: Hyper,
+    inputs: Array,
+    coefficients: Array,
+    bias: Array,
+    queries: Array,
+    origin: Array | None = None,
+    block_rows: int | None = None,
+) -> Array:
+    r"""Return the values [M, P] of functions $\sum_i a_i k(x_i, q) + b$ at the queries.
+
+    Args:
+        kernel: a name in `KERNELS`.
+        hyper: hyperparameters of the kernel.
+        inputs: x less the origin, [N, D].
+        coefficients: a of each function, [P, N].
+        bias: b, [P].
+        queries: q, [M, D].
+        origin: subtracted from the queries, [D].
+        block_rows: queries that are processed at once (default: what `BLOCK_BYTES` holds).
+    """
+    block_rows = block_rows or even_size(len(queries), BLOCK_BYTES // (4 * inputs.dtype.itemsize * len(inputs)))
+
+    def block(rows: Array) -> Array:
+        values = KERNELS[kernel](rows if origin is None else rows - origin[None], inputs, hyper)
+        return jnp.matmul(values, coefficients.T, precision="highest") + bias[None]
+
+    return map_rows(block, queries, block_rows)
 
 
 @struct.dataclass
