@@ -11,9 +11,11 @@ Classes and learners are those of two tables in this module: a file cannot name 
 """
 
 import inspect
+import itertools
 import math
 import types
 import typing
+from collections import abc
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
@@ -24,6 +26,7 @@ import numpy as np
 
 from mllab import checks
 from mllab.errors import UserError, shortened, unknown
+from mllab.learners import ensembles, nets
 from mllab.learners.boosted import boosted_trees
 from mllab.learners.clusters_and_mixtures import kmeans, mixture
 from mllab.learners.constant import mean, most_frequent
@@ -36,6 +39,7 @@ from mllab.models import kernel_ridge as ridges
 from mllab.models import kmeans as clusters
 from mllab.models import linear as linear_model
 from mllab.models import mixture as mixtures
+from mllab.models import mlp as perceptron
 from mllab.models import neighbors, trees
 from mllab.models import preprocessing as tables
 from mllab.models import svm as machines
@@ -57,10 +61,12 @@ KINDS = {"f": "f", "i": "iu", "b": "b", "n": "iuf"}  # kinds of NumPy's dtypes, 
 class Stored(NamedTuple):
     """A class of params."""
 
-    make: Callable[..., Any]
+    of: type
     # The kind (see `KINDS`) and axes of its arrays, such as "f ND": the sizes of axes with the same letter are equal.
+    # An asterisk stands for no axis, or for that of an ensemble's members.
     arrays: Mapping[str, str] = types.MappingProxyType({})
     check: Callable[[Any], Any] | None = None  # raises UserError for values that do not fit
+    code: Mapping[str, Any] = types.MappingProxyType({})  # fields that are functions, which no file holds
 
 
 def _check_kernel(params: Any) -> None:
@@ -98,8 +104,28 @@ def _check_preprocessing(params: tables.Preprocessing) -> None:
         raise UserError("the statistics of the columns do not fit their layout")
 
 
+def _check_mlp(params: nets.MLP) -> None:
+    perceptron.activation_of(params.net.activation)
+    shapes = [layer.w.shape[-2:] for layer in params.layers]
+    widths = *params.net.hidden, params.net.classes or params.net.outputs
+    follows = all(after[0] == before[1] for before, after in itertools.pairwise(shapes))
+    leads = {layer.w.shape[:-2] for layer in params.layers} | {params.centre.shape[: len(params.layers[0].w.shape) - 2]}
+    if tuple(shape[1] for shape in shapes) != widths or not follows or len(leads) > 1:
+        raise UserError("the layers of the mlp do not fit one another")
+    if params.centre.shape != params.scale.shape:
+        raise UserError("the targets' mean and deviation in the mlp have different shapes")
+
+
+def _check_ensemble(params: ensembles.Ensemble) -> None:
+    if not isinstance(params.members, nets.MLP) or params.members.layers[0].w.ndim != 3:
+        raise UserError("the members of the ensemble are no mlp")
+
+
 CLASSES: Mapping[str, Stored] = {
-    "Linear": Stored(linear_model.Linear, {"w": "f DC", "b": "f C"}),
+    "Linear": Stored(linear_model.Linear, {"w": "f *DC", "b": "f *C"}),
+    "Net": Stored(nets.Net),
+    "MLP": Stored(nets.MLP, check=_check_mlp),
+    "Ensemble": Stored(ensembles.Ensemble, check=_check_ensemble, code={"predict": nets.predict}),
     "Neighbors": Stored(neighbors.Neighbors, {"inputs": "f ND", "targets": "n N", "weight": "f N", "k": "n "}),
     "SVM": Stored(
         machines.SVM,
@@ -170,8 +196,8 @@ def pack(params: Params) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             return {key: packed(part, f"{path}.{key}".strip(".")) for key, part in each.items()}
 
         for name, stored in CLASSES.items():
-            if type(value) is stored.make:
-                return {"class": name, "fields": parts({key: getattr(value, key) for key in _fields(value)})}
+            if type(value) is stored.of:
+                return {"class": name, "fields": parts({key: getattr(value, key) for key in _fields(stored)})}
         if type(value) in (tuple, list):
             kept = parts({str(place): part for place, part in enumerate(value)})
             return {type(value).__name__: list(kept.values())}
@@ -235,8 +261,10 @@ def _kind(node: Any) -> str:
     raise UserError(f"the structure of the params has {shortened(str(node)[:1000])}: expected what pack makes")
 
 
-def _fields(of: Any) -> list[str]:
-    return [field.name for field in fields(of)] if is_dataclass(of) else list(of._fields)
+def _fields(stored: Stored) -> list[str]:
+    of: Any = stored.of
+    names = [field.name for field in fields(of)] if is_dataclass(of) else of._fields
+    return [name for name in names if name not in stored.code]
 
 
 def _made(name: str, parts: dict[str, Any]) -> Any:
@@ -244,22 +272,24 @@ def _made(name: str, parts: dict[str, Any]) -> Any:
     if name not in CLASSES:
         raise unknown("class of params", name, CLASSES)
     stored = CLASSES[name]
-    if sorted(parts) != sorted(_fields(stored.make)):
-        raise UserError(f"{name} has the fields {', '.join(_fields(stored.make))}, not {shortened(', '.join(parts))}")
-    for key, hint in typing.get_type_hints(stored.make).items():
+    if sorted(parts) != sorted(_fields(stored)):
+        raise UserError(f"{name} has the fields {', '.join(_fields(stored))}, not {shortened(', '.join(parts))}")
+    for key, hint in typing.get_type_hints(stored.of).items():
         if key in parts and not _fits(parts[key], hint):
             raise UserError(f"{name}.{key} is {_shown(parts[key])}, which it cannot be")
     sizes: dict[str, int] = {}
+    starred = [parts[key].ndim == len(spec) - 2 for key, spec in stored.arrays.items() if "*" in spec]
     for key, spec in stored.arrays.items():
         letter, axes = spec.split(" ")
         array = parts[key]
+        axes = axes if all(starred) else axes.replace("*", "")
         expected = [sizes.get(axis, axis) for axis in axes]
         fits = len(array.shape) == len(axes) and all(
             sizes.setdefault(axis, size) == size for axis, size in zip(axes, array.shape, strict=True)
         )
         if not fits or array.dtype.kind not in KINDS[letter]:
             raise UserError(f"{name}.{key} is {_shown(array)}, expected {expected} of kind {letter!r}")
-    made = stored.make(**parts)
+    made = stored.of(**parts, **stored.code)
     if stored.check is not None:
         stored.check(made)
     return made
@@ -268,6 +298,8 @@ def _made(name: str, parts: dict[str, Any]) -> Any:
 def _fits(value: Any, hint: Any) -> bool:
     """Return whether a value is of an annotated type; classes that are not known here take anything."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
     if hint is None or hint is type(None):
         return value is None
     if origin in (typing.Union, types.UnionType):
@@ -278,6 +310,8 @@ def _fits(value: Any, hint: Any) -> bool:
         if arguments[-1:] == (...,):
             return all(_fits(each, arguments[0]) for each in value)
         return len(value) == len(arguments) and all(map(_fits, value, arguments))
+    if origin is abc.Sequence:
+        return isinstance(value, list | tuple) and all(_fits(each, arguments[0]) for each in value)
     if origin is dict:
         return isinstance(value, dict) and all(_fits(each, arguments[1]) for each in value.values())
     if hint is Array:
@@ -298,6 +332,10 @@ def _shown(value: Any) -> str:
 # ── Learners ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def _ensemble(of: Learner, members: int, classes: int | None = None) -> Learner:
+    return ensembles.ensemble(of, members, classes=classes)
+
+
 def _preprocessed(of: Learner, layout: tables.Layout, transform: str = "standard") -> Learner:
     if transform not in tables.TRANSFORMS:
         raise unknown("transform", transform, tables.TRANSFORMS)
@@ -306,11 +344,13 @@ def _preprocessed(of: Learner, layout: tables.Layout, transform: str = "standard
 
 LEARNERS: Mapping[str, Callable[..., Learner]] = {
     "boosted_trees": boosted_trees,
+    "ensemble": _ensemble,  # its learner is the plan `of`
     "kernel_ridge": kernel_ridge,
     "kmeans": kmeans,
     "linear": linear,
     "mean": mean,
     "mixture": mixture,
+    "mlp": nets.mlp,
     "most_frequent": most_frequent,
     "nearest_neighbors": nearest_neighbors,
     "preprocessed": _preprocessed,  # its learner is the plan `of`
@@ -387,7 +427,7 @@ def _parameters(learner: str) -> dict[str, inspect.Parameter]:
 def _plain(value: Any) -> Any:
     if isinstance(value, tables.Layout):
         return {"numbers": value.numbers, "indicators": [*value.indicators], "categories": [*value.categories]}
-    return value
+    return [*value] if isinstance(value, tuple) else value
 
 
 def _layout(value: Any) -> tables.Layout:

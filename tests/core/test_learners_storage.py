@@ -33,6 +33,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # the plan's argume
     "linear": ({}, {}),
     "mean": ({}, {}),
     "mixture": ({"classes": 3, "covariance": "diagonal", "restarts": 1}, {"floor": 0.1}),
+    "mlp": ({"classes": 3, "hidden": [4], "steps": 2}, {}),
     "most_frequent": ({"classes": 3}, {}),
     "nearest_neighbors": ({"classes": 3, "most": 4}, {"k": 3}),
     "ridge": ({}, {"l2": 1.0}),
@@ -40,6 +41,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # the plan's argume
     "support_vector_regression": ({}, {"c": 1.0}),
     "svm": ({"classes": 3}, {"c": 1.0}),
 }
+ENSEMBLE = {"of": {"learner": "mlp", "hidden": [4], "steps": 2}, "members": 2}
 VALUES = ("kernel_ridge", "linear", "mean", "ridge", "support_vector_regression")
 
 
@@ -63,8 +65,8 @@ def packed(name, nested=False):
 
 
 def test_every_learner_of_the_table_is_tested():
-    assert {*CASES, "preprocessed"} == set(storage.LEARNERS)
-    without = {"of_sklearn", "check_votes"}  # of_sklearn cannot be saved; the other is no learner
+    assert {*CASES, "preprocessed", "ensemble"} == set(storage.LEARNERS)
+    without = {"of_sklearn", "check_votes", "ensemble_spread"}  # of_sklearn cannot be saved; the others are no learners
     assert set(learners.__all__) - without <= set(storage.LEARNERS)
 
 
@@ -76,6 +78,20 @@ def test_a_round_trip_keeps_the_predictions(name):
     assert jax.tree.structure(again) == jax.tree.structure(params)
     before, after = (storage.rebuild(plan).predict(each, inputs) for each in (params, again))
     np.testing.assert_array_equal(before, after)
+
+
+def test_an_ensemble_is_restored_with_its_spread():
+    learner = storage.rebuild(storage.plan("ensemble", **ENSEMBLE))
+    params = learner.fit({}, KEY, {"inputs": FILLED, "targets": TARGETS["values"]}, ROWS)
+    arrays, structure = storage.pack(params)
+    again = storage.unpack(arrays, json.loads(json.dumps(structure)))
+    np.testing.assert_allclose(learner.predict(again, FILLED), learner.predict(params, FILLED), rtol=1e-6)
+    spread = learners.ensemble_spread(again, FILLED)
+    np.testing.assert_allclose(spread, learners.ensemble_spread(params, FILLED), rtol=1e-5)
+    with refused_in_one_line("which it cannot be"):
+        scalar = {"value": 1}
+        parts = {"layers": {"tuple": []}, "net": scalar, "centre": scalar, "scale": scalar}
+        storage.unpack({}, {"class": "MLP", "fields": parts})
 
 
 def test_plans_have_the_defaults():
