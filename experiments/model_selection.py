@@ -8,13 +8,15 @@ Every model is tuned by inner folds and scored by outer folds; imputation, scali
 training rows of each fold alone. The reported figure comes from test rows that played no part in any choice.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 
 from experiments import answers, frame, selection_answer, selection_results
 from experiments.selection_problem import Problem, problem
 from experiments.selection_results import Fitted, Measurement
+from experiments.selection_winner import look_into
+from experiments.winner_sections import sections
 from mllab import criteria, metrics, pool
 from mllab.group_leakage import flattered
 from mllab.metrics import Lead
@@ -94,7 +96,13 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
             groups = flattered(rows["inputs"], rows["targets"], posed.layout, score, key,
                                classes=posed.classes or None, seed=settings.split_seed)  # fmt: skip
         run.progress.advance(1)
-    return _measurement(settings, posed, found, fitted, standing, models, groups)
+    with run.timed("look into the winner"):
+        run.progress.task("look into the winner", total=1)
+        best = found[standing.best]
+        assert best.nested
+        looked = look_into(posed, best.nested, fitted[standing.best], best.label, settings.split_seed)
+        run.progress.advance(1)
+    return replace(_measurement(settings, posed, found, fitted, standing, models, groups), look=looked)
 
 
 def _measurement(
@@ -148,6 +156,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
             Section("Before you trust it", [Bullets(lines)]),
             selection_answer.comparison_section(measured, ()),
             selection_answer.budget_section(measured),
+            *(sections(measured.look) if measured.look else []),
             selection_answer.costs_section(measured.models),
             Section("How to read it", [Bullets(CAVEATS)]),
         ],

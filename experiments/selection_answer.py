@@ -101,12 +101,15 @@ def answer(measured: Measurement) -> str:
 def remarks(measured: Measurement) -> list[str]:
     """Return what to know before trusting the result: models left out, flattering folds, warnings of the data."""
     lines = [f"{model.label}: left out: {model.left_out}" for model in measured.models if model.left_out]
-    row = criteria.CRITERIA[measured.criterion]
+    kind = {"rmse": "squared error, standardised,"}.get(measured.criterion) or criteria.CRITERIA[
+        measured.criterion
+    ].label
     for name, each in measured.flattered.items():
         lines.append(
-            f"{name} looks like the name of a group ({each.groups:,} values): nearest neighbours score "
-            f"{short(abs(each.random))} with random folds and {short(abs(each.grouped))} where all rows of one {name} "
-            f"are on one side (mean {row.label} of a row): use --group={name} unless new rows come from the same groups"
+            f"{legible(name)} looks like the name of a group ({each.groups:,} values): without that column a simple "
+            f"model scores {short(abs(each.random))} with random folds and {short(abs(each.grouped))} where all rows "
+            f"of one {legible(name)} are on one side (mean {kind} of a row): use --group={legible(name)} unless new "
+            "rows come from the same groups"
         )
     return [*lines, *measured.warnings]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments import frame
 from mllab import criteria, schemes
-from mllab.criteria import Criterion
+from mllab.criteria import Criterion, Inverse
 from mllab.data import names
 from mllab.data.dataset import Dataset
 from mllab.data.readers import content
@@ -34,7 +34,7 @@ class Problem:
     scheme: Scheme
     plan: Plan  # of rows 0..M-1, the choosing ones
     criterion: Criterion
-    inverse: Any  # from learned to reported targets, or None
+    inverse: Inverse | None  # from learned targets to the scale of the score; None where they are the same
     unit: float  # of a score in the target's unit, in standard deviations of the target; 1 otherwise
 
     @property
@@ -69,7 +69,7 @@ class Problem:
 def problem(run: frame.Context, settings: Any) -> Problem:
     """Load the data and make the folds that the settings ask for; see `model_selection.Settings`."""
     extra = [name for name in (settings.group, settings.time) if name]
-    data = run.load(extra=extra) if extra else run.load()
+    data = run.load(extra=extra, transforms=True)
     if data.targets.ndim > 1:
         raise UserError(f"{data.name} has several targets, and models are chosen for one: leave the others out")
     columns, layout = data.columns, data.schema.layout if data.schema else None
@@ -98,10 +98,17 @@ def problem(run: frame.Context, settings: Any) -> Problem:
     plan = plan_folds(outer, lambda ids: scheme.folds(ids, settings.inner_folds))
     criterion = criteria.named(settings.score, data.task)
     inverse, unit = None, data.target_scale if criterion.in_target_unit else 1.0
-    if data.target_transform != "none":
-        mean, scale = data.target_mean, data.target_scale
-        inverse, unit = lambda values: jnp.exp(mean + scale * values), 1.0
+    if data.target_transform == "log":
+        inverse, unit = in_unit(data), 1.0
     return Problem(data, columns, layout, choosing, test, scheme, plan, criterion, inverse, unit)
+
+
+def in_unit(data: Dataset) -> Inverse:
+    """Return the function from learned targets to the target's own unit, by JAX's functions."""
+    mean, scale = data.target_mean, data.target_scale
+    if data.target_transform == "log":
+        return lambda values: jnp.exp(mean + scale * values)
+    return lambda values: mean + scale * values
 
 
 def read_splits(path: str, run: frame.Context) -> list[np.ndarray]:
@@ -150,6 +157,6 @@ def _times(data: Dataset, name: str) -> np.ndarray:
 
 
 def _extra(data: Dataset, name: str) -> np.ndarray:
-    if name not in data.extra_columns:
-        raise UserError(f"{name}: {data.name} has no such column: --group and --time are for your own tables")
-    return np.asarray(data.extra_columns[name])
+    if data.schema is None:
+        raise UserError(f"--group and --time are for your own tables, and {data.name} is a set of the catalog")
+    return np.asarray(data.extra_columns[names.title(name)])

@@ -384,16 +384,20 @@ def plan(learner: str, **arguments: Any) -> dict[str, Any]:
     return made
 
 
-def rebuild(plan: Plan) -> Learner:
+def rebuild(plan: Plan, **elsewhere: Any) -> Learner:
     """Return the learner of a plan.
+
+    Args:
+        plan: see `plan`.
+        **elsewhere: arguments that are not stored, such as the mesh.
 
     Raises:
         UserError: a plan of an unknown learner, or with arguments that are missing, unknown or out of range.
     """
-    return _rebuilt(plan, 0)
+    return _rebuilt(plan, 0, elsewhere)
 
 
-def _rebuilt(plan: Any, depth: int) -> Learner:
+def _rebuilt(plan: Any, depth: int, elsewhere: Mapping[str, Any]) -> Learner:
     if not isinstance(plan, Mapping) or not isinstance(plan.get("learner"), str):
         raise UserError(f"the plan of a learner is {_shown(plan)}: expected named arguments with 'learner'")
     if depth > MAX_DEPTH:
@@ -411,12 +415,12 @@ def _rebuilt(plan: Any, depth: int) -> Learner:
             raise UserError(f"the plan of the learner {name} lacks {key!r}")
     for key, value in arguments.items():
         if key == "of":
-            arguments[key] = _rebuilt(value, depth + 1)
+            arguments[key] = _rebuilt(value, depth + 1, {})
             continue
         arguments[key] = _layout(value) if key == "layout" and value is not None else value
         if not _fits(arguments[key], hints[key]):
             raise UserError(f"the plan of the learner {name} has {key} = {_shown(value)}, which it cannot be")
-    return LEARNERS[name](**arguments)
+    return LEARNERS[name](**arguments, **elsewhere)
 
 
 def _parameters(learner: str) -> dict[str, inspect.Parameter]:

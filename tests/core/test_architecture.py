@@ -46,6 +46,7 @@ ALLOWED = {
     },
     "model_search": {"types", "errors", "nested", "validation"},
     "pool": {"errors", "learners", "model_search", "models", "nested", "tasks", "validation"},
+    "group_leakage": {"types", "errors", "learners", "metrics", "models", "validation"},
     "racing": {
         "types", "errors", "checks", "memory", "rows", "metrics", "tasks", "devices", "averaging", "optimizers",
         "models", "training", "sweep", "report",
