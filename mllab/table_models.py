@@ -25,9 +25,10 @@ from mllab.learners import storage
 from mllab.learners.preprocessed import Pipeline
 from mllab.models.preprocessing import Columns
 from mllab.row_blocks import even_size
+from mllab.rows import gather
 from mllab.tasks import CLASSIFICATION, REGRESSION
-from mllab.types import Params
-from mllab.validation import Learner
+from mllab.types import Examples, Hyper, Key, Params, Rows
+from mllab.validation import Folds, Learner
 
 KIND = "table"
 BLOCK_ROWS = 8192  # predicted at once
@@ -101,6 +102,27 @@ class TableModel:
         if not usable.all():
             raise UserError("the model's outputs are not finite: its params are too large, or damaged")
         return outputs
+
+
+def fold_models(learner: Learner, hyper: Hyper, key: Key, examples: Examples, folds: Folds) -> FoldModels:
+    """Return the models of a regression that leave out one fold each, and their errors on the rows left out.
+
+    Args:
+        learner: of `Columns`.
+        hyper: the setting of the model that is published.
+        key: shared by all folds.
+        examples: `{"inputs", "targets"}`, the targets standardised.
+        folds: those of one cross-validation.
+    """
+    params, residuals, fold = [], [], []
+    for k in range(len(folds.train.ids)):
+        train, held_out = (Rows(part.ids[k], part.weight[k]) for part in folds)
+        params.append(learner.fit(hyper, key, examples, train))
+        outputs = np.asarray(learner.predict(params[k], gather(examples["inputs"], held_out.ids)))
+        errors = np.abs(outputs - np.asarray(gather(examples["targets"], held_out.ids)))
+        residuals.append(errors[np.asarray(held_out.weight) > 0])
+        fold.append(np.full(len(residuals[k]), k, np.int32))
+    return FoldModels(params, np.concatenate(residuals), np.concatenate(fold))
 
 
 def encode_table_model(

@@ -37,7 +37,8 @@ ALLOWED = {
     "conformal": {"errors", "checks"},
     "explanation": {"types", "errors", "checks", "row_blocks", "metrics", "models", "validation"},
     "table_models": {
-        "types", "errors", "row_blocks", "conformal", "models", "tasks", "validation", "learners", "data", "weights",
+        "types", "errors", "rows", "row_blocks", "conformal", "models", "tasks", "validation", "learners", "data",
+        "weights",
     },
     "nested": {"types", "errors", "checks", "metrics", "validation"},
     "learners": {

@@ -14,6 +14,7 @@ from mllab.data.readers import table
 from mllab.errors import UserError
 from mllab.learners import storage
 from mllab.table_models import encode_table_model, load_table_model
+from mllab.validation import folds
 from support.mistakes import refused_in_one_line
 from support.table_problems import fitted, folds_of, lines, loaded
 
@@ -39,15 +40,15 @@ def saved(path, data, plan, params, **options):
 
 
 def test_a_regression_is_read_as_it_was_written_with_its_intervals(tmp_path, regression):
-    data, plan, params, folds = regression
+    data, plan, params, made = regression
     about = {"dataset": "houses.csv", "criterion": "rmse", "scores": {"rmse": 1.5}}
-    model = saved(tmp_path / "a", data, plan, params, folds=folds, about=about)
+    model = saved(tmp_path / "a", data, plan, params, folds=made, about=about)
     assert (model.schema, model.about, model.classes) == (data.schema, about, ())
     outputs = np.asarray(storage.rebuild(plan).predict(params, data.columns))
     np.testing.assert_allclose(model.predict(data.columns), outputs, rtol=1e-6)
     np.testing.assert_allclose(model.values(data.columns), data.inverse(outputs), rtol=1e-6)
-    by_fold = np.stack([storage.rebuild(plan).predict(each, data.columns) for each in folds.params])
-    bounds = conformal.cv_plus(by_fold, folds.residuals, folds.fold, 0.8)
+    by_fold = np.stack([storage.rebuild(plan).predict(each, data.columns) for each in made.params])
+    bounds = conformal.cv_plus(by_fold, made.residuals, made.fold, 0.8)
     for bound, expected in zip(model.interval(data.columns, 0.8), bounds, strict=True):
         np.testing.assert_allclose(bound, data.inverse(expected), rtol=1e-5)
     test = data.split.test
@@ -80,20 +81,31 @@ def test_new_rows_are_predicted_as_the_same_rows_of_the_file(tmp_path, regressio
 
 
 def test_what_does_not_fit_is_not_written(regression, classifier):
-    data, plan, params, folds = regression
+    data, plan, params, made = regression
     other, its_plan, its_params = classifier
     for call, message in (
         (lambda: encode_table_model(plan, params, other.schema), "returns .* expected numbers"),
-        (lambda: encode_table_model(its_plan, its_params, other.schema, folds=folds), "this is a classifier"),
+        (lambda: encode_table_model(its_plan, its_params, other.schema, folds=made), "this is a classifier"),
         (lambda: encode_table_model(plan["of"], params.params, data.schema), "layout"),
         (lambda: encode_table_model(plan, params, data.schema, about={"plan": 1}), "'plan' is set by the model"),
         (
-            lambda: encode_table_model(plan, params, data.schema, folds=folds._replace(fold=folds.fold + 1)),
+            lambda: encode_table_model(plan, params, data.schema, folds=made._replace(fold=made.fold + 1)),
             "fold: expected whole numbers",
         ),
     ):
         with refused_in_one_line(message):
             call()
+
+
+def test_each_row_is_left_out_by_one_of_the_models_of_folds(regression):
+    data, plan, _, made = regression
+    ids = np.union1d(data.split.train, data.split.validation)
+    held_out = folds(ids, 3, seed=0).held_out
+    assert (len(made.params), len(made.residuals)) == (3, len(ids))
+    for k in range(3):
+        rows = held_out.ids[k][held_out.weight[k] > 0]
+        outputs = np.asarray(storage.rebuild(plan).predict(made.params[k], data.columns))
+        np.testing.assert_allclose(made.residuals[made.fold == k], np.abs(outputs - data.targets)[rows], atol=1e-5)
 
 
 # ── Hostile files ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -102,9 +114,9 @@ def test_what_does_not_fit_is_not_written(regression, classifier):
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory, regression):
     """The header and the arrays of a file, and a path to write to."""
-    data, plan, params, folds = regression
+    data, plan, params, made = regression
     path = tmp_path_factory.mktemp("hostile") / "params.safetensors"
-    path.write_bytes(encode_table_model(plan, params, data.schema, folds=folds))
+    path.write_bytes(encode_table_model(plan, params, data.schema, folds=made))
     arrays, about = weights.read(path)
     return path, about, arrays
 

@@ -5,8 +5,9 @@ import numpy as np
 
 from mllab.data.readers import table
 from mllab.learners import storage
-from mllab.table_models import FoldModels
+from mllab.table_models import fold_models
 from mllab.types import Rows
+from mllab.validation import folds
 
 KEY = jax.random.key(0)
 HEAD = "size,city,price,kind"
@@ -40,10 +41,5 @@ def fitted(data, learner, hyper, **arguments):
 def folds_of(data, plan, hyper, count=3):
     """The models of a cross-validation on all rows but the test rows."""
     ids = np.union1d(data.split.train, data.split.validation)
-    fold, learner, params, residuals = np.arange(len(ids)) % count, storage.rebuild(plan), [], np.zeros(len(ids))
     examples = {"inputs": data.columns, "targets": data.targets}
-    for k in range(count):  # rows of weight 0 keep one shape
-        params.append(learner.fit(hyper, KEY, examples, Rows(ids, (fold != k).astype(np.float32))))
-        outputs = np.asarray(learner.predict(params[k], data.columns))
-        residuals[fold == k] = np.abs(outputs - data.targets)[ids[fold == k]]
-    return FoldModels(params, residuals, fold)
+    return fold_models(storage.rebuild(plan), hyper, KEY, examples, folds(ids, count, seed=0))
