@@ -132,8 +132,7 @@ class Winner:
     repeats: int = 0
     scored: Sequence[Scored] = ()  # of the model, and of the baseline
     importance: Sequence[ColumnImportance] = ()  # the greatest first
-    calibration: Calibration | None = None
-    statement: str = ""  # of which the calibrated probabilities are
+    calibration: Calibration | None = None  # of the second of two classes, or of the predicted one of several
     per_class: Sequence[ClassRow] = ()
     most_wrong: Sequence[WrongRow] = ()
     responses: Sequence[Response] = frame.unsaved(default=())
@@ -198,7 +197,6 @@ def _by_task(outputs: np.ndarray, targets: np.ndarray, target: Target) -> dict[s
         "confusion": confusion,
         "per_class": inspection.class_rows(confusion, target.classes),
         "calibration": calibration,
-        "statement": target.classes[1] if binary else "the predicted class",
     }
 
 

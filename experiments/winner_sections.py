@@ -101,7 +101,8 @@ def _classes(winner: Winner) -> list[Block]:
         probabilities = np.array([each.predicted for each in made.bins])
         rows = np.array([each.observed.seeds for each in made.bins])
         outside = int(sum(not low <= p <= high for p, (_, low, high) in zip(probabilities, observed, strict=True)))
-        statement = legible(winner.statement)
+        is_binary = len(winner.target.classes) == 2
+        of = legible(winner.target.classes[1]) if is_binary else "the predicted class"
         blocks.append(
             Drawing(
                 "calibration",
@@ -110,8 +111,10 @@ def _classes(winner: Winner) -> list[Block]:
                     observed,
                     rows,
                     title=f"Calibration: {outside} of {len(rows)} bins differ clearly from the predicted probability",
-                    x_label=f"predicted probability of {statement}",
-                    y_label=f"share of rows in which {statement} is true",
+                    x_label=f"predicted probability of {of}",
+                    y_label=f"share of rows that are {of}"
+                    if is_binary
+                    else "share of rows whose predicted class is right",
                     notes=["Lines: 95% intervals (Wilson) over rows."],
                 ),
                 "Observed frequency against predicted probability, with the diagonal of perfect calibration",

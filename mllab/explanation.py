@@ -14,7 +14,7 @@ import numpy as np
 
 from mllab import checks
 from mllab.errors import UserError
-from mllab.metrics import Interval, interval
+from mllab.metrics import Interval, interval, paired
 from mllab.models.preprocessing import Columns
 from mllab.row_blocks import even_size
 from mllab.types import Outputs
@@ -165,9 +165,11 @@ def drop_interval(
     Statistics 19 (1948), section 5; van der Vaart, *Asymptotic statistics* (1998), chapters 3 and 12.
     """
     repeats = len(shuffled)
-    before, after = float(base.mean()), float(shuffled.mean())
+    differences = paired(base, shuffled)  # without the rounding of scores, which would look like a clear difference
+    before = float(base.mean())
+    after = before - float(differences.mean())
     drop = float(utility(np.array(before)) - utility(np.array(after)))
-    pairs = _slope(utility, before) * (base - before) - _slope(utility, after) * (shuffled - after)  # [R, M]
+    pairs = _slope(utility, before) * (base - before) - _slope(utility, after) * (base - differences - after)  # [R, M]
     as_row = pairs.mean(axis=0)
     as_donor = np.empty_like(pairs)
     # A row's mean includes the pair itself, which makes differences from it smaller by 1 - 1 / R.
@@ -248,7 +250,7 @@ def running(x: np.ndarray, values: np.ndarray, bins: int = 20) -> Running:
     Args:
         x: rows of equal x share a bin.
         values: of the rows.
-        bins: at most, and at most one for 10 rows.
+        bins: at most, and at most one for 20 rows.
 
     Raises:
         UserError: no rows, or other shapes.
@@ -257,7 +259,7 @@ def running(x: np.ndarray, values: np.ndarray, bins: int = 20) -> Running:
     checks.check_whole(1, bins=bins)
     if x.ndim != 1 or x.shape != values.shape or x.size == 0:
         raise UserError(f"x {list(x.shape)} and values {list(values.shape)}: expected [M] of both")
-    shares = np.linspace(0, 1, min(bins, max(1, len(x) // 10)) + 1)[1:-1]
+    shares = np.linspace(0, 1, min(bins, max(1, len(x) // 20)) + 1)[1:-1]
     place = np.searchsorted(np.unique(np.quantile(x, shares, method="inverted_cdf")), x, side="left")
     parts = [place == each for each in np.unique(place)]
     low, high = np.transpose([np.percentile(values[part], BAND) for part in parts])

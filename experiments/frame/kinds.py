@@ -290,12 +290,12 @@ def rates(options: Iterable[str], *, help: str, kind: str = "name") -> Any:
     return with_default(Setting(help, read, check, show, "give NAME=RATE, such as adam=0.5, separated by commas"), ())
 
 
-def paths(*, help: str) -> Any:
-    """Return a field of one or more paths: the words of the command line that are no flags."""
+def paths(*, help: str, optional: bool = False) -> Any:
+    """Return a field of one or more paths (or none): the words of the command line that are no flags."""
 
     def check(value: Any) -> tuple[str, ...]:
         chosen = tuple(_text(os.fspath(each) if isinstance(each, os.PathLike) else each) for each in _items(value))
-        if not chosen:
+        if not chosen and not optional:
             raise Refused("none")
         return chosen
 

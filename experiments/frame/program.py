@@ -175,6 +175,7 @@ def program(
     all_cores: bool = False,
     show_seconds: bool = False,
     words: str = "",
+    instead: str = "",
 ) -> tuple[Callable[..., None], Callable[..., F]]:
     """Return an experiment's `main`, for the command line, and `run`, for Python.
 
@@ -187,6 +188,7 @@ def program(
         all_cores: ask JAX for one CPU device a core (or as many as the setting `devices` says), to spread runs over.
         show_seconds: end with the table of where the time went, as the page has it.
         words: the setting that takes the command line's words that are not flags; none where empty.
+        instead: a setting that may be given in place of words.
     """
     module = sys.modules[measure.__module__]
     name = _name(module)
@@ -209,7 +211,7 @@ def program(
                 sys.stdout.flush()
                 return
             values, rest = settings.parse(settings_class, argv[1:], shared_flags.SHARED)
-            if words and not rest and words not in values:
+            if words and not rest and words not in values and instead not in values:
                 raise UserError(f"name one or more {words}: python -m experiments.{name} {words.upper()} ...")
             if rest and not words:
                 raise UserError(f"unexpected argument {shortened(rest[0])!r}: flags are written --name=value")

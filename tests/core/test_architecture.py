@@ -36,6 +36,10 @@ ALLOWED = {
     "criteria": {"types", "errors", "tasks", "validation"},
     "conformal": {"errors", "checks"},
     "explanation": {"types", "errors", "checks", "row_blocks", "metrics", "models", "validation"},
+    "table_models": {
+        "types", "errors", "rows", "row_blocks", "conformal", "models", "tasks", "validation", "learners", "data",
+        "weights",
+    },
     "nested": {"types", "errors", "checks", "metrics", "validation"},
     "learners": {
         "types", "errors", "checks", "memory", "rows", "losses", "devices", "optimizers", "models", "training", "sweep",

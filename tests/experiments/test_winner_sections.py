@@ -82,7 +82,6 @@ def test_a_binary_classifier_is_scored_as_scikit_learn_does():
     assert made.importance[0].drop.sign == 1
     idle = next(each for each in made.importance if each.column == "idle")
     assert idle.drop[:3] == (0, 0, 0)
-    assert made.statement == "b"
     assert sum(each.observed.seeds for each in made.calibration.bins) == ROWS
     np.testing.assert_array_equal(made.confusion, sk.confusion_matrix(targets, outputs.argmax(axis=1)))
 
