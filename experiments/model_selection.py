@@ -15,7 +15,7 @@ import jax
 from experiments import answers, frame, selection_answer, selection_results
 from experiments.selection_problem import Problem, problem
 from experiments.selection_results import Fitted, Measurement
-from experiments.selection_winner import look_into
+from experiments.selection_winner import look_into, save
 from experiments.winner_sections import sections
 from mllab import criteria, metrics, pool
 from mllab.group_leakage import flattered
@@ -102,7 +102,10 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         assert best.nested
         looked = look_into(posed, best.nested, fitted[standing.best], best.label, settings.split_seed)
         run.progress.advance(1)
-    return replace(_measurement(settings, posed, found, fitted, standing, models, groups), look=looked)
+    measured = replace(_measurement(settings, posed, found, fitted, standing, models, groups), look=looked)
+    with run.timed("params"):
+        unsaved = save(run, posed, best.nested, fitted[standing.best], measured.won, key)
+    return replace(measured, warnings=[*measured.warnings, *[unsaved] * bool(unsaved)])
 
 
 def _measurement(

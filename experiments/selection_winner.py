@@ -1,13 +1,19 @@
-"""The winner of a model selection: a look into it on rows that it has not seen."""
+"""The winner of a model selection: a look into it on rows that it has not seen, and its file."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from experiments import frame
+from experiments.frame.summary import to_json
 from experiments.selection_problem import Problem, in_unit
-from experiments.selection_results import Fitted
+from experiments.selection_results import Fitted, Model
 from experiments.winner import HeldOut, InputColumn, Target, Winner, look
+from mllab import table_models
 from mllab.nested import Nested
+
+FOLDS = 5  # of the models for prediction intervals
 
 
 def look_into(problem: Problem, result: Nested, fitted: Fitted, label: str, seed: int) -> Winner | None:
@@ -45,3 +51,34 @@ def input_columns(problem: Problem) -> Sequence[InputColumn]:
     for code, column in enumerate(schema.categorical):
         made[column.name] = InputColumn(column.name, codes=(code,), categories=column.categories)
     return [made[column.name] for column in schema.columns]
+
+
+def save(run: frame.Context, problem: Problem, result: Nested, fitted: Fitted, won: Model, key: Any) -> str:
+    """Write the winner's params.safetensors; return why not, or nothing.
+
+    In regression the models that leave out one fold each are stored too, from which prediction intervals are computed;
+    not with folds forward in time, whose rows are not exchangeable.
+    """
+    data, variant = problem.data, result.variants[result.final.variant]
+    if data.schema is None:
+        return "Params are saved for tables of your own; this data set is of the catalog."
+    if variant.plan is None:
+        return f"{won.label} cannot be saved without pickle."
+    hyper, folds = result.values(result.final), None
+    if not data.classes and problem.scheme.times is None:
+        apart = problem.scheme.folds(np.arange(len(problem.choosing)), FOLDS)
+        folds = table_models.fold_models(variant.learner, hyper, key, problem.examples, apart)
+    about = {
+        "dataset": data.name,
+        "model": won.label,
+        "setting": won.setting,
+        "criterion": problem.criterion.name,
+        "rows": len(problem.choosing),
+        "held_out": won.held_out,
+        "test": won.test,
+    }
+    encoded = table_models.encode_table_model(
+        variant.plan, fitted.params, data.schema, folds=folds, about=to_json(about)
+    )
+    run.write("params.safetensors", encoded)
+    return ""

@@ -58,7 +58,7 @@ class Member(NamedTuple):
 
 def _variants(
     problem: Problem, learner: str, arguments: Mapping[str, Any], axes: Axes, *,
-    transforms: Sequence[str] = ("standard",), name: str = "", spread: bool = False,
+    transforms: Sequence[str] = ("standard",), name: str = "",
 ) -> list[Variant]:  # fmt: skip
     """Return a variant for each transform of the numbers; one where there are no numbers.
 
@@ -69,7 +69,6 @@ def _variants(
         axes: the settings.
         transforms: names in `preprocessing.TRANSFORMS`.
         name: what tells it from other variants of the model.
-        spread: whether the learner takes a mesh.
     """
     transforms = transforms if problem.layout.numbers else ("standard",)
     made = []
@@ -77,8 +76,7 @@ def _variants(
         parts = [name] * bool(name) + [f"{transform} inputs"] * (len(transforms) > 1)
         of = storage.plan(learner, **arguments)
         plan = storage.plan("preprocessed", of=of, layout=problem.layout, transform=transform)
-        inner = storage.rebuild(of, mesh=problem.mesh) if spread else storage.rebuild(of)
-        made.append(Variant(learners.preprocessed(inner, problem.layout, transform), axes, ", ".join(parts), plan))
+        made.append(Variant(storage.rebuild(plan, mesh=problem.mesh), axes, ", ".join(parts), plan))
     return made
 
 
@@ -110,7 +108,7 @@ def _gamma(problem: Problem) -> np.ndarray:
 def _svm(problem: Problem) -> list[Variant]:
     axes = {"gamma": _gamma(problem), "c": [0.1, 1.0, 10.0, 100.0]}
     if problem.classes:
-        return _variants(problem, "svm", {"classes": problem.classes}, axes, spread=True)
+        return _variants(problem, "svm", {"classes": problem.classes}, axes)
     return _variants(problem, "support_vector_regression", {}, {**axes, "epsilon": [0.1]})
 
 
@@ -133,13 +131,16 @@ def _boosted_trees(problem: Problem) -> list[Variant]:
 
 
 def _mlp(problem: Problem, members: int = 1) -> list[Variant]:
-    axes = {"dropout": [0.1, 0.0], "weight_decay": [1.0, 0.01], "learning_rate": [0.003, 0.01]}
     made = []
     for units in (64, 256):
-        net = learners.mlp(problem.labels, hidden=(units, units), mesh=problem.mesh)
-        net = learners.ensemble(net, members, classes=problem.labels) if members > 1 else net
-        learner = learners.preprocessed(net, problem.layout, "clipped")
-        made.append(Variant(learner, axes, f"{units} × {units} units"))
+        name = "mlp"
+        arguments: dict[str, Any] = {"classes": problem.labels, "hidden": (units, units)}
+        if members > 1:
+            of = storage.plan(name, **arguments)
+            name, arguments = "ensemble", {"of": of, "members": members, "classes": problem.labels}
+        made += _variants(
+            problem, name, arguments, learners.DEFAULT_AXES, transforms=("clipped",), name=f"{units} × {units} units"
+        )
     return made
 
 

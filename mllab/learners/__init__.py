@@ -16,10 +16,11 @@ from mllab.learners.kernel_machines import svm
 from mllab.learners.kernel_regression import kernel_ridge, support_vector_regression
 from mllab.learners.linear_models import linear, ridge, softmax_regression
 from mllab.learners.nearest import check_votes, nearest_neighbors
-from mllab.learners.nets import mlp
+from mllab.learners.nets import DEFAULT_AXES, mlp
 from mllab.learners.preprocessed import preprocessed
 
 __all__ = [
+    "DEFAULT_AXES",
     "boosted_trees",
     "check_votes",
     "ensemble",

@@ -389,7 +389,7 @@ def rebuild(plan: Plan, **elsewhere: Any) -> Learner:
 
     Args:
         plan: see `plan`.
-        **elsewhere: arguments that are not stored, such as the mesh.
+        **elsewhere: arguments in NOT_STORED, for the learners that take them, inner ones too.
 
     Raises:
         UserError: a plan of an unknown learner, or with arguments that are missing, unknown or out of range.
@@ -415,12 +415,13 @@ def _rebuilt(plan: Any, depth: int, elsewhere: Mapping[str, Any]) -> Learner:
             raise UserError(f"the plan of the learner {name} lacks {key!r}")
     for key, value in arguments.items():
         if key == "of":
-            arguments[key] = _rebuilt(value, depth + 1, {})
+            arguments[key] = _rebuilt(value, depth + 1, elsewhere)
             continue
         arguments[key] = _layout(value) if key == "layout" and value is not None else value
         if not _fits(arguments[key], hints[key]):
             raise UserError(f"the plan of the learner {name} has {key} = {_shown(value)}, which it cannot be")
-    return LEARNERS[name](**arguments, **elsewhere)
+    taken = inspect.signature(LEARNERS[name]).parameters
+    return LEARNERS[name](**arguments, **{key: value for key, value in elsewhere.items() if key in taken})
 
 
 def _parameters(learner: str) -> dict[str, inspect.Parameter]:
