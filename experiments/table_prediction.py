@@ -75,7 +75,7 @@ def predict(
         write(expand(output), columns)
     dataset = model.about.get("dataset")
     return TablePrediction(
-        model=str(model.plan["learner"]) if "of" not in model.plan else str(model.plan["of"]["learner"]),
+        model=names.printable(str(model.about.get("model") or model.plan["learner"])),
         dataset=names.printable(dataset) if isinstance(dataset, str) else "unnamed data",
         input=names.printable(input_file),
         output=output,

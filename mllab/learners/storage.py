@@ -35,6 +35,7 @@ from mllab.learners.kernel_regression import kernel_ridge, support_vector_regres
 from mllab.learners.linear_models import linear, ridge, softmax_regression
 from mllab.learners.nearest import nearest_neighbors
 from mllab.learners.preprocessed import Pipeline, preprocessed
+from mllab.learners.published import published
 from mllab.models import kernel_ridge as ridges
 from mllab.models import kmeans as clusters
 from mllab.models import linear as linear_model
@@ -354,6 +355,7 @@ LEARNERS: Mapping[str, Callable[..., Learner]] = {
     "most_frequent": most_frequent,
     "nearest_neighbors": nearest_neighbors,
     "preprocessed": _preprocessed,  # its learner is the plan `of`
+    "published": published,
     "ridge": ridge,
     "softmax_regression": softmax_regression,
     "support_vector_regression": support_vector_regression,

@@ -101,6 +101,10 @@ def test_regression_on_the_users_own_table(tmp_path, capsys):
     assert best["rmse"].mean < 3  # in the target's own unit: the noise's sigma is 1
     assert best["r2"].mean > 0.99
     assert "RMSE" in capsys.readouterr().out
+    data = catalog.load(tmp_path / "homes.csv", target="price")
+    predicted = table_models.load_table_model(tmp_path / "w" / "params.safetensors").values(data.columns)
+    error = np.sqrt(np.mean((predicted - price)[data.split.test] ** 2))
+    assert min(abs(error - seed) for seed in measured.optimizers[0].test_by_seed["rmse"]) < 1e-3
 
 
 @pytest.mark.parametrize(
