@@ -13,7 +13,7 @@ import io
 import re
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -176,7 +176,9 @@ class _Checked:
 
     def __init__(self, path: Path, file: BinaryIO, limit: int):
         self.path, self.limit = path, limit
-        self.hash, self.count, self.quotes, self.odd = hashlib.sha256(), 0, 0, False
+        self.hash, self.count, self.quotes = hashlib.sha256(), 0, 0
+        self.odd = False  # blank lines, or spaces before a quote
+        self.is_cut = False  # whether a quoted cell goes over the end of a block
         self.error: BaseException | None = None
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         hashed: Any = _Hashed(file, self.hash)
@@ -207,9 +209,13 @@ class _Checked:
             self._decoder.decode(block, final=False)
         seen = self._tail + block
         self.odd = self.odd or any(blank in seen for blank in _BLANK_LINES)
-        if quotes := block.count(b'"'):
+        quotes = block.count(b'"')
+        if quotes or self.quotes % 2:
+            # Where Arrow is not told of line breaks in quoted cells, it cuts each block at its last line break.
+            before = block.count(b'"', 0, max(block.rfind(b"\n"), block.rfind(b"\r"), 0))
+            self.is_cut = self.is_cut or (self.quotes + before) % 2 == 1
             self.quotes += quotes
-            self.odd = self.odd or _SPACED_QUOTE.search(seen) is not None
+            self.odd = self.odd or (b' "' in seen and _SPACED_QUOTE.search(seen) is not None)
         self._tail = block[-TAIL_BYTES:]
         if not block:
             self._decoder.decode(b"", final=True)
@@ -248,40 +254,75 @@ def _csv_at_once(path: Path, text: Collection[str], limit: int) -> Table | None:
     """Read a CSV file by Arrow alone; None if it must be read row by row."""
     import pyarrow as pa
 
-    for multiline in (False, True):
+    multiline, guesses = False, None
+    while True:
         checked = None
         with content.open_file(path) as file:
             try:
                 checked = _Checked(path, file, max(1, limit // CSV_SHARE))
-                if not multiline and b'"' in checked.head:
-                    continue
                 delimiter = _delimiter(checked.head.decode("utf-8-sig", "replace"))
-                table = _by_arrow(pa.PythonFile(checked, mode="r"), delimiter, text, multiline=multiline)
+                if guesses is None:
+                    guesses = _guessed_types(checked.head, delimiter) if len(checked.head) >= HEAD_BYTES else {}
+                types = guesses | _text_types(checked.head, delimiter, text)
+                table = _by_arrow(pa.PythonFile(checked, mode="r"), delimiter, types, multiline=multiline)
             except UserError:
                 raise
-            except (pa.ArrowException, OSError, ValueError, EOFError, zlib.error, KeyError):
+            except (pa.ArrowException, OSError, ValueError, EOFError, zlib.error, KeyError) as error:
                 if checked and isinstance(checked.error, UserError):
                     raise checked.error from None
-                return None
+                if checked and checked.is_cut and not multiline:
+                    multiline = True
+                elif guesses and "conversion error" in str(error):
+                    guesses = {}
+                else:
+                    return None
+                continue
         if checked.quotes % 2 or checked.odd or table.num_columns < 2:
             return None
-        if checked.quotes and not multiline:
-            continue  # quoted text may hold line breaks
-        names = table.column_names
-        cells = _taken(table)
-        rows = np.arange(2, table.num_rows + 2)
-        del table
-        return table_of(path, names, cells, rows, checked.hash.hexdigest(), text)
-    return None
+        if multiline or not checked.is_cut:
+            break
+        multiline = True
+    names, rows, cells = table.column_names, np.arange(2, table.num_rows + 2), _taken(table)
+    del table
+    return table_of(path, names, cells, rows, checked.hash.hexdigest(), text)
 
 
-def _by_arrow(source: Any, delimiter: str, text: Collection[str], *, multiline: bool, block: int = 2**20) -> "pa.Table":
+def _guessed_types(head: bytes, delimiter: str) -> dict[str, "pa.DataType"]:
+    """Return the types of columns by the first rows; Arrow then need not keep the file's text until its end."""
+    import pyarrow as pa
+
+    try:
+        table = _by_arrow(pa.BufferReader(head[: head.rfind(b"\n") + 1]), delimiter, {}, multiline=True)
+    except (pa.ArrowException, ValueError, KeyError):
+        return {}
+    text = pa.dictionary(pa.int32(), pa.string())
+    return {
+        field.name: field.type if _is_number(field.type) or pa.types.is_boolean(field.type) else text
+        for field in table.schema
+        if not pa.types.is_null(field.type)
+    }
+
+
+def _text_types(head: bytes, delimiter: str, text: Collection[str]) -> dict[str, "pa.DataType"]:
+    """Return the types of columns that are to be read as text, by their names as they are in the file."""
+    import pyarrow as pa
+
+    stream = io.StringIO(head.decode("utf-8-sig", "replace"), newline="")
+    return {
+        name: pa.string()
+        for name in (next(csv.reader(stream, delimiter=delimiter), []) if text else [])
+        if user_names.title(name) in text
+    }
+
+
+def _by_arrow(
+    source: Any, delimiter: str, types: "Mapping[str, pa.DataType]", *, multiline: bool, block: int = 2**20
+) -> "pa.Table":
     """Read CSV by Arrow: numbers, truth values, and text as dictionaries.
 
     Raises:
         pa.ArrowInvalid: rows of different lengths, among others.
     """
-    import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
     return arrow_csv.read_csv(
@@ -293,7 +334,7 @@ def _by_arrow(source: Any, delimiter: str, text: Collection[str], *, multiline: 
         convert_options=arrow_csv.ConvertOptions(
             null_values=list(MISSING),
             strings_can_be_null=True,
-            column_types={name: pa.string() for name in text},
+            column_types=types,
         ),
     )
 
@@ -317,7 +358,8 @@ def _csv_by_rows(path: Path, text: Collection[str], limit: int) -> Table:
     if not len(rows):
         raise UserError(f"{path} has a header but no rows: add some")
     try:
-        table = _by_arrow(pa.BufferReader(plain), ",", text, multiline=True, block=LONG_BLOCK)
+        types = {name: pa.string() for name in names if user_names.title(name) in text}
+        table = _by_arrow(pa.BufferReader(plain), ",", types, multiline=True, block=LONG_BLOCK)
     except (pa.ArrowException, ValueError) as error:
         raise UserError(f"{path} cannot be read as CSV: {_first_line(error)}") from None
     cells = _taken(table)
@@ -500,8 +542,8 @@ def _text_column(path: Path, name: str, raw: Sequence[str | None], codes: np.nda
             f"{path}: row {row}, column {shortened(name)!r} has {len(raw[long[0]] or ''):,} characters, and at most "
             f"{MAX_CELL:,} are read; shorten it"
         )
-    used = set(np.unique(codes).tolist())
-    texts = [each.lstrip(" ") if each is not None and i in used else None for i, each in enumerate(raw)]
+    used = np.bincount(codes + 1, minlength=len(raw) + 1)[1:] > 0
+    texts = [each.lstrip(" ") if each is not None and used[i] else None for i, each in enumerate(raw)]
     texts = [None if each is None or each in MISSING or not each.strip() else each for each in texts]
     forms = user_names.distinct(
         sorted({each for each in texts if each is not None}), f"{path}: column {shortened(name)!r}"

@@ -174,7 +174,7 @@ def _duckdb(path: Path, query: str | None, limit: int) -> tuple[list[str], Itera
         statements = connection.extract_statements(query)
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise UserError("query: it does more than read; give one SELECT")
-        table: Any = connection.execute(query).to_arrow_table()
+        table: Any = connection.sql(query).to_arrow_table()
     except duckdb.Error as error:
         raise UserError(f"{path}: {_first_line(error)}") from None
     finally:

@@ -69,7 +69,7 @@ def load(path: str | Path, target: str, *, split_seed: int, options: Options = O
     apart = table_split.parts_of(table, names.title(options.split_column or "")) if options.split_column else None
     aimed = table_target.encode(table, target, options, apart, split_seed)
     split = aimed.split
-    known = np.union1d(split.train, split.validation)
+    known = np.sort(np.concatenate([split.train, split.validation]))
     columns, notes, warnings = infer(table, inputs, split.train, known, kinds)
     if not columns:
         raise UserError(f"{table.path}: no usable input column{f' ({notes[0]})' if notes else ''}: add one")
@@ -99,9 +99,10 @@ def load(path: str | Path, target: str, *, split_seed: int, options: Options = O
             *tested.notes,
         )
         warnings = (*warnings, *tested.warnings)
+    del table  # its numbers take more than the inputs
     warnings = (*warnings, *table_warnings.of(schema, encoded, values, split, apart is not None))
     return Dataset(
-        name=names.printable(table.path.name),
+        name=names.printable(Path(path).name),
         task=aimed.task,
         inputs=standard_inputs(encoded, schema.layout, split.train),
         targets=values,

@@ -97,7 +97,7 @@ def _inferred_task(table: Table, target: str, kind: str, form: str) -> str:
     if kind != "number":
         return tasks.CLASSIFICATION.name
     values = checked_numbers(table, target, form)
-    few = len(np.unique(values)) <= MAX_CLASSES
+    few = len(np.unique(values[:1000])) <= MAX_CLASSES and len(np.unique(values)) <= MAX_CLASSES
     return (tasks.CLASSIFICATION if few and np.array_equal(values, np.floor(values)) else tasks.REGRESSION).name
 
 

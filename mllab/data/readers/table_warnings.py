@@ -36,7 +36,7 @@ def of(schema: Schema, columns: Columns, targets: np.ndarray, split: Split, is_s
 
 def _identifiers(schema: Schema, columns: Columns, split: Split) -> list[str]:
     """Point out columns of whole numbers, nearly all distinct, that count through the rows."""
-    known = np.union1d(split.train, split.validation)
+    known = np.sort(np.concatenate([split.train, split.validation]))
     if len(known) < LEAST_ROWS:
         return []
     lines, place = [], 0
@@ -47,7 +47,12 @@ def _identifiers(schema: Schema, columns: Columns, split: Split) -> list[str]:
             continue
         whole = np.ldexp(values.astype(np.float64), column.exponent) + column.offset
         whole = whole[~np.isnan(whole)]
-        if len(whole) < LEAST_ROWS or not np.array_equal(whole, np.round(whole)):
+        head = whole[:MOST_ROWS]
+        if (
+            len(whole) < LEAST_ROWS
+            or not np.array_equal(head, np.round(head))
+            or not np.array_equal(whole, np.round(whole))
+        ):
             continue
         distinct = len(np.unique(whole))
         dense = np.ptp(whole) < 3 * len(np.asarray(columns.numbers))

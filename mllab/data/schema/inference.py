@@ -194,8 +194,9 @@ def _scaled(schema: ColumnSchema, values: np.ndarray, train: np.ndarray, known: 
 def _category(column: Column, name: str, kind: str, known: np.ndarray, *, forced: bool) -> Inferred:
     column = column.as_text()
     assert column.codes is not None
-    present = np.unique(column.codes[known])
-    texts = [MISSING if code < 0 else column.values[code] for code in present]
+    counts = np.bincount(column.codes[known] + 1, minlength=len(column.values) + 1)
+    choices = (MISSING, *column.values)
+    texts = [choices[i] for i in np.flatnonzero(counts)]
     if kind == BOOLEAN:
         texts = [forms.TRUTH.get(text.lower(), text) for text in texts]
     categories = sorted(set(texts))

@@ -31,8 +31,7 @@ def standard_inputs(columns: Columns, layout: Layout, train: np.ndarray) -> np.n
         inputs[:, j] = np.isnan(numbers[:, column])
     start = layout.numbers + len(layout.indicators)
     for j, size in enumerate(layout.categories):
-        known = np.zeros(size, bool)
-        known[np.setdiff1d(codes[train, j], [-1])] = True
+        known = np.bincount(codes[train, j] + 1, minlength=size + 1)[1:] > 0
         rows = np.flatnonzero((codes[:, j] >= 0) & known[codes[:, j]])
         inputs[rows, start + codes[rows, j]] = 1
         start += size

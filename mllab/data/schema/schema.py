@@ -126,8 +126,9 @@ class Schema:
         extra = [name for name in table.columns if name not in known]
         notes = (f"ignored {len(extra)} columns that were not learned from: {_listed(extra)}",) if extra else ()
         unread = tuple(Unread(int(table.rows[i]), *reasons[i]) for i in sorted(reasons))
-        kept = np.setdiff1d(np.arange(count), np.fromiter(reasons, np.int64, len(reasons)))
+        kept = np.arange(count)
         if unread:
+            kept = np.delete(kept, sorted(reasons))
             numbers, codes = numbers[kept], codes[kept]
         return NewRows(Columns(numbers, codes), kept, unread, notes)
 
