@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from experiments import optimizer_race, race_measurement
-from mllab import race_results, weights
+from mllab import race_results, table_models, weights
 from mllab.data import catalog
 from mllab.errors import UserError
 from mllab.metrics import Interval, Lead, Ranking
