@@ -123,14 +123,16 @@ def read(path: Path, *, text: Collection[str] = (), limit: int | None = None) ->
             message names file and row.
     """
     try:
-        import pyarrow  # noqa: F401
+        import pyarrow as pa
     except ImportError:
         raise UserError(
             f"reading {path} needs pyarrow, which is not installed: pip install 'mllab[experiments]'"
         ) from None
     limit = content.default_limit() if limit is None else limit
     reader = _parquet if path.name.lower().endswith(".parquet") else _csv
-    return reader(path, text, limit)
+    table = reader(path, text, limit)
+    pa.default_memory_pool().release_unused()  # the blocks of the file, which are as much again as the columns
+    return table
 
 
 def table_of(

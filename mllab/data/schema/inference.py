@@ -179,9 +179,9 @@ def _scaled(schema: ColumnSchema, values: np.ndarray, train: np.ndarray, known: 
     indicator = bool(np.isnan(values[known]).any())
     if not len(fitted):  # all training rows miss it: validation rows set the scale alone
         fitted = values[known][~np.isnan(values[known])]
-    median = float(np.median(fitted))
+    lower, median, upper = np.quantile(fitted, [0.25, 0.5, 0.75]).tolist()
     low, high = fitted.min(), fitted.max()
-    spread = float(np.quantile(fitted, 0.75) - np.quantile(fitted, 0.25)) or float(high - low)
+    spread = upper - lower or float(high - low)
     offset = median if abs(median) > LOSES_DIGITS * spread else 0.0
     largest = max(abs(low - offset), abs(high - offset)) or max(abs(median), 1.0)
     # Numbers of ordinary size stay as they are.

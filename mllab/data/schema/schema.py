@@ -105,8 +105,8 @@ class Schema:
         """
         self.check_names(table)
         count, layout = len(table.rows), self.layout
-        numbers = np.empty((count, layout.numbers), np.float32)
-        codes = np.empty((count, len(layout.categories)), np.int32)
+        numbers = np.empty((layout.numbers, count), np.float32).T  # each column in one piece
+        codes = np.empty((len(layout.categories), count), np.int32).T
         reasons: dict[int, tuple[str, str]] = {}
         place = 0
         for column in self.numeric:
