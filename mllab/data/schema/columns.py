@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mllab.data.readers.csv_parquet import Column
+from mllab.data.readers.columns import Column
 from mllab.data.schema import forms
 from mllab.errors import shortened
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mllab.data.readers.csv_parquet import MAX_WHOLE, Column, Table
+from mllab.data.readers.columns import MAX_WHOLE, Column, Table
 from mllab.data.schema import forms
 from mllab.data.schema.columns import (
     BOOLEAN,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mllab.data import names as user_names
-from mllab.data.readers.csv_parquet import Table
+from mllab.data.readers.columns import Table
 from mllab.data.schema import forms
 from mllab.data.schema.columns import KINDS, PARTS, ColumnSchema
 from mllab.data.schema.target import TRANSFORMS, TargetSchema
