@@ -491,6 +491,14 @@ def test_a_large_file_is_read_as_by_pandas(tmp_path, damage, words):
             assert cells == [cell.replace("\n", "\\n") for cell in rows]
 
 
+def test_a_quoted_cell_may_go_over_blocks_of_the_file(tmp_path):
+    cut = BIG.rfind("\n", 0, 2**20 - 1000) + 1
+    text = f'n,m,kind,y\n{BIG[:cut]}7,7,"{"b" * 9}{chr(10) * 2000}",1\n{BIG[cut:]}'
+    table = csv_parquet.read(write(tmp_path, text))
+    np.testing.assert_array_equal(table.columns["n"].numbers, pd.read_csv(io.StringIO(text))["n"])
+    assert "b" * 9 + "\\n" * 2000 in table.columns["kind"].values
+
+
 def test_a_ragged_row_deep_in_a_large_file_is_named(tmp_path):
     path = write(tmp_path, "n,m,kind,y\n" + BIG.replace("\n40000,", "\n7,40000,", 1))
     with refused_in_one_line("row 40002 has 5 cells, and the header names 4 columns"):
