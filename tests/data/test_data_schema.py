@@ -46,6 +46,7 @@ def numbers(data, name):
         (lambda i: f" {i}e3" if i % 9 else "n/a", lambda i: i * 1e3 if i % 9 else np.nan, "plain"),
         (lambda i: 1_700_000_000 + i, lambda i: 1_700_000_000 + i, "plain"),  # float32 alone has steps of 128 here
         (lambda i: f"2020-01-{i % 28 + 1:02} 0{i % 9}:30", None, "YYYY-MM-DD"),
+        (lambda i: f"2020-{i % 12 + 1}-{i % 28 + 1}", None, "YYYY-M-D"),
         (lambda i: f"{i % 28 + 1:02}.03.2021", None, "DD.MM.YYYY"),
         (lambda i: f"{i % 12 + 1}/{i % 28 + 1}/2021", None, "MM/DD/YYYY"),
         (lambda i: f"{i % 28 + 1}/{i % 12 + 1}/2021", None, "DD/MM/YYYY"),
@@ -83,6 +84,8 @@ def test_kinds_can_be_overridden(tmp_path):
     data = loaded(tmp_path, frame, column_types={"zip": "category"})
     assert [name for name in data.features if name.startswith("zip")] == ["zip=00", "zip=01", "zip=02"]
     assert [column.kind for column in data.schema.columns] == ["number", "category", "number"]
+    data = loaded(tmp_path, frame_of(name=lambda i: f"n{i}"), column_types={"name": "category"})
+    assert sum(name.startswith("name=") for name in data.features) == 48
     with refused_in_one_line("unknown kind of column 'zip' 'text'"):
         loaded(tmp_path, frame, column_types={"zip": "text"})
     with refused_in_one_line("unknown column of column_types 'zap': did you mean 'zip'"):
@@ -218,6 +221,7 @@ WARNINGS = {
     "identifier": ({"id": lambda i: 1000 + i}, "'id' looks like an identifier .48 distinct whole numbers in 48 rows"),
     "copy": ({"copy": lambda i: f"k{i % 2}"}, "'copy' alone predicts 'y' nearly perfectly .accuracy 1.000"),
     "text": ({"name": lambda i: f"n{i}"}, "dropped 'name': its text has .*; --column_types=name=category keeps it"),
+    "constant": ({"v": lambda i: 7}, "dropped 'v': it is 7 in every row but test rows"),
     "decimal comma": ({"v": lambda i: f"{i},5"}, "'v' was read with decimal commas"),
     "ambiguous date": ({"v": lambda i: f"{i % 9 + 1}/{i % 7 + 1}/2020"}, "'v' was read as MM/DD/YYYY, and could be"),
 }

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mllab.data import load
+from mllab.data.readers import csv_parquet
 from mllab.data.readers.table import check_size
 from mllab.data.schema.inputs import standard_inputs
 from mllab.errors import UserError
@@ -460,3 +461,45 @@ def test_inputs_equal_those_of_the_preprocessing_in_folds():
         fitted = preprocessing.fit(columns, np.arange(24) < 18, layout=layout)
         expected = preprocessing.apply(fitted, columns)
     np.testing.assert_allclose(standard_inputs(columns, layout, train), expected, rtol=1e-5, atol=1e-5)
+
+
+BIG = "".join(f'{i},{i * 7 % 97},"a {i % 3}",{i % 5 / 4}\n' for i in range(60_000))  # more than is looked at first
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("\n59000,", "\n59000.5,"),
+        ("\n59000,", '\n59000.5,1e3,"a\nb",0.5\n59000,'),
+        ("\n40000,", "\n\n40000,"),
+        ("\n40000,", '\n40000, 5, "a, b", 1\n40000,'),
+        ("\n40000,", "\nforty,"),
+    ],
+    ids=["numbers", "quoted lines", "blank line", "spaces", "text"],
+)
+def test_a_large_file_is_read_as_by_pandas(tmp_path, damage, words):
+    text = "n,m,kind,y\n" + BIG.replace(damage, words, 1)
+    table = csv_parquet.read(write(tmp_path, text))
+    expected = pd.read_csv(io.StringIO(text), skipinitialspace=True, low_memory=False, skip_blank_lines=True)
+    assert list(table.columns) == list(expected.columns)
+    for name, column in table.columns.items():
+        if column.codes is None:
+            np.testing.assert_array_equal(column.numbers, expected[name])
+        else:
+            cells = [column.text(i) for i in (*range(0, 60_000, 97), 39_999, 40_000, 40_001, 59_000, 59_001)]
+            rows = expected[name].astype(str).iloc[[*range(0, 60_000, 97), 39_999, 40_000, 40_001, 59_000, 59_001]]
+            assert cells == [cell.replace("\n", "\\n") for cell in rows]
+
+
+def test_a_quoted_cell_may_go_over_blocks_of_the_file(tmp_path):
+    cut = BIG.rfind("\n", 0, 2**20 - 1000) + 1
+    text = f'n,m,kind,y\n{BIG[:cut]}7,7,"{"b" * 9}{chr(10) * 2000}",1\n{BIG[cut:]}'
+    table = csv_parquet.read(write(tmp_path, text))
+    np.testing.assert_array_equal(table.columns["n"].numbers, pd.read_csv(io.StringIO(text))["n"])
+    assert "b" * 9 + "\\n" * 2000 in table.columns["kind"].values
+
+
+def test_a_ragged_row_deep_in_a_large_file_is_named(tmp_path):
+    path = write(tmp_path, "n,m,kind,y\n" + BIG.replace("\n40000,", "\n7,40000,", 1))
+    with refused_in_one_line("row 40002 has 5 cells, and the header names 4 columns"):
+        csv_parquet.read(path)

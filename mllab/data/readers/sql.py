@@ -4,17 +4,19 @@ A query reads only: databases are opened read-only, and one statement that start
 taken.
 """
 
+import contextlib
 import hashlib
 import re
 import sqlite3
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
-from mllab.data.readers import content, csv_parquet
-from mllab.data.readers.csv_parquet import Table
+from mllab.data.readers import content
+from mllab.data.readers.columns import MISSING, Table, table_of
 from mllab.errors import UserError, shortened
 
 SQLITE_ENDINGS = (".db", ".sqlite", ".sqlite3")
@@ -59,7 +61,7 @@ def read(path: Path, query: str | None, *, text: Collection[str] = (), limit: in
     names, cells, count = answer(path, query, limit)
     if not count:
         raise UserError(f"{path}: the query answers with no rows; ask for some")
-    return csv_parquet.table_of(path, names, cells, np.arange(1, count + 1), digest.hexdigest(), text)
+    return table_of(path, names, cells, np.arange(1, count + 1), digest.hexdigest(), text)
 
 
 def _check(query: str) -> None:
@@ -85,23 +87,16 @@ def _listed(path: Path, tables: list[str]) -> UserError:
 
 
 def _sqlite(path: Path, query: str | None, limit: int) -> tuple[list[str], Iterator[Any], int]:
-    address = f"file:{_quoted(path)}?mode=ro"
+    address = f"file:{quote(str(path.absolute()))}?mode=ro"
     try:
-        with sqlite3.connect(address, uri=True) as connection:
+        with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
             return _sqlite_answer(connection, path, query, limit)
-    except sqlite3.Error as error:
-        if "authoriz" in str(error) or "prohibited" in str(error) or "readonly" in str(error):
+    except (sqlite3.Error, sqlite3.Warning) as error:
+        if "interrupted" in str(error):  # Ctrl-C, in the progress handler
+            raise KeyboardInterrupt from None
+        if any(word in str(error) for word in ("authoriz", "prohibited", "readonly", "one statement")):
             raise UserError("query: it does more than read; give one SELECT") from None
         raise UserError(f"{path}: {shortened(str(error), 200)}") from None
-    finally:
-        if "connection" in locals():
-            connection.close()
-
-
-def _quoted(path: Path) -> str:
-    from urllib.parse import quote
-
-    return quote(str(path.absolute()))
 
 
 def _sqlite_answer(
@@ -138,7 +133,7 @@ def _sqlite_column(cells: list[Any]) -> Any:
     if kinds <= {int, float}:
         return pa.array([None if cell is None else float(cell) for cell in cells], pa.float64())
     texts = [None if cell is None else cell if isinstance(cell, str) else str(cell) for cell in cells]
-    return pa.array([None if each in csv_parquet.MISSING else each for each in texts], pa.string())
+    return pa.array([None if each in MISSING else each for each in texts], pa.string())
 
 
 def _joined(blocks: list[Any]) -> Any:

@@ -21,7 +21,7 @@ from mllab import tasks
 from mllab.data import names
 from mllab.data.dataset import Dataset
 from mllab.data.readers import content, csv_parquet, sql, table_split, table_target, table_warnings
-from mllab.data.readers.csv_parquet import Table
+from mllab.data.readers.columns import Table
 from mllab.data.schema import Schema
 from mllab.data.schema.inference import checked_numbers, infer, kind_of
 from mllab.data.schema.inputs import standard_inputs

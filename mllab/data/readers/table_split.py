@@ -3,7 +3,7 @@
 import numpy as np
 
 from mllab.data.dataset import Split
-from mllab.data.readers.csv_parquet import Table
+from mllab.data.readers.columns import Table
 from mllab.data.split import Fractions, shuffled, stratified
 from mllab.errors import UserError, shortened
 

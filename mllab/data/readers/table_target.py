@@ -8,7 +8,7 @@ import numpy as np
 from mllab import tasks
 from mllab.data.dataset import Split
 from mllab.data.readers import table_split
-from mllab.data.readers.csv_parquet import Column, Table
+from mllab.data.readers.columns import Column, Table
 from mllab.data.scaling import standardise
 from mllab.data.schema import TargetSchema
 from mllab.data.schema.inference import checked_numbers, kind_of

@@ -141,22 +141,28 @@ def _far(schema: Schema, columns: Columns, split: Split) -> list[str]:
         if not len(fitted):
             continue
         mean, deviation = fitted.mean(dtype=np.float64), fitted.std(dtype=np.float64)
-        count = int(np.count_nonzero(np.abs(values - mean) > FAR * deviation)) if deviation > 0 else 0
-        if count:
-            lines.append(
-                f"{column.name!r} has {count:,} value{'s' * (count > 1)} beyond {FAR} standard deviations: check "
-                f"{'them' if count > 1 else 'it'}, or clip it (the transforms clipped and quantile)"
-            )
+        farthest = max(np.nanmax(values) - mean, mean - np.nanmin(values))
+        if not farthest > FAR * deviation > 0:
+            continue
+        count = int(np.count_nonzero(np.abs(values - mean) > FAR * deviation))
+        lines.append(
+            f"{column.name!r} has {count:,} value{'s' * (count > 1)} beyond {FAR} standard deviations: check "
+            f"{'them' if count > 1 else 'it'}, or clip (the transforms clipped and quantile)"
+        )
     return lines
 
 
 def _repeated(columns: Columns, targets: np.ndarray, split: Split, is_split_chosen: bool) -> list[str]:
     """Point out held-out rows that equal a training row, unless rows repeat by their nature."""
     keys = _keys(columns, targets)
-    trained = np.unique(keys[split.train])
-    if len(trained) < 0.9 * len(split.train):
+    trained = np.sort(keys[split.train])
+    if np.count_nonzero(trained[1:] == trained[:-1]) > 0.1 * len(trained):
         return []
-    counts = {part: int(np.isin(keys[getattr(split, part)], trained).sum()) for part in ("validation", "test")}
+    counts = {}
+    for part in ("validation", "test"):
+        held_out = keys[getattr(split, part)]
+        place = np.minimum(np.searchsorted(trained, np.sort(held_out)), len(trained) - 1)
+        counts[part] = int(np.count_nonzero(trained[place] == np.sort(held_out)))
     if not any(counts.values()):
         return []
     shown = " and ".join(f"{count:,} {part} row{'s' * (count > 1)}" for part, count in counts.items() if count)
@@ -171,10 +177,10 @@ def _repeated(columns: Columns, targets: np.ndarray, split: Split, is_split_chos
 def _keys(columns: Columns, targets: np.ndarray) -> np.ndarray:
     """Return a hash of each row, [N] uint64."""
     keys = np.zeros(len(targets), np.uint64)
-    parts = [np.asarray(columns.numbers).view(np.uint32), np.asarray(columns.codes).view(np.uint32)]
     with np.errstate(over="ignore"):
-        for part in (*parts, np.ascontiguousarray(targets)[:, None].view(np.uint32)):
+        for part in map(np.asarray, (columns.numbers, columns.codes, targets[:, None])):
             for j in range(part.shape[1]):
-                keys = (keys ^ part[:, j]) * np.uint64(0x9E3779B97F4A7C15)
+                keys ^= np.ascontiguousarray(part[:, j]).view(np.uint32)
+                keys *= np.uint64(0x9E3779B97F4A7C15)
                 keys ^= keys >> np.uint64(29)
     return keys

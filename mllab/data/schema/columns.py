@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mllab.data.readers.csv_parquet import Column
+from mllab.data.readers.columns import Column
 from mllab.data.schema import forms
 from mllab.errors import shortened
 
@@ -58,11 +58,12 @@ class ColumnSchema:
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Return parsed numbers [N] as float32 [N, 1 + 2 parts]; infinite where float32 overflows."""
-        if not self.indicator:
+        if not self.indicator and np.isnan(values).any():
             values = np.where(np.isnan(values), self.median, values)
-        encoded = np.empty((len(values), len(self.number_names)), np.float32)
+        encoded = np.empty((len(self.number_names), len(values)), np.float32).T
         with np.errstate(over="ignore", invalid="ignore"):
-            encoded[:, 0] = np.ldexp(values - self.offset, -self.exponent)
+            moved = values - self.offset if self.offset else values
+            encoded[:, 0] = np.ldexp(moved, -self.exponent) if self.exponent else moved
         for i, part in enumerate(self.parts):
             angle = 2 * np.pi * place_in(part, values) / PARTS[part]
             encoded[:, 2 * i + 1], encoded[:, 2 * i + 2] = np.sin(angle), np.cos(angle)

@@ -89,6 +89,7 @@ DATES: Mapping[str, Form] = {
     **{
         name: _date(form)
         for name, form in {
+            "YYYY-M-D": "%Y-%m-%d",
             "YYYY/MM/DD": "%Y/%m/%d",
             "DD.MM.YYYY": "%d.%m.%Y",
             "MM/DD/YYYY": "%m/%d/%Y",

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mllab.data.readers.csv_parquet import MAX_WHOLE, Column, Table
+from mllab.data.readers.columns import MAX_WHOLE, Column, Table
 from mllab.data.schema import forms
 from mllab.data.schema.columns import (
     BOOLEAN,
@@ -105,18 +105,18 @@ def checked_numbers(table: Table, name: str, form: str, rows: np.ndarray | None 
 def _infer(table: Table, name: str, train: np.ndarray, known: np.ndarray, kind: str | None) -> Inferred:
     column = table.columns[name]
     if column.missing[known].all():
-        return Inferred(None, (f"dropped {name!r}: it is empty in every row but test rows",))
+        return _dropped(f"dropped {name!r}: it is empty in every row but test rows")
     inferred, form = kind_of(column, known)
     if kind in (NUMBER, DATE) and kind != inferred:
         texts = column.as_text()
         counts = np.bincount(texts.codes[known] + 1, minlength=len(texts.values) + 1)[1:]  # type: ignore[index]
         form, _ = forms.best(texts.values, counts, forms.DATES if kind == DATE else forms.NUMBERS)
-    kind = kind or inferred
+    is_asked, kind = kind is not None, kind or inferred
     if kind == NUMBER:
         return _number(table, name, form, train, known)
     if kind == DATE:
         return _date(table, name, form, train, known)
-    return _category(column, name, kind, known, forced=inferred != kind)
+    return _category(column, name, kind, known, is_asked=is_asked)
 
 
 def _number(table: Table, name: str, form: str, train: np.ndarray, known: np.ndarray) -> Inferred:
@@ -126,9 +126,9 @@ def _number(table: Table, name: str, form: str, train: np.ndarray, known: np.nda
     low, high = np.nanmin(seen), np.nanmax(seen)
     rounded = column.rounded or (column.codes is not None and max(abs(low), abs(high)) >= MAX_WHOLE)
     if low == high and rounded:
-        return Inferred(None, (f"dropped {name!r}: its whole numbers beyond 2^53 differ too little for floats",))
+        return _dropped(f"dropped {name!r}: its whole numbers beyond 2^53 differ too little for floats")
     if low == high and not np.isnan(seen).any():
-        return Inferred(None, (f"dropped {name!r}: it is {low:g} in every row but test rows",))
+        return _dropped(f"dropped {name!r}: it is {low:g} in every row but test rows")
     schema = _scaled(ColumnSchema(name, NUMBER, form), values, train, known)
     notes = []
     if rounded:
@@ -157,7 +157,7 @@ def _date(table: Table, name: str, form: str, train: np.ndarray, known: np.ndarr
     days = checked_numbers(table, name, form)
     seen = days[known]
     if np.nanmin(seen) == np.nanmax(seen) and not np.isnan(seen).any():
-        return Inferred(None, (f"dropped {name!r}: it is the same date in every row but test rows",))
+        return _dropped(f"dropped {name!r}: it is the same date in every row but test rows")
     parts = tuple(part for part in PARTS if np.nanmin(p := place_in(part, seen)) < np.nanmax(p))
     schema = _scaled(ColumnSchema(name, DATE, form, parts=parts), days, train, known)
     notes = [f"read {name!r} as dates ({form}): days{''.join(f', {part}' for part in parts)}"]
@@ -179,9 +179,9 @@ def _scaled(schema: ColumnSchema, values: np.ndarray, train: np.ndarray, known: 
     indicator = bool(np.isnan(values[known]).any())
     if not len(fitted):  # all training rows miss it: validation rows set the scale alone
         fitted = values[known][~np.isnan(values[known])]
-    median = float(np.median(fitted))
+    lower, median, upper = np.quantile(fitted, [0.25, 0.5, 0.75]).tolist()
     low, high = fitted.min(), fitted.max()
-    spread = float(np.quantile(fitted, 0.75) - np.quantile(fitted, 0.25)) or float(high - low)
+    spread = upper - lower or float(high - low)
     offset = median if abs(median) > LOSES_DIGITS * spread else 0.0
     largest = max(abs(low - offset), abs(high - offset)) or max(abs(median), 1.0)
     # Numbers of ordinary size stay as they are.
@@ -191,7 +191,7 @@ def _scaled(schema: ColumnSchema, values: np.ndarray, train: np.ndarray, known: 
     )  # fmt: skip
 
 
-def _category(column: Column, name: str, kind: str, known: np.ndarray, *, forced: bool) -> Inferred:
+def _category(column: Column, name: str, kind: str, known: np.ndarray, *, is_asked: bool) -> Inferred:
     column = column.as_text()
     assert column.codes is not None
     counts = np.bincount(column.codes[known] + 1, minlength=len(column.values) + 1)
@@ -202,8 +202,8 @@ def _category(column: Column, name: str, kind: str, known: np.ndarray, *, forced
     categories = sorted(set(texts))
     count = len(known)
     if len(categories) == 1:
-        return Inferred(None, (f"dropped {name!r}: it is {shortened(categories[0])!r} in every row but test rows",))
-    if len(categories) > max(2, min(MAX_CATEGORIES, count // 2)) and not forced:
+        return _dropped(f"dropped {name!r}: it is {shortened(categories[0])!r} in every row but test rows")
+    if len(categories) > max(2, min(MAX_CATEGORIES, count // 2)) and not is_asked:
         note = f"dropped {name!r}: its text has {len(categories):,} distinct values in {count:,} rows"
         return Inferred(None, (note,), (f"{note}; --column_types={name}=category keeps it",))
     notes = []
@@ -213,6 +213,10 @@ def _category(column: Column, name: str, kind: str, known: np.ndarray, *, forced
     if unseen := np.count_nonzero(schema.parse(column).values < 0):
         notes.append(f"{unseen} of the test rows have a category of {name!r} that no other row has")
     return Inferred(schema, tuple(notes))
+
+
+def _dropped(note: str) -> Inferred:
+    return Inferred(None, (note,), (note,))
 
 
 def _missing_values(count: int | np.signedinteger) -> str:

@@ -4,6 +4,8 @@ import numpy as np
 
 from mllab.models.preprocessing import Columns, Layout
 
+BLOCK_ROWS = 2**14  # written at once: inputs are stored by rows, and columns by columns
+
 
 def standard_inputs(columns: Columns, layout: Layout, train: np.ndarray) -> np.ndarray:
     """Return what `preprocessing.apply` makes of all rows after `fit` on the training rows, with "standard".
@@ -17,22 +19,30 @@ def standard_inputs(columns: Columns, layout: Layout, train: np.ndarray) -> np.n
         [N, D] float32.
     """
     numbers, codes = np.asarray(columns.numbers), np.asarray(columns.codes)
-    inputs = np.zeros((len(numbers), layout.size), np.float32)
+    median, mean, scale = (np.zeros(layout.numbers) for _ in range(3))
     for j in range(layout.numbers):
-        values = numbers[:, j].astype(np.float64)
-        missing = np.isnan(values)
-        if missing.any():
-            present = values[train][~missing[train]]
-            values[missing] = np.median(present) if len(present) else 0
-        fitted = values[train]
-        if np.ptp(fitted) > 0:
-            inputs[:, j] = (values - fitted.mean()) / fitted.std()
-    for j, column in enumerate(layout.indicators, layout.numbers):
-        inputs[:, j] = np.isnan(numbers[:, column])
-    start = layout.numbers + len(layout.indicators)
-    for j, size in enumerate(layout.categories):
-        known = np.bincount(codes[train, j] + 1, minlength=size + 1)[1:] > 0
-        rows = np.flatnonzero((codes[:, j] >= 0) & known[codes[:, j]])
-        inputs[rows, start + codes[rows, j]] = 1
-        start += size
+        fitted = numbers[train, j].astype(np.float64)
+        missing = np.isnan(fitted)
+        if j in layout.indicators and not missing.all():
+            median[j] = np.median(fitted[~missing])
+        fitted[missing] = median[j]
+        mean[j] = fitted.mean()
+        scale[j] = fitted.std() if np.ptp(fitted) > 0 else 0
+    known = [
+        np.append(np.bincount(codes[train, j] + 1, minlength=size + 1)[1:] > 0, False)  # the code -1 is the last
+        for j, size in enumerate(layout.categories)
+    ]
+    inputs = np.zeros((len(numbers), layout.size), np.float32)
+    divisor = np.where(scale > 0, scale, np.inf)
+    for start in range(0, len(numbers), BLOCK_ROWS):
+        rows, out = numbers[start : start + BLOCK_ROWS], inputs[start : start + BLOCK_ROWS]
+        missing = np.isnan(rows)
+        out[:, : layout.numbers] = (np.where(missing, median, rows) - mean) / divisor
+        place = layout.numbers + len(layout.indicators)
+        out[:, layout.numbers : place] = missing[:, list(layout.indicators)]
+        for j, size in enumerate(layout.categories):
+            each = codes[start : start + BLOCK_ROWS, j]
+            hot = np.flatnonzero(known[j][each])
+            out[hot, place + each[hot]] = 1
+            place += size
     return inputs

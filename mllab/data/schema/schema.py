@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mllab.data import names as user_names
-from mllab.data.readers.csv_parquet import Table
+from mllab.data.readers.columns import Table
 from mllab.data.schema import forms
 from mllab.data.schema.columns import KINDS, PARTS, ColumnSchema
 from mllab.data.schema.target import TRANSFORMS, TargetSchema
@@ -105,8 +105,8 @@ class Schema:
         """
         self.check_names(table)
         count, layout = len(table.rows), self.layout
-        numbers = np.empty((count, layout.numbers), np.float32)
-        codes = np.empty((count, len(layout.categories)), np.int32)
+        numbers = np.empty((layout.numbers, count), np.float32).T  # each column in one piece
+        codes = np.empty((len(layout.categories), count), np.int32).T
         reasons: dict[int, tuple[str, str]] = {}
         place = 0
         for column in self.numeric:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mllab.data.readers.csv_parquet import Column
+from mllab.data.readers.columns import Column
 
 
 class Transform(NamedTuple):
