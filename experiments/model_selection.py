@@ -8,13 +8,15 @@ Every model is tuned by inner folds and scored by outer folds; imputation, scali
 training rows of each fold alone. The reported figure comes from test rows that played no part in any choice.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 
 from experiments import answers, frame, selection_answer, selection_results
 from experiments.selection_problem import Problem, problem
 from experiments.selection_results import Fitted, Measurement
+from experiments.selection_winner import look_into, save
+from experiments.winner_sections import sections
 from mllab import criteria, metrics, pool
 from mllab.group_leakage import flattered
 from mllab.metrics import Lead
@@ -51,17 +53,17 @@ class Settings(frame.Table, frame.Devices):
     folds_file: str | None = frame.path(
         None, help="File of published splits: a line of held-out row ids, from 0, for each. They score; no test rows."
     )
-    budget: float | None = frame.number(
-        None, help="Seconds to spend; models that do not fit are left out. Default: no limit.", low=1
+    budget: float = frame.number(
+        600.0, help="Seconds to spend; models that do not fit into them are left out. 0: no limit.", low=0
     )
 
 
 def measure(run: frame.Context, settings: Settings) -> Measurement:
     """Search the pool, fit what was found, test it, and look into the winner."""
-    budget, key = Budget(settings.budget), jax.random.key(settings.split_seed)
+    budget, key = Budget(settings.budget or None), jax.random.key(settings.split_seed)
     with run.timed("data"):
         posed = problem(run, settings)
-    names = [*(settings.models or ()), *(["constant"] if settings.models else [])]
+    names = [] if settings.models is None or len(settings.models) == len(pool.POOL) else [*settings.models, "constant"]
     asked = pool.Problem(posed.data.task, posed.classes, posed.layout, posed.fewest_rows, run.mesh())
     candidates = pool.candidates_of(names, asked)
     score = posed.criterion.score(posed.inverse)
@@ -94,7 +96,16 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
             groups = flattered(rows["inputs"], rows["targets"], posed.layout, score, key,
                                classes=posed.classes or None, seed=settings.split_seed)  # fmt: skip
         run.progress.advance(1)
-    return _measurement(settings, posed, found, fitted, standing, models, groups)
+    with run.timed("look into the winner"):
+        run.progress.task("look into the winner", total=1)
+        best = found[standing.best]
+        assert best.nested
+        looked = look_into(posed, best.nested, fitted[standing.best], best.label, settings.split_seed)
+        run.progress.advance(1)
+    measured = replace(_measurement(settings, posed, found, fitted, standing, models, groups), look=looked)
+    with run.timed("params"):
+        unsaved = save(run, posed, best.nested, fitted[standing.best], measured.won, key)
+    return replace(measured, warnings=[*measured.warnings, *[unsaved] * bool(unsaved)])
 
 
 def _measurement(
@@ -127,8 +138,8 @@ def _measurement(
         mcnemar=test,
         beats_constant=beats,
         warnings=[*posed.data.warnings],
-        flattered=groups,
-        budget=settings.budget,
+        flattered={posed.column_names[each.column]: each for each in groups},
+        budget=settings.budget or None,
         search={name: {"tried": [*range(1, len(each) + 1)], "score": each} for name, each in scores.items()},
         standing=standing,
     )
@@ -148,6 +159,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
             Section("Before you trust it", [Bullets(lines)]),
             selection_answer.comparison_section(measured, ()),
             selection_answer.budget_section(measured),
+            *(sections(measured.look) if measured.look else []),
             selection_answer.costs_section(measured.models),
             Section("How to read it", [Bullets(CAVEATS)]),
         ],

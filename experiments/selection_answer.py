@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from experiments import answers
 from experiments.selection_results import Measurement, Model
 from mllab import criteria
@@ -99,14 +101,15 @@ def answer(measured: Measurement) -> str:
 def remarks(measured: Measurement) -> list[str]:
     """Return what to know before trusting the result: models left out, flattering folds, warnings of the data."""
     lines = [f"{model.label}: left out: {model.left_out}" for model in measured.models if model.left_out]
-    features = measured.dataset.columns_by_name
-    for each in measured.flattered:
-        name = features[each.column] if each.column < len(features) else f"column {each.column + 1}"
-        row = criteria.CRITERIA[measured.criterion]
+    kind = {"rmse": "squared error, standardised,"}.get(measured.criterion) or criteria.CRITERIA[
+        measured.criterion
+    ].label
+    for name, each in measured.flattered.items():
         lines.append(
-            f"{name} looks like the name of a group ({each.groups:,} values): nearest neighbours score "
-            f"{short(abs(each.random))} with random folds and {short(abs(each.grouped))} where all rows of one {name} "
-            f"are on one side (mean {row.label} of a row): use --group={name} unless new rows come from the same groups"
+            f"{legible(name)} looks like the name of a group ({each.groups:,} values): without that column a simple "
+            f"model scores {short(abs(each.random))} with random folds and {short(abs(each.grouped))} where all rows "
+            f"of one {legible(name)} are on one side (mean {kind} of a row): use --group={legible(name)} unless new "
+            "rows come from the same groups"
         )
     return [*lines, *measured.warnings]
 
@@ -121,9 +124,14 @@ def budget_section(measured: Measurement) -> Section:
         return Section("What tuning buys", [])
     scale = 100 if row.points else 1
     series = [
-        draw.Series(labels[name], measured.search[name]["tried"], [scale * v for v in measured.search[name]["score"]],
-                    name=name) for name in ranked
-    ]  # fmt: skip
+        draw.Series(
+            labels[name],
+            np.asarray(measured.search[name]["tried"], float),
+            scale * np.asarray(measured.search[name]["score"]),
+            name=name,
+        )
+        for name in ranked
+    ]
     figure = draw.curves(
         series,
         title="Expected held-out score of the best of n settings",

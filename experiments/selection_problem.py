@@ -1,5 +1,6 @@
 """The problem of a model selection: the rows to choose by and to test on, their folds, and the criterion."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,8 @@ import numpy as np
 
 from experiments import frame
 from mllab import criteria, schemes
-from mllab.criteria import Criterion
+from mllab.criteria import Criterion, Inverse
+from mllab.data import names
 from mllab.data.dataset import Dataset
 from mllab.data.readers import content
 from mllab.errors import UserError
@@ -32,7 +34,7 @@ class Problem:
     scheme: Scheme
     plan: Plan  # of rows 0..M-1, the choosing ones
     criterion: Criterion
-    inverse: Any  # from learned to reported targets, or None
+    inverse: Inverse | None  # from learned targets to the scale of the score; None where they are the same
     unit: float  # of a score in the target's unit, in standard deviations of the target; 1 otherwise
 
     @property
@@ -51,6 +53,14 @@ class Problem:
         return len(self.data.classes)
 
     @property
+    def column_names(self) -> list[str]:
+        """The names of the columns: of numbers, then of codes."""
+        if self.data.schema is None:
+            return list(self.data.features) or [f"input {place + 1}" for place in range(self.layout.numbers)]
+        numbers = [name for column in self.data.schema.numeric for name in column.number_names]
+        return [*numbers, *(column.name for column in self.data.schema.categorical)]
+
+    @property
     def fewest_rows(self) -> int:
         """Training rows of the smallest fold, inner ones included."""
         return int(min(part.train.weight.sum(axis=1).min() for part in self.plan.parts))
@@ -58,8 +68,8 @@ class Problem:
 
 def problem(run: frame.Context, settings: Any) -> Problem:
     """Load the data and make the folds that the settings ask for; see `model_selection.Settings`."""
-    named = [name for name in (settings.group, settings.time) if name]
-    data = run.load(extra_columns=named) if named else run.load()
+    extra = [name for name in (settings.group, settings.time) if name]
+    data = run.load(extra=extra, transforms=True)
     if data.targets.ndim > 1:
         raise UserError(f"{data.name} has several targets, and models are chosen for one: leave the others out")
     columns, layout = data.columns, data.schema.layout if data.schema else None
@@ -74,14 +84,13 @@ def problem(run: frame.Context, settings: Any) -> Problem:
     if settings.folds_file:
         splits = read_splits(settings.folds_file, run)
         choosing, test = np.arange(len(data.targets)), test[:0]
-    elif (groups is not None or times is not None) and not (settings.test or settings.split_column):
+    elif (groups is not None or times is not None) and not (
+        getattr(settings, "test", None) or getattr(settings, "split_column", None)
+    ):
         whole = Scheme(settings.split_seed, labels, groups, times, settings.gap)
         choosing, test = whole.holdout(np.arange(len(data.targets)), TEST_SHARE)
-    scheme = Scheme(
-        settings.split_seed,
-        *(None if each is None else each[choosing] for each in (labels, groups, times)),
-        gap=settings.gap,
-    )
+    labels, groups, times = (None if each is None else each[choosing] for each in (labels, groups, times))
+    scheme = Scheme(settings.split_seed, labels, groups, times, settings.gap)
     if splits is None:
         outer = scheme.folds(np.arange(len(choosing)), settings.folds)
     else:
@@ -89,10 +98,17 @@ def problem(run: frame.Context, settings: Any) -> Problem:
     plan = plan_folds(outer, lambda ids: scheme.folds(ids, settings.inner_folds))
     criterion = criteria.named(settings.score, data.task)
     inverse, unit = None, data.target_scale if criterion.in_target_unit else 1.0
-    if data.target_transform != "none":
-        mean, scale = data.target_mean, data.target_scale
-        inverse, unit = lambda values: jnp.exp(mean + scale * values), 1.0
+    if data.target_transform == "log":
+        inverse, unit = in_unit(data), 1.0
     return Problem(data, columns, layout, choosing, test, scheme, plan, criterion, inverse, unit)
+
+
+def in_unit(data: Dataset) -> Inverse:
+    """Return the function from learned targets to the target's own unit, by JAX's functions."""
+    mean, scale = data.target_mean, data.target_scale
+    if data.target_transform == "log":
+        return lambda values: jnp.exp(mean + scale * values)
+    return lambda values: mean + scale * values
 
 
 def read_splits(path: str, run: frame.Context) -> list[np.ndarray]:
@@ -102,7 +118,7 @@ def read_splits(path: str, run: frame.Context) -> list[np.ndarray]:
         UserError: the file cannot be read, or a line is not a list of whole numbers.
     """
     raw = content.read(path)
-    run.read({path.rpartition("/")[2]: content.sha256(raw)})
+    run.read({names.printable(path.rpartition("/")[2]): hashlib.sha256(raw).hexdigest()})
     try:
         lines = raw.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
@@ -141,6 +157,6 @@ def _times(data: Dataset, name: str) -> np.ndarray:
 
 
 def _extra(data: Dataset, name: str) -> np.ndarray:
-    if name not in data.extra_columns:
-        raise UserError(f"{name}: {data.name} has no such column: --group and --time are for your own tables")
-    return np.asarray(data.extra_columns[name])
+    if data.schema is None:
+        raise UserError(f"--group and --time are for your own tables, and {data.name} is a set of the catalog")
+    return np.asarray(data.extra_columns[names.title(name)])

@@ -1,7 +1,7 @@
 """The results of a model selection: the scores and costs of each model, and the winner."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from experiments import frame
 from experiments.selection_problem import Problem
+from experiments.winner import Winner
 from mllab import metrics, validation
 from mllab.group_leakage import Flattered
 from mllab.metrics import Interval, Lead, McNemar, Ranking
@@ -19,7 +20,7 @@ from mllab.nested import Nested, Setting
 from mllab.report.table import short
 from mllab.types import Outputs, Params, Rows
 
-REPEATED_BELOW = 5.0  # seconds: a fit that took less is timed once more, without compilation
+REPEATED_BELOW = 20.0  # seconds: what took less is timed once more, without compilation
 NAMES = {"l2": "l2", "c": "C", "learning_rate": "learning rate", "weight_decay": "weight decay"}
 
 
@@ -68,11 +69,11 @@ class Measurement:
     mcnemar: McNemar | None  # of the winner and the next, on test rows
     beats_constant: bool | None  # on the outer folds
     warnings: list[str]
-    flattered: list[Flattered]
+    flattered: dict[str, Flattered]  # by the name of the column
     budget: float | None
     search: Mapping[str, Mapping[str, list[float]]]  # expected held-out score of the best of n settings, by model
-    standing: Ranking[str] = frame.unsaved()
-    look: Any = frame.unsaved(default=None)  # a `winner_sections.Winner`
+    look: Winner | None = None  # what the winner does on the test rows
+    standing: Ranking[str] = frame.unsaved(default=None)
 
     @property
     def won(self) -> Model:
@@ -94,16 +95,20 @@ def fit(problem: Problem, result: Nested, key: Any) -> Fitted:
     count = len(problem.choosing)
     rows = Rows(np.arange(count, dtype=np.int32), np.ones(count, np.float32))
     inputs = problem.rows(problem.test if len(problem.test) else problem.choosing)["inputs"]
-    for repeat in range(2):
+    params, fit_seconds = _timed(lambda: learner.fit(hyper, key, examples, rows))
+    outputs, predict_seconds = _timed(lambda: learner.predict(params, inputs))
+    return Fitted(result.final, params, np.asarray(outputs), fit_seconds, predict_seconds * 1000 / len(inputs.numbers))
+
+
+def _timed(function: Callable[[], Any]) -> tuple[Any, float]:
+    """Return a result and the seconds it takes, without compilation where that is not much of a repetition."""
+    for _ in range(2):
         start = time.perf_counter()
-        params = jax.block_until_ready(learner.fit(hyper, key, examples, rows))
-        fitted = time.perf_counter()
-        outputs = jax.block_until_ready(learner.predict(params, inputs))
-        end = time.perf_counter()
-        if repeat or end - start > REPEATED_BELOW:
+        result = jax.block_until_ready(function())
+        seconds = time.perf_counter() - start
+        if seconds > REPEATED_BELOW:
             break
-    per_thousand = (end - fitted) * 1000 / len(inputs.numbers)
-    return Fitted(result.final, params, np.asarray(outputs), fitted - start, per_thousand)
+    return result, seconds
 
 
 def model(problem: Problem, name: str, found: Found, fitted: Fitted | None) -> Model:
@@ -174,7 +179,9 @@ def log_likelihood(problem: Problem, result: Nested) -> Interval | None:
     for ids, outputs, inner in zip(problem.plan.outer, result.outputs, result.inner, strict=True):
         targets = jnp.asarray(problem.data.targets[problem.choosing[ids]])
         variance = max(-float(inner), 1e-12)
-        density = metrics.gaussian_log_density(jnp.asarray(outputs).reshape(targets.shape), variance, targets)
+        density = metrics.gaussian_log_density(
+            jnp.asarray(outputs).reshape(targets.shape), jnp.asarray(variance), targets
+        )
         densities.append(float(jnp.mean(density)) - float(np.log(problem.data.target_scale)))
     return validation.interval(np.array(densities), result.per_round)
 

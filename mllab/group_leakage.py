@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from mllab.errors import UserError
-from mllab.learners import nearest_neighbors, preprocessed
+from mllab.learners import boosted_trees, nearest_neighbors, preprocessed
 from mllab.metrics import Interval, paired
 from mllab.models.preprocessing import Columns, Layout
 from mllab.types import Key
@@ -20,7 +20,7 @@ from mllab.validation import Score, cross_validate, folds, interval
 MOST_ROWS = 2000  # to compare folds on: a difference that matters shows on fewer
 MOST_COLUMNS = 4  # to compare folds by
 FEWEST_GROUPS = 10
-NEIGHBOURS = 5
+FOLDS = 5
 
 
 class Flattered(NamedTuple):
@@ -68,7 +68,7 @@ def flattered(
     seed: int,
     observe: Callable[[int], None] = lambda column: None,
 ) -> list[Flattered]:
-    """Return the columns by which the folds of `nearest_neighbors` score clearly better at random than grouped.
+    """Return the columns by which nearest neighbours or boosted trees score clearly better at random than grouped.
 
     The column itself is left out of the inputs: what remains is what else the rows of a group have in common.
 
@@ -91,16 +91,21 @@ def flattered(
         (numbers if column < layout.numbers else codes)[:, column - (column >= layout.numbers) * layout.numbers] = 0
         owner = np.asarray(columns.numbers)[:, column] if column < layout.numbers else None
         owner = np.asarray(columns.codes)[:, column - layout.numbers] if owner is None else owner
-        learner = preprocessed(nearest_neighbors(classes, NEIGHBOURS), layout)
         examples = {"inputs": Columns(numbers, codes), "targets": targets}
-        labels = targets if classes else None
+        # Trees are not led astray by columns that say nothing, and neighbours need few rows of a group.
+        learners = (
+            (preprocessed(nearest_neighbors(classes, 1), layout), {"k": [1]}),
+            (boosted_trees(classes, layout, iterations=50, early_stopping=False), {"max_leaf_nodes": [31]}),
+        )
         try:
-            sides = [folds(np.arange(len(ids)), 5, seed, labels, groups) for groups in (None, owner)]
-            scores = [cross_validate(learner, {"k": [1]}, key, examples, each, score)[0] for each in sides]
+            sides = [folds(np.arange(len(ids)), FOLDS, seed, targets if classes else None, of) for of in (None, owner)]
         except UserError:  # too few groups or rows of a class for folds
             continue
-        difference = interval(paired(*scores), 5)
-        if difference.sign > 0:
-            groups = len(np.unique(owner))
-            made.append(Flattered(column, groups, float(scores[0].mean()), float(scores[1].mean()), difference))
+        for learner, axes in learners:
+            random, grouped = (cross_validate(learner, axes, key, examples, each, score)[0] for each in sides)
+            difference = interval(paired(random, grouped), FOLDS)
+            if difference.sign > 0:
+                groups = len(np.unique(owner))
+                made.append(Flattered(column, groups, float(random.mean()), float(grouped.mean()), difference))
+                break
     return made

@@ -41,6 +41,12 @@ def available(devices: Iterable[Any] = ()) -> float:
     return max(0.0, min(_physical(), _of_address_space(), *map(_of_cgroup, _cgroups())))
 
 
+def resident() -> int:
+    """Return the bytes of this process that are in memory; 0 where the system does not tell."""
+    pages = next(iter(_lines("/proc/self/statm")), "0 0").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE") if pages != "0" else 0
+
+
 def _physical() -> float:
     """Return the free memory of the machine; all of its memory where the system does not tell the free part."""
     for line in _lines("/proc/meminfo"):

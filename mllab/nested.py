@@ -9,9 +9,9 @@ lanes of one program wherever the learner allows. It equals `cross_validate(tune
 that a setting that several outer folds choose is not fitted again.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,7 @@ class Variant(NamedTuple):
     learner: Learner
     axes: Axes
     name: str = ""
+    plan: Mapping[str, Any] | None = None  # of the learner, to save its params with; see `learners.storage`
 
 
 class Setting(NamedTuple):
@@ -66,7 +67,10 @@ def plan_folds(outer: Folds, inner: Callable[[np.ndarray], Folds]) -> Plan:
     """
     parts = []
     for k in range(len(outer.train.ids)):
-        within = inner(np.sort(_present(outer.train, k)))
+        try:
+            within = inner(np.sort(_present(outer.train, k)))
+        except UserError as error:
+            raise UserError(f"the inner folds of outer fold {k + 1}: {error}") from None
         parts.append([[_present(rows, i) for i in range(len(rows.ids))] for rows in within])
         for side, rows in zip(parts[-1], outer, strict=True):
             side.append(_present(rows, k))
@@ -153,7 +157,7 @@ def nested(
     chosen, outputs = [], []
     for k, folds in enumerate(plan.parts):
         held_out = []  # outputs of each variant on the outer fold, [*axes, M', ...]
-        for v, (learner, axes, _) in enumerate(variants):
+        for v, (learner, axes, *_) in enumerate(variants):
             of_folds = held_out_outputs(learner, axes, key, examples, folds, restrict=False)
             scores = mean_scores(of_folds, len(axes), examples, folds, score)
             inner_scores[v].append(scores[..., :-1])

@@ -8,18 +8,19 @@ Axes list their values from simple to complex, since of equal scores the first s
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
 
 from mllab import learners
 from mllab.errors import UserError, unknown
+from mllab.learners import storage
 from mllab.model_search import Candidate
 from mllab.models.preprocessing import Layout
 from mllab.nested import Variant
 from mllab.tasks import CLASSIFICATION, REGRESSION
-from mllab.validation import Axes, Learner
+from mllab.validation import Axes
 
 NEIGHBOURS = (1, 3, 5, 9, 15, 25, 50)
 PENALTIES = (1e4, 1e3, 100.0, 10.0, 1.0, 0.1, 0.01)  # from simple to complex
@@ -56,36 +57,47 @@ class Member(NamedTuple):
 
 
 def _variants(
-    problem: Problem, make: Callable[[], Learner], axes: Axes, transforms: Sequence[str] = ("standard",), name: str = ""
-) -> list[Variant]:
-    """Return a variant for each transform of the numbers; one where there are none."""
+    problem: Problem, learner: str, arguments: Mapping[str, Any], axes: Axes, *,
+    transforms: Sequence[str] = ("standard",), name: str = "",
+) -> list[Variant]:  # fmt: skip
+    """Return a variant for each transform of the numbers; one where there are no numbers.
+
+    Args:
+        problem: what it is for.
+        learner: a key of `storage.LEARNERS`, of inputs [N, D].
+        arguments: of that learner.
+        axes: the settings.
+        transforms: names in `preprocessing.TRANSFORMS`.
+        name: what tells it from other variants of the model.
+    """
     transforms = transforms if problem.layout.numbers else ("standard",)
     made = []
     for transform in transforms:
         parts = [name] * bool(name) + [f"{transform} inputs"] * (len(transforms) > 1)
-        learner = learners.preprocessed(make(), problem.layout, transform)
-        made.append(Variant(learner, axes, ", ".join(parts)))
+        of = storage.plan(learner, **arguments)
+        plan = storage.plan("preprocessed", of=of, layout=problem.layout, transform=transform)
+        made.append(Variant(storage.rebuild(plan, mesh=problem.mesh), axes, ", ".join(parts), plan))
     return made
 
 
 def _constant(problem: Problem) -> list[Variant]:
-    make = partial(learners.most_frequent, problem.classes) if problem.classes else learners.mean
-    return _variants(problem, make, {})
+    arguments = {"classes": problem.classes} if problem.classes else {}
+    return _variants(problem, "most_frequent" if problem.classes else "mean", arguments, {})
 
 
 def _linear(problem: Problem) -> list[Variant]:
-    return _variants(problem, learners.linear, {})
+    return _variants(problem, "linear", {}, {})
 
 
 def _penalised(problem: Problem) -> list[Variant]:
-    make = partial(learners.softmax_regression, problem.classes) if problem.classes else learners.ridge
-    return _variants(problem, make, {"l2": PENALTIES}, ("standard", "quantile"))
+    name, arguments = ("softmax_regression", {"classes": problem.classes}) if problem.classes else ("ridge", {})
+    return _variants(problem, name, arguments, {"l2": PENALTIES}, transforms=("standard", "quantile"))
 
 
 def _nearest(problem: Problem) -> list[Variant]:
     ks = [k for k in NEIGHBOURS if k <= problem.rows] or [1]
-    make = partial(learners.nearest_neighbors, problem.labels, max(ks))
-    return _variants(problem, make, {"k": ks[::-1]}, ("standard", "quantile"))
+    arguments = {"classes": problem.labels, "most": max(ks)}
+    return _variants(problem, "nearest_neighbors", arguments, {"k": ks[::-1]}, transforms=("standard", "quantile"))
 
 
 def _gamma(problem: Problem) -> np.ndarray:
@@ -95,41 +107,40 @@ def _gamma(problem: Problem) -> np.ndarray:
 
 def _svm(problem: Problem) -> list[Variant]:
     axes = {"gamma": _gamma(problem), "c": [0.1, 1.0, 10.0, 100.0]}
-    make: Callable[[], Learner]
     if problem.classes:
-        make = partial(learners.svm, problem.classes, mesh=problem.mesh)
-        return _variants(problem, make, axes)
-    return _variants(problem, learners.support_vector_regression, {**axes, "epsilon": [0.1]})
+        return _variants(problem, "svm", {"classes": problem.classes}, axes)
+    return _variants(problem, "support_vector_regression", {}, {**axes, "epsilon": [0.1]})
 
 
 def _kernel_ridge(problem: Problem) -> list[Variant]:
-    axes = {"gamma": _gamma(problem), "l2": [10.0, 1.0, 0.1, 0.01]}
-    return _variants(problem, learners.kernel_ridge, axes)
+    return _variants(problem, "kernel_ridge", {}, {"gamma": _gamma(problem), "l2": [10.0, 1.0, 0.1, 0.01]})
 
 
 def _mixture(problem: Problem) -> list[Variant]:
     made = []
     for covariance in ("diagonal", "tied", "full"):
-        make = partial(learners.mixture, problem.classes, covariance, restarts=1)
-        made += _variants(problem, make, {"floor": [0.1, 0.01, 0.001]}, name=f"{covariance} covariance")
+        arguments = {"classes": problem.classes, "covariance": covariance, "restarts": 1}
+        made += _variants(problem, "mixture", arguments, {"floor": [0.1, 0.01, 0.001]}, name=f"{covariance} covariance")
     return made
 
 
 def _boosted_trees(problem: Problem) -> list[Variant]:
-    learner = learners.boosted_trees(problem.labels, problem.layout)
-    return [Variant(learner, {"learning_rate": [0.1], "max_leaf_nodes": [8, 31], "l2": [1.0]})]
+    plan = storage.plan("boosted_trees", classes=problem.labels, layout=problem.layout)
+    axes = {"learning_rate": [0.1], "max_leaf_nodes": [8, 31]}
+    return [Variant(storage.rebuild(plan), axes, plan=plan)]
 
 
 def _mlp(problem: Problem, members: int = 1) -> list[Variant]:
-    axes = {"dropout": [0.1, 0.0], "weight_decay": [1.0, 0.01], "learning_rate": [0.003, 0.01]}
     made = []
     for units in (64, 256):
-
-        def make(units: int = units) -> Learner:
-            net = learners.mlp(problem.labels, hidden=(units, units), mesh=problem.mesh)
-            return learners.ensemble(net, members, classes=problem.labels) if members > 1 else net
-
-        made += _variants(problem, make, axes, ("clipped",), f"{units} × {units} units")
+        name = "mlp"
+        arguments: dict[str, Any] = {"classes": problem.labels, "hidden": (units, units)}
+        if members > 1:
+            of = storage.plan(name, **arguments)
+            name, arguments = "ensemble", {"of": of, "members": members, "classes": problem.labels}
+        made += _variants(
+            problem, name, arguments, learners.DEFAULT_AXES, transforms=("clipped",), name=f"{units} × {units} units"
+        )
     return made
 
 

@@ -16,10 +16,13 @@ from mllab.learners.kernel_machines import svm
 from mllab.learners.kernel_regression import kernel_ridge, support_vector_regression
 from mllab.learners.linear_models import linear, ridge, softmax_regression
 from mllab.learners.nearest import check_votes, nearest_neighbors
-from mllab.learners.nets import mlp
+from mllab.learners.nets import DEFAULT_AXES, mlp
+from mllab.learners.polynomials import polynomial
 from mllab.learners.preprocessed import preprocessed
+from mllab.learners.widths import mlp_of_width
 
 __all__ = [
+    "DEFAULT_AXES",
     "boosted_trees",
     "check_votes",
     "ensemble",
@@ -30,9 +33,11 @@ __all__ = [
     "mean",
     "mixture",
     "mlp",
+    "mlp_of_width",
     "most_frequent",
     "nearest_neighbors",
     "of_sklearn",
+    "polynomial",
     "preprocessed",
     "ridge",
     "softmax_regression",

@@ -35,6 +35,7 @@ from mllab.learners.kernel_regression import kernel_ridge, support_vector_regres
 from mllab.learners.linear_models import linear, ridge, softmax_regression
 from mllab.learners.nearest import nearest_neighbors
 from mllab.learners.preprocessed import Pipeline, preprocessed
+from mllab.learners.published import published
 from mllab.models import kernel_ridge as ridges
 from mllab.models import kmeans as clusters
 from mllab.models import linear as linear_model
@@ -354,6 +355,7 @@ LEARNERS: Mapping[str, Callable[..., Learner]] = {
     "most_frequent": most_frequent,
     "nearest_neighbors": nearest_neighbors,
     "preprocessed": _preprocessed,  # its learner is the plan `of`
+    "published": published,
     "ridge": ridge,
     "softmax_regression": softmax_regression,
     "support_vector_regression": support_vector_regression,
@@ -384,16 +386,20 @@ def plan(learner: str, **arguments: Any) -> dict[str, Any]:
     return made
 
 
-def rebuild(plan: Plan) -> Learner:
+def rebuild(plan: Plan, **elsewhere: Any) -> Learner:
     """Return the learner of a plan.
+
+    Args:
+        plan: see `plan`.
+        **elsewhere: arguments in NOT_STORED, for the learners that take them, inner ones too.
 
     Raises:
         UserError: a plan of an unknown learner, or with arguments that are missing, unknown or out of range.
     """
-    return _rebuilt(plan, 0)
+    return _rebuilt(plan, 0, elsewhere)
 
 
-def _rebuilt(plan: Any, depth: int) -> Learner:
+def _rebuilt(plan: Any, depth: int, elsewhere: Mapping[str, Any]) -> Learner:
     if not isinstance(plan, Mapping) or not isinstance(plan.get("learner"), str):
         raise UserError(f"the plan of a learner is {_shown(plan)}: expected named arguments with 'learner'")
     if depth > MAX_DEPTH:
@@ -411,12 +417,13 @@ def _rebuilt(plan: Any, depth: int) -> Learner:
             raise UserError(f"the plan of the learner {name} lacks {key!r}")
     for key, value in arguments.items():
         if key == "of":
-            arguments[key] = _rebuilt(value, depth + 1)
+            arguments[key] = _rebuilt(value, depth + 1, elsewhere)
             continue
         arguments[key] = _layout(value) if key == "layout" and value is not None else value
         if not _fits(arguments[key], hints[key]):
             raise UserError(f"the plan of the learner {name} has {key} = {_shown(value)}, which it cannot be")
-    return LEARNERS[name](**arguments)
+    taken = inspect.signature(LEARNERS[name]).parameters
+    return LEARNERS[name](**arguments, **{key: value for key, value in elsewhere.items() if key in taken})
 
 
 def _parameters(learner: str) -> dict[str, inspect.Parameter]:

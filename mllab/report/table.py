@@ -25,6 +25,17 @@ MIN_CAPTION_WIDTH = 60  # characters; a caption is as wide as its table, or this
 MAX_NAME = 24  # characters of a user's name in a figure or a table
 MAX_LINES = (1, 1), (2, 1), (3, 1), (4, 1), (4, 2), (4, 3)  # of a header and of a cell, in a narrow terminal
 
+DURATIONS = (
+    ("years", 31_557_600.0),
+    ("days", 86_400.0),
+    ("h", 3600.0),
+    ("min", 60.0),
+    ("s", 1.0),
+    ("ms", 1e-3),
+    ("µs", 1e-6),
+)
+BYTE_SIZES = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
+
 Interval = Sequence[float | None]
 
 _NUMBER = r"[-−+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"
@@ -294,6 +305,26 @@ def plain(value: float) -> str:
     else:
         text = f"{size:,.7g}"
     return MINUS + text if value < 0 else text
+
+
+def duration(seconds: float, digits: int = 2) -> str:
+    """Return a time in the unit that suits it: '350 µs', '1.5 s', '60 s', '3.1 min', '40 days'."""
+    if not math.isfinite(seconds):
+        return BLANK
+    unit, size = next((each for each in DURATIONS if abs(seconds) >= 2 * each[1]), DURATIONS[-1])
+    if unit != "s" and 1 <= abs(seconds) < 2:
+        unit, size = "s", 1.0
+    return f"{short(seconds / size, digits)} {unit}"
+
+
+def byte_size(count: float, digits: int = 2) -> str:
+    """Return a number of bytes in the unit that suits it: '640 bytes', '3.1 MB', '22 GB'."""
+    if not math.isfinite(count):
+        return BLANK
+    for unit, size in BYTE_SIZES:
+        if count >= size:
+            return f"{short(count / size, digits)} {unit}"
+    return f"{short(count, 3)} bytes"
 
 
 def equation(slope: float, intercept: float, digits: int = 4) -> str:

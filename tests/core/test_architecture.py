@@ -35,22 +35,31 @@ ALLOWED = {
     "schemes": {"errors", "checks", "rows", "validation"},
     "criteria": {"types", "errors", "tasks", "validation"},
     "conformal": {"errors", "checks"},
+    "explanation": {"types", "errors", "checks", "row_blocks", "metrics", "models", "validation"},
+    "table_models": {
+        "types", "errors", "rows", "row_blocks", "conformal", "models", "tasks", "validation", "learners", "data",
+        "weights",
+    },
     "nested": {"types", "errors", "checks", "metrics", "validation"},
     "learners": {
         "types", "errors", "checks", "memory", "rows", "losses", "devices", "optimizers", "models", "training", "sweep",
         "validation",
     },
-    "model_search": {"types", "errors", "nested", "validation"},
+    "model_search": {"types", "errors", "memory", "growth", "nested", "power_law", "validation"},
     "pool": {"errors", "learners", "model_search", "models", "nested", "tasks", "validation"},
+    "group_leakage": {"types", "errors", "learners", "metrics", "models", "validation"},
     "racing": {
         "types", "errors", "checks", "memory", "rows", "metrics", "tasks", "devices", "averaging", "optimizers",
         "models", "training", "sweep", "report",
     },
     "clustering": {"memory", "metrics", "models", "sweep"},
     "semi_supervised": {"types", "checks", "memory", "metrics", "models", "sweep", "selection", "data"},
+    "capacity": {"types", "errors", "checks", "rows", "metrics", "validation"},
+    "power_law": {"errors", "checks", "metrics"},
+    "growth": {"types", "errors", "checks", "memory", "rows", "metrics", "validation", "power_law"},
     "paths": {"types", "checks", "averaging"},
     "race_results": {"types", "rows", "metrics", "models", "racing"},
-    "data": {"types", "errors", "folders", "memory", "devices", "tasks"},
+    "data": {"types", "errors", "folders", "memory", "devices", "tasks", "models"},
     "report": {"errors"},
 }  # fmt: skip
 

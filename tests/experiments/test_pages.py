@@ -25,6 +25,7 @@ RUNS = {
     "clustering": {**TABLE, "clusters": (2, 3), "restarts": 1, "seeds": 2},
     "clustering image": {"image": "china", "clusters": (2, 4), "restarts": 1, "seeds": 1},
     "semi_supervised": {**TABLE, "labels": (6, 12), "draws": 2, "covariances": ("spherical",), "restarts": 1},
+    "capacity": {**TABLE, "axes": ("degree", "k"), "learning": ("knn",), "samples": 2, "rows": 12},
     "image_classifier": {"dataset": "digits", "channels": (2, 2), "hidden": (4,), **FEW},
     "features": {"dataset": "digits", "fractions": (0.05,), "seeds": 1, "params": "PARAMS"},
 }

@@ -101,15 +101,16 @@ class Panel:
 def curves(
     series: Sequence[Series], *, title: str, x_label: str, y_label: str, log_x: bool = False, log_y: bool = False,
     integer_x: bool = False, markers: bool = True, over: str = "", bar: tuple[float, float, float] | None = None,
-    note: str = "",
+    whole: bool = False, note: str = "",
 ) -> Figure:  # fmt: skip
     """Draw one curve a series, each named at its end, with a band where it has an interval.
 
     With `log_y` a figure without a positive mean is linear all the same. With `integer_x` only whole numbers are ticks;
     without `markers` only `Series.best` has one. `bar` is an upright bar (x, low, high), such as a gap between curves.
+    With `whole` no curve leaves the frame, however far it grows beyond the others.
     """
     log_y = log_y and bool((_joined(series, "mean") > 0).any())
-    low, high, clipped = _range_of_curves(series, log_y)
+    low, high, clipped = _range_of_means(series, log_y) if whole else _range_of_curves(series, log_y)
     notes = [*_notes(series, over), "Curves that leave the frame grow far beyond it." if clipped else "", note]
     figure, axes = _single(series, title, notes, x_label, y_label)
     base.scale(axes.xaxis, *span(_joined(series, "x"), margin=0.02, log=log_x), log=log_x, integer=integer_x)
@@ -210,6 +211,12 @@ def _range_of_curves(series: Sequence[Series], log: bool) -> tuple[float, float,
     if log:  # the lower side of a band may come near 0, many decades below
         values = values[values >= 0.5 * means.min(initial=math.inf)]
     return *span(values, margin=0.04, log=log), clipped
+
+
+def _range_of_means(series: Sequence[Series], log: bool) -> tuple[float, float, bool]:
+    """Return the vertical range that holds all means."""
+    means = _joined(series, "mean")
+    return *span(means[means > 0] if log else means, margin=0.04, log=log), False
 
 
 def _range_of_scores(series: Sequence[Series]) -> tuple[float, float, bool]:
