@@ -29,6 +29,7 @@ from mllab.tasks import CLASSIFICATION, REGRESSION
 
 GENERATED = {REGRESSION.name: "a noisy curve", CLASSIFICATION.name: "the moons"}
 ROWS, MOST_HELD_OUT = {REGRESSION.name: 30, CLASSIFICATION.name: 100}, 300
+SHOWN_CLASSES = 20
 CAVEATS = (
     "A difference counts where its 95% interval over the samples, paired, excludes 0; several are looked at, so that "
     "one in twenty may count by chance.",
@@ -63,19 +64,20 @@ class Settings(frame.Table):
     rows: int | None = frame.whole(
         None,
         help="Training rows of a sample. Default: 30 of the curve, 100 of the moons, and of a data set up to 200.",
-        low=4, high=10**5,
+        low=4, high=20_000,
     )  # fmt: skip
     most_rows: int = frame.whole(
         1000,
         help="Training rows at the end of the learning curves, at most 4 of 5 of a data set's.",
         low=10,
-        high=10**5,
+        high=20_000,
     )
-    samples: int = frame.whole(10, help="Repeated samples, for the intervals.", low=2, high=1000)
+    samples: int = frame.whole(10, help="Repeated samples, for the intervals.", low=2, high=200)
 
 
 def measure(run: frame.Context, settings: Settings) -> Measurement:
     """Score every axis, then every learning curve, on repeated samples."""
+    capacity_axes.check_memory(settings.samples, settings.rows or 0, settings.most_rows)
     with run.timed("data"):
         data = None
         examples: dict[str, Any]
@@ -151,8 +153,9 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
 def fitted(
     axis: capacity_axes.Axis, chosen: int, examples: dict, train: np.ndarray, is_generated: bool
 ) -> results.Fits:
-    """Return the polynomials of the least, the chosen and the greatest degree, fitted to one sample."""
-    places = sorted({0, chosen, len(axis.values) - 1})
+    """Return the polynomials of the least, the chosen and a high degree, fitted to one sample."""
+    high = [place for place, degree in enumerate(axis.values) if degree <= len(train) / 2]
+    places = sorted({0, chosen, max([chosen + 1, *high]) if chosen + 1 < len(axis.values) else chosen})
     x, y = (np.asarray(examples[name])[train] for name in ("inputs", "targets"))
     grid = np.linspace(float(x.min()), float(x.max()), 300)
     degrees = [axis.values[place] for place in places]
@@ -178,6 +181,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         ],
         {
             "data set": data.described() if data else f"{measured.problem}, generated",
+            "classes": listed(map(legible, data.classes[:SHOWN_CLASSES])) if data else "",
             "rows": f"{measured.training_rows:,} training and {measured.validation_rows:,} validation rows, {drawn}",
             "samples": f"{measured.samples}, seed {settings.split_seed}",
             "axes": [f"{one.model}: {one.axis.letter} = {listed(map(short, one.values))}" for one in measured.panels],

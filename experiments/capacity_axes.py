@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mllab import learners
+from mllab import learners, memory
 from mllab.capacity import Samples, fresh
 from mllab.criteria import CRITERIA
 from mllab.data.sets import synthetic
@@ -136,6 +136,13 @@ def _svm(classes: int | None) -> Learner:
     return learners.support_vector_regression(steps=steps) if classes is None else learners.svm(
         classes, calibrated=False, steps=steps
     )  # fmt: skip
+
+
+def check_memory(samples: int, rows: int, most_rows: int) -> None:
+    """Raise UserError if a kernel matrix of a sample, or the outputs of all samples, do not fit in memory."""
+    longest = max(rows, most_rows)
+    what = f"the kernel matrix of {longest:,} rows, and the outputs for {samples:,} samples,"
+    memory.check(4 * (2 * longest**2 + 20 * samples * longest), what, "lower --rows, --most_rows or --samples")
 
 
 # ── Errors ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -185,22 +185,31 @@ def result_table(measured: Measurement) -> Table:
     )  # fmt: skip
 
 
+def mirrored(value: Interval) -> Interval:
+    """Return an interval that is as wide below as above on a log scale, where the lower bound may be negative."""
+    return value._replace(low=value.mean**2 / value.high) if value.low <= 0 < value.mean else value
+
+
 def panel_section(panel: Panel, measured: Measurement) -> Section:
     """Return the curves of an axis and what they say."""
     x, axis, chosen = np.array(panel.values), panel.axis, panel.verdict.chosen
     scale = 100 if measured.is_share else 1
-    series = [
-        draw.Series.of_intervals(part, x, values, scale=scale, limits=(0, math.inf), name=part,
-                                 best=x[chosen] if part == "validation" else None)
-        for part, values in (("training", panel.training), ("validation", panel.validation))
-    ]  # fmt: skip
     means = np.array([each.mean for each in panel.validation])
     wide = not measured.is_share and bool(np.nanmax(means) > WIDE * np.nanmin(means))
+    series = [
+        draw.Series.of_intervals(
+            part, x, [mirrored(each) for each in values] if wide else values, scale=scale, limits=(0, math.inf),
+            name=part, best=x[chosen] if part == "validation" else None,
+        )
+        for part, values in (("training", panel.training), ("validation", panel.validation))
+    ]  # fmt: skip
     title = f"{panel.model[0].upper()}{panel.model[1:]}: least at {axis.shown(chosen)}"
     if len(x) > 1 and x[0] > x[-1]:
         note = "More capacity to the left. Larger marker: the chosen value."
     else:
         note = "More capacity to the right. Larger marker: the chosen value."
+    if wide:
+        note += " A band that would reach below 0 is drawn as wide below as above."
     figure = draw.curves(
         series, title=title, x_label=axis.label, y_label=y_label(measured), log_x=True,
         log_y=wide, whole=wide, over=measured.over, note=note,

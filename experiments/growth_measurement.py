@@ -14,7 +14,7 @@ from mllab.growth import Cost, Make
 from mllab.metrics import Interval
 from mllab.power_law import PRIOR_NOISE, Exponent, PowerLaw, fit_power_law
 
-REPEATS = 3
+REPEATS = 7  # fewer of long runs, see `growth.measured`
 PLANNED = (16, 256)  # times the largest number of rows measured: where XLA plans the memory of a program
 PLAN_NOISE = 0.02  # of log bytes: plans are exact, the law is not
 NEVER = Interval(math.inf, math.inf, math.inf, 0)
@@ -89,12 +89,16 @@ def costs_within(
         if done:
             near = min(done, key=lambda cost: abs(math.log(n / cost.rows)) + abs(math.log(d / cost.columns)))
             fit = near.fit.median * (n / near.rows) ** theory.rows * (d / near.columns) ** theory.columns
-            runs = 2 if fit > growth.LONG else REPEATS + 2
+            runs = 2 if fit > growth.LONG else 5
             if clock() - began + last + runs * fit > seconds:
                 continue
         start = clock()
         done += growth.measure(learner, setting, make, [(n, d)], REPEATS)
-        last = clock() - start - sum(seconds_of.median * REPEATS for seconds_of in (done[-1].fit, done[-1].predict))
+        last = (
+            clock()
+            - start
+            - sum(seconds_of.median * seconds_of.runs for seconds_of in (done[-1].fit, done[-1].predict))
+        )
         yield done[-1]
 
 

@@ -43,7 +43,7 @@ class Measurement:
 def count_text(rows: float) -> str:
     """Return a number of rows in two digits: '31,000', '2.4 million'."""
     if not rows < FAR:
-        return f"over {short(FAR / 1e6)} million"
+        return f"over {short(FAR / 1e9)} billion"
     return f"{short(rows / 1e6, 2)} million" if rows >= 1e6 else short(rows, 2)
 
 
@@ -106,16 +106,24 @@ def result_table(measured: Measurement) -> Table:
         refused = each.refuses_above
         rows.append([
             each.label,
+            each.first_limit[1] if each.first_limit[0] < FAR else "nothing",
             exponent_text(each.fit, "rows"),
             exponent_text(each.fit, "columns"),
             time_text(each.fit_at_full),
             rows_text(each.rows_in_seconds),
             rows_text(each.rows_in_memory) if refused is None else f"refuses over {count_text(refused)}",
-            each.first_limit[1] if each.first_limit[0] < FAR else "nothing",
         ])  # fmt: skip
-    columns = ["model", "time: exponent of n", "of d", f"fit of {job:,} rows", f"rows in {seconds}", f"rows in {free}"]
+    columns = [
+        "model",
+        "runs out first",
+        "time: exponent of n",
+        "of d",
+        f"fit of {job:,} rows",
+        f"rows in {seconds}",
+        f"rows in {free}",
+    ]
     return Table(
-        [*columns, "runs out first"],
+        columns,
         rows,
         caption=f"{measured.columns:,} columns; what is prohibitive first; ± and (… to …): 95% intervals of the fitted "
         "law a + b n^p d^q, to which the exponent of theory (in brackets) counts as one observation with an interval "

@@ -55,8 +55,8 @@ def test_sizes_that_the_time_does_not_allow_are_left_out():
 def test_limits_in_words():
     limit = Interval(31_234.0, 25_100.0, 39_400.0, 5)
     assert results.rows_text(limit) == "31,000 (25,000 to 39,000)"
-    assert results.rows_text(Interval(np.inf, 1e6, np.inf, 5)) == "over 1,000 million"
-    assert results.rows_text(Interval(2.4e6, 1.8e6, np.inf, 5)) == "2.4 million (1.8 to over 1,000 million)"
+    assert results.rows_text(Interval(np.inf, 1e6, np.inf, 5)) == "over 1 billion"
+    assert results.rows_text(Interval(2.4e6, 1.8e6, np.inf, 5)) == "2.4 million (1.8 to over 1 billion)"
     assert results.time_text(Interval(192.0, 126.0, 294.0, 5)) == "3.2 min (2.1 to 4.9 min)"
     assert [duration(each) for each in (3e-4, 1.5, 60, 90, 200, 2e5, 1e9)] == [
         "300 µs", "1.5 s", "60 s", "90 s", "3.3 min", "2.3 days", "32 years",
