@@ -53,14 +53,14 @@ class Settings(frame.Table, frame.Devices):
     folds_file: str | None = frame.path(
         None, help="File of published splits: a line of held-out row ids, from 0, for each. They score; no test rows."
     )
-    budget: float | None = frame.number(
-        None, help="Seconds to spend; models that do not fit are left out. Default: no limit.", low=1
+    budget: float = frame.number(
+        600.0, help="Seconds to spend; models that do not fit into them are left out. 0: no limit.", low=0
     )
 
 
 def measure(run: frame.Context, settings: Settings) -> Measurement:
     """Search the pool, fit what was found, test it, and look into the winner."""
-    budget, key = Budget(settings.budget), jax.random.key(settings.split_seed)
+    budget, key = Budget(settings.budget or None), jax.random.key(settings.split_seed)
     with run.timed("data"):
         posed = problem(run, settings)
     names = [] if settings.models is None or len(settings.models) == len(pool.POOL) else [*settings.models, "constant"]
@@ -139,7 +139,7 @@ def _measurement(
         beats_constant=beats,
         warnings=[*posed.data.warnings],
         flattered={posed.column_names[each.column]: each for each in groups},
-        budget=settings.budget,
+        budget=settings.budget or None,
         search={name: {"tried": [*range(1, len(each) + 1)], "score": each} for name, each in scores.items()},
         standing=standing,
     )

@@ -10,15 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-import jax
 import numpy as np
 
+from mllab import growth, memory
 from mllab.errors import UserError
 from mllab.nested import Nested, Plan, Variant, nested, with_chosen_settings
-from mllab.types import Examples, Key, Rows
-from mllab.validation import Folds, Score, held_out_outputs
+from mllab.power_law import Exponents
+from mllab.types import Examples, Key
+from mllab.validation import Score
 
-PILOT_ROWS = 1000  # of a larger table, the rows that a model is timed on before it is let loose on all
+PILOT_ROWS = 500, 2000  # of a larger table, the rows that a model is timed on before it is fitted to all
+SHARED_WORK = 3.0  # settings and folds share work: together they take about a third of what single fits take, or less
 SEARCH_SHARE = 0.8  # of the budget: the rest is for the final fits and the look into the winner
 
 
@@ -147,37 +149,30 @@ class _Watch:
 
 
 def _check_forecast(candidate: Candidate, key: Key, examples: Examples, plan: Plan, budget: Budget) -> None:
-    """Raise `_Late` if the search of a candidate, extrapolated from a few rows, exceeds the budget."""
+    """Raise `_Late` if the search of a candidate, extrapolated from fits to a few rows, exceeds budget or memory."""
     if budget.left <= 0:
         raise _Late("the budget was spent")
-    folds = plan.parts[0]
-    rows = int(np.sum(folds.train.weight[-1] > 0)) + int(np.sum(folds.held_out.weight[-1] > 0))
-    if rows <= 2 * PILOT_ROWS:
+    folds, variant = plan.parts[0], candidate.variants[-1]  # the last variant is the largest
+    rows = np.asarray(folds.train.ids[-1])[np.asarray(folds.train.weight[-1]) > 0]
+    if len(rows) <= 2 * PILOT_ROWS[-1]:
         return
-    seconds, parts = 0.0, len(plan.parts) * len(folds.train.ids)
-    for variant in candidate.variants:
-        settings = int(np.prod([len(values) for values in variant.axes.values()]))
-        one = {name: [np.asarray(values).ravel()[-1]] for name, values in variant.axes.items()}
-        pilot = _part(folds, examples, PILOT_ROWS)
-        for _ in range(2):  # the second time it is compiled
-            start = budget.clock()
-            jax.block_until_ready(held_out_outputs(variant.learner, one, key, *pilot))
-            took = budget.clock() - start
-        seconds += took * settings * parts * (rows / PILOT_ROWS) ** candidate.exponents[0]
-        if seconds > 3 * budget.left:  # settings and folds share work, so that the forecast is high rather than low
-            raise _Late(
-                f"would take about {seconds:,.0f} s, as timed on {PILOT_ROWS:,} of {rows:,} rows, and "
-                f"{max(budget.left, 0):.0f} s of the budget for the search were left"
-            )
-
-
-def _part(folds: Folds, examples: Examples, count: int) -> tuple[Examples, Folds]:
-    """Return a few examples of the first fold, 4 to train on for each one to hold out, and their fold."""
-    train, held_out = (np.asarray(rows.ids[-1])[np.asarray(rows.weight[-1]) > 0] for rows in folds)
-    draw = np.random.default_rng(0)
-    many = min(len(train), count * 4 // 5), min(len(held_out), count // 5)
-    sides = [np.sort(draw.choice(ids, size, replace=False)) for ids, size in zip((train, held_out), many, strict=True)]
-    ids = np.concatenate(sides)
-    part = jax.tree.map(lambda array: np.asarray(array)[ids], examples)
-    places = np.split(np.arange(len(ids), dtype=np.int32)[None], [many[0]], axis=1)
-    return part, Folds(*(Rows(place, np.ones(place.shape, np.float32)) for place in places))
+    settings = sum(int(np.prod([len(axis) for axis in each.axes.values()])) for each in candidate.variants)
+    hyper = {name: np.asarray(values).ravel()[-1] for name, values in variant.axes.items()}
+    made = growth.forecast(
+        variant.learner, hyper, examples, rows, sizes=PILOT_ROWS, exponents=Exponents(*candidate.exponents),
+        repeats=1, key=key, clock=budget.clock,
+    )  # fmt: skip
+    if made.refused:
+        raise _Late(made.refused)
+    if made.bytes is not None and made.bytes > memory.available():
+        raise _Late(
+            f"would take about {made.bytes / 1e9:.3g} GB for a fit to {len(rows):,} rows, and "
+            f"{memory.available() / 1e9:.3g} GB are free"
+        )
+    seconds = made.seconds.mean * settings * len(plan.parts) * len(folds.train.ids)
+    if seconds > SHARED_WORK * budget.left:
+        sizes = " and ".join(f"{cost.rows:,}" for cost in made.costs)
+        raise _Late(
+            f"would take about {seconds:,.0f} s, by fits to {sizes} of {len(rows):,} rows, and "
+            f"{max(budget.left, 0):.0f} s of the budget for the search were left"
+        )

@@ -1,5 +1,7 @@
 """k-means and Gaussian mixtures as learners."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -80,7 +82,7 @@ def mixture(classes: int, covariance: str = "full", components: int = 1, restart
             floor=hyper["floor"],
         ).params
         present = jnp.repeat(labelled > 0, components)
-        return params.replace(log_weights=jnp.where(present, params.log_weights, -jnp.inf))
+        return dataclasses.replace(params, log_weights=jnp.where(present, params.log_weights, -jnp.inf))
 
     def predict(params: mixtures.Mixture, inputs: Inputs) -> Outputs:
         outputs = mixtures.apply(params, inputs.reshape(len(inputs), -1), classes)

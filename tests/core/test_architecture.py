@@ -45,7 +45,7 @@ ALLOWED = {
         "types", "errors", "checks", "memory", "rows", "losses", "devices", "optimizers", "models", "training", "sweep",
         "validation",
     },
-    "model_search": {"types", "errors", "nested", "validation"},
+    "model_search": {"types", "errors", "memory", "growth", "nested", "power_law", "validation"},
     "pool": {"errors", "learners", "model_search", "models", "nested", "tasks", "validation"},
     "group_leakage": {"types", "errors", "learners", "metrics", "models", "validation"},
     "racing": {

@@ -27,12 +27,13 @@ def problem(rows=60):
 
 
 class Clock:
-    """A clock that a slow learner moves."""
+    """A clock that a slow learner moves, and each look at it a little."""
 
     def __init__(self):
         self.now = 0.0
 
     def __call__(self):
+        self.now += 1e-6
         return self.now
 
 
@@ -93,20 +94,28 @@ def test_a_search_that_turns_out_slow_ends_at_the_next_fold():
 
 def test_large_tables_are_timed_on_a_few_rows_first():
     clock = Clock()
+
+    def fit(hyper, key, examples, rows):
+        clock.now += (len(np.asarray(rows.ids)) / 1000) ** 2  # of concrete rows alone: on the host, not compiled
+        return np.zeros(2, np.float32)
+
+    quadratic = slow(clock, 1.0)._replace(fit=fit)
     found = found_by({
         "constant": Candidate("constant", [Variant(preprocessed(learners.most_frequent(2), LAYOUT), {})]),
-        "slow": Candidate("slow", [Variant(slow(clock, 1.0), {})], exponents=(2.0, 1.0)),
-    }, Budget(20, clock), rows=3000)  # fmt: skip
-    assert "would take about 81 s" in found["slow"].left_out  # a second, nine parts, three times the rows, squared
-    assert clock.now == 2.0
+        "slow": Candidate("slow", [Variant(quadratic, {})], exponents=(2.0, 1.0)),
+    }, Budget(60, clock), rows=9000)  # fmt: skip
+    assert "would take about 324 s" in found["slow"].left_out  # nine fits to 6,000 rows
+    assert "by fits to 500 of 6,000 rows" in found["slow"].left_out
+    assert clock.now < 20
 
 
 def test_a_spent_budget_leaves_the_rest_out():
     clock = Clock()
-    late = Candidate("late", [Variant(preprocessed(learners.most_frequent(2), LAYOUT), {})])
-    found = found_by({"slow": Candidate("slow", [Variant(slow(clock, 1.0), {})]), "late": late}, Budget(11.25, clock))
-    assert found["slow"].nested is not None
-    assert found["late"].left_out == "the budget was spent"
+    candidates = {name: Candidate(name, [Variant(slow(clock, 1.0), {})]) for name in ("first", "second", "third")}
+    found = found_by(candidates, Budget(11.26, clock))
+    assert found["first"].nested is not None
+    assert "of the budget for the search were left" in found["second"].left_out
+    assert found["third"].left_out == "the budget was spent"
     with pytest.raises(UserError, match="budget = 0 s"):
         Budget(0)
 

@@ -311,7 +311,7 @@ def measured(**changes):
         "seeds": np.arange(3), "epochs": 3, "batch_size": 9, "steps": 30, "lanes_each": 6, "chance_loss": 1.0,
         "target": 0.88, "winner": "adam", "tied": ["adam"], "ahead": lead(1.0, 0.6),
         "ahead_by_validation": lead(2.0, 0.5), "baseline": Baseline("the most frequent class", {"accuracy": 0.25}),
-        "beats_baseline": True, "optimizers": [RESULT, NEXT], "settings": {}, "race": None,
+        "beats_baseline": True, "optimizers": [RESULT, NEXT], "settings": {}, "expected_test": {}, "race": None,
     }  # fmt: skip
     values |= changes
     names = sorted((each.optimizer for each in values["optimizers"]), key=lambda name: name != values["winner"])
