@@ -15,7 +15,7 @@ from mllab.explanation import CODE, NUMBER, Column
 from mllab.metrics import Calibration, Interval
 from mllab.models.preprocessing import Columns
 from mllab.report.class_tables import ClassRow
-from mllab.report.table import short
+from mllab.report.table import legible, short
 from mllab.types import Outputs
 
 MAX_RESPONSES = 4  # columns whose partial dependence is computed
@@ -51,7 +51,7 @@ class InputColumn:
         value = self.in_unit(np.asarray(columns.numbers)[row, self.numbers[0]])
         if np.isnan(value):
             return "missing"
-        return str(np.datetime64(int(np.floor(value)), "D")) if self.is_date else short(float(value), 5)
+        return str(np.datetime64(int(np.floor(value)), "D")) if self.is_date else short(float(value), 4)
 
     def in_unit(self, numbers: np.ndarray) -> np.ndarray:
         """Return stored numbers in their own unit; of a date, days since 1970."""
@@ -71,6 +71,10 @@ class Target:
     def in_unit(self) -> str:
         """The unit in words: "dollars", or "units of price"."""
         return self.unit or f"units of {self.name}"
+
+    def with_unit(self, what: str) -> str:
+        """Return what is measured in the target's unit, with the unit where it has a name."""
+        return f"{what} ({legible(self.unit)})" if self.unit else what
 
 
 class HeldOut(NamedTuple):

@@ -39,8 +39,9 @@ def _dependence(winner: Winner) -> list[Block]:
     left_out = len(winner.importance) - len(shown)
     first = shown[0]
     cost = table.number(*(of_points * bound for bound in first.drop[:3]))
+    verb = "lowers" if criterion.greater_is_better else "raises"
     title = (
-        f"Shuffling {legible(first.column)} costs most: {cost} {legible(unit) if unit else ''}".rstrip()
+        f"Shuffling {legible(first.column)} {verb} the {criterion.label} most, by {cost} {legible(unit)}".rstrip()
         if first.drop.sign > 0
         else "No column's importance is clearly above 0"
     )
@@ -65,7 +66,7 @@ def _dependence(winner: Winner) -> list[Block]:
         )
     ]
     if winner.responses:
-        label = f"{legible(winner.target.name)} ({winner.target.in_unit})"
+        label = winner.target.with_unit(legible(winner.target.name))
         if winner.target.classes:
             label = "probability" if winner.curves else f"probability of {legible(winner.target.classes[1])}"
         spread = "" if winner.curves else "Bands: from 10% to 90% of the rows."
@@ -142,7 +143,7 @@ def _residuals(winner: Winner) -> list[Block]:
     truths, predictions = winner.truths, winner.predictions
     assert truths is not None
     assert predictions is not None
-    name, unit = legible(winner.target.name), legible(winner.target.in_unit)
+    name, with_unit = legible(winner.target.name), winner.target.with_unit
     errors = truths - predictions
     line = explanation.running(predictions, errors)
     mean = table.significant(float(errors.mean()), 2)
@@ -154,8 +155,8 @@ def _residuals(winner: Winner) -> list[Block]:
                 truths,
                 predictions,
                 title=f"Predictions of {name} against the truth, {len(truths):,} held-out rows",
-                x_label=f"{name} ({unit})",
-                y_label=f"predicted {name} ({unit})",
+                x_label=with_unit(f"true {name}"),
+                y_label=with_unit(f"predicted {name}"),
             ),
             "Predictions against true values, with the diagonal on which they agree",
             "Points above the diagonal are predicted too high. Predictions vary less than true values wherever the "
@@ -167,9 +168,9 @@ def _residuals(winner: Winner) -> list[Block]:
                 predictions,
                 errors,
                 draw.Running(*line),
-                title=f"Residuals against predictions: {mean} {unit} on average",
-                x_label=f"predicted {name} ({unit})",
-                y_label=f"truth less prediction ({unit})",
+                title=f"Residuals against predictions: {mean} on average",
+                x_label=with_unit(f"predicted {name}"),
+                y_label=with_unit("truth less prediction"),
                 notes=["Line: running mean; band: from 10% to 90% of the rows."],
             ),
             "Residuals against predictions, with their running mean and band",
@@ -218,8 +219,8 @@ def _most_wrong(winner: Winner) -> list[Block]:
         rows.append([str(each.file_row), *verdict, *map(legible, each.values)])
     last = "probability" if winner.target.classes else "truth less prediction"
     by = "the lowest probability of the true class" if winner.target.classes else "the largest absolute error"
-    caption = f"the held-out rows with {by}"
+    caption = f"row: its number in the file; the held-out rows with {by}"
     if names:
         caption += f", and their values of the {len(names)} most important columns"
     caption += "; look for wrong labels, typing errors and kinds of rows that the columns do not tell apart"
-    return [Table(["row of the file", "truth", "prediction", last, *names], rows, caption=caption)]
+    return [Table(["row", "truth", "prediction", last, *names], rows, caption=caption)]

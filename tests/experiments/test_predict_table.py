@@ -18,7 +18,7 @@ def houses(tmp_path_factory):
     folder = tmp_path_factory.mktemp("houses")
     data = loaded(folder / "houses.csv", "price")
     plan, params = fitted(data, "ridge", {"l2": 1.0})
-    about = {"dataset": "houses.csv"}
+    about = {"dataset": "houses.csv", "model": "ridge regression"}
     content = encode_table_model(plan, params, data.schema, folds=folds_of(data, plan, {"l2": 1.0}), about=about)
     (folder / "params.safetensors").write_bytes(content)
     return str(folder / "params.safetensors"), data
@@ -57,12 +57,12 @@ def test_a_regression_is_written_with_intervals_row_by_row(tmp_path, capsys, hou
     assert np.abs(predictions - prices).max() < 6
     assert all(float(row["low"]) < float(row["prediction"]) < float(row["high"]) for row in rows)
     assert [row["row"] for row in rows] == list(map(str, range(2, 10)))
-    assert made.model == "ridge"
+    assert made.model == "ridge regression"
     assert made.coverage == 0.95
     assert model.folds is not None
     shown = capsys.readouterr().out
     assert f"Predicted price for 8 of 8 rows of {new} (written to {out})." in shown
-    assert "model: ridge, trained on houses.csv" in shown
+    assert "model: ridge regression, trained on houses.csv" in shown
     narrow = predict.run(params=params, input=new, coverage=0.5)
     assert all(a > float(row["low"]) for a, row in zip(narrow.columns["low"], rows, strict=True))
     assert "--output=FILE writes them all" in capsys.readouterr().out

@@ -96,7 +96,7 @@ def test_the_worst_rows_are_named_by_their_row_in_the_file_with_values_in_their_
     assert first.probability == pytest.approx(np.exp(outputs[row].max()))
     assert made.importance[0].column == "weight"
     weight = 70 + 8 * NUMBERS[row, 0]
-    assert first.values[0] == ("missing" if np.isnan(weight) else f"{weight:.5g}")
+    assert first.values[0] == ("missing" if np.isnan(weight) else f"{weight:.4g}")
     assert INPUTS[1].text(COLUMNS, 0) == "missing"
     assert INPUTS[2].text(Columns(np.zeros((1, 4)), CODES), 0) == "2019-04-14"
     assert INPUTS[3].text(Columns(NUMBERS, np.array([[2], [-1]])), 0) == "c"
@@ -137,7 +137,7 @@ def test_every_part_of_a_classifier_is_shown_with_legible_names(tmp_path, classe
     assert list(drawings) == ["importance", "dependence", "calibration", "confusion"]
     texts = {name: " ".join(drawn(each.figure, tmp_path / f"{name}.svg")[0]) for name, each in drawings.items()}
     assert all(each.alt for each in drawings.values())
-    assert "Shuffling weight costs most" in texts["importance"]
+    assert "Shuffling weight lowers the accuracy most, by" in texts["importance"]
     assert "<script>aler" in texts["importance"]
     assert "points" in texts["importance"]
     assert ("predicted class" if classes == 3 else "Ünïcødé") in texts["calibration"]
@@ -159,7 +159,7 @@ def test_every_part_of_a_regression_is_shown_with_units(tmp_path):
     assert "price (dollars)" in texts["predicted"]
     (scores, *_), (worst,) = blocks_of(made)["Residuals"], blocks_of(made)["The rows with the largest errors"]
     assert list(scores.columns) == ["predictions by", "RMSE (dollars)", "mean absolute error (dollars)"]
-    assert list(worst.columns)[:4] == ["row of the file", "truth", "prediction", "truth less prediction"]
+    assert list(worst.columns)[:4] == ["row", "truth", "prediction", "truth less prediction"]
 
 
 def test_a_perfect_classifier_has_no_wrong_rows_and_no_importance_without_a_spread():
