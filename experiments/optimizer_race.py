@@ -108,6 +108,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         sections=[
             Section("Learning rates", [score_by_rate(measured)]),
             Section("Training", [loss_by_step(measured)]),
+            Section("What tuning buys", [score_by_trials(measured)] if measured.lanes_each > 1 else []),
             Section("Diverged lanes", [Bullets(diverged) if diverged else "None: all stayed finite and learned."]),
         ],
         facts={
@@ -160,6 +161,21 @@ def loss_by_step(measured: Measurement) -> Drawing:
         over=f"{len(measured.seeds)} seeds",
     )  # fmt: skip
     return Drawing("loss_by_step", figure, "Validation loss against the step, one curve an optimizer at its best rate")
+
+
+def score_by_trials(measured: Measurement) -> Drawing | None:
+    """Draw the expected test score of the best of n lanes against n, the trials that one can afford."""
+    curves = {name: scores for name, scores in measured.expected_test.items() if scores.size}
+    if not curves:
+        return None
+    label = f"test {measured.score.label}"
+    figure = draw.curves(
+        [draw.Series(name, np.arange(1.0, scores.size + 1), scores) for name, scores in curves.items()],
+        title="Which optimizer is best depends on how many trials one can afford",
+        x_label="n, lanes that are tried: rates and seeds at random", y_label=f"expected {label} of the best of n",
+        log_x=True, markers=False, note="The best of n by validation score; exact over all lanes (Dodge et al. 2019).",
+    )  # fmt: skip
+    return Drawing("score_by_trials", figure, f"Expected {label} against the number of trials, one curve an optimizer")
 
 
 main, run = frame.program(Settings, measure, report, all_cores=True)

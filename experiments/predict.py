@@ -1,12 +1,17 @@
-r"""Classify pictures with a published image classifier.
+r"""Predict with a published model: the classes of pictures, or the target of the rows of a table.
 
   python -m experiments.predict [--params=FILE] PICTURE ...
+  python -m experiments.predict --params=FILE --input=new.csv --output=predictions.csv
 
   python -m experiments.predict mllab/pretrained/seven.png
   python -m experiments.predict --params=runs/image_classifier/TIME/params.safetensors photo.png other.jpg
 
 Pictures are resized to the size of the training images. Where these are grey and have a plain background, black or
 white, a picture with the opposite background is inverted: ink on paper, for a net trained on light strokes on black.
+
+Of a table, CSV or Parquet, the columns that the model was trained on are read and the others ignored. The predictions
+have one line for each row: its number in the file, the prediction, the probabilities of the classes or the bounds of
+an interval, and the reason where a row could not be read.
 """
 
 from dataclasses import dataclass
@@ -17,7 +22,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from experiments import frame
+from experiments import frame, table_prediction
+from experiments.table_prediction import TablePrediction
 from mllab import weights
 from mllab.data import names
 from mllab.data.readers import image_file
@@ -30,15 +36,24 @@ from mllab.report.table import Table, share
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(frame.settings.Base):
-    """Pictures and the net that classifies them."""
+    """Pictures or a table, and the model that predicts them."""
 
     params: str | None = frame.path(
         None,
-        help="params.safetensors that experiments.image_classifier or optimizer_race published. Default: a small net "
-        "trained on MNIST.",
+        help="params.safetensors that experiments.image_classifier, optimizer_race or model_selection published. "
+        "Default: a small net trained on MNIST.",
     )
-    pictures: tuple[str, ...] = frame.paths(help="Image files, given as plain arguments or with this flag.")
+    pictures: tuple[str, ...] = frame.paths(
+        help="Image files, given as plain arguments or with this flag.", optional=True
+    )
     top: int = frame.whole(3, help="Classes to show for each picture, the most probable first.", low=1, high=1_000_000)
+    input: str | None = frame.path(None, help="Table whose rows are predicted, .csv or .parquet, instead of pictures.")
+    output: str | None = frame.path(
+        None, help="File to write the predictions of a table to, .csv or .parquet. Default: the first rows are shown."
+    )
+    coverage: float = frame.number(
+        0.95, help="Probability with which an interval of a table's regression holds the truth.", low=0.5, high=0.999
+    )
 
 
 @dataclass(frozen=True)
@@ -59,12 +74,21 @@ class Measurement:
     predictions: list[Prediction]
 
 
-def measure(run: frame.Context, settings: Settings) -> Measurement:
-    """Predict the classes of each picture.
+def measure(run: frame.Context, settings: Settings) -> Measurement | TablePrediction:
+    """Predict the classes of each picture, or the rows of a table.
 
     Raises:
-        UserError: a file that is not an image, or params of something other than an image classifier.
+        UserError: a file that is not an image, or params of something other than an image classifier; for a table see
+            `table_prediction.predict`.
     """
+    if settings.input is not None:
+        if settings.pictures:
+            raise UserError("pictures and --input: give one of the two")
+        return table_prediction.predict(run, settings.params, settings.input, settings.output, settings.coverage)
+    if settings.output is not None:
+        raise UserError("--output is for the predictions of a table: give --input, too")
+    if not settings.pictures:
+        raise UserError("pictures: name one or more, or a table with --input")
     params_file = settings.params or pretrained()
     published = weights.load_model(params_file)
     classifier = described(params_file, published)
@@ -126,9 +150,11 @@ def described(path: str | Path, published: weights.Published) -> Classifier:
     return Classifier(model, names.printable(dataset), shape, tuple(map(names.printable, classes)), border)
 
 
-def report(run: frame.Context, settings: Settings, measured: Measurement) -> Report:
-    """Report one row per picture."""
+def report(run: frame.Context, settings: Settings, measured: Measurement | TablePrediction) -> Report:
+    """Report one row per picture, or the first rows of a table."""
     del run, settings
+    if isinstance(measured, TablePrediction):
+        return table_prediction.report(measured)
     rows = []
     for each in measured.predictions:
         classes = [f"{name} {share(probability)}" for name, probability in each.classes]
@@ -148,7 +174,7 @@ def pretrained() -> Path:
     return Path(str(resources.files("mllab") / "pretrained" / "mnist.safetensors"))
 
 
-main, run = frame.program(Settings, measure, report, words="pictures")
+main, run = frame.program(Settings, measure, report, words="pictures", instead="input")
 
 if __name__ == "__main__":
     main()

@@ -66,6 +66,7 @@ class Measurement:
     beats_baseline: bool | None  # whether the winner's test score is clearly above the baseline's
     optimizers: list[Result]
     settings: Mapping[str, object]
+    expected_test: Mapping[str, np.ndarray]  # by optimizer: expected test score of the best of n lanes, [R G]
     race: racing.Race = frame.unsaved()
     standing: Ranking[str] | None = frame.unsaved()
 
@@ -99,6 +100,7 @@ class Measurement:
             baseline=raced.task.baseline(data.targets, train, test, data.target_scale),
             beats_baseline=beats,
             optimizers=results,
+            expected_test={entry.optimizer: race_results.expected_test_scores(entry) for entry in raced.entries},
             race=raced,
             standing=standing,
             **fields,

@@ -9,9 +9,9 @@ lanes of one program wherever the learner allows. It equals `cross_validate(tune
 that a setting that several outer folds choose is not fitted again.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,7 @@ class Variant(NamedTuple):
     learner: Learner
     axes: Axes
     name: str = ""
+    plan: Mapping[str, Any] | None = None  # of the learner, to save its params with; see `learners.storage`
 
 
 class Setting(NamedTuple):
@@ -66,7 +67,10 @@ def plan_folds(outer: Folds, inner: Callable[[np.ndarray], Folds]) -> Plan:
     """
     parts = []
     for k in range(len(outer.train.ids)):
-        within = inner(np.sort(_present(outer.train, k)))
+        try:
+            within = inner(np.sort(_present(outer.train, k)))
+        except UserError as error:
+            raise UserError(f"the inner folds of outer fold {k + 1}: {error}") from None
         parts.append([[_present(rows, i) for i in range(len(rows.ids))] for rows in within])
         for side, rows in zip(parts[-1], outer, strict=True):
             side.append(_present(rows, k))
@@ -153,7 +157,7 @@ def nested(
     chosen, outputs = [], []
     for k, folds in enumerate(plan.parts):
         held_out = []  # outputs of each variant on the outer fold, [*axes, M', ...]
-        for v, (learner, axes, _) in enumerate(variants):
+        for v, (learner, axes, *_) in enumerate(variants):
             of_folds = held_out_outputs(learner, axes, key, examples, folds, restrict=False)
             scores = mean_scores(of_folds, len(axes), examples, folds, score)
             inner_scores[v].append(scores[..., :-1])
@@ -167,6 +171,43 @@ def nested(
     final = _best([scores.mean(axis=-1) for scores in outer])
     inner = [np.stack(scores, axis=-2) for scores in inner_scores]
     return Nested(variants, inner, outer, chosen, final, outputs, plan.per_round)
+
+
+def with_chosen_settings(
+    base: Nested,
+    variants: Iterable[Variant],
+    key: Key,
+    examples: Examples,
+    plan: Plan,
+    score: Score,
+    *,
+    observe: Callable[[int, int], None] = lambda fold, variant: None,
+) -> Nested:
+    """Return the scores of learners with the settings that others chose, as an ensemble takes those of its single net.
+
+    Outer scores of settings that no outer fold chose are NaN.
+
+    Args:
+        base: of the others, on the same plan.
+        variants: as many as those of `base`, with the same axes.
+        key: see `nested`, as for `examples`, `plan` and `score`.
+        examples: `{"inputs", "targets"}`.
+        plan: of `base`.
+        score: of `base`.
+        observe: called after each outer fold.
+    """
+    variants = tuple(variants)
+    outer = [np.full_like(scores, np.nan) for scores in base.outer_scores]
+    outputs = []
+    for k, (folds, setting) in enumerate(zip(plan.parts, base.chosen, strict=True)):
+        last = Folds(*(Rows(rows.ids[-1:], rows.weight[-1:]) for rows in folds))
+        axes = {name: [value] for name, value in base.values(setting).items()}
+        made = held_out_outputs(variants[setting.variant].learner, axes, key, examples, last, restrict=False)
+        outer[setting.variant][(*setting.place, k)] = mean_scores(made, len(axes), examples, last, score).item()
+        present = np.asarray(last.held_out.weight[0]) > 0
+        outputs.append(np.asarray(made[(0,) * (len(axes) + 1)])[present])
+        observe(k, 0)
+    return Nested(variants, base.inner_scores, outer, base.chosen, base.final, outputs, base.per_round)
 
 
 def _best(means: Sequence[np.ndarray]) -> Setting:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mllab.metrics import Interval, Lead, Ranking, interval, paired, tied
+from mllab.metrics import Interval, Lead, Ranking, expected_best, interval, paired, tied
 from mllab.models.base import Model, predict
 from mllab.racing import Entry, Race, published
 from mllab.rows import gather
@@ -196,3 +196,16 @@ def steps_to(entry: Entry, steps: np.ndarray, target: float) -> np.ndarray:
         return np.full(entry.score.shape[1], np.nan)
     reached = entry.curve[:, entry.best] >= target
     return np.where(reached.any(axis=0), steps[reached.argmax(axis=0)], np.nan)
+
+
+def expected_test_scores(entry: Entry) -> np.ndarray:
+    """Return the expected test score of the best of n lanes, by validation score, for n = 1 to R G, [R G].
+
+    Lanes are drawn at random with replacement; see `metrics.expected_best`. Empty where no rate was chosen.
+    """
+    if entry.test_by_lane is None:
+        return np.empty(0)
+    tested = np.asarray(entry.test_by_lane, np.float64).ravel()
+    scores = np.asarray(entry.score, np.float64).ravel()
+    usable = np.isfinite(scores) & np.isfinite(tested)
+    return expected_best(np.where(usable, scores, -np.inf), tested)

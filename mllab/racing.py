@@ -60,6 +60,9 @@ class Entry(NamedTuple):
     # empty if there is none.
     test: dict[str, np.ndarray]
     learning_rate: float | None  # the chosen rate
+    # [R, G] score of every lane on test rows, NaN where it went non-finite; None if there is no chosen rate. No choice
+    # depends on it: it says what a smaller search would have led to.
+    test_by_lane: np.ndarray | None = None
 
     def __repr__(self) -> str:
         """Return the optimizer, its chosen rate and its mean scores on test rows."""
@@ -280,8 +283,12 @@ def race(
     for position, entry in enumerate(entries):  # every choice is made: score the test rows, once
         if entry.best is not None:
             metrics = jax.jit(runs[entry.optimizer].score)(grid.hyper, entry.result.kept, placed, test)
-            means = {name: grid.by_axis(values)[entry.best] for name, values in metrics.items()}
-            entries[position] = entry._replace(test={**means, **task.report(means, targets[split.test])})
+            lanes = {name: grid.by_axis(values) for name, values in metrics.items()}
+            means = {name: values[entry.best] for name, values in lanes.items()}
+            scores = np.where(entry.nonfinite_step < 0, task.headline.value(lanes, targets[split.test], 1.0), np.nan)
+            entries[position] = entry._replace(
+                test={**means, **task.report(means, targets[split.test])}, test_by_lane=scores
+            )
     return Race(entries, task, rates, np.asarray(seeds), result.history.step, chance)
 
 

@@ -72,7 +72,8 @@ class Scheme:
         test = ids[times >= start]
         train = _earlier(ids, np.asarray(self.times), start - self.gap, self.groups, test)
         if not len(train):
-            raise UserError("no row is earlier than the test rows, of another group and before the gap: lower the gap")
+            reason = "" if self.groups is None else "every group of the earlier rows is among the latest rows too, or "
+            raise UserError(f"no rows are left to train on: {reason}the gap is too long: give test rows of your own")
         return np.sort(train), np.sort(test)
 
     def described(self, count: int, rounds: int = 1) -> str:

@@ -50,7 +50,7 @@ def load(
     Raises:
         UserError: no such file, not a safetensors file, or arrays of other names, shapes or kinds, or not finite.
     """
-    stored, about = _read(path, limit)
+    stored, about = read(path, limit)
     return *_unflatten(path, stored, like, like_extra), about
 
 
@@ -75,7 +75,9 @@ def load_model(path: str | Path, *, limit: int | None = None) -> Published:
     Raises:
         UserError: no such file, not a safetensors file, no plan in it, or one that does not match its arrays.
     """
-    stored, about = _read(path, limit)
+    stored, about = read(path, limit)
+    if about.get("kind") == "table":
+        raise UserError(f"{path} holds a model of a table: give experiments.predict a table, --input=FILE")
     if "plan" not in about:
         raise UserError(f"{path} does not say what model it is of: give params that an mllab experiment published")
     try:
@@ -91,8 +93,16 @@ def load_model(path: str | Path, *, limit: int | None = None) -> Published:
     return Published(model, *_unflatten(path, stored, like, like_extra), about)
 
 
-def _read(path: str | Path, limit: int | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return a file's arrays by name, and the metadata in its header."""
+def read(path: str | Path, limit: int | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return a file's arrays by name, and the metadata in its header.
+
+    Args:
+        path: of the file.
+        limit: on the bytes of the file; a share of the memory by default.
+
+    Raises:
+        UserError: no such file, not a safetensors file, or a header that `encode` did not write.
+    """
     from safetensors import SafetensorError, deserialize
 
     path = expand(path)

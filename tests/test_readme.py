@@ -1,7 +1,9 @@
 """What the README shows runs: its Python as it stands, its commands with tiny settings."""
 
+import contextlib
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import answers, image_classifier, optimizer_race
+from experiments import answers, image_classifier, model_selection, optimizer_race
 from mllab.metrics import Ranking
 from mllab.tasks import CLASSIFICATION, Baseline
 
@@ -26,6 +28,9 @@ COMMANDS = [
     if line.startswith("python -m experiments.")
 ]
 TINY = {
+    "experiments.model_selection": ["--models=knn", "--folds=2", "--inner_folds=2"],
+    "experiments.capacity": ["--samples=2", "--most_rows=100", "--axes=l2"],
+    "experiments.growth": ["--models=constant,knn", "--rows=100,200", "--job_rows=1000", "--max_seconds=5"],
     "experiments.optimizer_race": ["--epochs=1", "--learning_rates=0.01,0.1", "--seeds=2"],
     "experiments.image_classifier": ["--epochs=1", "--channels=2,2", "--hidden=4"],
     "experiments.features": ["--fractions=0.002", "--seeds=1"],
@@ -72,6 +77,17 @@ def folder(tmp_path_factory):
     folder, draw = tmp_path_factory.mktemp("readme"), np.random.default_rng(0)
     rows = "".join(f"{x:.3f},{2 * x:.3f}\n" for x in draw.normal(size=100))
     (folder / "homes.csv").write_text("size,price\n" + rows)
+    (folder / "new.csv").write_text("size\n1.5\n")
+    for name, first in (("visits", 0), ("later", 60)):
+        visits = "".join(
+            f"{first + i % 20},2024-{1 + i // 10:02d}-{1 + i % 28:02d},{x:.3f},{'ill' if x > 0 else 'well'}\n"
+            for i, x in enumerate(draw.normal(size=100))
+        )
+        (folder / f"{name}.csv").write_text("patient,date,x,outcome\n" + visits)
+    with contextlib.closing(sqlite3.connect(folder / "shop.db")) as shop, shop:
+        shop.execute("create table sales (price real, returned text)")
+        sales = [(float(x), "yes" if x > 0 else "no") for x in draw.normal(size=80)]
+        shop.executemany("insert into sales values (?, ?)", sales)
     for label in ("cat", "dog"):
         (folder / "photos" / label).mkdir(parents=True)
         for number in range(60):
@@ -79,6 +95,8 @@ def folder(tmp_path_factory):
             Image.fromarray(pixels).save(folder / "photos" / label / f"{number}.png")
     Image.fromarray(draw.integers(0, 255, (20, 20), np.uint8)).save(folder / "drawing.png")
     image_classifier.run(workdir=str(folder / "runs" / "photos"), dataset="digits", model="softmax", epochs=1)
+    tiny = {"models": ("knn",), "folds": 2, "inner_folds": 2, "dataset": str(folder / "homes.csv"), "target": "price"}
+    model_selection.run(workdir=str(folder / "runs" / "homes"), **tiny)
     optimizer_race.run(workdir=str(folder / "runs" / "race"), learning_rates=(0.01, 0.1), seeds=1, epochs=1)
     (folder / "mllab").symlink_to(ROOT / "mllab")
     return folder

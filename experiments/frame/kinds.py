@@ -4,7 +4,9 @@ Each function returns a dataclass field. A check takes any object of Python, and
 raises; `Setting.stored` turns whatever it raises into one line.
 """
 
+import csv
 import dataclasses
+import io
 import itertools
 import math
 import numbers
@@ -80,6 +82,27 @@ def with_default(setting: Setting, default: Any) -> Any:
 def text(default: str | None, *, help: str, affects_result: bool = True) -> Any:
     """Return a field of text, such as the name of a column."""
     return with_default(Setting(help, str, _text, str, "give a text", affects_result=affects_result), default)
+
+
+def texts(*, help: str) -> Any:
+    """Return a field of texts, such as names of columns, each once; none by default.
+
+    A text that contains a comma is quoted: a,"b, c". From Python, a mapping is taken as texts KEY=VALUE.
+    """
+
+    def read(value: str) -> tuple[str, ...]:
+        return tuple(text for text in next(csv.reader([value], skipinitialspace=True), []) if text)
+
+    def check(value: Any) -> tuple[str, ...]:
+        pairs = [f"{key}={each}" for key, each in value.items()] if isinstance(value, Mapping) else value
+        return _distinct(tuple(_text(each) for each in _items(pairs)))
+
+    def show(value: Any) -> str:
+        stream = io.StringIO()
+        csv.writer(stream, lineterminator="").writerow(value)
+        return stream.getvalue()
+
+    return with_default(Setting(help, read, check, show, "give texts separated by commas, each once"), ())
 
 
 def path(default: str | None, *, help: str, names: Iterable[str] = (), affects_result: bool = True) -> Any:
@@ -267,12 +290,12 @@ def rates(options: Iterable[str], *, help: str, kind: str = "name") -> Any:
     return with_default(Setting(help, read, check, show, "give NAME=RATE, such as adam=0.5, separated by commas"), ())
 
 
-def paths(*, help: str) -> Any:
-    """Return a field of one or more paths: the words of the command line that are no flags."""
+def paths(*, help: str, optional: bool = False) -> Any:
+    """Return a field of one or more paths (or none): the words of the command line that are no flags."""
 
     def check(value: Any) -> tuple[str, ...]:
         chosen = tuple(_text(os.fspath(each) if isinstance(each, os.PathLike) else each) for each in _items(value))
-        if not chosen:
+        if not chosen and not optional:
             raise Refused("none")
         return chosen
 

@@ -62,16 +62,25 @@ class Context:
         finally:
             self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - began
 
-    def load(self, **options: Any) -> Dataset:
+    def load(self, *, extra: Sequence[str] = (), transforms: bool = False, **options: Any) -> Dataset:
         """Load the data set that the settings name (`frame.dataset`), and record its source.
 
         Args:
+            extra: columns of a table to return raw (`Dataset.extra_columns`), which are not inputs then.
+            transforms: whether the experiment scores by `Dataset.inverse`, which a transformed target needs.
             **options: `dataset` or `size`, where they are not the settings' own.
 
         Raises:
             UserError: see `catalog.load`; or the data set lacks what the experiment needs.
         """
-        names = ("data_dir", "split_seed", "target", "task")
+        names = ("data_dir", "split_seed", "target")
+        if isinstance(self._settings, shared_flags.Table):
+            options["table_options"] = chosen = self._settings.table_options(extra)
+            if chosen.target_transform != "none" and not transforms:
+                raise UserError(
+                    f"--target_transform={chosen.target_transform}: {self.experiment} scores on the scale that is "
+                    "learned; leave it out"
+                )
         given = {name: getattr(self._settings, name) for name in names if hasattr(self._settings, name)}
         name = options.pop("dataset", None) or getattr(self._settings, "dataset")  # noqa: B009
         setting = self._settings.table()["dataset"]
@@ -166,6 +175,7 @@ def program(
     all_cores: bool = False,
     show_seconds: bool = False,
     words: str = "",
+    instead: str = "",
 ) -> tuple[Callable[..., None], Callable[..., F]]:
     """Return an experiment's `main`, for the command line, and `run`, for Python.
 
@@ -178,6 +188,7 @@ def program(
         all_cores: ask JAX for one CPU device a core (or as many as the setting `devices` says), to spread runs over.
         show_seconds: end with the table of where the time went, as the page has it.
         words: the setting that takes the command line's words that are not flags; none where empty.
+        instead: a setting that may be given in place of words.
     """
     module = sys.modules[measure.__module__]
     name = _name(module)
@@ -200,7 +211,7 @@ def program(
                 sys.stdout.flush()
                 return
             values, rest = settings.parse(settings_class, argv[1:], shared_flags.SHARED)
-            if words and not rest and words not in values:
+            if words and not rest and words not in values and instead not in values:
                 raise UserError(f"name one or more {words}: python -m experiments.{name} {words.upper()} ...")
             if rest and not words:
                 raise UserError(f"unexpected argument {shortened(rest[0])!r}: flags are written --name=value")

@@ -1,5 +1,6 @@
 """Groups of settings that several experiments share; they mean the same in all of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,10 @@ from experiments.frame import kinds, settings
 from experiments.frame.datasets import dataset
 from mllab import validation
 from mllab.data.dataset import Dataset
+from mllab.data.readers import table
+from mllab.data.schema.target import TRANSFORMS
 from mllab.data.split import sample
+from mllab.errors import UserError, shortened
 from mllab.models.mlp import ACTIVATIONS
 from mllab.models.table import models_help, option_help
 from mllab.optimizers import OPTIMIZERS, SCHEDULES
@@ -52,6 +56,57 @@ class Table(Data):
         None,
         help="Task of your own table. Default: inferred from the target's values.",
     )
+    test: str | None = kinds.path(
+        None,
+        help="File with the columns of your own table, whose rows are the test rows. Default: a fifth of its rows.",
+    )
+    split_column: str | None = kinds.text(
+        None, help="Column of your own table that names the part of each row: train, validation or test."
+    )
+    drop: tuple[str, ...] = kinds.texts(help="Columns of your own table to leave out, separated by commas.")
+    query: str | None = kinds.text(
+        None,
+        help="SQL that reads: of a database (.db, .sqlite, .sqlite3, .duckdb), or of your own table, whose name in it "
+        "is data.",
+    )
+    column_types: tuple[str, ...] = kinds.texts(
+        help="Kinds of columns where the inferred ones are wrong, such as zip=category: number, category, boolean or "
+        "date; separated by commas."
+    )
+    target_transform: str = kinds.choice(
+        [*TRANSFORMS, "auto"],
+        "none",
+        help="Scale on which a quantity is learned: log, or auto: log where the target is positive and skewed. Scores "
+        "are in its own unit.",
+    )
+
+    def table_options(self, extra: Sequence[str] = ()) -> table.Options:
+        """Return what is set for a table; `extra` names columns to return raw, which are not inputs then.
+
+        Raises:
+            UserError: a malformed entry of `column_types`.
+        """
+        return table.Options(
+            task=self.task,
+            test=self.test,
+            split_column=self.split_column,
+            drop=self.drop,
+            query=self.query,
+            column_types=_types(self.column_types),
+            target_transform=self.target_transform,
+            extra=tuple(extra),
+        )
+
+
+def _types(entries: Sequence[str]) -> dict[str, str]:
+    """Return kinds by the names of columns, from entries NAME=KIND."""
+    kinds_by_name = {}
+    for entry in entries:
+        name, equals, kind = entry.rpartition("=")
+        if not equals or not name.strip():
+            raise UserError(f"--column_types: {shortened(entry)!r} is not COLUMN=KIND, such as zip=category")
+        kinds_by_name[name.strip()] = kind.strip()
+    return kinds_by_name
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from mllab.data.dataset import Dataset
 from mllab.data.files import File, locate
-from mllab.data.readers import content, idx, table
+from mllab.data.readers import content, idx, sql, table
 from mllab.data.sets import california_housing, digits, mnist, newsgroups20, synthetic
 from mllab.errors import UserError, unknown
 from mllab.folders import expand
 
-TABLE_ENDINGS = (".csv", ".csv.gz", ".parquet")
+TABLE_ENDINGS = (".csv", ".csv.gz", ".parquet", *sql.ENDINGS)
 ARRAYS_ENDING = ".npz"
 
 
@@ -138,6 +138,7 @@ def load(
     split_seed: int = 0,
     target: str | None = None,
     task: str | None = None,
+    table_options: table.Options = table.Options(),  # noqa: B008 - a tuple
     size: tuple[int, int] | None = None,
     download: bool = True,
     progress: Callable[[int, int], None] | None = None,
@@ -145,14 +146,15 @@ def load(
     """Load a data set of the catalog by name, or your own table or images by path.
 
     Args:
-        name_or_path: a name in `CATALOG`; or the path of a table (.csv, .csv.gz or .parquet; see `readers.table`), of a
-            folder of images, one subfolder a class (see `readers.image_folder`), of an .npz file of images (see
-            `readers.npz`), or of a folder of IDX files (see `readers.idx`). NAME/ is a folder even if NAME is in the
-            catalog.
+        name_or_path: a name in `CATALOG`; or the path of a table (.csv, .csv.gz or .parquet, or a database; see
+            `readers.table`), of a folder of images, one subfolder a class (see `readers.image_folder`), of an .npz file
+            of images (see `readers.npz`), or of a folder of IDX files (see `readers.idx`). NAME/ is a folder even if
+            NAME is in the catalog.
         data_dir: the folder to look for files in first; see `files.locate`.
         split_seed: seed of the 60/20/20 split, or of the validation rows if a data set has its own test rows.
         target: the column to predict; for your own table, and required there.
         task: a name in `tasks.TASKS`, to override what a table's target implies (see `readers.table`).
+        table_options: the rest that can be set for your own table, such as its test file; see `readers.table`.
         size: height and width to resize your own images to.
         download: whether missing files may be downloaded.
         progress: called during a download with the bytes downloaded and the bytes in total of the current file.
@@ -163,7 +165,7 @@ def load(
     """
     name = str(name_or_path)
     if name in CATALOG:
-        options = {"target": target, "task": task, "size": size}
+        options = {"target": target, "task": task, "size": size, **table_options.chosen()}
         if chosen := [option for option, value in options.items() if value is not None]:
             raise UserError(
                 f"{', '.join(chosen)}: only for your own data, and {name!r} is a set of the catalog; leave it out"
@@ -173,11 +175,15 @@ def load(
     if name.lower().endswith(TABLE_ENDINGS):
         if size is not None:
             raise UserError(f"size is for images, and {name} is a table: leave it out")
-        return _load_table(path, target, task, split_seed)
+        return _load_table(
+            path, target, table_options if task is None else table_options._replace(task=task), split_seed
+        )
     kind = content.kind(path) if name else ""
     if kind == "folder" or name.lower().endswith(ARRAYS_ENDING):
         if target is not None or task is not None:
             raise UserError(f"target and task are for tables, and {name} holds images: leave them out")
+        if chosen := list(table_options.chosen()):
+            raise UserError(f"{', '.join(chosen)}: only for tables, and {name} holds images; leave it out")
         return _load_images(path, size, split_seed)
     if kind:
         raise UserError(
@@ -191,12 +197,12 @@ def load(
     )
 
 
-def _load_table(path: Path, target: str | None, task: str | None, split_seed: int) -> Dataset:
+def _load_table(path: Path, target: str | None, options: table.Options, split_seed: int) -> Dataset:
     if not content.kind(path):
         raise UserError(f"no file {path}{_nearest(path)}")
     if target is None:
         raise UserError(f"{path} needs a target: name the column to predict (--target=COLUMN)")
-    return table.load(path, target, task=task, split_seed=split_seed)
+    return table.load(path, target, split_seed=split_seed, options=options)
 
 
 def _load_images(path: Path, size: tuple[int, int] | None, split_seed: int) -> Dataset:

@@ -1,8 +1,15 @@
 """A data set in memory: encoded arrays, their names, and the split."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from mllab.models.preprocessing import Columns
+
+if TYPE_CHECKING:
+    from mllab.data.schema import Schema
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,24 @@ class Dataset:
     licence: str = ""
     citation: str = ""
     notes: tuple[str, ...] = ()  # how the data were prepared, one sentence each ("3 missing values in age: ...")
+
+    warnings: tuple[str, ...] = ()  # what to look at before trusting a result, one sentence each
+    # Of a table of the user's own:
+    columns: Columns | None = None  # [N] what `inputs` are made of, without any statistic of the rows
+    schema: "Schema | None" = None  # how the file's columns became `columns`
+    file_rows: np.ndarray | None = None  # [N] number of each row in its file
+    extra_columns: Mapping[str, np.ndarray] = field(default_factory=dict)  # [N] raw columns that are not inputs
+
+    @property
+    def target_transform(self) -> str:
+        """The scale on which the target is learned: "none" or "log"."""
+        return self.schema.target.transform if self.schema else "none"
+
+    def inverse(self, outputs: np.ndarray) -> np.ndarray:
+        """Return standardised outputs or targets [...] of a regression in the target's unit, float64."""
+        if self.schema:
+            return self.schema.target.inverse(outputs)
+        return self.target_mean + self.target_scale * np.asarray(outputs, np.float64)
 
     @property
     def examples(self) -> dict[str, np.ndarray]:

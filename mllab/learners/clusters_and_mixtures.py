@@ -1,5 +1,7 @@
 """k-means and Gaussian mixtures as learners."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -8,6 +10,7 @@ from mllab.errors import unknown
 from mllab.learners.common import check_hyper, checked_learner, fold_by_fold, points_of
 from mllab.models import kmeans as clusters
 from mllab.models import mixture as mixtures
+from mllab.models.trees import LEAST_LOG_PROBABILITY
 from mllab.rows import gather
 from mllab.types import Array, Examples, Hyper, Inputs, Key, Outputs, Rows
 from mllab.validation import Axes, Learner
@@ -50,7 +53,8 @@ def kmeans(most: int, restarts: int = 10) -> Learner:
 def mixture(classes: int, covariance: str = "full", components: int = 1, restarts: int = 10) -> Learner:
     """Return the classifier by Gaussian mixtures; it reads `floor`. See `mixture.fit`.
 
-    Targets of -1 are rows without a label, which it learns from too.
+    Targets of -1 are rows without a label, which it learns from too. A class without a labelled row has the
+    log-probability `LEAST_LOG_PROBABILITY`, wherever its Gaussians were left.
 
     Args:
         classes: C.
@@ -65,7 +69,8 @@ def mixture(classes: int, covariance: str = "full", components: int = 1, restart
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> mixtures.Mixture:
         check_hyper(hyper, ["floor"])
         chosen = gather(examples, rows.ids)
-        return mixtures.fit(
+        labelled = jnp.zeros(classes).at[chosen["targets"]].add(rows.weight * (chosen["targets"] >= 0))
+        params = mixtures.fit(
             key,
             points_of(chosen),
             classes * components,
@@ -76,8 +81,11 @@ def mixture(classes: int, covariance: str = "full", components: int = 1, restart
             restarts=restarts,
             floor=hyper["floor"],
         ).params
+        present = jnp.repeat(labelled > 0, components)
+        return dataclasses.replace(params, log_weights=jnp.where(present, params.log_weights, -jnp.inf))
 
     def predict(params: mixtures.Mixture, inputs: Inputs) -> Outputs:
-        return mixtures.apply(params, inputs.reshape(len(inputs), -1), classes)
+        outputs = mixtures.apply(params, inputs.reshape(len(inputs), -1), classes)
+        return jnp.where(jnp.isneginf(outputs), LEAST_LOG_PROBABILITY, outputs)
 
     return checked_learner(fit, predict, classes=classes, unlabelled=True)

@@ -23,13 +23,18 @@ from mllab.learners.common import check_hyper, checked_learner
 from mllab.models import linear
 from mllab.models import mlp as perceptron
 from mllab.models.linear import Linear
-from mllab.models.ops.dropout import dropout
 from mllab.rows import gather
 from mllab.training import Run, State
 from mllab.types import Array, Examples, Hyper, Inputs, Key, Outputs, Params, Rows
 from mllab.validation import Axes, Learner
 
 DEFAULT_HYPER: Mapping[str, float] = {"learning_rate": 0.01, "weight_decay": 0.1, "dropout": 0.0, "seed": 0}
+DEFAULT_AXES: Mapping[str, tuple[float, ...]] = {  # for tables, measured: see BUILD_NOTES.md
+    "learning_rate": (0.01, 0.03),
+    "weight_decay": (0.03, 0.3),
+    "dropout": (0.0, 0.1),
+}
+MIN_SHARED_LANES = 4  # as `sweep.MIN_SHARED_LANES`: lanes of tables take equally long if they share, and less memory
 PREDICTED_ROWS = 4096  # rows predicted at once: bounds the memory of the hidden units
 
 
@@ -119,8 +124,8 @@ def mlp(
         UserError: sizes that are not whole numbers of 1 or more, an unknown activation, or steps beside epochs.
     """
     checks.check_whole(1, outputs=outputs, **({} if classes is None else {"classes": classes}))
-    given = {"batch_size": batch_size, "steps": steps, "epochs": epochs}
-    checks.check_whole(1, **{name: value for name, value in given.items() if value is not None})
+    lengths = {"batch_size": batch_size, "steps": steps, "epochs": epochs}
+    checks.check_whole(1, **{name: value for name, value in lengths.items() if value is not None})
     if steps is not None and epochs is not None:
         raise UserError(f"steps = {steps} and epochs = {epochs}: give one of the two")
     if classes is not None and outputs != 1:
@@ -141,6 +146,7 @@ def mlp(
     def fitted(axes: Axes, key: Key, examples: Examples, train: Rows, folded: bool) -> tuple[MLP, int]:
         """Return the params of all lanes [L], fold by fold, and the number of settings."""
         check_hyper(axes, (), DEFAULT_HYPER)
+        _check_values(axes)
         targets = _checked_targets(examples["targets"], net)
         folds = len(train.ids)
         inputs = jnp.asarray(examples["inputs"])
@@ -149,11 +155,11 @@ def mlp(
         lanes, settings = _lanes(axes, key, targets, train, net)
         _check_memory(net, inputs, folds * settings, plan, folds)
         schedule = _schedule(key, train, plan, inputs.shape[-2] if folded else 0)
-        state = _trained(
+        layers = _trained(
             lanes, inputs.reshape(-1, inputs.shape[-1]), targets, schedule, net=net, folds=folds, settings=settings,
             steps=plan.steps, mesh=mesh,
         )  # fmt: skip
-        return MLP(state, lanes["centre"], lanes["scale"], net), settings
+        return MLP(layers, lanes["centre"], lanes["scale"], net), settings
 
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> MLP:
         axes = {name: np.atleast_1d(value) for name, value in hyper.items()}
@@ -165,9 +171,10 @@ def mlp(
         params, settings = fitted(axes, key, examples, train, folded)
         folds = len(train.ids)
         inputs = jnp.asarray(examples["inputs"])
-        values = _held_out(params, inputs, jnp.asarray(held_out.ids), folds=folds, settings=settings, folded=folded,
-                           mesh=mesh)  # fmt: skip
-        sizes = tuple(len(values_) for values_ in axes.values())
+        values = _held_out(
+            params, inputs, jnp.asarray(held_out.ids), folds=folds, settings=settings, folded=folded, mesh=mesh
+        )
+        sizes = tuple(map(len, axes.values()))
         return jnp.moveaxis(values.reshape(folds, *sizes, *values.shape[1:]), 0, len(sizes))
 
     return checked_learner(
@@ -196,7 +203,8 @@ def _outputs(params: MLP, inputs: Array) -> Outputs:
     values = perceptron.apply(params.layers, inputs, params.net.activation)
     if params.net.classes is not None:
         return jax.nn.log_softmax(values)
-    return params.centre + params.scale * (values[:, 0] if params.centre.ndim == 0 else values)
+    values = values[:, 0] if params.centre.ndim == 0 else values
+    return params.centre[None] + params.scale[None] * values
 
 
 # ── Lanes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -235,6 +243,15 @@ def _statistics(targets: np.ndarray, train: Rows, net: Net) -> tuple[np.ndarray,
     deviation = np.sqrt((weight * (values - mean[:, None]) ** 2).sum(axis=1))
     small = deviation <= 1e-6 * np.abs(mean)
     return mean.astype(np.float32), np.where(small, 1, deviation).astype(np.float32)
+
+
+def _check_values(axes: Axes) -> None:
+    values: dict[str, Any] = {name: np.asarray(each) for name, each in axes.items()}
+    checks.check_at_least(0, **values)
+    if "seed" in values and values["seed"].dtype.kind not in "iu":
+        raise UserError(f"seed = {values['seed'].tolist()}: expected whole numbers")
+    if np.max(values.get("dropout", 0)) >= 1:
+        raise UserError(f"dropout = {np.max(values['dropout'])}: expected a probability of 0 or more, less than 1")
 
 
 def _checked_targets(targets: Any, net: Net) -> np.ndarray:
@@ -285,14 +302,14 @@ def _run(net: Net, features: int, rows: int, steps: int) -> Run:
 
     def objective(hyper: Hyper, params: Params, extra: Any, batch: Examples, key: Key) -> tuple[Array, Any]:
         h = batch["inputs"]
+        scales = _dropout_scales(key, len(h), net.hidden, hyper["dropout"]) if "dropout" in hyper else None
         for number, layer in enumerate(params[:-1]):
             h = activation(linear.apply(layer, h))
-            if "dropout" in hyper:
-                h = dropout(jax.random.fold_in(key, number), h, hyper["dropout"])
+            h = h if scales is None else h * scales[number]
         values = linear.apply(params[-1], h)
         if net.classes is not None:
             return loss(values, batch["targets"]), extra
-        return losses.squared_error(values, (batch["targets"] - hyper["centre"]) / hyper["scale"]), extra
+        return losses.squared_error(values, (batch["targets"] - hyper["centre"][None]) / hyper["scale"][None]), extra
 
     def gathered(examples: Examples, ids: Array | np.ndarray) -> Examples:
         return {"inputs": gather(examples["inputs"], ids), "targets": gather(examples["targets"], ids % rows)}
@@ -310,6 +327,21 @@ def _run(net: Net, features: int, rows: int, steps: int) -> Run:
         lambda hyper, params, extra, batch: ({}, extra),
         gather=gathered,
     )
+
+
+def _dropout_scales(key: Key, rows: int, hidden: Sequence[int], rate: Array) -> list[Array]:
+    """Return factors [rows, units] of hidden units: 0 with probability `rate`, in steps of 1/256, else 1 / (1 - rate).
+
+    One byte decides on a unit, and all bytes are drawn at once: the draws of `ops.dropout`, a word for each unit, take
+    as long as the training of a small net.
+    """
+    sizes = [rows * units for units in hidden]
+    words = jax.random.bits(key, (-(-sum(sizes) // 4),), jnp.uint32)
+    bits = jax.lax.bitcast_convert_type(words, jnp.uint8).ravel()
+    dropped = jnp.minimum(jnp.round(256 * rate), 255)
+    scales = jnp.where(bits >= dropped, 256 / (256 - dropped), 0)
+    ends = itertools.accumulate(sizes)
+    return [scales[end - size : end].reshape(rows, -1) for end, size in zip(ends, sizes, strict=True)]
 
 
 @functools.partial(jax.jit, static_argnames=("net", "folds", "settings", "steps", "mesh"))

@@ -32,14 +32,22 @@ ALLOWED = {
     "sweep": {"types", "errors", "checks", "rows", "devices", "training"},
     "validation": {"types", "errors", "checks", "memory", "rows", "metrics", "training", "sweep"},
     "selection": {"types", "errors", "checks", "rows", "metrics", "validation"},
+    "schemes": {"errors", "checks", "rows", "validation"},
+    "criteria": {"types", "errors", "tasks", "validation"},
+    "conformal": {"errors", "checks"},
+    "explanation": {"types", "errors", "checks", "row_blocks", "metrics", "models", "validation"},
+    "table_models": {
+        "types", "errors", "rows", "row_blocks", "conformal", "models", "tasks", "validation", "learners", "data",
+        "weights",
+    },
+    "nested": {"types", "errors", "checks", "metrics", "validation"},
     "learners": {
         "types", "errors", "checks", "memory", "rows", "losses", "devices", "optimizers", "models", "training", "sweep",
         "validation",
     },
-    "schemes": {"errors", "checks", "rows", "validation"},
-    "criteria": {"types", "errors", "tasks", "validation"},
-    "conformal": {"errors", "checks"},
-    "nested": {"types", "errors", "checks", "metrics", "validation"},
+    "model_search": {"types", "errors", "memory", "growth", "nested", "power_law", "validation"},
+    "pool": {"errors", "learners", "model_search", "models", "nested", "tasks", "validation"},
+    "group_leakage": {"types", "errors", "learners", "metrics", "models", "validation"},
     "racing": {
         "types", "errors", "checks", "memory", "rows", "metrics", "tasks", "devices", "averaging", "optimizers",
         "models", "training", "sweep", "report",
@@ -51,7 +59,7 @@ ALLOWED = {
     "growth": {"types", "errors", "checks", "memory", "rows", "metrics", "validation", "power_law"},
     "paths": {"types", "checks", "averaging"},
     "race_results": {"types", "rows", "metrics", "models", "racing"},
-    "data": {"types", "errors", "folders", "memory", "devices", "tasks"},
+    "data": {"types", "errors", "folders", "memory", "devices", "tasks", "models"},
     "report": {"errors"},
 }  # fmt: skip
 

@@ -38,7 +38,7 @@ def test_lanes_equal_fits_one_by_one(examples, classes):
     learner = learners.mlp(classes, **SHORT, mesh=devices.mesh(2))
     outputs = np.asarray(held_out_outputs(learner, {"weight_decay": [0.5], **AXES, "seed": [7]}, KEY, examples, FOLDS))
     assert outputs.shape == (1, 2, 2, 1, 4, 23, *([] if classes is None else [3]))
-    for rate, dropout, fold in [(0, 0, 1), (1, 1, 3)]:
+    for rate, dropout, fold in [(1, 1, 3), (0, 0, 1)][: 2 if classes is None else 1]:  # a program each
         hyper = {"learning_rate": AXES["learning_rate"][rate], "dropout": AXES["dropout"][dropout]}
         params = learner.fit({**hyper, "weight_decay": 0.5, "seed": 7}, KEY, examples, rows_of(fold))
         alone = learner.predict(params, INPUTS[FOLDS.held_out.ids[fold]])
@@ -71,7 +71,8 @@ def test_rows_of_weight_0_and_examples_in_no_fold_have_no_effect():
     learner = learners.mlp(3, **SHORT)
     ids = np.where(FOLDS.train.weight > 0, FOLDS.train.ids, 5).astype(np.int32)
     other = Folds(Rows(ids, FOLDS.train.weight), FOLDS.held_out)
-    one, two = (held_out_outputs(learner, AXES, KEY, CLASSIFICATION, folds) for folds in (FOLDS, other))
+    axes = {"learning_rate": [0.01, 0.02, 0.03, 0.04]}
+    one, two = (held_out_outputs(learner, axes, KEY, CLASSIFICATION, folds) for folds in (FOLDS, other))
     np.testing.assert_array_equal(one, two)
 
 
@@ -88,6 +89,17 @@ def test_without_hidden_layers_it_is_least_squares_and_logistic_regression():
     np.testing.assert_allclose(learner.predict(params, INPUTS), expected, atol=0.02)
 
 
+def test_several_targets_are_standardised_one_by_one():
+    targets = np.stack([VALUES, 1e-3 * INPUTS[:, 2]], axis=1)
+    learner = learners.mlp(outputs=2, hidden=(), batch_size=90, steps=400)
+    params = learner.fit(
+        {"learning_rate": 0.1, "weight_decay": 0.0}, KEY, {**REGRESSION, "targets": targets}, all_rows(90)
+    )
+    expected = LinearRegression().fit(INPUTS, targets).predict(INPUTS)
+    error = (np.asarray(learner.predict(params, INPUTS)) - expected) / targets.std(axis=0)
+    np.testing.assert_allclose(error, 0, atol=0.005)
+
+
 def test_an_ensemble_averages_the_members_and_reports_their_spread():
     columns = Columns(INPUTS, np.zeros((90, 0), np.int32))
     examples = {"inputs": columns, "targets": VALUES}
@@ -101,9 +113,9 @@ def test_an_ensemble_averages_the_members_and_reports_their_spread():
     np.testing.assert_allclose(learners.ensemble_spread(params, columns), values.var(axis=0), rtol=0.02, atol=0.01)
     outputs = held_out_outputs(table, {"learning_rate": [0.01]}, KEY, examples, FOLDS)  # the default rate
     np.testing.assert_allclose(outputs[0, 0], values.mean(axis=0)[FOLDS.held_out.ids[0]], rtol=1e-3)
-    labelled = learners.ensemble(learners.mlp(3, **SHORT), 2, classes=3)
+    labelled = learners.ensemble(learners.mlp(3, **SHORT), 4, classes=3)
     probabilities = np.exp(held_out_outputs(labelled, {}, KEY, CLASSIFICATION, FOLDS))
-    each = np.exp(held_out_outputs(learners.mlp(3, **SHORT), {"seed": [0, 1]}, KEY, CLASSIFICATION, FOLDS))
+    each = np.exp(held_out_outputs(learners.mlp(3, **SHORT), {"seed": range(4)}, KEY, CLASSIFICATION, FOLDS))
     np.testing.assert_allclose(probabilities, each.mean(axis=0), rtol=1e-3)
 
 
@@ -119,6 +131,18 @@ MISTAKES = {
     "hyper": (
         lambda: learners.mlp().fit({"rate": 1.0}, KEY, REGRESSION, all_rows(90)),
         "unknown hyper 'rate'",
+    ),
+    "dropout": (
+        lambda: learners.mlp().fit({"dropout": 1.0}, KEY, REGRESSION, all_rows(90)),
+        "dropout = 1.0: expected a probability",
+    ),
+    "rate": (
+        lambda: learners.mlp().fit({"learning_rate": -0.1}, KEY, REGRESSION, all_rows(90)),
+        "learning_rate.* = -0.1: expected 0 or more",
+    ),
+    "memory": (
+        lambda: learners.mlp(hidden=(10**6, 10**6)).fit({}, KEY, REGRESSION, all_rows(90)),
+        "1 nets of .* params and the minibatches of 1 folds take about .* memory are free: lower",
     ),
     "targets": (
         lambda: learners.mlp(outputs=2).fit({}, KEY, REGRESSION, all_rows(90)),

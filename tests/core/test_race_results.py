@@ -29,6 +29,12 @@ def test_results_are_tested_at_the_chosen_rate(raced):
     for result, entry in zip(made, raced.entries, strict=True):
         assert result.learning_rate == RATES[entry.best]
         assert result.steps == 24
+        expected = race_results.expected_test_scores(entry)
+        assert expected.shape == (6,)
+        usable = np.isfinite(entry.score)
+        assert expected[0] == pytest.approx(
+            np.where(usable, entry.test_by_lane, np.nanmin(np.append(entry.test_by_lane[usable], 0.0))).mean()
+        )
         np.testing.assert_array_equal(result.test_by_seed["accuracy"], entry.test["accuracy"])
         assert result.test["accuracy"].mean == pytest.approx(np.mean(entry.test["accuracy"]))
         assert result.validation.mean == pytest.approx(entry.score[entry.best].mean())

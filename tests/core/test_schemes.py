@@ -84,7 +84,7 @@ def test_published_splits_train_on_all_other_rows():
         (lambda: Scheme(0, times=np.array([0.0, np.nan])), "times"),
         (lambda: Scheme(0, times=np.arange(9.0)).folds(np.arange(9), 3, rounds=2), "would be the same"),
         (lambda: Scheme(0, times=np.arange(9.0), gap=20).folds(np.arange(9), 3), "no training row"),
-        (lambda: Scheme(0, times=np.arange(9.0), gap=20).holdout(np.arange(9), 0.2), "lower the gap"),
+        (lambda: Scheme(0, times=np.arange(9.0), gap=20).holdout(np.arange(9), 0.2), "the gap is too long"),
     ],
 )
 def test_mistakes_are_one_line(call, match):

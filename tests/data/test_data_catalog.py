@@ -245,7 +245,7 @@ def test_a_missing_file_or_folder_is_named(places):
         (
             "houses.txt",
             {"target": "price"},
-            r"cannot read houses.txt: expected a table \(.csv, .csv.gz, .parquet\), arrays of images \(.npz\) or",
+            r"cannot read houses.txt: expected a table \(.csv, .csv.gz, .parquet, .*\), arrays of images \(.npz\) or",
         ),
     ],
 )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from experiments import optimizer_race, race_measurement
-from mllab import race_results, weights
+from mllab import race_results, table_models, weights
 from mllab.data import catalog
 from mllab.errors import UserError
 from mllab.metrics import Interval, Lead, Ranking
@@ -101,6 +101,10 @@ def test_regression_on_the_users_own_table(tmp_path, capsys):
     assert best["rmse"].mean < 3  # in the target's own unit: the noise's sigma is 1
     assert best["r2"].mean > 0.99
     assert "RMSE" in capsys.readouterr().out
+    data = catalog.load(tmp_path / "homes.csv", target="price")
+    predicted = table_models.load_table_model(tmp_path / "w" / "params.safetensors").values(data.columns)
+    error = np.sqrt(np.mean((predicted - price)[data.split.test] ** 2))
+    assert min(abs(error - seed) for seed in measured.optimizers[0].test_by_seed["rmse"]) < 1e-3
 
 
 @pytest.mark.parametrize(
@@ -307,7 +311,7 @@ def measured(**changes):
         "seeds": np.arange(3), "epochs": 3, "batch_size": 9, "steps": 30, "lanes_each": 6, "chance_loss": 1.0,
         "target": 0.88, "winner": "adam", "tied": ["adam"], "ahead": lead(1.0, 0.6),
         "ahead_by_validation": lead(2.0, 0.5), "baseline": Baseline("the most frequent class", {"accuracy": 0.25}),
-        "beats_baseline": True, "optimizers": [RESULT, NEXT], "settings": {}, "race": None,
+        "beats_baseline": True, "optimizers": [RESULT, NEXT], "settings": {}, "expected_test": {}, "race": None,
     }  # fmt: skip
     values |= changes
     names = sorted((each.optimizer for each in values["optimizers"]), key=lambda name: name != values["winner"])

@@ -1,6 +1,7 @@
 """Readers of file formats and of users' own data.
 
-- `csv_parquet`: CSV and Parquet files as columns; `table_encoding`: columns as inputs; `table`: both as a data set.
+- `columns`: columns of a file; `csv_parquet`: CSV and Parquet files as such; `sql`: answers of queries;
+  `table`: columns as a data set, with `table_target`, `table_split` and `table_warnings`.
 - `image_file`: one image as an array; `image_folder`: a folder of images as a data set.
 - `npz`: arrays of images in an NPZ file; `idx`: IDX files, the format of MNIST.
 - `text`: documents as TF-IDF and its truncated SVD.

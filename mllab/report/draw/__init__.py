@@ -7,4 +7,13 @@ from mllab.report.draw.curves import Panel, Series, against_rate, curves, fitted
 from mllab.report.draw.heatmap import Grid, accuracy_by_setting, confusion, contingency
 from mllab.report.draw.images import feature_maps, filters, mistakes, neighbours, saliency, side_by_side
 from mllab.report.draw.plane import Mesh, Mixture, Plane, boundaries, clusters, leads, mesh, semi_supervised
+from mllab.report.draw.points import (
+    Response,
+    Running,
+    dependence,
+    dots_with_intervals,
+    predicted_against_true,
+    reliability,
+    residuals,
+)
 from mllab.report.draw.surface import Landscape, Path, loss_contours, loss_surface
