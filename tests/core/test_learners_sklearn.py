@@ -6,12 +6,21 @@ import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
+from threadpoolctl import threadpool_limits
 
 from mllab import learners, validation
 from mllab.models import trees
 from mllab.models.preprocessing import Columns, Layout
 from mllab.types import Rows
 from support.mistakes import refused_in_one_line
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """OpenMP's threads spin, which takes seconds where other programs use the cores."""
+    with threadpool_limits(1, user_api="openmp"):
+        yield
+
 
 KEY = jax.random.key(0)
 DRAW = np.random.default_rng(0)
