@@ -70,8 +70,8 @@ def test_trees_as_arrays_predict_what_scikit_learn_does(classes):
 
 
 def test_a_number_at_its_threshold_goes_where_scikit_learn_sends_it():
-    """Thresholds are in float64, the numbers in float32."""
-    numbers = np.repeat(np.nextafter(np.float32(1), np.float32([0, 2])), 30)[:, None]
+    """The threshold between neighbours in float32 is in float64, and its nearest float32 is the upper of the two."""
+    numbers = np.repeat([np.nextafter(np.float32(1), np.float32(0)), np.float32(1)], 30)[:, None]
     targets = np.repeat(np.float32([0, 1]), 30)
     learner = learners.boosted_trees(None, iterations=1, early_stopping=False)
     rows = Rows(np.arange(60), np.ones(60, np.float32))
