@@ -6,12 +6,21 @@ import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
+from threadpoolctl import threadpool_limits
 
 from mllab import learners, validation
 from mllab.models import trees
 from mllab.models.preprocessing import Columns, Layout
 from mllab.types import Rows
 from support.mistakes import refused_in_one_line
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """OpenMP's threads spin, which takes seconds where other programs use the cores."""
+    with threadpool_limits(1, user_api="openmp"):
+        yield
+
 
 KEY = jax.random.key(0)
 DRAW = np.random.default_rng(0)
@@ -61,8 +70,8 @@ def test_trees_as_arrays_predict_what_scikit_learn_does(classes):
 
 
 def test_a_number_at_its_threshold_goes_where_scikit_learn_sends_it():
-    """Thresholds are in float64, the numbers in float32."""
-    numbers = np.repeat(np.nextafter(np.float32(1), np.float32([0, 2])), 30)[:, None]
+    """The threshold between neighbours in float32 is in float64, and its nearest float32 is the upper of the two."""
+    numbers = np.repeat([np.nextafter(np.float32(1), np.float32(0)), np.float32(1)], 30)[:, None]
     targets = np.repeat(np.float32([0, 1]), 30)
     learner = learners.boosted_trees(None, iterations=1, early_stopping=False)
     rows = Rows(np.arange(60), np.ones(60, np.float32))
