@@ -246,7 +246,7 @@ def mean_scores(outputs: Outputs, axes: int, examples: Examples, folds: Folds, s
     Raises:
         UserError: a score that is not one number an example.
     """
-    values = _scored(score, axes, outputs, gather(examples["targets"], folds.held_out.ids))
+    values = _scored(score, axes, outputs, gather(np.asarray(examples["targets"]), folds.held_out.ids))
     weight = np.asarray(folds.held_out.weight, np.float64)
     if values.ndim != axes + 2 or values.shape[axes:] != weight.shape:
         raise UserError(

@@ -91,11 +91,14 @@ def texts(*, help: str) -> Any:
     """
 
     def read(value: str) -> tuple[str, ...]:
-        return tuple(text for text in next(csv.reader([value], skipinitialspace=True), []) if text)
+        try:
+            return tuple(text for text in next(csv.reader([value], skipinitialspace=True), []) if text.strip())
+        except csv.Error:  # a line break, or a field of more than 128 KiB
+            raise Refused("not printable, or too long") from None
 
     def check(value: Any) -> tuple[str, ...]:
-        pairs = [f"{key}={each}" for key, each in value.items()] if isinstance(value, Mapping) else value
-        return _distinct(tuple(_text(each) for each in _items(pairs)))
+        pairs = [f"{_text(key)}={_text(of)}" for key, of in value.items()] if isinstance(value, Mapping) else value
+        return _distinct(tuple(_text(each.strip() if isinstance(each, str) else each) for each in _items(pairs)))
 
     def show(value: Any) -> str:
         stream = io.StringIO()
@@ -349,9 +352,12 @@ def _items(value: Any, most: int = MAX_NUMBERS) -> list[Any]:
 
 
 def _bounded(value: Any) -> Any:
-    """Return the value, unless it is an iterable without an end or with more entries than are taken."""
-    if isinstance(value, Iterable) and not (isinstance(value, Sized) and len(value) <= MAX_NUMBERS):
-        raise Refused("too many entries")
+    """Return the value, unless it, or an entry of it, is an iterable without an end or with too many entries."""
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        if not (isinstance(value, Sized) and len(value) <= MAX_NUMBERS):
+            raise Refused("too many entries")
+        for entry in value.values() if isinstance(value, Mapping) else value:
+            _bounded(entry)
     return value
 
 

@@ -61,6 +61,23 @@ FUNCTIONS = {  # each puts a name wherever its figure takes a text
     draw.semi_supervised: lambda name: draw.semi_supervised(
         MESH, POINTS, LABELS, [name] * 3, (mixture(name), mixture(name)), title=name, x_label=name, y_label=name
     ),
+    draw.dots_with_intervals: lambda name: draw.dots_with_intervals(
+        [name, "a"], np.array([[1, 0, 2], [0, -1, 1.0]]), title=name, x_label=name, notes=[name]
+    ),
+    draw.reliability: lambda name: draw.reliability(
+        [0.2, 0.8], [[0.1, 0, 0.3], [0.9, 0.7, 1]], [5, 7], title=name, x_label=name, y_label=name, notes=[name]
+    ),
+    draw.predicted_against_true: lambda name: draw.predicted_against_true(
+        X, X + 1, title=name, x_label=name, y_label=name, notes=[name]
+    ),
+    draw.residuals: lambda name: draw.residuals(
+        X, X - 1, draw.Running(X, X, X - 1, X + 1), title=name, x_label=name, y_label=name, notes=[name]
+    ),
+    draw.dependence: lambda name: draw.dependence(
+        [draw.Response(name, X, X[:, None], X[:, None] - 1, X[:, None] + 1)]
+        + [draw.Response(name, [name, "b"], np.eye(2)[:, :1], np.eye(2)[:, :1] - 1, np.eye(2)[:, :1] + 1)],
+        title=name, y_label=name, notes=[name],
+    ),
     draw.loss_contours: lambda name: draw.loss_contours(landscape(name), [draw.Path(name, X, X)], title=name),
     draw.loss_surface: lambda name: draw.loss_surface(
         landscape(name), [draw.Path(name, X, X)], title=name, note=name
