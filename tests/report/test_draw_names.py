@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mllab.report import draw
+from mllab.report.table import legible
 from support.figures import NASTY, check_figure
 
 X = np.arange(1.0, 6.0)
@@ -62,7 +63,7 @@ FUNCTIONS = {  # each puts a name wherever its figure takes a text
         MESH, POINTS, LABELS, [name] * 3, (mixture(name), mixture(name)), title=name, x_label=name, y_label=name
     ),
     draw.dots_with_intervals: lambda name: draw.dots_with_intervals(
-        [name, "a"], np.array([[1, 0, 2], [0, -1, 1.0]]), title=name, x_label=name, notes=[name]
+        [name, "a"], np.array([[1, 0, 2], [0, -1, 1.0]]), title=name, x_label=legible(name), notes=[name]
     ),
     draw.reliability: lambda name: draw.reliability(
         [0.2, 0.8], [[0.1, 0, 0.3], [0.9, 0.7, 1]], [5, 7], title=name, x_label=name, y_label=name, notes=[name]
