@@ -34,6 +34,7 @@ def of_sample(make, examples, train, held_out):
     return [np.sqrt(np.mean((model.predict(x[rows]) - y[rows]) ** 2)) for rows in (train, held_out)]
 
 
+@pytest.mark.slow
 def test_errors_by_degree_are_scikit_learns_inside_the_training_range():
     samples, examples, degrees = capacity.fresh(20, 8, 2), problem(56), [1, 3, 5]
     for sample in samples.train:  # ends inside which the validation rows lie, since they are clipped there
@@ -74,6 +75,7 @@ def test_a_learning_curve_trains_on_the_first_rows_of_each_sample(apart):
             )
 
 
+@pytest.mark.slow
 def test_units_beyond_the_width_do_nothing():
     examples = problem(12)
     learner = learners.mlp_of_width(None, 6, steps=30)

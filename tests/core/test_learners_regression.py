@@ -87,12 +87,16 @@ CASES = {
     ),
 }
 
+ALIKE = "svr_scale", "svr_linear", "kernel_ridge_polynomial"  # as the others of their family
+
 
 def held_out(name, examples=TABLE, folds=PADDED):
     return np.asarray(validation.held_out_outputs(CASES[name].learner, CASES[name].axes, KEY, examples, folds))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in ALIKE else []) for name in CASES]
+)
 def test_held_out_values_are_those_of_scikit_learn(name):
     case, outputs = CASES[name], held_out(name)
     assert outputs.shape == (*map(len, case.axes.values()), *PADDED.held_out.ids.shape)

@@ -91,6 +91,7 @@ def test_a_round_trip_keeps_the_predictions(name):
     np.testing.assert_array_equal(before, after)
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_restored_with_its_spread():
     learner = storage.rebuild(storage.plan("ensemble", **ENSEMBLE))
     params = learner.fit({}, KEY, {"inputs": FILLED, "targets": TARGETS["values"]}, ROWS)

@@ -33,6 +33,7 @@ def planned(examples, seed=0, groups=None):
     return outer, plan_folds(outer, lambda ids: scheme.folds(ids, 3))
 
 
+@pytest.mark.slow
 def test_nested_equals_the_cross_validation_of_a_tuned_learner():
     examples = problem()
     outer, plan = planned(examples)

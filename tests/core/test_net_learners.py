@@ -33,7 +33,9 @@ def all_rows(count):
     return Rows(np.arange(count), np.ones(count, np.float32))
 
 
-@pytest.mark.parametrize(("examples", "classes"), [(REGRESSION, None), (CLASSIFICATION, 3)])
+@pytest.mark.parametrize(
+    ("examples", "classes"), [pytest.param(REGRESSION, None, marks=pytest.mark.slow), (CLASSIFICATION, 3)]
+)
 def test_lanes_equal_fits_one_by_one(examples, classes):
     learner = learners.mlp(classes, **SHORT, mesh=devices.mesh(2))
     outputs = np.asarray(held_out_outputs(learner, {"weight_decay": [0.5], **AXES, "seed": [7]}, KEY, examples, FOLDS))
@@ -76,6 +78,7 @@ def test_rows_of_weight_0_and_examples_in_no_fold_have_no_effect():
     np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.slow
 def test_without_hidden_layers_it_is_least_squares_and_logistic_regression():
     length = {"hidden": (), "batch_size": 90, "steps": 400}
     hyper = {"learning_rate": 0.1, "weight_decay": 0.0}
@@ -100,6 +103,7 @@ def test_several_targets_are_standardised_one_by_one():
     np.testing.assert_allclose(error, 0, atol=0.005)
 
 
+@pytest.mark.slow
 def test_an_ensemble_averages_the_members_and_reports_their_spread():
     columns = Columns(INPUTS, np.zeros((90, 0), np.int32))
     examples = {"inputs": columns, "targets": VALUES}

@@ -52,6 +52,7 @@ def test_the_words_on_more_examples_are_cautious():
         assert words in results.more_data(learning, measured)
 
 
+@pytest.mark.slow
 def test_a_whole_run(tmp_path, capsys):
     workdir = tmp_path / "w"
     degrees = (1, 4, 6, 25)

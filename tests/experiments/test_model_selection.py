@@ -31,6 +31,7 @@ def measured(tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_a_run_names_the_winner_beside_the_baseline_and_looks_into_it(measured):
     folder, found = measured
     scores = {model.name: model for model in found.models}

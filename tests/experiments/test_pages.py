@@ -27,6 +27,7 @@ RUNS = {
     "semi_supervised": {**TABLE, "labels": (6, 12), "draws": 2, "covariances": ("spherical",), "restarts": 1},
     "capacity": {**TABLE, "axes": ("degree", "k"), "learning": ("knn",), "samples": 2, "rows": 12},
     "image_classifier": {"dataset": "digits", "channels": (2, 2), "hidden": (4,), **FEW},
+    "model_selection": {**TABLE, "models": ("knn",), "folds": 2, "inner_folds": 2},
     "features": {"dataset": "digits", "fractions": (0.05,), "seeds": 1, "params": "PARAMS"},
 }
 NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name == "features" else []) for name in RUNS]

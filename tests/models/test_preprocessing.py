@@ -39,6 +39,7 @@ def test_standard_inputs_are_those_of_a_scikit_learn_pipeline():
     np.testing.assert_allclose(inputs(), np.concatenate(expected, axis=1), atol=2e-6)
 
 
+@pytest.mark.slow
 def test_quantile_inputs_are_those_of_scikit_learn():
     imputer = SimpleImputer(strategy="median").fit(NUMBERS[WEIGHT > 0])
     count = int(np.sum(WEIGHT > 0))
