@@ -23,10 +23,8 @@ def score_text(criterion: str, values: Interval | None) -> str:
 
 
 def difference_text(criterion: str, values: Interval) -> str:
-    """Return a difference of scores: accuracy in points."""
-    if criteria.CRITERIA[criterion].points:
-        return f"{points(Interval(100 * values.mean, 100 * values.low, 100 * values.high, values.seeds))} points"
-    return number(*values[:3])
+    """Return a difference of scores: of accuracies in points."""
+    return f"{points(values)} points" if criteria.CRITERIA[criterion].points else number(*values[:3])
 
 
 def result_table(measured: Measurement) -> Table:

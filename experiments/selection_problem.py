@@ -53,6 +53,11 @@ class Problem:
         return len(self.data.classes)
 
     @property
+    def difference_unit(self) -> float:
+        """What a difference of two scores is multiplied by to be shown: accuracies differ by points."""
+        return 100.0 if self.criterion.points else self.unit
+
+    @property
     def column_names(self) -> list[str]:
         """The names of the columns: of numbers, then of codes."""
         if self.data.schema is None:

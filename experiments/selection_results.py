@@ -33,7 +33,7 @@ class Model:
     held_out: Interval | None  # of the whole procedure, over the outer folds; None for one that was left out
     by_fold: list[float]
     inner: float | None  # mean score by which settings were chosen
-    optimism: Interval | None  # by how much that is better than the held-out score, paired by outer fold
+    optimism: Interval | None  # by how much that is better than the held-out score, paired by outer fold; in points
     test: Interval | None  # on test rows, over their sampling
     log_likelihood: Interval | None  # regression: mean log density of held-out rows, nats, over the outer folds
     setting: str
@@ -131,7 +131,7 @@ def model(problem: Problem, name: str, found: Found, fitted: Fitted | None) -> M
         by_fold=outer.tolist(),
         inner=float(inner.mean()),
         optimism=None if len(result.chosen) < 2 or not result.values(result.final) else validation.interval(
-            better * problem.unit, result.per_round
+            better * problem.difference_unit, result.per_round
         ),
         test=test,
         log_likelihood=log_likelihood(problem, result),
@@ -160,7 +160,8 @@ def difference_on_test(problem: Problem, first: np.ndarray, second: np.ndarray) 
     """Return by how much the first score is better on the same test rows, with its bootstrap interval."""
     rows = np.stack([first, second], axis=1)
     utility = problem.criterion.utility
-    return _scaled(metrics.bootstrap(lambda means: utility(means[..., 0]) - utility(means[..., 1]), rows), problem.unit)
+    by = metrics.bootstrap(lambda means: utility(means[..., 0]) - utility(means[..., 1]), rows)
+    return _scaled(by, problem.difference_unit)
 
 
 def _scaled(values: Interval, unit: float) -> Interval:
@@ -210,5 +211,5 @@ def lead(problem: Problem, found: Mapping[str, Found], first: str, second: str) 
     assert one
     assert other
     utility = problem.criterion.utility
-    return validation.interval(metrics.paired(utility(one.outer), utility(other.outer)) * problem.unit,
-                               problem.plan.per_round)  # fmt: skip
+    differences = metrics.paired(utility(one.outer), utility(other.outer)) * problem.difference_unit
+    return validation.interval(differences, problem.plan.per_round)

@@ -63,7 +63,13 @@ def test_its_example_output_has_the_words_of_the_program():
         assert words in shown, words
 
 
-@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
+QUICK = 5, 7  # blocks for the fast tests
+
+
+@pytest.mark.parametrize(
+    "code",
+    [pytest.param(code, id=str(n), marks=[] if n in QUICK else [pytest.mark.slow]) for n, code in enumerate(PYTHON)],
+)
 def test_its_python_runs(code, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {"__name__": "readme"})

@@ -130,7 +130,12 @@ def test_padding_does_not_change_the_scores(name):
     np.testing.assert_allclose(scored(name, folds=folds), scored(name), rtol=1e-3, atol=max(CASES[name].atol, 1e-5))
 
 
-@pytest.mark.parametrize("name", CASES)
+ALIKE = "svm_scale", "svm_polynomial", "svm_on_two_devices", "kmeans"  # as the others of their family
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in ALIKE else []) for name in CASES]
+)
 def test_examples_in_no_fold_are_not_read(name):
     poisoned = {"inputs": np.full((300, 2, 2), np.nan, np.float32), "targets": np.full(300, 99, np.int32)}
     for part, array in IRIS.items():

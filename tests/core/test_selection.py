@@ -252,6 +252,7 @@ def numpy_ridge(inputs, targets, alpha):
     return lambda queries: (queries - mean) @ w + targets.mean()
 
 
+@pytest.mark.slow
 def test_nested_cross_validation_is_a_double_loop_in_numpy():
     draw = np.random.default_rng(0)
     inputs = draw.normal(size=(41, 12)).astype(np.float32)

@@ -100,6 +100,7 @@ def test_lanes_start_as_they_do_alone():
     assert problems.equal(start, begun("all"))
 
 
+@pytest.mark.slow
 def test_each_lane_equals_the_run_alone():
     together = trained(split("all", 2), "all", 12)
     schedule, held_out = rows(12)

@@ -30,7 +30,8 @@ RUNS = {
     "model_selection": {**TABLE, "models": ("knn",), "folds": 2, "inner_folds": 2},
     "features": {"dataset": "digits", "fractions": (0.05,), "seeds": 1, "params": "PARAMS"},
 }
-NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name == "features" else []) for name in RUNS]
+SLOW = "features", "kernel_svm", "semi_supervised", "clustering image"  # with whole runs in tests of their own
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in RUNS]
 HEADINGS = ["The result", "Where the time went", "How it was run", "Repeat it"]
 
 

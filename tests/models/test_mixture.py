@@ -62,7 +62,10 @@ def as_sklearn(params, **options):
 
 
 @pytest.mark.filterwarnings("ignore:Best performing initialization did not converge")
-@pytest.mark.parametrize("covariance", mixture.COVARIANCES)
+@pytest.mark.parametrize(
+    "covariance",
+    [pytest.param(name, marks=[] if name == "full" else [pytest.mark.slow]) for name in mixture.COVARIANCES],
+)
 def test_em_follows_scikit_learn(covariance, x64):
     points, _ = clusters()
     start = mixture.init(KEY, points, 3, covariance)

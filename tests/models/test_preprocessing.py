@@ -73,6 +73,7 @@ def test_affine_changes_of_a_column_change_nothing(transform):
     np.testing.assert_allclose(inputs(transform, changed), inputs(transform), atol=2e-4)
 
 
+@pytest.mark.slow
 def test_constant_columns_and_unseen_categories_are_zero_and_all_is_finite():
     numbers = np.full((6, 2), np.nan, np.float32)
     numbers[:, 0] = 7
