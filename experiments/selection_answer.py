@@ -72,7 +72,7 @@ def answer(measured: Measurement) -> str:
     labels = {model.name: model.label for model in measured.models}
     text = ""
     if measured.beats_constant is False:
-        text = "No model is clearly better than a constant prediction. "
+        text = f"No model is clearly better than predicting the {labels['constant']}. "
     if len(measured.tied) > 1:
         names = [labels[name] for name in measured.tied]
         text += answers.tie(names, won.label, f"held-out {row.label}", "folds").replace("highest", "best")
@@ -83,7 +83,7 @@ def answer(measured: Measurement) -> str:
         f"{measured.folds}, settings chosen inside each fold"
     )
     if constant := next((model for model in measured.models if model.name == "constant" and model is not won), None):
-        text += f"; a constant prediction: {score_text(measured.criterion, constant.held_out)}"
+        text += f"; predicting the {constant.label}: {score_text(measured.criterion, constant.held_out)}"
     text += "."
     if won.test:
         text += (

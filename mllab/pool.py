@@ -19,7 +19,7 @@ from mllab.learners import storage
 from mllab.model_search import Candidate
 from mllab.models.preprocessing import Layout
 from mllab.nested import Variant
-from mllab.tasks import CLASSIFICATION, REGRESSION
+from mllab.tasks import CLASSIFICATION, REGRESSION, TASKS
 from mllab.validation import Axes
 
 NEIGHBOURS = (1, 3, 5, 9, 15, 25, 50)
@@ -46,7 +46,7 @@ class Problem(NamedTuple):
 class Member(NamedTuple):
     """A model of the pool."""
 
-    label: str  # in tables
+    label: str  # in tables; of the baseline that of the task
     variants: Callable[[Problem], list[Variant]]
     tasks: tuple[str, ...] = BOTH
     exponents: tuple[float, float] = (
@@ -145,7 +145,7 @@ def _mlp(problem: Problem, members: int = 1) -> list[Variant]:
 
 
 POOL: Mapping[str, Member] = {
-    "constant": Member("constant", _constant),
+    "constant": Member("", _constant),
     "linear": Member("linear regression", _linear, (REGRESSION.name,), (1, 2)),
     "ridge": Member("ridge regression", _penalised, (REGRESSION.name,), (1, 2)),
     "softmax": Member("softmax regression", _penalised, (CLASSIFICATION.name,)),
@@ -172,10 +172,11 @@ def candidates_of(names: Sequence[str], problem: Problem) -> dict[str, Candidate
             raise unknown("model", name, POOL)
         if problem.task not in POOL[name].tasks:
             raise UserError(f"{name} is for {POOL[name].tasks[0]}, and the task is {problem.task}: leave it out")
+    constant = TASKS[problem.task].constant_name.removeprefix("the ")
     wanted = {name for name in names or POOL if problem.task in POOL[name].tasks}
     wanted |= {POOL[name].base for name in wanted if POOL[name].base}
     return {
-        name: Candidate(row.label, row.variants(problem), row.exponents, row.base)
+        name: Candidate(row.label or constant, row.variants(problem), row.exponents, row.base)
         for name, row in POOL.items()
         if name in wanted
     }

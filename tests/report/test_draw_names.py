@@ -75,7 +75,10 @@ FUNCTIONS = {  # each puts a name wherever its figure takes a text
         X, X - 1, draw.Running(X, X, X - 1, X + 1), title=name, x_label=name, y_label=name, notes=[name]
     ),
     draw.dependence: lambda name: draw.dependence(
-        [draw.Response(name, X, X[:, None], X[:, None] - 1, X[:, None] + 1), draw.Response(name, [name, "b"], np.eye(2)[:, :1], np.eye(2)[:, :1] - 1, np.eye(2)[:, :1] + 1)],
+        [
+            draw.Response(name, x, *(np.asarray(values, float)[:, None] for values in ([1, 2], [0, 1], [2, 3])))
+            for x in ([1.0, 2.0], [name, "b"])
+        ],
         title=name, y_label=name, notes=[name],
     ),
     draw.loss_contours: lambda name: draw.loss_contours(landscape(name), [draw.Path(name, X, X)], title=name),
