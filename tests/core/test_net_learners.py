@@ -48,6 +48,7 @@ def test_lanes_equal_fits_one_by_one(examples, classes):
     assert np.ptp(outputs[0, :, :, 0], axis=(0, 1)).min() > 1e-6  # each setting has an effect
 
 
+@pytest.mark.slow
 def test_each_fold_reads_the_inputs_of_its_preprocessing():
     columns = Columns(INPUTS * [1, 10, 100, 1000], np.zeros((90, 0), np.int32))
     table = preprocessed(learners.mlp(**SHORT), Layout(4))

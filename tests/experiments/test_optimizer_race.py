@@ -207,6 +207,7 @@ def test_killed_at_3_random_moments(straight, tmp_path, seed):
     kill_and_resume(straight, tmp_path / "w", seed)
 
 
+@pytest.mark.slow
 def test_a_kill_while_flags_cfg_was_written_locks_nobody_out(tmp_path):
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "flags.cfg.partial").write_text("--epo")
