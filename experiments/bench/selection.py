@@ -29,14 +29,17 @@ SPEED_UP = 5.0  # target
 
 
 class Case(NamedTuple):
-    """A data set, and how many of its rows."""
+    """A data set, or a generator of scikit-learn, and how many rows."""
 
     dataset: str
     rows: int | None = None
 
 
+GENERATED = "make_classification", "make_friedman1"
 CASES: Mapping[str, Case] = {
     "digits": Case("digits"),
+    "classes": Case("make_classification", 10_000),
+    "friedman": Case("make_friedman1", 5_000),
     "california_housing": Case("california_housing"),
     "fashion_mnist": Case("fashion_mnist", 10_000),
 }
@@ -53,10 +56,25 @@ class Settings(harness.DataSettings):
 def problems(settings: Settings) -> Iterator[tuple[str, Arrays]]:
     """Yield inputs [N, D], targets [N], the number of classes, and each model's name."""
     for name in settings.cases:
+        if CASES[name].dataset in GENERATED:
+            yield name, generated(*CASES[name])
+            continue
         data = catalog.load(CASES[name].dataset, data_dir=settings.data_dir)
         rows = slice(CASES[name].rows)
         inputs = data.inputs[rows].reshape(len(data.inputs[rows]), -1)
         yield name, {"inputs": inputs, "targets": data.targets[rows], "classes": np.array(len(data.classes))}
+
+
+def generated(kind: str, rows: int | None) -> Arrays:
+    """Return a problem that scikit-learn generates."""
+    from sklearn import datasets
+
+    if kind == "make_classification":
+        inputs, targets = datasets.make_classification(rows, 20, n_informative=10, random_state=0)
+        return {"inputs": inputs.astype(np.float32), "targets": targets.astype(np.int32), "classes": np.array(2)}
+    inputs, targets = datasets.make_friedman1(rows, noise=1.0, random_state=0)
+    standardised = (targets - targets.mean()) / targets.std()
+    return {"inputs": inputs.astype(np.float32), "targets": standardised.astype(np.float32), "classes": np.array(0)}
 
 
 def mllab(problem: Arrays) -> Solver:
