@@ -75,8 +75,8 @@ def answer(measured: Measurement) -> str:
         text = f"No model is clearly better than predicting the {labels['constant']}. "
     if len(measured.tied) > 1:
         names = [labels[name] for name in measured.tied]
-        text += answers.tie(names, won.label, f"held-out {row.label}", "folds").replace("highest", "best")
-        text = text.replace("clearly below", "clearly behind") + " "
+        tie = answers.tie(names, won.label, f"held-out {row.label}", "folds").replace("highest", "best")
+        text += _capital(tie.replace("clearly below", "clearly behind")) + " "
     described = f" ({won.setting})" if won.setting else ""
     text += (
         f"{_capital(won.label)}{described}: held-out {row.label} {score_text(measured.criterion, won.held_out)} over "
@@ -153,8 +153,8 @@ def comparison_section(measured: Measurement, lines: Sequence[str]) -> Section:
     if measured.ahead and measured.on_test:
         by = difference_text(measured.criterion, measured.on_test)
         items.append(
-            f"On the same test rows {measured.won.label} is better than {labels[measured.ahead.of]} by {by} "
-            "(95% bootstrap interval over rows; negative: worse)."
+            f"On the same test rows the score of {measured.won.label} is {by} better than that of "
+            f"{labels[measured.ahead.of]} (95% bootstrap interval over rows; below 0: worse)."
         )
     if test := measured.mcnemar:
         items.append(

@@ -86,6 +86,8 @@ def problem(run: frame.Context, settings: Any) -> Problem:
     times = _times(data, settings.time) if settings.time else None
     choosing, test = np.union1d(data.split.train, data.split.validation), data.split.test
     splits = None
+    if settings.folds_file and (settings.test or settings.split_column):
+        raise UserError("--folds_file names the rows to score on: leave out --test and --split_column")
     if settings.folds_file:
         splits = read_splits(settings.folds_file, run)
         choosing, test = np.arange(len(data.targets)), test[:0]

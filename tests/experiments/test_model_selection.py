@@ -98,6 +98,7 @@ def test_rows_of_a_group_are_on_one_side_and_random_folds_are_called_flattering(
         ({"models": ("ridge",)}, "ridge is for regression"),
         ({"folds": 40}, "folds|rows"),
         ({"folds_file": "absent.txt"}, "absent.txt"),
+        ({"folds_file": "absent.txt", "split_column": "b"}, "leave out --test and --split_column|'b'|split"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(tmp_path, flags, match):
