@@ -3,7 +3,7 @@ r"""The cost of a start: importing mllab, and what a second start of the race st
 python -m experiments.bench.startup
 """
 
-import runpy
+import importlib
 import sys
 import tempfile
 from collections import Counter
@@ -94,8 +94,7 @@ def count(module: str, words: Sequence[str]) -> dict[str, int]:
     """Run a program in this process; return how many XLA programs it compiled, and how many came from the cache."""
     seen: Counter[str] = Counter()
     jax.monitoring.register_event_listener(lambda event, **details: seen.update([event]))
-    sys.argv = [module, *words]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    importlib.import_module(module).main([module, *words])  # run as `__main__` it would end this process
     hits = seen[f"{EVENT}cache_hits"]
     return {"compiled": seen[f"{EVENT}compile_requests_use_cache"] - hits, "from_cache": hits}
 
