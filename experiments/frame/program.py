@@ -224,7 +224,8 @@ def program(
             began = time.perf_counter() - process_seconds()
             _execute(name, chosen, measure, report, began, show_seconds, _end_stuck)
             sys.stdout.flush()
-        process.finish()
+        if module.__name__ == "__main__":  # a caller goes on
+            process.finish()
 
     run.__doc__ = f"{(module.__doc__ or name).strip().splitlines()[0]}\n\nSettings, as keywords:\n" + "\n".join(
         f"    {key}: {setting.help}" for key, setting in settings_class.table().items()
