@@ -22,7 +22,7 @@ from mllab import conformal, weights
 from mllab.data.schema import Schema
 from mllab.errors import UserError, shortened
 from mllab.learners import storage
-from mllab.learners.preprocessed import Pipeline
+from mllab.learners.pipelines import Pipeline
 from mllab.models.preprocessing import Columns
 from mllab.row_blocks import even_size
 from mllab.rows import gather

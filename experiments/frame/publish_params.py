@@ -12,7 +12,7 @@ from experiments.frame.summary import to_json
 from mllab import racing, table_models, weights
 from mllab.data.dataset import Dataset
 from mllab.learners import storage
-from mllab.learners.preprocessed import Pipeline
+from mllab.learners.pipelines import Pipeline
 from mllab.models import preprocessing
 from mllab.types import Params
 

@@ -2,14 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from mllab.models.preprocessing import Columns
-
-if TYPE_CHECKING:
-    from mllab.data.schema import Schema
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class Dataset:
     warnings: tuple[str, ...] = ()  # what to look at before trusting a result, one sentence each
     # Of a table of the user's own:
     columns: Columns | None = None  # [N] what `inputs` are made of, without any statistic of the rows
-    schema: "Schema | None" = None  # how the file's columns became `columns`
+    schema: Any = None  # a `data.schema.Schema`, which imports this module: how the file's columns became `columns`
     file_rows: np.ndarray | None = None  # [N] number of each row in its file
     extra_columns: Mapping[str, np.ndarray] = field(default_factory=dict)  # [N] raw columns that are not inputs
 

@@ -17,8 +17,8 @@ from mllab.learners.kernel_regression import kernel_ridge, support_vector_regres
 from mllab.learners.linear_models import linear, ridge, softmax_regression
 from mllab.learners.nearest import check_votes, nearest_neighbors
 from mllab.learners.nets import DEFAULT_AXES, mlp
+from mllab.learners.pipelines import preprocessed
 from mllab.learners.polynomials import polynomial
-from mllab.learners.preprocessed import preprocessed
 from mllab.learners.widths import mlp_of_width
 
 __all__ = [

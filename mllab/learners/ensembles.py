@@ -15,7 +15,7 @@ from flax import struct
 
 from mllab import checks
 from mllab.errors import UserError
-from mllab.learners.preprocessed import Pipeline
+from mllab.learners.pipelines import Pipeline
 from mllab.models import preprocessing
 from mllab.types import Array, Examples, Hyper, Inputs, Key, Outputs, Params, Rows
 from mllab.validation import Axes, Learner

@@ -34,8 +34,8 @@ from mllab.learners.kernel_machines import svm
 from mllab.learners.kernel_regression import kernel_ridge, support_vector_regression
 from mllab.learners.linear_models import linear, ridge, softmax_regression
 from mllab.learners.nearest import nearest_neighbors
-from mllab.learners.preprocessed import Pipeline, preprocessed
-from mllab.learners.published import published
+from mllab.learners.pipelines import Pipeline, preprocessed
+from mllab.learners.trained_elsewhere import published
 from mllab.models import kernel_ridge as ridges
 from mllab.models import kmeans as clusters
 from mllab.models import linear as linear_model

@@ -3,7 +3,6 @@
 Scores of clusterings are in `mllab.metrics.clustering`.
 """
 
-from mllab.metrics.calibration import Bin, Calibration, calibration
 from mllab.metrics.comparisons import Lead, Ranking, greatest, is_clear, paired, ranking, tied
 from mllab.metrics.confusion import ClassScores, confusion_matrix, example_rows, per_class
 from mllab.metrics.examples import (
@@ -17,6 +16,7 @@ from mllab.metrics.examples import (
 )
 from mllab.metrics.intervals import Interval, interval, proportion
 from mllab.metrics.paired_tests import McNemar, bootstrap, mcnemar
+from mllab.metrics.reliability import Bin, Calibration, calibration
 from mllab.metrics.search_budget import expected_best
 
 __all__ = [

@@ -7,7 +7,7 @@ from scipy.stats import norm
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from mllab import devices, learners, metrics, validation
-from mllab.learners.preprocessed import preprocessed
+from mllab.learners.pipelines import preprocessed
 from mllab.models.preprocessing import Columns, Layout
 from mllab.types import Rows
 from mllab.validation import Folds, held_out_outputs

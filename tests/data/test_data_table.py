@@ -362,7 +362,7 @@ def test_california_housing_as_a_table(data_dir):
     if not path.is_file():
         pytest.skip(f"no real data set at {path}")
     dataset = load(path, target="median_house_value")
-    assert dataset.inputs.shape == (20_640, 13)
+    assert dataset.inputs.shape == (20_640, 14)  # eight numbers, an indicator and five categories
     assert dataset.task == "regression"
     assert "207 missing values in 'total_bedrooms'" in dataset.notes[0]
 
