@@ -86,7 +86,7 @@ def folder(tmp_path_factory):
     (folder / "new.csv").write_text("size\n1.5\n")
     for name, first in (("visits", 0), ("later", 60)):
         visits = "".join(
-            f"{first + i % 20},2024-{1 + i // 10:02d}-{1 + i % 28:02d},{x:.3f},{'ill' if x > 0 else 'well'}\n"
+            f"{first + i // 5},2024-{1 + i // 10:02d}-{1 + i % 28:02d},{x:.3f},{'ill' if x > 0 else 'well'}\n"
             for i, x in enumerate(draw.normal(size=100))
         )
         (folder / f"{name}.csv").write_text("patient,date,x,outcome\n" + visits)
