@@ -1,5 +1,6 @@
 """Devices: how many to use, what their caches hold, and where arrays are placed."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -12,12 +13,14 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from mllab import memory
 from mllab.errors import UserError
 from mllab.folders import user_cache
 
 AXIS = "lanes"  # the one axis of every mesh
 CPU_CACHE_BYTES = 4 * 2**20  # lane state that one CPU device keeps in cache; measured, see BUILD_NOTES.md
 MAX_CPU_DEVICES = 64  # each has threads of its own; a machine with more cores may have as many
+MAPS_SHARE = 0.3  # of the memory maps that a process may have; the rest is left to what is compiled next
 COLLECTIVE_TIMEOUT_S = 86400  # how long a CPU device may wait for the others
 TIMEOUT_FLAGS = (
     "--xla_cpu_collective_call_warn_stuck_timeout_seconds",
@@ -66,6 +69,21 @@ def cache_compilations() -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def release_programs() -> bool:
+    """Drop the compiled programs that JAX keeps in memory if they are very many; return whether it did.
+
+    XLA maps each program into memory in several parts. Linux ends a process by a segmentation fault when it exceeds
+    `vm.max_map_count` maps, 65,530 by default, which a process of hundreds of experiments does. Programs that are
+    needed again are read from the cache of `cache_compilations`.
+    """
+    count, limit = memory.maps()
+    if count < MAPS_SHARE * limit:
+        return False
+    jax.clear_caches()
+    gc.collect()  # programs in cycles of references
+    return True
 
 
 def _is_writable(folder: Path) -> bool:

@@ -47,6 +47,12 @@ def resident() -> int:
     return int(pages) * os.sysconf("SC_PAGE_SIZE") if pages != "0" else 0
 
 
+def maps() -> tuple[int, float]:
+    """Return the number of memory maps of this process and the most that Linux allows it; 0 and infinity elsewhere."""
+    limit = next(iter(_lines("/proc/sys/vm/max_map_count")), "")
+    return sum(1 for _ in _lines("/proc/self/maps")), float(limit) if limit else math.inf
+
+
 def _physical() -> float:
     """Return the free memory of the machine; all of its memory where the system does not tell the free part."""
     for line in _lines("/proc/meminfo"):

@@ -16,6 +16,12 @@ devices.cache_compilations()
 DATA = Path(os.environ.get("MLLAB_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_programs() -> None:
+    """Keep the programs of thousands of tests below the limit on memory maps."""
+    devices.release_programs()
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of real data sets; tests that need one skip where it is absent."""

@@ -243,6 +243,7 @@ def _execute(
     report_stuck: Callable[[str], None],
 ) -> Any:
     """Measure, report, write and show; return the measurement."""
+    devices.release_programs()  # of earlier runs in a notebook
     with _files_in_one_line(), ExitStack() as stack:
         progress = stack.enter_context(console.Progress())
         stack.enter_context(Watchdog(lambda: progress.description or name, report_stuck))

@@ -20,7 +20,7 @@ ALLOWED = {
     "metrics": {"types", "errors", "checks", "losses"},
     "tasks": {"types", "errors", "losses", "metrics"},
     "folders": {"errors"},
-    "devices": {"errors", "folders"},
+    "devices": {"errors", "folders", "memory"},
     "memory": {"errors"},
     "averaging": {"types"},
     "optimizers": {"types", "errors", "checks", "averaging"},

@@ -5,10 +5,11 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
-from mllab import clustering, memory, racing, validation
+from mllab import clustering, devices, memory, racing, validation
 from mllab.data import load
 from mllab.models import table
 from support.mistakes import refused_in_one_line
@@ -73,3 +74,26 @@ def test_a_race_that_cannot_fit_is_refused(plan, options, message):
 def test_other_sizes_that_cannot_fit_are_refused_before_they_are_made(call):
     with refused_in_one_line("GB of memory are free: lower"):
         call()
+
+
+def test_compiled_programs_are_released_when_the_process_nears_its_limit_of_memory_maps(monkeypatch):
+    jax.jit(lambda x: x * 3 + 1)(1.0)
+    count, limit = memory.maps()
+    assert 100 < count < limit
+    assert count == pytest.approx(len(Path("/proc/self/maps").read_text().splitlines()), abs=20)
+    kept = jax.jit(lambda x: x * 5 - 2)
+    kept(1.0)
+    assert kept._cache_size() == 1
+    monkeypatch.setattr(memory, "maps", lambda: (10, 1000.0))
+    assert not devices.release_programs()
+    assert kept._cache_size() == 1
+    monkeypatch.setattr(memory, "maps", lambda: (900, 1000.0))
+    assert devices.release_programs()
+    assert kept._cache_size() == 0
+    assert kept(1.0) == 3.0
+
+
+def test_without_proc_programs_are_never_released(monkeypatch):
+    monkeypatch.setattr(memory, "_lines", lambda path: [])
+    assert memory.maps() == (0, float("inf"))
+    assert not devices.release_programs()
