@@ -94,7 +94,9 @@ def mllab(problem: Arrays) -> Solver:
     gamma = np.array(GAMMAS) / inputs.shape[1]
     epsilon = {} if classes else {"epsilon": [0.1]}
     net = learners.mlp(classes, hidden=(HIDDEN, HIDDEN), epochs=EPOCHS, batch_size=BATCH, mesh=mesh)
-    machine = learners.svm(classes, mesh=mesh, calibrated=False) if classes else learners.support_vector_regression()
+    machine = (
+        learners.svm(classes, mesh=mesh, calibrated=False) if classes else learners.support_vector_regression(mesh=mesh)
+    )
     pool: dict[str, tuple[Learner, Axes]] = {
         "linear": (learners.softmax_regression(classes) if classes else learners.ridge(), {"l2": PENALTIES[::-1]}),
         "knn": (learners.nearest_neighbors(classes, max(NEIGHBOURS)), {"k": NEIGHBOURS}),

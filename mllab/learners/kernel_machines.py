@@ -54,6 +54,7 @@ def svm(
     machines.pairs(classes, scheme)
     reads = kernels.named(kernel).reads
     fixed: dict[str, Any] = {"degree": degree, "coef0": coef0}
+    solve = machines.solve_tasks if mesh is None else sweep.over_tasks(machines.solve_tasks, mesh)
 
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> machines.SVM:
         del key  # convex: the optimum does not depend on the start
@@ -115,7 +116,7 @@ def svm(
                 tolerance=tolerance,
                 steps=steps,
                 pair_rows=pair_rows,
-                solve=machines.solve_tasks if mesh is None else sweep.over_tasks(machines.solve_tasks, mesh),
+                solve=solve,
                 **{**hyper, "gamma": gamma},
             )  # [G, A, k, N, C]
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
-from mllab import checks, memory
+from mllab import checks, memory, sweep
 from mllab.learners.common import check_hyper, checked_learner, points_of, values_of
 from mllab.models import kernel_ridge as ridges
 from mllab.models.svm import kernels, regression
@@ -85,6 +86,7 @@ def support_vector_regression(
     coef0: float = 0.0,
     tolerance: float = 1e-3,
     steps: int = 1_000_000,
+    mesh: Mesh | None = None,
 ) -> Learner:
     """Return support vector regression.
 
@@ -100,10 +102,12 @@ def support_vector_regression(
         coef0: of the polynomial kernel, unless it is a hyper.
         tolerance: see `regression.fit`.
         steps: the most steps that a fit takes.
+        mesh: the devices to spread a grid's settings of the kernel over (default: one).
     """
     reads = kernels.named(kernel).reads
     fixed: dict[str, Any] = {"degree": degree, "coef0": coef0}
     limits: dict[str, Any] = {"kernel": kernel, "tolerance": tolerance, "steps": steps}
+    solve = regression.solve_tasks if mesh is None else sweep.over_tasks(regression.solve_tasks, mesh)
 
     def fit(hyper: Hyper, key: Key, examples: Examples, rows: Rows) -> regression.SupportVectorRegression:
         del key  # convex: the optimum does not depend on the start
@@ -130,7 +134,7 @@ def support_vector_regression(
             """Return the outputs [G, A, E, k, M'] of some folds."""
             values = regression.grid(
                 points, values_of(examples, jnp.arange(len(points))), weight, c=jnp.asarray(axes["c"])[order],
-                epsilon=epsilon, hyper=hyper, **limits,
+                epsilon=epsilon, hyper=hyper, solve=solve, **limits,
             )  # fmt: skip
             return jnp.take_along_axis(values, held_out[None, None, None], axis=-1)
 

@@ -7,6 +7,7 @@ import pytest
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.svm import SVR
 
+from mllab import devices, sweep
 from mllab.models import kernel_ridge
 from mllab.models.svm import regression
 from support.mistakes import refused_in_one_line
@@ -51,6 +52,20 @@ def test_kernel_ridge_weights_rows_as_scikit_learn_does():
     peer = KernelRidge(0.1, kernel="rbf", gamma=GAMMA).fit(X, T - mean, sample_weight=W)
     np.testing.assert_allclose(kernel_ridge.apply(params, X), peer.predict(X) + mean, atol=1e-4)
     assert (np.asarray(params.coefficients)[W == 0] == 0).all()
+
+
+@pytest.mark.parametrize("count", [None, 2])
+def test_a_grid_of_some_rows_equals_scikit_learn(count):
+    weight, hyper = (np.arange(50) % 2).astype(np.float32)[None], {"gamma": [0.5, 2.0, 1.0]}
+    solve = sweep.over_tasks(regression.solve_tasks, devices.mesh(count)) if count else regression.solve_tasks
+    targets = np.where(weight[0] > 0, T, 1e3).astype(np.float32)  # whatever those of the others are
+    limits = {"c": [0.3, C], "epsilon": [0.05, 0.2], "tolerance": 1e-5}
+    values = regression.grid(X, targets, weight, hyper=hyper, solve=solve, **limits)
+    assert values.shape == (3, 2, 2, 1, 50)
+    for g, a, e in [(0, 0, 0), (1, 1, 0), (2, 1, 1)]:
+        settings = {"C": limits["c"][a], "epsilon": limits["epsilon"][e], "gamma": hyper["gamma"][g]}
+        peer = SVR(tol=1e-6, **settings).fit(X[1::2], T[1::2])
+        np.testing.assert_allclose(values[g, a, e, 0], peer.predict(X), atol=2e-3)
 
 
 def test_targets_within_epsilon_of_a_constant_have_no_support_vectors():

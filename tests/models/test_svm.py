@@ -280,6 +280,28 @@ def test_a_grid_equals_fits_one_by_one(digits, scheme, count, fold_rows, batch_r
         assert (np.asarray(scores[1, 1, 3]).argmax(1) == peer.predict(inputs)).mean() > 0.995
 
 
+@pytest.mark.parametrize(("classes", "scheme"), [(2, "one_vs_one"), (3, "one_vs_one"), (3, "one_vs_rest")])
+def test_rows_that_no_fold_trains_on_are_scored_and_change_nothing(digits, classes, scheme):
+    few = np.flatnonzero(digits[1] < classes)[:50]
+    inputs, labels, weight = digits[0][few], digits[1][few], np.arange(50) % 2 == 0
+    shuffled = np.where(weight, labels, 0)  # whatever the labels of the others are
+    scores = svm.grid(
+        inputs,
+        shuffled,
+        classes,
+        weight[None].astype(np.float32),
+        c=[0.1, 10.0],
+        gamma=[1e-3],
+        scheme=scheme,
+        tolerance=1e-5,
+    )[0, 1, 0]
+    peer = SVC(C=10, gamma=1e-3, tol=1e-5, break_ties=True)
+    peer = (peer if scheme == "one_vs_one" else OneVsRestClassifier(peer)).fit(inputs[weight], labels[weight])
+    if classes == 2:
+        np.testing.assert_allclose(2 * scores[:, 1], peer.decision_function(inputs), atol=1e-3)
+    np.testing.assert_array_equal(np.argmax(scores, axis=1), peer.predict(inputs))
+
+
 @pytest.mark.slow
 def test_the_scores_of_the_learner_match_scikit_learn(digits):
     examples = {"inputs": digits[0], "targets": digits[1]}

@@ -7,6 +7,7 @@ It is solved in its dual, see `mllab.models.svm.smo`.
 Source: Chang and Lin, *LIBSVM* (2011), sections 2.4 and 4.1.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -18,7 +19,8 @@ from mllab import checks
 from mllab.errors import UserError
 from mllab.models.svm import kernels
 from mllab.models.svm.classifier import MAX_STEPS
-from mllab.models.svm.smo import Dual, ascend, path
+from mllab.models.svm.multiclass import gathered_rows
+from mllab.models.svm.smo import ascend, path
 from mllab.types import Array, Hyper, is_concrete
 
 
@@ -145,6 +147,54 @@ def apply(params: SupportVectorRegression, inputs: Array) -> Array:
     )[:, 0]
 
 
+@struct.dataclass
+class Shared:
+    """The data that every setting of the kernel shares."""
+
+    inputs: Array  # [N, D] less the origin
+    targets: Array  # [N]
+    weight: Array  # [K, N] in training
+    ids: Array | None  # [n] of the rows that a fold trains on, or all
+    hyper: dict[str, Array]  # of the kernel, each [G]
+    c: Array  # [A]
+    epsilon: Array  # [E]
+    tolerance: Array  # []
+    steps: Array  # []
+    kernel: str = struct.field(pytree_node=False)
+
+
+def solve_tasks(tasks: Array, shared: Shared, axis: str | None = None) -> Array:
+    """Return values [T, A, E, K, N] of all rows for settings of the kernel, whose ids are the tasks [T].
+
+    Args:
+        tasks: are done one after another.
+        shared: the data from which they select.
+        axis: the mapped axis over which tasks are divided, as by `mllab.sweep.over_tasks`.
+    """
+    del axis  # each device needs all products
+    of_kernel, inputs, ids = kernels.named(shared.kernel), shared.inputs, shared.ids
+    chosen = inputs if ids is None else inputs[ids]
+    targets, weight = (shared.targets, shared.weight) if ids is None else (shared.targets[ids], shared.weight[:, ids])
+    products = of_kernel.product(chosen, inputs)  # [n, N]
+
+    def setting(task: Array) -> Array:
+        across = of_kernel.shape(products, {name: values[task] for name, values in shared.hyper.items()})
+        within = across if ids is None else across[:, ids]
+
+        def solved(epsilon: Array, weight: Array) -> Array:
+            signs, term, twice = _problem(targets, epsilon, weight)
+            duals = path(within, signs, shared.c, twice, shared.tolerance, shared.steps, term)
+            if ids is None:
+                return duals.scores[:, : len(targets)]
+            coefficients = (duals.alpha * signs[None]).reshape(len(shared.c), 2, -1).sum(axis=1)
+            return jnp.matmul(coefficients, across, precision="highest") + duals.bias[:, None]
+
+        values = jax.vmap(jax.vmap(solved, (None, 0)), (0, None))(shared.epsilon, weight)
+        return jnp.einsum("ekan->aekn", values)
+
+    return jax.lax.map(setting, tasks)
+
+
 def grid(
     inputs: Array,
     targets: Array,
@@ -156,11 +206,13 @@ def grid(
     hyper: Hyper,
     tolerance: Array | float = 1e-3,
     steps: Array | int = MAX_STEPS,
+    solve: Callable[[Array, Shared], Array] = solve_tasks,
 ) -> Array:
     """Return values [G, A, E, K, N] of all rows for every setting of the kernel, C, epsilon and fold.
 
     The products of all rows are computed once, a kernel matrix is made of them for each setting of the kernel, and each
-    C starts from the solution of the one before, so they must be ascending. All epsilons and folds are solved at once.
+    C starts from the solution of the one before, so they must be ascending. All epsilons and folds are solved at once,
+    with the rows alone that one of the folds trains on.
 
     Args:
         inputs: [N, D].
@@ -172,6 +224,7 @@ def grid(
         hyper: of the kernel, each [G].
         tolerance: see `fit`.
         steps: see `fit`.
+        solve: solves the tasks; `mllab.sweep.over_tasks(solve_tasks, mesh)` divides them over devices.
 
     Raises:
         UserError: see `fit`; values of C that are not ascending.
@@ -185,36 +238,31 @@ def grid(
         raise UserError(f"c = {np.asarray(c).tolist()}: expected ascending values, each starts from the one before")
     dtype = inputs.dtype
     hyper = {name: jnp.asarray(values, dtype) for name, values in hyper.items()}
+    used = jnp.any(train_weight > 0, axis=0)
+    rows = gathered_rows(used) if is_concrete(used) else None
     return _grid(
-        inputs, targets, train_weight, c.astype(dtype), epsilon.astype(dtype), hyper, tolerance, steps, kernel
+        inputs, targets, train_weight, used, c.astype(dtype), epsilon.astype(dtype), hyper,
+        jnp.asarray(tolerance, dtype), jnp.asarray(steps), kernel, rows, solve,
     )  # fmt: skip
 
 
-@partial(jax.jit, static_argnames="kernel")
+@partial(jax.jit, static_argnames=("kernel", "rows", "solve"))
 def _grid(
     inputs: Array,
     targets: Array,
     train_weight: Array,
+    used: Array,
     c: Array,
     epsilon: Array,
     hyper: dict[str, Array],
-    tolerance: Array | float,
-    steps: Array | int,
+    tolerance: Array,
+    steps: Array,
     kernel: str,
+    rows: int | None,
+    solve: Callable[[Array, Shared], Array],
 ) -> Array:
     inputs = inputs - kernels.origin(inputs, kernel)[None]
-    products = kernels.named(kernel).product(inputs, inputs)
-
-    def of_kernel(hyper: dict[str, Array]) -> Array:
-        matrix = kernels.named(kernel).shape(products, hyper)
-
-        def solved(epsilon: Array, weight: Array) -> Dual:
-            signs, term, twice = _problem(targets, epsilon, weight)
-            return path(matrix, signs, c, twice, tolerance, steps, term)
-
-        duals = jax.vmap(jax.vmap(solved, (None, 0)), (0, None))(epsilon, train_weight)
-        return jnp.einsum("ekan->aekn", duals.scores[..., : len(targets)])
-
-    if not hyper:
-        return of_kernel(hyper)[None]
-    return jax.lax.map(of_kernel, hyper)
+    ids = None if rows is None else jnp.argsort(~used, stable=True)[:rows]
+    shared = Shared(inputs, targets, train_weight, ids, hyper, c, epsilon, tolerance, steps, kernel)
+    count = len(next(iter(hyper.values()))) if hyper else 1
+    return solve(jnp.arange(count), shared)
