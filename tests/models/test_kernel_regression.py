@@ -54,7 +54,7 @@ def test_kernel_ridge_weights_rows_as_scikit_learn_does():
     assert (np.asarray(params.coefficients)[W == 0] == 0).all()
 
 
-@pytest.mark.parametrize("count", [None, 2])
+@pytest.mark.parametrize("count", [pytest.param(None, marks=pytest.mark.slow), 2])
 def test_a_grid_of_some_rows_equals_scikit_learn(count):
     weight, hyper = (np.arange(50) % 2).astype(np.float32)[None], {"gamma": [0.5, 2.0, 1.0]}
     solve = sweep.over_tasks(regression.solve_tasks, devices.mesh(count)) if count else regression.solve_tasks

@@ -280,7 +280,14 @@ def test_a_grid_equals_fits_one_by_one(digits, scheme, count, fold_rows, batch_r
         assert (np.asarray(scores[1, 1, 3]).argmax(1) == peer.predict(inputs)).mean() > 0.995
 
 
-@pytest.mark.parametrize(("classes", "scheme"), [(2, "one_vs_one"), (3, "one_vs_one"), (3, "one_vs_rest")])
+@pytest.mark.parametrize(
+    ("classes", "scheme"),
+    [
+        (2, "one_vs_one"),
+        pytest.param(3, "one_vs_one", marks=pytest.mark.slow),
+        pytest.param(3, "one_vs_rest", marks=pytest.mark.slow),
+    ],
+)
 def test_rows_that_no_fold_trains_on_are_scored_and_change_nothing(digits, classes, scheme):
     few = np.flatnonzero(digits[1] < classes)[:50]
     inputs, labels, weight = digits[0][few], digits[1][few], np.arange(50) % 2 == 0
