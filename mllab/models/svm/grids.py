@@ -34,7 +34,7 @@ class Shared:
     tolerance: Array  # []
     steps: Array  # []
     kernel: str = struct.field(pytree_node=False)
-    gathered: bool = struct.field(pytree_node=False)  # whether a problem has only rows of its classes and folds
+    gathered: bool = struct.field(pytree_node=False)  # whether a problem has only the rows of its two classes
 
 
 def solve_tasks(tasks: Array, shared: Shared, axis: str | None = None) -> Array:
@@ -98,9 +98,8 @@ def grid(
 
     The greatest score is the class; `mllab.models.svm.calibration` turns scores into probabilities. The products of all
     rows are computed once, a kernel matrix is made of them for each gamma, and each C starts from the solution of the
-    one before, so they must be ascending. Rows that no fold trains on are in no problem, so few folds of large data
-    are solved faster one by one. Memory: the matrix of products, one or two kernel matrices (on each device), and the
-    decision values [G, A, K, P, N].
+    one before, so they must be ascending. Memory: the matrix of products, one or two kernel matrices (on each device),
+    and the decision values [G, A, K, P, N].
 
     Args:
         inputs: [N, D].
@@ -141,11 +140,9 @@ def grid(
     hyper = {
         name: jnp.broadcast_to(jnp.asarray(numbers[name], dtype), (count,)) for name in kernels.named(kernel).reads
     }
-    used = jnp.any(jnp.asarray(train_weight) > 0, axis=0)
     return _grid(
-        inputs, targets, c, hyper, jnp.asarray(train_weight, dtype), used, jnp.asarray(tolerance, dtype),
-        jnp.asarray(steps), kernel, classes, scheme, problem_rows(targets, classes, scheme, pair_rows, used),
-        batch_rows, fold_rows, solve,
+        inputs, targets, c, hyper, jnp.asarray(train_weight, dtype), jnp.asarray(tolerance, dtype), jnp.asarray(steps),
+        kernel, classes, scheme, problem_rows(targets, classes, scheme, pair_rows), batch_rows, fold_rows, solve,
     )  # fmt: skip
 
 
@@ -158,7 +155,6 @@ def _grid(
     c: Array,
     hyper: dict[str, Array],
     train_weight: Array,
-    used: Array,
     tolerance: Array,
     steps: Array,
     kernel: str,
@@ -176,7 +172,7 @@ def _grid(
         inputs - kernels.origin(inputs, kernel)[None],
         hyper,
         c,
-        problems(targets, classes, scheme, pair_rows, inputs.dtype, used),
+        problems(targets, classes, scheme, pair_rows, inputs.dtype),
         train_weight.reshape(-1, folds, len(inputs)),
         tolerance,
         steps,

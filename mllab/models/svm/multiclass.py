@@ -13,7 +13,6 @@ from mllab.errors import unknown
 from mllab.types import Array, is_concrete
 
 SCHEMES = ("one_vs_one", "one_vs_rest")
-MOST_SHARE = 0.9  # of all rows, in problems whose rows are gathered; to gather more costs as much as it saves
 
 
 def pairs(classes: int, scheme: str) -> np.ndarray:
@@ -61,24 +60,12 @@ class Problem(NamedTuple):
     present: Array  # [n] whether a row belongs to either class
 
 
-def problems(
-    targets: Array, classes: int, scheme: str, size: int | None, dtype: jnp.dtype, used: Array | None = None
-) -> Problem:
+def problems(targets: Array, classes: int, scheme: str, size: int | None, dtype: jnp.dtype) -> Problem:
     """Return all P problems with `size` rows each; None keeps all rows, in their order.
 
     A problem with more than `size` rows is NaN, rather than solved without some of its rows.
-
-    Args:
-        targets: labels [N].
-        classes: C.
-        scheme: one of `SCHEMES`.
-        size: of each problem; see `problem_rows`.
-        dtype: of the signs.
-        used: whether a row is trained on, [N] (default: all are); the others are in no problem.
     """
     signs = _signs(targets, classes, scheme)
-    if used is not None:
-        signs = signs * used[None]
     if size is None:
         ids = jnp.broadcast_to(jnp.arange(len(targets))[None], signs.shape)
     else:
@@ -89,9 +76,7 @@ def problems(
     return Problem(ids, jnp.where(signs == 0, 1, signs).astype(dtype), signs != 0)
 
 
-def problem_rows(
-    targets: Array, classes: int, scheme: str, traced_rows: int | None, used: Array | None = None
-) -> int | None:
+def problem_rows(targets: Array, classes: int, scheme: str, traced_rows: int | None) -> int | None:
     """Return the most rows that a problem has; None if each has all of them.
 
     Args:
@@ -99,30 +84,13 @@ def problem_rows(
         classes: C.
         scheme: one of `SCHEMES`.
         traced_rows: what to return where targets are traced.
-        used: whether a row is trained on, [N]; the number is then rounded up, see `gathered_rows`.
     """
-    in_pairs = scheme == "one_vs_one" and classes > 2
-    if not is_concrete(targets) or not is_concrete(used):
-        return traced_rows if in_pairs else None
-    if not in_pairs:
-        return None if used is None else gathered_rows(used)
-    chosen = np.asarray(targets) if used is None else np.asarray(targets)[np.asarray(used)]
-    most = max(1, int(np.sort(np.bincount(chosen, minlength=classes))[-2:].sum()))
-    return most if used is None else min(_rounded(most), len(targets))
-
-
-def gathered_rows(used: Array | np.ndarray) -> int | None:
-    """Return how many rows to gather for problems of the used ones [N]; None if that does not pay.
-
-    The number is rounded up, so that folds of about equal size share one program.
-    """
-    size = _rounded(max(1, int(np.sum(np.asarray(used)))))
-    return size if size < MOST_SHARE * len(used) else None
-
-
-def _rounded(size: int) -> int:
-    step = 2 ** max(0, size.bit_length() - 5)
-    return -(-size // step) * step  # at most 1/16 more
+    if scheme != "one_vs_one" or classes == 2:
+        return None
+    if not is_concrete(targets):
+        return traced_rows
+    counts = np.sort(np.bincount(np.asarray(targets), minlength=classes))
+    return max(1, int(counts[-2:].sum()))
 
 
 def _signs(targets: Array, classes: int, scheme: str) -> Array:

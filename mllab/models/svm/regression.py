@@ -19,8 +19,7 @@ from mllab import checks
 from mllab.errors import UserError
 from mllab.models.svm import kernels
 from mllab.models.svm.classifier import MAX_STEPS
-from mllab.models.svm.multiclass import gathered_rows
-from mllab.models.svm.smo import ascend, path
+from mllab.models.svm.smo import Dual, ascend, path
 from mllab.types import Array, Hyper, is_concrete
 
 
@@ -154,7 +153,6 @@ class Shared:
     inputs: Array  # [N, D] less the origin
     targets: Array  # [N]
     weight: Array  # [K, N] in training
-    ids: Array | None  # [n] of the rows that a fold trains on, or all
     hyper: dict[str, Array]  # of the kernel, each [G]
     c: Array  # [A]
     epsilon: Array  # [E]
@@ -172,25 +170,18 @@ def solve_tasks(tasks: Array, shared: Shared, axis: str | None = None) -> Array:
         axis: the mapped axis over which tasks are divided, as by `mllab.sweep.over_tasks`.
     """
     del axis  # each device needs all products
-    of_kernel, inputs, ids = kernels.named(shared.kernel), shared.inputs, shared.ids
-    chosen = inputs if ids is None else inputs[ids]
-    targets, weight = (shared.targets, shared.weight) if ids is None else (shared.targets[ids], shared.weight[:, ids])
-    products = of_kernel.product(chosen, inputs)  # [n, N]
+    kernel, targets = kernels.named(shared.kernel), shared.targets
+    products = kernel.product(shared.inputs, shared.inputs)
 
     def setting(task: Array) -> Array:
-        across = of_kernel.shape(products, {name: values[task] for name, values in shared.hyper.items()})
-        within = across if ids is None else across[:, ids]
+        matrix = kernel.shape(products, {name: values[task] for name, values in shared.hyper.items()})
 
-        def solved(epsilon: Array, weight: Array) -> Array:
+        def solved(epsilon: Array, weight: Array) -> Dual:
             signs, term, twice = _problem(targets, epsilon, weight)
-            duals = path(within, signs, shared.c, twice, shared.tolerance, shared.steps, term)
-            if ids is None:
-                return duals.scores[:, : len(targets)]
-            coefficients = (duals.alpha * signs[None]).reshape(len(shared.c), 2, -1).sum(axis=1)
-            return jnp.matmul(coefficients, across, precision="highest") + duals.bias[:, None]
+            return path(matrix, signs, shared.c, twice, shared.tolerance, shared.steps, term)
 
-        values = jax.vmap(jax.vmap(solved, (None, 0)), (0, None))(shared.epsilon, weight)
-        return jnp.einsum("ekan->aekn", values)
+        duals = jax.vmap(jax.vmap(solved, (None, 0)), (0, None))(shared.epsilon, shared.weight)
+        return jnp.einsum("ekan->aekn", duals.scores[..., : len(targets)])
 
     return jax.lax.map(setting, tasks)
 
@@ -211,8 +202,7 @@ def grid(
     """Return values [G, A, E, K, N] of all rows for every setting of the kernel, C, epsilon and fold.
 
     The products of all rows are computed once, a kernel matrix is made of them for each setting of the kernel, and each
-    C starts from the solution of the one before, so they must be ascending. All epsilons and folds are solved at once,
-    with the rows alone that one of the folds trains on.
+    C starts from the solution of the one before, so they must be ascending. All epsilons and folds are solved at once.
 
     Args:
         inputs: [N, D].
@@ -238,31 +228,26 @@ def grid(
         raise UserError(f"c = {np.asarray(c).tolist()}: expected ascending values, each starts from the one before")
     dtype = inputs.dtype
     hyper = {name: jnp.asarray(values, dtype) for name, values in hyper.items()}
-    used = jnp.any(train_weight > 0, axis=0)
-    rows = gathered_rows(used) if is_concrete(used) else None
     return _grid(
-        inputs, targets, train_weight, used, c.astype(dtype), epsilon.astype(dtype), hyper,
-        jnp.asarray(tolerance, dtype), jnp.asarray(steps), kernel, rows, solve,
+        inputs, targets, train_weight, c.astype(dtype), epsilon.astype(dtype), hyper,
+        jnp.asarray(tolerance, dtype), jnp.asarray(steps), kernel, solve,
     )  # fmt: skip
 
 
-@partial(jax.jit, static_argnames=("kernel", "rows", "solve"))
+@partial(jax.jit, static_argnames=("kernel", "solve"))
 def _grid(
     inputs: Array,
     targets: Array,
     train_weight: Array,
-    used: Array,
     c: Array,
     epsilon: Array,
     hyper: dict[str, Array],
     tolerance: Array,
     steps: Array,
     kernel: str,
-    rows: int | None,
     solve: Callable[[Array, Shared], Array],
 ) -> Array:
     inputs = inputs - kernels.origin(inputs, kernel)[None]
-    ids = None if rows is None else jnp.argsort(~used, stable=True)[:rows]
-    shared = Shared(inputs, targets, train_weight, ids, hyper, c, epsilon, tolerance, steps, kernel)
+    shared = Shared(inputs, targets, train_weight, hyper, c, epsilon, tolerance, steps, kernel)
     count = len(next(iter(hyper.values()))) if hyper else 1
     return solve(jnp.arange(count), shared)
