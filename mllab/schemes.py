@@ -119,10 +119,12 @@ def forward(
         inside = ids[(times[ids] >= distinct[start]) & (times[ids] <= distinct[stop - 1])]
         earlier = _earlier(ids, times, distinct[start] - gap, groups, inside)
         if not len(earlier):
+            mend = "give fewer folds, or a smaller gap"
+            if groups is not None:
+                mend += "; where groups last all the time, separate by time or by group, not by both"
             raise UserError(
                 f"fold {k + 1} of {count} forward in time has no training row earlier than its held-out rows"
-                f"{'' if groups is None else ', of another group'}{' and before the gap' if gap else ''}: give fewer "
-                "folds, or a smaller gap"
+                f"{'' if groups is None else ', of another group'}{' and before the gap' if gap else ''}: {mend}"
             )
         train.append(earlier)
         held_out.append(inside)
