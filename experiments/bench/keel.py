@@ -1,0 +1,235 @@
+r"""Choosing a model of mllab's pool beside single models of scikit-learn, on 13 small tables of the KEEL repository.
+
+  python -m experiments.bench.keel --data_dir=data
+  python -m experiments.bench.keel --tables=iris,wine --folds=3
+
+Reads TABLE.csv of the folder `keel`, whose last column is the class. On each of the stratified outer folds mllab
+searches the pool of `model_selection`: settings and model are those with the best accuracy on inner folds of the
+training rows, and the held-out rows score that choice alone. scikit-learn's models have their default settings, longer
+training where that may not suffice, and inputs that are standardised and one-hot encoded inside the fold.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments import frame
+from experiments.bench import harness
+from experiments.bench.harness import Arrays, Samples, Solver
+from mllab.data import catalog
+from mllab.data.readers import table as table_reader
+from mllab.metrics import interval
+from mllab.report.report import Report
+from mllab.report.table import Table, number
+
+TABLES = (
+    "banana", "german", "ionosphere", "iris", "mammographic", "phoneme", "pima", "segment", "sonar", "tic-tac-toe",
+    "vehicle", "wdbc", "wine",
+)  # fmt: skip
+MOST_SECONDS = 30.0  # target: of the search on a table, compiled before
+OURS = "mllab's choice"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(harness.DataSettings):
+    """What to measure."""
+
+    repeats: int = harness.Settings.with_default("repeats", 1)
+    tables: tuple[str, ...] = frame.choices(TABLES, list(TABLES), help="Tables, separated by commas.", kind="table")
+    folds: int = frame.whole(5, help="Outer folds, which score.", low=2, high=100)
+    inner_folds: int = frame.whole(3, help="Inner folds, which choose.", low=2, high=100)
+    split_seed: int = frame.whole(0, help="Seed of the folds.")
+
+
+def problems(settings: Settings) -> Iterator[tuple[str, Arrays]]:
+    """Yield the numbers [N, D], codes [N, C], category counts [C] and labels [N] of each table, and the folds."""
+    folder = harness.data_folder(settings.data_dir, "keel")
+    for name in settings.tables:
+        yield name, {**arrays(folder / f"{name}.csv"), "folds": np.array([settings.folds, settings.inner_folds]),
+                     "seed": np.array(settings.split_seed)}  # fmt: skip
+
+
+def arrays(path: Path) -> Arrays:
+    """Return the arrays of a table."""
+    data = catalog.load(path, target="class", table_options=table_reader.Options(task="classification"))
+    assert data.schema
+    assert data.columns is not None
+    return {
+        "numbers": np.asarray(data.columns.numbers),
+        "codes": np.asarray(data.columns.codes),
+        "indicators": np.array(data.schema.layout.indicators, int),
+        "categories": np.array(data.schema.layout.categories, int),
+        "labels": data.targets,
+    }
+
+
+def _plan(problem: Arrays) -> Any:
+    from mllab.nested import plan_folds
+    from mllab.schemes import Scheme
+
+    labels, (outer, inner) = problem["labels"], problem["folds"].tolist()
+    scheme = Scheme(int(problem["seed"]), labels)
+    return plan_folds(scheme.folds(np.arange(len(labels)), outer), lambda ids: scheme.folds(ids, inner))
+
+
+def mllab(problem: Arrays) -> Solver:
+    """Return the search of the pool, which reports the accuracy of the choice and of each model by fold."""
+    import jax
+
+    from mllab import criteria, devices, pool
+    from mllab.model_search import Found, search
+    from mllab.models.preprocessing import Columns, Layout
+
+    classes, plan = int(problem["labels"].max()) + 1, _plan(problem)
+    layout = Layout(
+        problem["numbers"].shape[1], tuple(problem["indicators"].tolist()), tuple(problem["categories"].tolist())
+    )
+    fewest = int(min(part.train.weight.sum(axis=1).min() for part in plan.parts))
+    candidates = pool.candidates_of(
+        (), pool.Problem("classification", classes, layout, fewest, devices.mesh())
+    )  # fmt: skip
+    examples = {"inputs": Columns(problem["numbers"], problem["codes"]), "targets": problem["labels"]}
+    score = criteria.named("accuracy", "classification").score()
+
+    def report(found: Mapping[str, Found]) -> dict[str, Any]:
+        results = {name: each.nested for name, each in found.items() if each.nested}
+        # An ensemble has the inner scores of its single net, and stands for it.
+        bases = {candidates[name].base for name in results}
+        names = [name for name in results if name not in bases]
+        chosen = np.stack([results[name].inner for name in names]).argmax(axis=0)
+        return {
+            "chosen": [names[each] for each in chosen],
+            "scores": {
+                OURS: [results[names[each]].outer[k].item() for k, each in enumerate(chosen)],
+                **{name: result.outer.tolist() for name, result in results.items()},
+            },
+            "model_seconds": {name: each.seconds for name, each in found.items()},
+            "left_out": {name: each.left_out for name, each in found.items() if each.left_out},
+        }
+
+    return Solver(lambda: search(candidates, jax.random.key(0), examples, plan, score), report)
+
+
+def sklearn(problem: Arrays) -> Solver:
+    """Return single models of scikit-learn, which report their accuracies by fold."""
+    from sklearn.compose import make_column_transformer
+    from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+    from sklearn.svm import SVC
+
+    numbers, codes, labels, plan = problem["numbers"], problem["codes"], problem["labels"], _plan(problem)
+    inputs = np.concatenate([numbers, codes.astype(np.float32)], axis=1)
+    encoded = make_column_transformer(
+        (make_pipeline(SimpleImputer(), StandardScaler()), [*range(numbers.shape[1])]),
+        (OneHotEncoder(handle_unknown="ignore", sparse_output=False), [*range(numbers.shape[1], inputs.shape[1])]),
+    )
+    models = {
+        "logistic regression": LogisticRegression(max_iter=1000),
+        "nearest neighbours": KNeighborsClassifier(),
+        "SVC": SVC(),
+        "random forest": RandomForestClassifier(random_state=0, n_jobs=-1),
+        "boosted trees": HistGradientBoostingClassifier(random_state=0),
+        "MLP": MLPClassifier(max_iter=1000, random_state=0),
+    }
+
+    def held_out(model: Any, train: np.ndarray, test: np.ndarray) -> float:
+        fitted = make_pipeline(encoded, model).fit(inputs[train], labels[train])
+        return float(fitted.score(inputs[test], labels[test]))
+
+    def scores() -> dict[str, list[float]]:
+        folds = list(zip(plan.train, plan.outer, strict=True))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a training that ends early, a category that is new
+            return {name: [held_out(model, *fold) for fold in folds] for name, model in models.items()}
+
+    return Solver(scores, lambda found: {"scores": found}, warm_up=lambda: None)
+
+
+SOLVERS: Mapping[str, Callable[[Arrays], Solver]] = {"mllab": mllab, "sklearn": sklearn}
+
+
+def measure(run: frame.Context, settings: Settings) -> Mapping[str, Samples]:
+    """Measure both on all tables."""
+    del run
+    harness.require("sklearn")
+    return harness.solve_in_turn("keel", problems(settings), SOLVERS, settings.repeats)
+
+
+def report(run: frame.Context, settings: Settings, measured: Mapping[str, Samples]) -> Report:
+    """Report accuracies, ranks, and the seconds of each search."""
+    del run, settings
+    return harness.report("keel", [accuracies(measured), ranks(measured), searches(measured)])
+
+
+def _means(samples: Samples) -> dict[str, float]:
+    """Return the mean accuracy over folds of mllab's choice and of each single model of scikit-learn."""
+    ours, theirs = (samples[name][0].report["scores"] for name in ("mllab", "sklearn"))
+    return {name: float(np.mean(each)) for name, each in {OURS: ours[OURS], **theirs}.items()}
+
+
+def _ranks(measured: Mapping[str, Samples]) -> tuple[list[str], np.ndarray]:
+    """Return the names of the models and their ranks [tables, models], 1 the best; equal ones share the mean rank."""
+    means = [_means(samples) for samples in measured.values()]
+    names = list(means[0])
+    scores = np.array([[round(each[name], 9) for name in names] for each in means])
+    better = (scores[:, None, :] > scores[:, :, None]).sum(axis=2)
+    equal = (scores[:, None, :] == scores[:, :, None]).sum(axis=2)
+    return names, better + (equal + 1) / 2
+
+
+def accuracies(measured: Mapping[str, Samples]) -> Table:
+    """Return the table of accuracies, and of what beats mllab's choice."""
+    rows = []
+    for name, samples in measured.items():
+        means = _means(samples)
+        ahead = [other for other, mean in means.items() if mean > means[OURS]]
+        rows.append([name, *(f"{100 * mean:.2f}" for mean in means.values()), ", ".join(ahead)])
+    return Table(["accuracy %", *_means(next(iter(measured.values()))), "above mllab's choice"], rows)
+
+
+def ranks(measured: Mapping[str, Samples]) -> Table:
+    """Return the table of ranks, with the mean rank, and the lead of mllab's choice with its interval over tables."""
+    names, by_table = _ranks(measured)
+    mean = by_table.mean(axis=0)
+    rows: list[list[Any]] = [[name, *each.tolist()] for name, each in zip(measured, by_table, strict=True)]
+    rows.append(["mean rank", *(f"{each:.2f}" for each in mean)])
+    leads = (interval(by_table[:, k] - by_table[:, 0])[:3] for k in range(1, len(names)))
+    rows.append(["behind mllab's choice by", None, *(number(*lead) for lead in leads)])
+    met = harness.verdict(bool(mean[0] <= mean[1:].min()))
+    rows.append([f"mean rank at least that of the best single model: {met}", *[None] * len(names)])
+    return Table(["rank", *names], rows)
+
+
+def searches(measured: Mapping[str, Samples]) -> Table:
+    """Return the table of the seconds of each search, and of what it chose."""
+    rows = []
+    for name, samples in measured.items():
+        each = samples["mllab"]
+        seconds = harness.figure(each, "seconds")
+        chosen = each[0].report["chosen"]
+        counts = ", ".join(f"{model} {chosen.count(model)}" for model in dict.fromkeys(chosen))
+        longest = each[0].report["model_seconds"]
+        slowest = max(longest, key=longest.get)
+        rows.append(
+            [
+                name, f"{harness.figure(each, 'first_seconds'):.1f}", f"{seconds:.1f}", MOST_SECONDS,
+                harness.verdict(seconds <= MOST_SECONDS), f"{slowest} {longest[slowest]:.1f}", counts,
+            ]
+        )  # fmt: skip
+    columns = ["search", "first s", "compiled s", "target", "met", "slowest model, s", "chosen on how many folds"]
+    return Table(columns, rows)
+
+
+main, run = frame.program(Settings, measure, report)
+
+if __name__ == "__main__":
+    harness.start(main, **harness.solving(SOLVERS, all_cores=True))
