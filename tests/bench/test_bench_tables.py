@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
+from threadpoolctl import threadpool_limits
 
 from experiments.bench import harness, keel, published_splits
 from experiments.bench.harness import Sample
@@ -57,7 +58,7 @@ def keel_folder(tmp_path):
     draw = np.random.default_rng(0)
     (tmp_path / "keel").mkdir()
     lines = ["x1,x2,x3,class"]
-    for row in range(60):
+    for row in range(100):  # boosted trees have leaves of 20 rows
         label = row % 2
         number = draw.normal(4 * label)
         lines.append(f"{number:.3f},{draw.normal():.3f},{'rgb'[draw.integers(3)]},class {label}")
@@ -66,13 +67,14 @@ def keel_folder(tmp_path):
 
 
 def test_the_peers_of_the_search_see_the_same_folds(keel_folder):
-    settings = keel.Settings.make({"data_dir": str(keel_folder), "tables": ["iris"], "folds": 3, "inner_folds": 2})
+    settings = keel.Settings.make({"data_dir": str(keel_folder), "tables": ["iris"], "folds": 2, "inner_folds": 2})
     ((name, problem),) = keel.problems(settings)
     assert name == "iris"
     assert problem["categories"].tolist() == [3]
-    report = harness.solved(keel.sklearn(problem))
-    assert {len(each) for each in report["scores"].values()} == {3}
-    assert min(np.mean(each) for each in report["scores"].values()) > 0.8
+    with threadpool_limits(1):  # threads that wait for each other make boosted trees slow on a busy machine
+        report = harness.solved(keel.sklearn(problem))
+    assert {len(each) for each in report["scores"].values()} == {2}
+    assert min(map(np.mean, report["scores"].values())) > 0.8
 
 
 @pytest.mark.slow
