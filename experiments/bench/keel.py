@@ -23,14 +23,17 @@ from experiments import frame
 from experiments.bench import harness
 from experiments.bench.harness import Arrays, Samples, Solver
 from experiments.bench.keel_tables import OURS, accuracies, means_of, ranks, searches
+from mllab import pool
 from mllab.data import catalog
 from mllab.data.readers import table as table_reader
 from mllab.report.report import Report
+from mllab.tasks import CLASSIFICATION
 
 TABLES = (
     "banana", "german", "ionosphere", "iris", "mammographic", "phoneme", "pima", "segment", "sonar", "tic-tac-toe",
     "vehicle", "wdbc", "wine",
 )  # fmt: skip
+MODELS = tuple(name for name, member in pool.POOL.items() if CLASSIFICATION.name in member.tasks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,7 @@ class Settings(harness.DataSettings):
 
     repeats: int = harness.Settings.with_default("repeats", 1)
     tables: tuple[str, ...] = frame.choices(TABLES, list(TABLES), help="Tables, separated by commas.", kind="table")
+    models: tuple[str, ...] = frame.choices(MODELS, list(MODELS), help="Models of mllab's pool.", kind="model")
     folds: int = frame.whole(5, help="Outer folds, which score.", low=2, high=100)
     inner_folds: int = frame.whole(3, help="Inner folds, which choose.", low=2, high=100)
     split_seed: int = frame.whole(0, help="Seed of the folds.")
@@ -49,7 +53,7 @@ def problems(settings: Settings) -> Iterator[tuple[str, Arrays]]:
     folder = harness.data_folder(settings.data_dir, "keel")
     for name in settings.tables:
         yield name, {**arrays(folder / f"{name}.csv"), "folds": np.array([settings.folds, settings.inner_folds]),
-                     "seed": np.array(settings.split_seed)}  # fmt: skip
+                     "seed": np.array(settings.split_seed), "models": np.array(settings.models)}  # fmt: skip
 
 
 def arrays(path: Path) -> Arrays:
@@ -79,7 +83,7 @@ def mllab(problem: Arrays) -> Solver:
     """Return the search of the pool, which reports the accuracy of the choice and of each model by fold."""
     import jax
 
-    from mllab import criteria, devices, pool
+    from mllab import criteria, devices
     from mllab.model_search import Found, search
     from mllab.models.preprocessing import Columns, Layout
     from mllab.validation import Folds
@@ -90,7 +94,7 @@ def mllab(problem: Arrays) -> Solver:
     )
     fewest = int(min(part.train.weight.sum(axis=1).min() for part in plan.parts))
     candidates = pool.candidates_of(
-        (), pool.Problem("classification", classes, layout, fewest, devices.mesh())
+        problem["models"].tolist(), pool.Problem("classification", classes, layout, fewest, devices.mesh())
     )  # fmt: skip
     examples = {"inputs": Columns(problem["numbers"], problem["codes"]), "targets": problem["labels"]}
     score = criteria.named("accuracy", "classification").score()
