@@ -10,6 +10,9 @@
 | kmeans, mixture, softmax, svm | scikit-learn | seconds of a fit of equal quality |
 | least_squares | scikit-learn, NumPy | seconds of a fit of equal quality |
 | neighbors | scikit-learn, faiss, NumPy | seconds of a search |
+| selection | scikit-learn | seconds and scores of nested cross-validation |
+| keel | scikit-learn | mean rank of mllab's choice on 13 tables, and its seconds |
+| published_splits | published figures | RMSE and log likelihood of deep ensembles on five UCI sets |
 | ceiling | | the machine's matrix product |
 
 A case file has its problems, its solvers and its tables; `race_problem` and `convnet_mllab` also write the arrays that

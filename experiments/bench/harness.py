@@ -25,6 +25,7 @@ import numpy as np
 from experiments import frame
 from mllab import devices
 from mllab.errors import UserError
+from mllab.folders import expand
 from mllab.report.report import Report
 from mllab.report.table import Table
 
@@ -157,6 +158,21 @@ def require(package: str, hint: str = "") -> None:
     """Raise UserError, with a further hint, if the package of a peer is not installed."""
     if find_spec(package) is None:
         raise UserError(f"{package} is not installed: pip install 'mllab[bench]'{hint}")
+
+
+def data_folder(data_dir: str | None, name: str) -> Path:
+    """Return the folder of tables `name` in `data_dir`, by default in $MLLAB_DATA.
+
+    Raises:
+        UserError: there is none.
+    """
+    place = data_dir or os.environ.get("MLLAB_DATA")
+    if not place:
+        raise UserError(f"where is the folder {name}? give --data_dir, or set $MLLAB_DATA")
+    folder = expand(place) / name
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}: give its parent as --data_dir, or as $MLLAB_DATA")
+    return folder
 
 
 def command(module: str, **flags: Any) -> list[str]:
