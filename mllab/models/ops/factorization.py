@@ -13,7 +13,8 @@ lanes that are spread over devices. The functions here never make such a call:
 
   Matrices of more than `BLOCK` columns are processed in blocks of columns, so that most of the work is products of
   matrices. On CPUs this is as fast as LAPACK, or faster (see BUILD_NOTES.md).
-- `triangle`, `qr`, `svd` and `eigh` call LAPACK for one matrix after another, also under `vmap`: one matrix is not spread.
+- `triangle`, `qr`, `svd` and `eigh` call LAPACK for one matrix after another, also under `vmap`: one matrix is not
+  spread.
 
 Other platforms use JAX's own batched functions.
 

@@ -124,8 +124,8 @@ def stack(
         params: of each layer.
         carry: of each layer; None for the initial ones.
         inputs: [B, T, D].
-        between: (number of a layer, its hidden states) -> what the layer above reads; not called after the last one. Its
-            arrays are [T, B, H].
+        between: (number of a layer, its hidden states [T, B, H]) -> what the layer above reads; not called after the
+            last one.
         time_major: see `unroll`.
         **options: of `unroll`.
     """
