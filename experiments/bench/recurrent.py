@@ -32,7 +32,7 @@ def problems(settings: harness.Settings) -> Iterator[tuple[str, Arrays]]:
 
 
 def problem(cell: str, batch: int, steps: int, features: int, hidden: int) -> Arrays:
-    """Return the cell's name and weights, inputs [B, T, D], and the weights [B, T, H] of the hidden states in the loss."""
+    """Return the cell's name and weights, inputs [B, T, D], and the weights [B, T, H] of hidden states in the loss."""
     rng, gates = np.random.default_rng(0), GATES[cell]
     scale = hidden**-0.5
     arrays = {
@@ -85,7 +85,7 @@ def torch(problem: Arrays) -> Solver:
 
     pytorch.set_num_threads(devices.cores())
     cell = str(problem["cell"])
-    (batch, steps, features), hidden = problem["inputs"].shape, problem["w_h"].shape[0]
+    features, hidden = problem["inputs"].shape[-1], problem["w_h"].shape[0]
     kinds = {"lstm": pytorch.nn.LSTM, "gru": pytorch.nn.GRU, "tanh": pytorch.nn.RNN}
     module = kinds[cell](features, hidden, batch_first=True)
     recurrent_bias = np.zeros_like(problem["b"])
