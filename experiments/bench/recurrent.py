@@ -7,7 +7,9 @@ LSTM, GRU and tanh cell, for 64 sequences of 128 steps, 128 features and 256 uni
 mllab splits the batch over as many CPU devices as cores, PyTorch uses a thread a core.
 """
 
+import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +58,7 @@ def mllab(problem: Arrays) -> Solver:
     from mllab.models.recurrent import CELLS, unroll
 
     cell, mesh = CELLS[str(problem["cell"])], devices.mesh()
-    names = cell.params.__dataclass_fields__
+    names = [field.name for field in dataclasses.fields(cell.params)]
     params = devices.replicate(mesh, cell.params(**{name: jnp.asarray(problem[name]) for name in names}))
     split = NamedSharding(mesh, PartitionSpec(devices.AXIS))
     x, weights = (jax.device_put(problem[name], split) for name in ("inputs", "weights"))
@@ -111,7 +113,7 @@ def torch(problem: Arrays) -> Solver:
     return Solver(solve, report, calls=CALLS)
 
 
-def figures(loss: float, *gradients: np.ndarray) -> dict[str, float]:
+def figures(loss: float, *gradients: Any) -> dict[str, float]:
     """Return the loss, and the norms of the gradients of input weights, recurrent weights and inputs."""
     names = ("input weights", "recurrent weights", "inputs")
     norms = {name: float(np.linalg.norm(each)) for name, each in zip(names, gradients, strict=True)}

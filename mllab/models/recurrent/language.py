@@ -127,9 +127,9 @@ def model(
         tokens, masks = _checked(inputs, vocabulary)
         if extra is not None:
             _check_batch(extra, tokens.shape[0])
-        keys = [None] * (layers + 2) if key is None else list(jax.random.split(key, layers + 2))
+        keys = None if key is None else jax.random.split(key, layers + 2)
         cells = params.layers
-        if key is not None and _is_positive(recurrent_dropout):
+        if keys is not None and _is_positive(recurrent_dropout):
             weight_keys = jax.random.split(keys[-1], layers)
             cells = tuple(
                 each.replace(w_h=drop(weight_keys[i], each.w_h, recurrent_dropout)) for i, each in enumerate(cells)
@@ -137,12 +137,12 @@ def model(
 
         def dropped(number: int, states: Array) -> Array:
             """Return states [T, B, H] with features dropped for all steps of a sequence alike."""
-            if keys[number] is None or not _is_positive(dropout):
+            if keys is None or not _is_positive(dropout):
                 return states
             return states * drop(keys[number], jnp.ones((1, *states.shape[1:]), states.dtype), dropout)
 
         def between(layer: int, states: Array) -> Array:
-            if params.scale is not None:
+            if params.scale is not None and params.shift is not None:
                 states = _layer_norm(states, params.scale[layer], params.shift[layer])
             return dropped(layer + 1, states)
 
