@@ -328,3 +328,17 @@ def test_mistakes_are_one_line(message, x, options):
     with pytest.raises(UserError, match=message) as raised:
         unroll(CELLS["gru"], params, options.pop("carry", None), x, **options)
     assert "\n" not in str(raised.value)
+
+
+def test_segments_need_less_memory():
+    cell = CELLS["lstm"]
+    params = jax.eval_shape(lambda: cell.init(jax.random.key(0), 2, 8))
+
+    def needed(steps, segment):
+        loss = lambda params, x: unroll(cell, params, None, x, segment=segment)[1].sum()  # noqa: E731
+        x = jax.ShapeDtypeStruct((4, steps, 2), jnp.float32)
+        return jax.jit(jax.grad(loss)).lower(params, x).compile().memory_analysis().temp_size_in_bytes
+
+    short, long = needed(64, None), needed(1024, None)
+    assert long > 10 * short
+    assert needed(1024, 32) < long / 3
