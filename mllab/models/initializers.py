@@ -14,7 +14,9 @@ import math
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 
+from mllab.models.ops import factorization
 from mllab.types import Array, Key
 
 Deviation = Callable[[Sequence[int]], float]  # shape of weights -> their standard deviation
@@ -45,3 +47,14 @@ def normal(key: Key, shapes: Sequence[Sequence[int]], deviations: Sequence[float
         deviation * flat[end - size : end].reshape(shape)
         for shape, size, end, deviation in zip(shapes, sizes, ends, deviations, strict=True)
     ]
+
+
+def orthogonal(key: Key, shape: Sequence[int]) -> Array:
+    """Return random orthogonal matrices [..., H, H], uniformly distributed (Saxe et al. 2014, arXiv:1312.6120).
+
+    Q of the QR factorisation of a normal matrix, with the signs that make R's diagonal positive (Mezzadri 2007).
+    """
+    matrices = jax.random.normal(key, (math.prod(shape),)).reshape(-1, *shape[-2:])
+    q, r = jax.vmap(factorization.qr)(matrices)
+    signs = jnp.where(jnp.diagonal(r, axis1=-2, axis2=-1) < 0, -1, 1).astype(q.dtype)
+    return (q * signs[:, None, :]).reshape(shape)

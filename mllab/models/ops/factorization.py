@@ -13,7 +13,8 @@ lanes that are spread over devices. The functions here never make such a call:
 
   Matrices of more than `BLOCK` columns are processed in blocks of columns, so that most of the work is products of
   matrices. On CPUs this is as fast as LAPACK, or faster (see BUILD_NOTES.md).
-- `triangle`, `svd` and `eigh` call LAPACK for one matrix after another, also under `vmap`: one matrix is not spread.
+- `triangle`, `qr`, `svd` and `eigh` call LAPACK for one matrix after another, also under `vmap`: one matrix is not
+  spread.
 
 Other platforms use JAX's own batched functions.
 
@@ -66,6 +67,11 @@ def solve_positive(matrices: Array, right: Array) -> Array:
 def triangle(matrix: Array) -> Array:
     """Return R [min(N, D), D] of the QR factorisation of a matrix [N, D]."""
     return _one_by_one(partial(jnp.linalg.qr, mode="r"))(matrix)
+
+
+def qr(matrix: Array) -> tuple[Array, Array]:
+    """Return Q [N, R] and R [R, D], R = min(N, D), of the QR factorisation of a matrix [N, D]."""
+    return tuple(_one_by_one(jnp.linalg.qr)(matrix))
 
 
 def svd(matrix: Array) -> tuple[Array, Array, Array]:

@@ -1,0 +1,10 @@
+"""Recurrent networks: cells, sequences of them, and language models.
+
+`CELLS[name]` has `init` and `step`, `unroll` runs a cell along sequences, `stack` and `bidirectional` several;
+`language.model` is the model of tokens.
+"""
+
+from mllab.models.recurrent.cells import CELLS, GRU, LSTM, RNN, Cell, LSTMCarry, MinGRU
+from mllab.models.recurrent.unroll import FORMS, bidirectional, stack, unroll
+
+__all__ = ["CELLS", "FORMS", "GRU", "LSTM", "RNN", "Cell", "LSTMCarry", "MinGRU", "bidirectional", "stack", "unroll"]
