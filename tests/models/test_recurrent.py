@@ -187,7 +187,7 @@ def test_a_step_equals_flaxs(name):
 # ── Forms and masks ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("masks", ["mask and reset", "backwards"])
+@pytest.mark.parametrize("masks", ["mask and reset", pytest.param("backwards", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CELLS)
 def test_all_forms_are_equal(name, masks):
     plain = outcome(name, "plain", MASKS[masks])

@@ -61,6 +61,7 @@ def test_the_gradient_of_an_embedding_sums_over_its_tokens(size):
     np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_on_streams_learns_a_repeated_text_in_bfloat16_too():
     text = np.tile(np.random.default_rng(2).permutation(V), 60)
     schedule = rows.streams(len(text) - 1, B, T)

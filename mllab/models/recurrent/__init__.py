@@ -5,6 +5,6 @@
 """
 
 from mllab.models.recurrent.cells import CELLS, GRU, LSTM, RNN, Cell, LSTMCarry, MinGRU
-from mllab.models.recurrent.unroll import FORMS, bidirectional, stack, unroll
+from mllab.models.recurrent.sequences import FORMS, bidirectional, stack, unroll
 
 __all__ = ["CELLS", "FORMS", "GRU", "LSTM", "RNN", "Cell", "LSTMCarry", "MinGRU", "bidirectional", "stack", "unroll"]

@@ -26,7 +26,7 @@ from mllab.models.base import Model
 from mllab.models.ops import normalisation
 from mllab.models.ops.dropout import dropout as drop
 from mllab.models.recurrent.cells import CELLS, Carry, Cell
-from mllab.models.recurrent.unroll import stack
+from mllab.models.recurrent.sequences import stack
 from mllab.types import Array, Inputs, Key, Params
 
 ONE_HOT_VOCABULARY = 1024  # up to here an embedding's gradient is a product with one-hot rows, which beats a scatter
