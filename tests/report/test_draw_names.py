@@ -81,6 +81,9 @@ FUNCTIONS = {  # each puts a name wherever its figure takes a text
         ],
         title=name, y_label=name, notes=[name],
     ),
+    draw.coloured_text: lambda name: draw.coloured_text(
+        name, np.arange(len(name)), title=name, label=name, notes=[name]
+    ),
     draw.loss_contours: lambda name: draw.loss_contours(landscape(name), [draw.Path(name, X, X)], title=name),
     draw.loss_surface: lambda name: draw.loss_surface(
         landscape(name), [draw.Path(name, X, X)], title=name, note=name
