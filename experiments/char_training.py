@@ -173,7 +173,7 @@ def train(
         run, grid.hyper, grid.key, streams.examples, repeated(one_pass, steps),
         held_out=streams.rows["validation"], segment=-(-steps // segments), observers=observe(grid),
         name=str(arguments["cell"]),
-        fingerprint=f"{sorted(arguments.items())} {sorted(regularisation.items())} {optimizer} {sorted(settings.items())}",
+        fingerprint=f"{sorted({**arguments, **regularisation, **settings, 'optimizer': optimizer}.items())}",
         **drive,
     )  # fmt: skip
     finite = grid.by_axis(result.nonfinite_step) < 0

@@ -56,7 +56,9 @@ def load(path: str | Path, *, limit: int | None = None) -> TextModel:
     """
     _, about = weights.read(path, limit)
     if about.get("kind") != KIND:
-        raise UserError(f"{path} holds no language model of characters: give params that experiments.char_rnn published")
+        raise UserError(
+            f"{path} holds no language model of characters: give params that experiments.char_rnn published"
+        )
     vocabulary, arguments = about.get("vocabulary"), about.get("arguments")
     if not isinstance(vocabulary, str) or not 0 < len(vocabulary) <= MAX_VOCABULARY:
         raise UserError(f"{path}: the vocabulary in its header is no text: publish it again")

@@ -17,6 +17,8 @@ LINE = 14.0  # points
 SIZE = 8.0  # points, of a character
 MAX_LINES = 60
 SURPRISE = LinearSegmentedColormap.from_list("surprise", ["#ffffff", "#fbe3b0", ORANGE, VERMILLION, "#7a2f00"])
+FONT = ["DejaVu Sans Mono", "monospace"]
+CELL = 6.0  # points of width; wider characters, as of Chinese, are smaller
 SIGNS = {"\n": "↵", "\t": "→", "\r": "␍"}  # of characters that have no glyph
 
 
@@ -32,7 +34,7 @@ def coloured_text(
         text: N characters.
         values: of each character, [N], 0 or more; NaN is white.
         title: the message or the question.
-        label: the quantity and its unit, beside the scale of colours.
+        label: the quantity and its unit, below the scale of colours; without one there is no scale.
         high: the value of the darkest colour and of those above; the greatest one by default.
         notes: sentences for the foot.
     """
@@ -46,8 +48,10 @@ def coloured_text(
     for row, (start, line) in enumerate(lines):
         shares = np.nan_to_num(values[start : start + len(line)] / top)
         colours[row, : len(line)] = SURPRISE(np.clip(shares, 0, 1))[:, :3]
-    figure = base.figure((LINE * len(colours) + 44) / 72, title=title, notes=notes)
-    axes, bar = figure.subplots(2, 1, height_ratios=[LINE * len(colours), 8])
+    figure = base.figure((LINE * len(colours) + 44 * bool(label)) / 72, title=title, notes=notes)
+    axes, *bars = figure.subplots(
+        1 + bool(label), 1, squeeze=False, height_ratios=[LINE * len(colours), 8][: 1 + bool(label)]
+    )[:, 0]
     axes.imshow(colours, aspect="auto", interpolation="none").set_gid("characters")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
@@ -57,13 +61,15 @@ def coloured_text(
             shown = SIGNS.get(character, character)
             if shown.isprintable() and not shown.isspace():
                 colour = INK if light[row, column] > 0.2 else "white"
-                look: dict[str, Any] = {"size": SIZE, "color": colour, "in_layout": False, "ha": "center"}
-                axes.text(column, row, shown, va="center_baseline", **look)
-    bar.imshow(SURPRISE(np.linspace(0, 1, 64))[None, :, :3], aspect="auto", extent=(0, top, 0, 1)).set_gid("scale")
-    bar.set(yticks=[])
-    bar.set_xlabel(base.fit(label, base.LABEL, 300))
-    bar.tick_params(labelsize=TICK)
-    base.scale(bar.xaxis, 0, top)
+                size = SIZE if shown.isascii() else SIZE * min(1, CELL / base.text_width(shown, SIZE))
+                look: dict[str, Any] = {"size": size, "color": colour, "in_layout": False, "ha": "center"}
+                axes.text(column, row, shown, va="center_baseline", family=FONT, **look)
+    for bar in bars:
+        bar.imshow(SURPRISE(np.linspace(0, 1, 64))[None, :, :3], aspect="auto", extent=(0, top, 0, 1)).set_gid("scale")
+        bar.set(yticks=[])
+        bar.set_xlabel(base.fit(label, base.LABEL, 300))
+        bar.tick_params(labelsize=TICK)
+        base.scale(bar.xaxis, 0, top)
     return figure
 
 
