@@ -49,9 +49,8 @@ def coloured_text(
         shares = np.nan_to_num(values[start : start + len(line)] / top)
         colours[row, : len(line)] = SURPRISE(np.clip(shares, 0, 1))[:, :3]
     figure = base.figure((LINE * len(colours) + 44 * bool(label)) / 72, title=title, notes=notes)
-    axes, *bars = figure.subplots(
-        1 + bool(label), 1, squeeze=False, height_ratios=[LINE * len(colours), 8][: 1 + bool(label)]
-    )[:, 0]
+    heights = [LINE * len(colours), 8] if label else [1]
+    axes, *bars = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     axes.imshow(colours, aspect="auto", interpolation="none").set_gid("characters")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
