@@ -77,13 +77,16 @@ def test_a_run_on_streams_learns_a_repeated_text_in_bfloat16_too():
         values, extra = objective(hyper, params, extra, batch, None)
         return {"loss": values}, extra
 
-    model = in_bfloat16(language.model(V, hidden=16, cell="lstm", batch_size=B))
+    model = in_bfloat16(language.model(V, hidden=16, cell="lstm", batch_size=B, recurrent_dropout=0.1))
     gather = functools.partial(rows.windows, size=T)
     run = training.supervised(model.init, objective, lambda hyper: optax.adam(0.03), metrics, gather=gather)
     first = jax.tree.map(lambda a: a[:2], schedule)
     result = training.drive(
         run, {}, jax.random.key(0), examples, schedule, held_out=first, segment=len(schedule.ids) // 2
     )
+    state = jax.eval_shape(run.start, {}, jax.random.key(0))
+    exported = jax.export.export(jax.jit(run.advance), platforms=("cpu", "cuda", "tpu"))({}, state, examples, first)
+    assert exported.platforms == ("cpu", "cuda", "tpu")
     assert result.history.train_loss[0] > 3 * result.history.train_loss[-1]
     assert result.history.held_out["loss"][-1] < 0.5
     assert {leaf.dtype for leaf in jax.tree.leaves(result.state.extra)} == {jnp.dtype("float32")}

@@ -149,7 +149,9 @@ class Cell:
 
     def project(self, params: Params, x: Array) -> Array:
         """Return p = x W_x + b, [..., GH] of inputs [..., D]."""
-        return x @ params.w_x + params.b.reshape((1,) * (x.ndim - 1) + params.b.shape)
+        # A product of matrices: for the gradient of one with more axes XLA's CPU backend transposes the whole of both.
+        flat = x.reshape(-1, x.shape[-1]) @ params.w_x + params.b[None]
+        return flat.reshape(*x.shape[:-1], flat.shape[-1])
 
     def step(self, params: Params, carry: Carry, x: Array) -> tuple[Carry, Array]:
         """Return (carry, h [B, H]) after one input [B, D]."""

@@ -259,10 +259,15 @@ def _fast_backward(cell, residuals, gradients):
 
     d_carry, d_projected = lax.scan(step, d_end, (d_states, saved, before, states, valid, begins), reverse=True)
     d_u = cell.gates.recurrent(saved, d_projected)
-    d_recurrent = recurrent.replace(w_h=jnp.einsum("tbh,tbg->hg", before, d_u))
+    d_recurrent = recurrent.replace(w_h=_flat(before).T @ _flat(d_u))
     if hasattr(recurrent, "b_n"):
         d_recurrent = d_recurrent.replace(b_n=d_u[..., -recurrent.b_n.shape[0] :].sum((0, 1)))
     return d_recurrent, d_carry, d_projected, None, None
+
+
+def _flat(a: Array) -> Array:
+    """Return [T, B, ...] as a matrix of T B rows; see `Cell.project` for why."""
+    return a.reshape(-1, a.shape[-1])
 
 
 def _add_to_hidden(cell: Cell, carry: Carry, h: Array) -> Carry:
