@@ -165,7 +165,7 @@ def test_numbers_of_the_answer_and_of_the_table_are_those_of_the_summary(name, f
         for found in re.findall(rf"{NUMBER} ± {NUMBER}%?|\({NUMBER} ± {NUMBER}\)e[-+]?\d+", text):
             assert {found, found.rstrip("%")} & shown, found
     values = [scale * value for value in leaves(summary) for scale in (1, 100)]
-    plain = re.sub(rf"{NUMBER} ± {NUMBER}", "", answer)
+    plain = re.sub(rf"{NUMBER}\s±\s{NUMBER}", "", answer)
     for found in re.findall(r"(?<![\w.])[-−+]?\d[\d,]*\.\d+(?:e[-+]?\d+)?", plain):
         mantissa, _, exponent = found.partition("e")
         last = 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))

@@ -14,7 +14,7 @@ from mllab.report.style import ORANGE, VERMILLION
 
 COLUMNS = 64  # characters in a line
 LINE = 14.0  # points
-SIZE = 8.0  # points, of a character
+SIZE, LEAST = 8.0, 6.0  # points, of a character and of a wide one
 MAX_LINES = 60
 SURPRISE = LinearSegmentedColormap.from_list("surprise", ["#ffffff", "#fbe3b0", ORANGE, VERMILLION, "#7a2f00"])
 FONT = ["DejaVu Sans Mono", "monospace"]
@@ -60,7 +60,7 @@ def coloured_text(
             shown = SIGNS.get(character, character)
             if shown.isprintable() and not shown.isspace():
                 colour = INK if light[row, column] > 0.2 else "white"
-                size = SIZE if shown.isascii() else SIZE * min(1, CELL / base.text_width(shown, SIZE))
+                size = SIZE if shown.isascii() else max(LEAST, SIZE * min(1, CELL / base.text_width(shown, SIZE)))
                 look: dict[str, Any] = {"size": size, "color": colour, "in_layout": False, "ha": "center"}
                 axes.text(column, row, shown, va="center_baseline", family=FONT, **look)
     for bar in bars:
