@@ -73,7 +73,7 @@ class Settings(frame.Output, frame.Seeds, frame.Devices):
     sample_length: int = frame.whole(500, help="Characters to write.", low=1, high=100_000)
     temperature: float = frame.number(0.7, help="Temperature of the written text; 0 is greedy.", low=0, high=100)
 
-    def begin(self) -> str:
+    def prime_text(self) -> str:
         """Return the prime with its line breaks; empty for the default."""
         return (self.prime or "").replace("\\n", "\n")
 
@@ -90,8 +90,8 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         streams = training.lay_out(text, settings.batch_size, settings.window)
         run.read({text.name: text.sha256})
         run.sources += [line for line in (text.citation, text.licence and f"licence: {text.licence}") if line]
-    if settings.begin():
-        characters.encode(settings.begin(), text.vocabulary, "--prime")
+    if settings.prime_text():
+        characters.encode(settings.prime_text(), text.vocabulary, "--prime")
     if settings.clip_norm == 0:
         raise UserError("--clip_norm=0: no step would be taken; give a positive norm")
     trained = []
@@ -145,7 +145,7 @@ def publish_and_write(
     header = {"dataset": text.name, "licence": text.licence, "citation": text.citation, "seed": best.seed}
     header |= {"test_nats": float(best.test[best.best or 0].mean()), "flags": settings.result_flags()}
     run.write("params.safetensors", text_models.encode(params, text.vocabulary, best.arguments, header))
-    prime = settings.begin() or characters.decoded(test[:32], text.vocabulary)
+    prime = settings.prime_text() or characters.decoded(test[:32], text.vocabulary)
     written, greedy = (
         text_models.write_on(
             model, params, text.vocabulary, jax.random.key(0), prime, length=settings.sample_length, cell=best.cell,

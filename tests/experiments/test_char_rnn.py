@@ -113,9 +113,11 @@ def test_it_records_every_lane_and_learns(trained):
 def test_the_same_flags_give_the_same_bits_and_a_workdir_of_others_is_refused(trained, text, tmp_path):
     workdir, measured = trained
     settings = {"text": str(text), "learning_rates": (0.001, 0.03), "seeds": 2, **TINY}
-    again = char_rnn.run(workdir=str(tmp_path / "w"), **settings | {"devices": 1})
+    again = char_rnn.run(workdir=str(tmp_path / "w"), **settings | {"devices": 1, "checkpoint_seconds": 0.0})
     np.testing.assert_array_equal(again.cells[0].test_by_seed, measured.cells[0].test_by_seed)
     assert again.writing.written == measured.writing.written
+    resumed = char_rnn.run(workdir=str(tmp_path / "w"), **settings)  # with a checkpoint of each segment
+    np.testing.assert_array_equal(resumed.cells[0].test_by_seed, measured.cells[0].test_by_seed)
     with refused_in_one_line("--window"):
         char_rnn.run(workdir=str(workdir), **settings | {"window": 9})
 
