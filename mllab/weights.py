@@ -78,6 +78,8 @@ def load_model(path: str | Path, *, limit: int | None = None) -> Published:
     stored, about = read(path, limit)
     if about.get("kind") == "table":
         raise UserError(f"{path} holds a model of a table: give experiments.predict a table, --input=FILE")
+    if about.get("kind") == "characters":
+        raise UserError(f"{path} holds a language model: give it to experiments.sample")
     if "plan" not in about:
         raise UserError(f"{path} does not say what model it is of: give params that an mllab experiment published")
     try:

@@ -29,6 +29,7 @@ def observer(
     steps: int,
     score: Callable[[dict[str, np.ndarray]], np.ndarray],
     title: str = "",
+    kind: str = "optimizer",
 ) -> Callable[[training.Segment | training.Notice], None]:
     """Return the observer of one optimizer's drive: it advances the progress bar and records every lane's segments.
 
@@ -39,6 +40,7 @@ def observer(
         steps: of the whole schedule.
         score: held-out metrics -> the score of each lane, [L], whose best is shown.
         title: of the progress bar; the optimizer's name where empty.
+        kind: what the name is of, in the records.
     """
     progress = context.progress
     progress.task(title or name, steps, lanes=len(grid.seed))
@@ -49,7 +51,7 @@ def observer(
         if isinstance(event, training.Notice):
             progress.say(event.text)
             return
-        context.record(records(name, grid, event))
+        context.record(records(name, grid, event, kind))
         best = max(best, float(np.nanmax(score(event.held_out), initial=-math.inf)))
         if (restored and not event.restored) or (event.restored and event.step == event.steps):
             progress.resume(event.step if event.restored else done)
@@ -61,11 +63,11 @@ def observer(
     return observe
 
 
-def records(name: str, grid: sweep.Grid, event: training.Segment) -> Iterator[dict[str, Any]]:
+def records(name: str, grid: sweep.Grid, event: training.Segment, kind: str = "optimizer") -> Iterator[dict[str, Any]]:
     """Yield one record a lane for metrics.jsonl."""
     for lane, seed in enumerate(grid.seed):
         yield {
-            "optimizer": name,
+            kind: name,
             "learning_rate": float(grid.hyper["learning_rate"][lane]),
             "seed": int(seed),
             "step": event.step,

@@ -40,6 +40,7 @@ ALLOWED = {
         "types", "errors", "rows", "row_blocks", "conformal", "models", "tasks", "validation", "learners", "data",
         "weights",
     },
+    "text_models": {"types", "errors", "models", "data", "weights"},
     "nested": {"types", "errors", "checks", "metrics", "validation"},
     "learners": {
         "types", "errors", "checks", "memory", "rows", "losses", "devices", "optimizers", "models", "training", "sweep",

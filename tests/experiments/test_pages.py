@@ -28,9 +28,19 @@ RUNS = {
     "capacity": {**TABLE, "axes": ("degree", "k"), "learning": ("knn",), "samples": 2, "rows": 12},
     "image_classifier": {"dataset": "digits", "channels": (2, 2), "hidden": (4,), **FEW},
     "model_selection": {**TABLE, "models": ("knn",), "folds": 2, "inner_folds": 2},
+    "char_rnn": {
+        "text": "TEXT", "cells": ("gru", "mingru"), "hidden": 4, "embedding": 3, "batch_size": 4, "window": 8,
+        "steps": 4, "seeds": 2, "sample_length": 60,
+    },
     "features": {"dataset": "digits", "fractions": (0.05,), "seeds": 1, "params": "PARAMS"},
-}
-SLOW = "features", "kernel_svm", "semi_supervised", "clustering image"  # with whole runs in tests of their own
+}  # fmt: skip
+SLOW = (
+    "char_rnn",
+    "features",
+    "kernel_svm",
+    "semi_supervised",
+    "clustering image",
+)  # with whole runs in tests of their own
 NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in RUNS]
 HEADINGS = ["The result", "Where the time went", "How it was run", "Repeat it"]
 
@@ -54,6 +64,10 @@ def started(name, folder):
         settings = dict(RUNS[name])
         if settings.get("dataset") == "TABLE":
             settings["dataset"] = str(folder / OWN)
+        if settings.get("text") == "TEXT":
+            text = folder / "own 中文 $x$.txt"
+            text.write_text(f"{NASTY} 中文 😀\t&amp; the most frequent words\n" * 30, encoding="utf-8")
+            settings["text"] = str(text)
         if settings.get("params") == "PARAMS":
             settings["params"] = str(started("image_classifier", folder) / "params.safetensors")
         experiment = importlib.import_module(f"experiments.{name.split()[0]}")
@@ -151,7 +165,7 @@ def test_numbers_of_the_answer_and_of_the_table_are_those_of_the_summary(name, f
         for found in re.findall(rf"{NUMBER} ± {NUMBER}%?|\({NUMBER} ± {NUMBER}\)e[-+]?\d+", text):
             assert {found, found.rstrip("%")} & shown, found
     values = [scale * value for value in leaves(summary) for scale in (1, 100)]
-    plain = re.sub(rf"{NUMBER} ± {NUMBER}", "", answer)
+    plain = re.sub(rf"{NUMBER}\s±\s{NUMBER}", "", answer)
     for found in re.findall(r"(?<![\w.])[-−+]?\d[\d,]*\.\d+(?:e[-+]?\d+)?", plain):
         mantissa, _, exponent = found.partition("e")
         last = 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))

@@ -81,6 +81,9 @@ FUNCTIONS = {  # each puts a name wherever its figure takes a text
         ],
         title=name, y_label=name, notes=[name],
     ),
+    draw.coloured_text: lambda name: draw.coloured_text(
+        name, np.arange(len(name)), title=name, label=name, notes=[name]
+    ),
     draw.loss_contours: lambda name: draw.loss_contours(landscape(name), [draw.Path(name, X, X)], title=name),
     draw.loss_surface: lambda name: draw.loss_surface(
         landscape(name), [draw.Path(name, X, X)], title=name, note=name
@@ -94,7 +97,10 @@ def test_every_drawing_function_has_a_row():
     assert public - NO_FIGURE == FUNCTIONS.keys()
 
 
-LIMITS = {(draw.boundaries, 14)}  # a key of three names of 24 full-width characters leaves the figure
+LIMITS = {
+    (draw.boundaries, 14),  # a key of three names of 24 full-width characters leaves the figure
+    (draw.coloured_text, 15),  # Ethiopic and Devanagari letters are wider than a cell
+}
 CASES = [  # the fast tests take each name with a few functions
     pytest.param(function, name, id=f"{function.__name__}-{place}", marks=[] if fast else [pytest.mark.slow])
     for row, function in enumerate(FUNCTIONS)

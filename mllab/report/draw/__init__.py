@@ -16,4 +16,5 @@ from mllab.report.draw.points import (
     reliability,
     residuals,
 )
+from mllab.report.draw.sequence import coloured_text
 from mllab.report.draw.surface import Landscape, Path, loss_contours, loss_surface

@@ -1,0 +1,179 @@
+r"""Train a character-level language model of recurrent cells on a text, and let it write.
+
+  python -m experiments.char_rnn
+  python -m experiments.char_rnn --text=tinyshakespeare --cells=lstm,gru --hidden=256 --steps=3000 --prime="ROMEO:"
+  python -m experiments.char_rnn --text=novel.txt --learning_rates=0.001:0.01:3 --seeds=3 --dropout=0.1
+
+A model reads a text character by character and predicts the next one. Its loss is
+
+    $$ L = -\frac{1}{M} \sum_i \log P(c_{i+1} \mid c_1, \dots, c_i) $$
+
+in nats per character; divided by log 2 it is bits per character. The first 81% of the text train, the next 9% choose
+the learning rate, the cell and the params of each seed; the last 10% are read once, at the end.
+`experiments.sample` loads the published model and writes on.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from experiments import char_training as training
+from experiments import frame
+from experiments.char_results import CellScores, Measurement, Writing, answer, facts, result_table, sections
+from experiments.frame import observers
+from mllab import devices, optimizers, sweep, text_models
+from mllab.data import texts
+from mllab.data.readers import characters
+from mllab.errors import UserError
+from mllab.models.recurrent import CELLS
+from mllab.report.report import Report
+from mllab.report.table import legible
+
+SEGMENTS = 20  # scores of the validation part over the training
+SHOWN = 1200  # characters of the test part that are coloured
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(frame.Output, frame.Seeds, frame.Devices):
+    """The text, the cells, how they are trained, and how they write."""
+
+    text: str = frame.path(
+        "python_reference", names=texts.TEXTS, help=f"Text: {', '.join(texts.TEXTS)}, or the path of a UTF-8 file."
+    )
+    data_dir: str | None = frame.Data.with_default("data_dir", None)
+    cells: tuple[str, ...] = frame.choices(CELLS, ("gru",), help="Cells to compare.", kind="cell")
+    hidden: int = frame.whole(128, help="Units of each layer.", low=1, high=100_000)
+    layers: int = frame.whole(1, help="Layers of cells.", low=1, high=100)
+    embedding: int = frame.whole(64, help="Features of a character.", low=1, high=100_000)
+    layer_norm: bool = frame.switch(help="Normalise what each layer yields.")
+    dropout: float = frame.number(
+        0.0, help="Probability of dropping a feature of the embedding, between layers and before the output, alike "
+        "for all characters of a window.", low=0, high=0.95,
+    )  # fmt: skip
+    recurrent_dropout: float = frame.number(
+        0.0, help="Probability of dropping a recurrent weight, in cells that have such.", low=0, high=0.95
+    )
+    optimizer: str = frame.choice(optimizers.OPTIMIZERS, "adam", help="Optimizer.", kind="optimizer")
+    learning_rates: tuple[float, ...] = frame.LearningRates.with_default(
+        "learning_rates", (0.01,), help="Learning rates to choose among: LOW:HIGH:COUNT on a log scale, or A,B,C."
+    )
+    schedule: str = frame.Training.with_default("schedule", "one_cycle")
+    clip_norm: float | None = frame.Training.with_default(
+        "clip_norm", 1.0, help="Global norm to clip gradients to; they explode without."
+    )
+    batch_size: int = frame.whole(32, help="Places of the text that are read side by side.", low=1, high=1_000_000)
+    window: int = frame.whole(64, help="Characters that gradients flow back over.", low=1, high=1_000_000)
+    steps: int = frame.whole(500, help="Windows that each place is trained on.", low=1, high=100_000_000)
+    seeds: int = frame.Seeds.with_default("seeds", 2)
+    checkpoint_seconds: float = frame.Training.with_default("checkpoint_seconds", 10.0)
+    prime: str | None = frame.text(
+        None, help="Text to write on from; \\n is a line break. Default: the first 32 characters of the test part."
+    )
+    sample_length: int = frame.whole(500, help="Characters to write.", low=1, high=100_000)
+    temperature: float = frame.number(0.7, help="Temperature of the written text; 0 is greedy.", low=0, high=100)
+
+    def prime_text(self) -> str:
+        """Return the prime with its line breaks; empty for the default."""
+        return (self.prime or "").replace("\\n", "\n")
+
+    def arguments(self, cell: str) -> dict[str, object]:
+        """Return the arguments of the model that its params depend on."""
+        sizes = {"hidden": self.hidden, "layers": self.layers, "embedding": self.embedding}
+        return {"cell": cell, **sizes, "layer_norm": self.layer_norm}
+
+
+def measure(run: frame.Context, settings: Settings) -> Measurement:
+    """Train every cell, choose on the validation part, score the test part once, publish the best model, and write."""
+    with run.timed("data"):
+        text = texts.load(settings.text, data_dir=settings.data_dir)
+        streams = training.lay_out(text, settings.batch_size, settings.window)
+        run.read({text.name: text.sha256})
+        run.sources += [line for line in (text.citation, text.licence and f"licence: {text.licence}") if line]
+    if settings.prime_text():
+        characters.encode(settings.prime_text(), text.vocabulary, "--prime")
+    if settings.clip_norm == 0:
+        raise UserError("--clip_norm=0: no step would be taken; give a positive norm")
+    trained = []
+    with observers.timed_race(run):
+        for cell in settings.cells:
+            trained.append(train_cell(run, settings, streams, text, cell))
+    scores = [CellScores.of(one, settings.learning_rates) for one in trained]
+    finite = [one for one in trained if one.best is not None]
+    best = min(finite, key=lambda one: one.validation[one.best or 0].mean(), default=None)
+    ends = np.cumsum([streams.counts[part] + 1 for part in training.PARTS])
+    test = text.ids[ends[1] :]
+    constants = training.baselines(text.ids[: ends[0]], test, len(text.vocabulary))
+    writing = None
+    if best is not None:
+        with run.timed("writing"):
+            writing = publish_and_write(run, settings, text, best, test)
+    return Measurement(
+        text=text.name, characters=len(text.ids), vocabulary=len(text.vocabulary), parts=streams.counts,
+        seeds=settings.seeds, steps=settings.steps, passes=settings.steps / len(streams.rows["train"].ids),
+        baselines=constants, cells=scores, best=None if best is None else best.cell, writing=writing,
+    )  # fmt: skip
+
+
+def train_cell(
+    run: frame.Context, settings: Settings, streams: training.Streams, text: characters.Characters, cell: str
+) -> training.Trained:
+    """Train one cell with every learning rate and seed, with progress and records."""
+
+    def observe(grid: sweep.Grid) -> list:
+        title = f"{cell} on {legible(text.name)}, -nats"
+        return [observers.observer(run, cell, grid, settings.steps, lambda held: -held["loss"], title, "cell")]
+
+    dropout = {"dropout": settings.dropout}
+    if CELLS[cell].gates is not None:
+        dropout["recurrent_dropout"] = settings.recurrent_dropout
+    lanes = settings.seeds * len(settings.learning_rates)
+    return training.train(
+        streams, text.vocabulary, settings.arguments(cell), regularisation=dropout, rates=settings.learning_rates,
+        seeds=settings.seeds, steps=settings.steps, segments=SEGMENTS, window=settings.window,
+        optimizer=settings.optimizer, settings={"schedule": settings.schedule, "clip_norm": settings.clip_norm},
+        mesh=devices.mesh(min(run.mesh().size, lanes)), observe=observe, workdir=run.path,
+        checkpoint_seconds=settings.checkpoint_seconds,
+    )  # fmt: skip
+
+
+def publish_and_write(
+    run: frame.Context, settings: Settings, text: characters.Characters, best: training.Trained, test: np.ndarray
+) -> Writing:
+    """Publish the best seed of a cell; let it write, and read the beginning of the test part, ids [M]."""
+    params, model = best.params(best.seed), text_models.make(text.vocabulary, best.arguments)
+    header = {"dataset": text.name, "licence": text.licence, "citation": text.citation, "seed": best.seed}
+    header |= {"test_nats": float(best.test[best.best or 0].mean()), "flags": settings.result_flags()}
+    run.write("params.safetensors", text_models.encode(params, text.vocabulary, best.arguments, header))
+    prime = settings.prime_text() or characters.decoded(test[:32], text.vocabulary)
+    written, greedy = (
+        text_models.write_on(
+            model, params, text.vocabulary, jax.random.key(0), prime, length=settings.sample_length, cell=best.cell,
+            temperature=temperature,
+        )
+        for temperature in (settings.temperature, 0.0)
+    )  # fmt: skip
+    read = test[: SHOWN + 1]
+    bits = training.surprise(model, params, read)
+    return Writing(prime, settings.temperature, written, greedy, characters.decoded(read[1:], text.vocabulary), bits)
+
+
+def report(run: frame.Context, settings: Settings, measured: Measurement) -> Report:
+    """Report losses in nats and bits, learning curves, what the model writes, and what surprises it."""
+    del run
+    name = legible(measured.text)
+    return Report(
+        f"Character-level language model on {name}",
+        f"How well do recurrent cells predict the next character of {name}, and what do they write?",
+        answer(measured),
+        result_table(measured),
+        sections(measured),
+        facts(measured, settings.batch_size, settings.window, settings.flagfile().splitlines()),
+        remarks=[] if measured.writing is None else measured.writing.remarks(),
+    )
+
+
+main, run = frame.program(Settings, measure, report, all_cores=True, show_seconds=True)
+
+if __name__ == "__main__":
+    main()

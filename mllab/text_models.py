@@ -1,0 +1,107 @@
+"""Language models of characters as files: params, the arguments of the model, and its vocabulary.
+
+The header of a params file holds `kind` "characters", `arguments` of `models.recurrent.language.model`, and the
+`vocabulary` as one text, so that the file alone reads a prime text and writes on.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mllab import weights
+from mllab.data.readers import characters
+from mllab.errors import UserError, shortened
+from mllab.models.base import Model
+from mllab.models.recurrent import CELLS, language, sampling
+from mllab.types import Key, Params
+
+KIND = "characters"
+SIZES = {"hidden": 100_000, "layers": 100, "embedding": 100_000}  # arguments, and their greatest values
+SWITCHES = ("tied", "layer_norm")
+MAX_VOCABULARY = 0x110000
+
+
+class TextModel(NamedTuple):
+    """A language model of characters."""
+
+    model: Model
+    params: Params
+    vocabulary: str
+    about: Mapping[str, Any]  # the header of its file
+
+
+def make(vocabulary: str, arguments: Mapping[str, Any], **others: Any) -> Model:
+    """Return the language model with these arguments; `others` matter in training alone: dropout, batch_size, ..."""
+    return language.model(len(vocabulary), **arguments, **others)
+
+
+def encode(params: Params, vocabulary: str, arguments: Mapping[str, Any], about: Mapping[str, Any]) -> bytes:
+    """Return the file of a model; `about` are further values of the header, as JSON holds them."""
+    return weights.encode(params, {**about, "kind": KIND, "vocabulary": vocabulary, "arguments": dict(arguments)})
+
+
+def load(path: str | Path, *, limit: int | None = None) -> TextModel:
+    """Return the model of a file that `encode` made.
+
+    Args:
+        path: of the file.
+        limit: on the bytes of the file; a share of the memory by default.
+
+    Raises:
+        UserError: no such file, one of another kind, or a header that does not match its arrays.
+    """
+    _, about = weights.read(path, limit)
+    if about.get("kind") != KIND:
+        raise UserError(
+            f"{path} holds no language model of characters: give params that experiments.char_rnn published"
+        )
+    vocabulary, arguments = about.get("vocabulary"), about.get("arguments")
+    if not isinstance(vocabulary, str) or not 0 < len(vocabulary) <= MAX_VOCABULARY:
+        raise UserError(f"{path}: the vocabulary in its header is no text: publish it again")
+    if "".join(sorted(set(vocabulary))) != vocabulary:
+        raise UserError(f"{path}: the vocabulary in its header is not sorted, or has a character twice: publish again")
+    try:
+        model = make(vocabulary, _checked(arguments))
+        like, _ = jax.eval_shape(model.init, jax.random.key(0))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    params, _, _ = weights.load(path, like, limit=limit)
+    return TextModel(model, jax.tree.map(jnp.asarray, params), vocabulary, about)
+
+
+def _checked(arguments: Any) -> dict[str, Any]:
+    """Return the arguments of a header, each of its kind and size."""
+    if not isinstance(arguments, dict):
+        raise UserError("the arguments in its header are no named values: publish it again")
+    for name, value in arguments.items():
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        valid = (
+            (name == "cell" and isinstance(value, str) and value in CELLS)
+            or (name in SIZES and whole and 1 <= value <= SIZES[name])
+            or (name in SWITCHES and isinstance(value, bool))
+        )
+        if not valid:
+            raise UserError(f"the header says {shortened(str(name))} = {shortened(str(value))}: publish it again")
+    return arguments
+
+
+def write_on(
+    model: Model, params: Params, vocabulary: str, key: Key, prime: str, *, length: int, cell: str,
+    temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None,
+) -> str:  # fmt: skip
+    """Return `length` characters that a model writes after a prime text; see `sampling.sample`.
+
+    Raises:
+        UserError: an empty prime, or one with a character that the vocabulary lacks; or see `sampling.sample`.
+    """
+    ids = characters.encode(prime, vocabulary, "prime")
+    extra = language.initial_carry(CELLS[cell], params, 1)
+    tokens = sampling.sample(
+        model, params, extra, key, jnp.asarray(ids)[None],
+        length=length, temperature=temperature, top_k=top_k, top_p=top_p,
+    )  # fmt: skip
+    return characters.decoded(np.asarray(tokens[0]), vocabulary)

@@ -1,0 +1,189 @@
+"""Character-level language models: the layout of a text, losses against brute force, runs, published models."""
+
+import json
+import math
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from experiments import char_rnn, char_training, sample
+from mllab import text_models, weights
+from mllab.data import texts
+from mllab.data.readers import characters
+from mllab.errors import UserError
+from mllab.models.recurrent import CELLS, language
+from support.mistakes import refused_in_one_line
+from support.workdirs import records_of
+
+WORDS = "the cat sat on the mat; a dog, too.\n"
+TINY = {"hidden": 6, "embedding": 3, "batch_size": 4, "window": 8, "steps": 12, "devices": 2, "sample_length": 20}
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """A text of 1,440 characters whose words come in random order."""
+    draw, path = np.random.default_rng(0), tmp_path_factory.mktemp("text") / "words.txt"
+    path.write_text("".join(WORDS[at : at + 6] for at in draw.integers(0, 30, 240)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(text, tmp_path_factory):
+    """A run of two rates and two seeds: workdir and measurement."""
+    workdir = tmp_path_factory.mktemp("trained") / "w"
+    return workdir, char_rnn.run(text=str(text), workdir=str(workdir), learning_rates=(0.001, 0.03), seeds=2, **TINY)
+
+
+def test_every_character_of_a_part_is_predicted_once_from_the_one_before(text):
+    loaded = texts.load(text)
+    streams = char_training.lay_out(loaded, batch_size=5, window=7)
+    seen = []
+    for part in char_training.PARTS:
+        rows, pairs = streams.rows[part], []
+        for row in range(5):
+            for step in range(len(rows.ids)):
+                if rows.weight[step, row]:
+                    first = rows.ids[step, row]
+                    assert streams.examples["begins"][first] == (step == 0)
+                    assert (
+                        not streams.examples["begins"][first + 1 : first + 7].any()
+                        or not streams.examples["weights"][first + 1 : first + 7].all()
+                    )
+                    for place in range(first, first + 7):
+                        if streams.examples["weights"][place]:
+                            pairs.append((streams.examples["tokens"][place], streams.examples["targets"][place]))
+        assert len(pairs) == streams.counts[part]
+        seen += [pairs[0][0], *(after for _, after in pairs)]
+    np.testing.assert_array_equal(seen, loaded.ids)
+    assert [streams.counts[part] + 1 for part in char_training.PARTS] == [1166, 130, 144]
+
+
+def test_a_text_shorter_than_a_window_is_refused(text):
+    loaded = texts.load(text)
+    with refused_in_one_line(r"words\.txt has 1,440 characters, of which 130 are the validation part"):
+        char_training.lay_out(loaded, 4, 130)
+    char_training.lay_out(loaded, 4, 129)
+
+
+def test_baselines_are_the_entropies_of_counts():
+    train, test = np.array([0, 1, 0, 1, 1, 2]), np.array([1, 1, 0, 2])
+    found = char_training.baselines(train, test, 4)
+    single = {character: (count + 1) / 10 for character, count in (Counter(train.tolist()) + Counter()).items()}
+    losses = [-math.log(single[after]) for after in (1, 0, 2)]
+    assert math.isclose(found["frequencies of characters"], np.mean(losses))
+    # After 1, seen three times before another character: 0, 1 and 2 once each; after 0: 1 twice.
+    pairs = [(1 + single[1]) / 4, (1 + single[0]) / 4, (0 + single[2]) / 3]
+    assert math.isclose(found["frequencies of pairs"], -np.log(pairs).mean())
+
+
+def test_the_test_loss_is_that_of_the_published_params_read_stretch_by_stretch(trained, text):
+    workdir, measured = trained
+    loaded = text_models.load(workdir / "params.safetensors")
+    (cell,) = measured.cells
+    test = texts.load(text).ids[round(0.9 * 1440) :]
+    windows = -(-(len(test) - 1) // TINY["window"])
+    bounds = np.arange(TINY["batch_size"] + 1) * windows // TINY["batch_size"] * TINY["window"]
+    losses = []
+    for first, last in zip(bounds[:-1], np.minimum(bounds[1:], len(test) - 1), strict=True):
+        logits, _ = loaded.model.apply(loaded.params, None, jnp.asarray(test[None, first:last]), None)
+        losses.extend(-jax.nn.log_softmax(logits[0])[np.arange(last - first), test[first + 1 : last + 1]])
+    assert len(losses) == len(test) - 1
+    np.testing.assert_allclose(cell.test_by_seed[loaded.about["seed"]], np.mean(losses), rtol=1e-5)
+    assert cell.learning_rate == 0.03
+    np.testing.assert_allclose(np.array(cell.test_bits[:3]) * math.log(2), cell.test[:3], rtol=1e-5)
+
+
+def test_it_records_every_lane_and_learns(trained):
+    workdir, measured = trained
+    records = records_of(workdir)
+    assert len(records) == 4 * 12
+    assert {record["cell"] for record in records} == {"gru"}
+    assert {path.stem for path in (workdir / "figures").iterdir()} == {"loss", "written", "greedy", "surprise"}
+    first, last = records[0], records[-1]
+    assert last["validation_loss"] < first["validation_loss"]
+    assert json.loads((workdir / "summary.json").read_text())["best"] == "gru"
+    assert len(measured.writing.written) == 20
+
+
+@pytest.mark.slow
+def test_the_same_flags_give_the_same_bits_and_a_workdir_of_others_is_refused(trained, text, tmp_path):
+    workdir, measured = trained
+    settings = {"text": str(text), "learning_rates": (0.001, 0.03), "seeds": 2, **TINY}
+    again = char_rnn.run(workdir=str(tmp_path / "w"), **settings | {"devices": 1, "checkpoint_seconds": 0.0})
+    np.testing.assert_array_equal(again.cells[0].test_by_seed, measured.cells[0].test_by_seed)
+    assert again.writing.written == measured.writing.written
+    resumed = char_rnn.run(workdir=str(tmp_path / "w"), **settings)  # with a checkpoint of each segment
+    np.testing.assert_array_equal(resumed.cells[0].test_by_seed, measured.cells[0].test_by_seed)
+    with refused_in_one_line("--window"):
+        char_rnn.run(workdir=str(workdir), **settings | {"window": 9})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"prime": "the Ω"}, "--prime: the character 'Ω'"),
+        ({"window": 1000}, "fewer than a window"),
+        ({"clip_norm": 0.0}, "--clip_norm=0"),
+        ({"cells": ("lstn",)}, "did you mean 'lstm'"),
+        ({"hidden": 100_000, "seeds": 10_000}, "the params and optimizer states of 10,000 lanes"),
+        ({"batch_size": 1_000_000, "window": 100, "hidden": 10_000}, "of memory are free"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
+)
+def test_mistakes_end_in_one_line_and_leave_nothing(settings, message, text, tmp_path):
+    with refused_in_one_line(message):
+        char_rnn.run(text=str(text), workdir=str(tmp_path / "w"), **{**TINY, **settings})
+    assert not (tmp_path / "w").exists()
+
+
+# ── Published models ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_published_model_writes_on_and_the_seed_repeats_it(trained):
+    params = str(trained[0] / "params.safetensors")
+    one, again = (sample.run(params=params, prime="the ", length=30, count=2, seed=3) for _ in range(2))
+    assert one.texts == again.texts
+    assert one.texts[0] != one.texts[1]
+    assert [len(each) for each in one.texts] == [30, 30]
+    greedy = sample.run(params=params, prime="the ", length=30, temperature=0.0)
+    loaded = text_models.load(params)
+    ids = characters.encode("the ", loaded.vocabulary)
+    carry = language.initial_carry(CELLS["gru"], loaded.params, 1)
+    logits, _ = loaded.model.apply(loaded.params, carry, jnp.asarray(ids)[None], None)
+    assert loaded.vocabulary[int(np.argmax(logits[0, -1]))] == greedy.texts[0][0]
+    with refused_in_one_line("prime: the character 'Ω'"):
+        sample.run(params=params, prime="Ω")
+    with refused_in_one_line("give it to experiments.sample"):
+        weights.load_model(params)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vocabulary": "ab"}, "does not fit the model"),
+        ({"vocabulary": 7}, "the vocabulary in its header is no text"),
+        ({"vocabulary": "aab"}, "has a character twice"),
+        ({"arguments": {"hidden": 10**12}}, "hidden = 1000000000000"),
+        ({"arguments": {"hidden": True}}, "hidden = True"),
+        ({"arguments": {"cell": ["gru"]}}, "cell = "),
+        ({"arguments": {"form": "x"}}, "form = x"),
+        ({"arguments": [1]}, "no named values"),
+        ({"kind": "table"}, "holds no language model of characters"),
+    ],
+    ids=str,
+)
+def test_a_header_that_was_changed_is_refused(changes, message, trained, tmp_path):
+    source, path = trained[0] / "params.safetensors", tmp_path / "p.safetensors"
+    _, about = weights.read(source)
+    save_file(load_file(source), path, {"mllab": json.dumps(about | changes)})
+    with refused_in_one_line(message):
+        text_models.load(path)
+
+
+def test_params_must_be_named():
+    with pytest.raises(UserError, match="--params=FILE"):
+        sample.run()
