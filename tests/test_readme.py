@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import answers, image_classifier, model_selection, optimizer_race
+from experiments import answers, char_rnn, image_classifier, model_selection, optimizer_race
 from mllab.metrics import Ranking
 from mllab.tasks import CLASSIFICATION, Baseline
 
@@ -39,6 +39,8 @@ TINY = {
     "experiments.kernel_svm": ["--rows=60", "--c=1", "--gamma=1", "--folds=2"],
     "experiments.semi_supervised": ["--labels=6", "--draws=1", "--covariances=spherical", "--restarts=1"],
     "experiments.predict": [],
+    "experiments.sample": ["--length=5"],
+    "experiments.char_rnn": ["--steps=2", "--hidden=4", "--embedding=4", "--seeds=1", "--sample_length=5"],
     "experiments.linear_regression": ["--steps=20", "--optimizers=sgd,adam"],
 }
 
@@ -104,6 +106,8 @@ def folder(tmp_path_factory):
     tiny = {"models": ("knn",), "folds": 2, "inner_folds": 2, "dataset": str(folder / "homes.csv"), "target": "price"}
     model_selection.run(workdir=str(folder / "runs" / "homes"), **tiny)
     optimizer_race.run(workdir=str(folder / "runs" / "race"), learning_rates=(0.01, 0.1), seeds=1, epochs=1)
+    sizes = {"hidden": 4, "embedding": 4, "steps": 2, "seeds": 1, "sample_length": 5}
+    char_rnn.run(workdir=str(folder / "runs" / "text"), **sizes)
     (folder / "mllab").symlink_to(ROOT / "mllab")
     return folder
 
@@ -112,15 +116,22 @@ def folder(tmp_path_factory):
 @pytest.mark.slow
 def test_its_commands_run(command, folder, tmp_path, data_dir):
     program, words = shlex.split(command)[2], shlex.split(command)[1:]
-    flags = [*TINY[program], f"--workdir={tmp_path / 'w'}"] if program != "experiments.predict" else []
-    if program.removeprefix("experiments.") in ("optimizer_race", "image_classifier", "features", "clustering"):
+    shows = program in ("experiments.predict", "experiments.sample")  # these write no workdir
+    flags = TINY[program] if shows else [*TINY[program], f"--workdir={tmp_path / 'w'}"]
+    if program.removeprefix("experiments.") in (
+        "optimizer_race",
+        "image_classifier",
+        "features",
+        "clustering",
+        "char_rnn",
+    ):
         flags.append(f"--data_dir={data_dir}")
     done = subprocess.run(
         [sys.executable, *words, *flags],
         cwd=folder, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert program == "experiments.predict" or (tmp_path / "w" / "report.html").is_file()
+    assert shows or (tmp_path / "w" / "report.html").is_file()
 
 
 def test_its_links_lead_somewhere():
