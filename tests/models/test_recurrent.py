@@ -268,6 +268,7 @@ def gradient(cell, params, x):
     )
 
 
+@pytest.mark.slow
 def test_lanes_devices_and_platforms():
     cell = CELLS["lstm"]
     params, _, x, _ = jax.tree.map(lambda a: np.asarray(a, np.float32), problem("lstm"))
@@ -299,6 +300,7 @@ def test_bfloat16_computes_near_float32_and_keeps_the_dtype_of_the_carry():
     }
 
 
+@pytest.mark.slow
 def test_initial_weights():
     params = CELLS["lstm"].init(jax.random.key(0), D, 8, forget_bias=1.0)
     for gate in np.split(np.asarray(params.w_h), 4, axis=1):
@@ -330,6 +332,7 @@ def test_mistakes_are_one_line(message, x, options):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.slow
 def test_segments_need_less_memory():
     cell = CELLS["lstm"]
     params = jax.eval_shape(lambda: cell.init(jax.random.key(0), 2, 8))

@@ -46,6 +46,7 @@ def test_top_k_and_top_p_leave_tokens_out():
     assert np.isfinite(sampling.filtered(equal, top_k=2)).sum() == 2
 
 
+@pytest.mark.slow
 def test_samples_of_a_recurrent_model_are_those_of_step_after_step():
     model = language.model(5, hidden=4, layers=2, cell="gru", embedding=3)
     params, _ = model.init(jax.random.key(1))
