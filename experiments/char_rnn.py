@@ -148,7 +148,7 @@ def publish_and_write(
     prime = settings.prime_text() or characters.decoded(test[:32], text.vocabulary)
     written, greedy = (
         text_models.write_on(
-            model, params, text.vocabulary, jax.random.key(0), prime, length=settings.sample_length, cell=best.cell,
+            model, params, text.vocabulary, jax.random.key(0), prime, length=settings.sample_length,
             temperature=temperature,
         )
         for temperature in (settings.temperature, 0.0)

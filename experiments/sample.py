@@ -62,7 +62,7 @@ def measure(run: frame.Context, settings: Settings) -> Written:
         texts = [
             text_models.write_on(
                 loaded.model, loaded.params, loaded.vocabulary, key, prime, length=settings.length,
-                cell=loaded.about["arguments"].get("cell", "lstm"), temperature=settings.temperature,
+                temperature=settings.temperature,
                 top_k=settings.top_k, top_p=settings.top_p,
             )
             for key in jax.random.split(jax.random.key(settings.seed), settings.count)

@@ -90,7 +90,7 @@ def _checked(arguments: Any) -> dict[str, Any]:
 
 
 def write_on(
-    model: Model, params: Params, vocabulary: str, key: Key, prime: str, *, length: int, cell: str,
+    model: Model, params: Params, vocabulary: str, key: Key, prime: str, *, length: int,
     temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None,
 ) -> str:  # fmt: skip
     """Return `length` characters that a model writes after a prime text; see `sampling.sample`.
@@ -99,7 +99,7 @@ def write_on(
         UserError: an empty prime, or one with a character that the vocabulary lacks; or see `sampling.sample`.
     """
     ids = characters.encode(prime, vocabulary, "prime")
-    extra = language.initial_carry(CELLS[cell], params, 1)
+    extra = language.initial_carry(params, 1)
     tokens = sampling.sample(
         model, params, extra, key, jnp.asarray(ids)[None],
         length=length, temperature=temperature, top_k=top_k, top_p=top_p,

@@ -52,7 +52,7 @@ def ensemble_scores(variant: Variant, axes: Axes, key: Key, examples: Examples, 
     inner, test = present.copy(), present.copy()
     inner[-1], test[:-1] = False, False
     noise, factor = density_variance(errors[inner], spread[inner])
-    densities = _log_density(errors[test], noise + factor * spread[test])
+    densities = _log_density(errors[test] ** 2, noise + factor * spread[test])
     return float(np.sqrt(np.mean(errors[test] ** 2))), float(densities.mean())
 
 
@@ -62,7 +62,7 @@ def density_variance(errors: np.ndarray, spread: np.ndarray) -> tuple[float, flo
 
     def loss(logarithms: np.ndarray) -> float:
         noise, factor = np.exp(logarithms)
-        return -float(_log_density(errors, noise + factor * spread).mean())
+        return -float(_log_density(errors**2, noise + factor * spread).mean())
 
     scale = max(float(np.mean(errors**2)), 1e-12)
     found = minimize(loss, [np.log(scale) - 0.3, 0.0], method="Nelder-Mead", bounds=[(np.log(scale) - 12, None)] * 2)
@@ -70,8 +70,9 @@ def density_variance(errors: np.ndarray, spread: np.ndarray) -> tuple[float, flo
     return float(noise), float(factor)
 
 
-def _log_density(errors: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    return -0.5 * (np.log(2 * np.pi * variance) + errors**2 / variance)
+def _log_density(squares: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Return Gaussian log densities of squared errors; in float64, unlike `metrics.gaussian_log_density`."""
+    return -0.5 * (np.log(2 * np.pi * variance) + squares / variance)
 
 
 def scores(measured: Mapping[str, Result]) -> Table:
@@ -102,7 +103,7 @@ def protocols(measured: Mapping[str, Result]) -> Table:
     rows = []
     for name, result in measured.items():
         splits = np.arange(result.test.shape[1])
-        likelihoods = -0.5 * (np.log(2 * np.pi * result.inner) + result.test / result.inner)
+        likelihoods = _log_density(result.test, result.inner)
         inside = result.inner.argmin(axis=0)
         ways = {
             "inside each split": (inside, inside),

@@ -15,7 +15,7 @@ from mllab import text_models, weights
 from mllab.data import texts
 from mllab.data.readers import characters
 from mllab.errors import UserError
-from mllab.models.recurrent import CELLS, language
+from mllab.models.recurrent import language
 from support.mistakes import refused_in_one_line
 from support.workdirs import records_of
 
@@ -152,7 +152,7 @@ def test_a_published_model_writes_on_and_the_seed_repeats_it(trained):
     greedy = sample.run(params=params, prime="the ", length=30, temperature=0.0)
     loaded = text_models.load(params)
     ids = characters.encode("the ", loaded.vocabulary)
-    carry = language.initial_carry(CELLS["gru"], loaded.params, 1)
+    carry = language.initial_carry(loaded.params, 1)
     logits, _ = loaded.model.apply(loaded.params, carry, jnp.asarray(ids)[None], None)
     assert loaded.vocabulary[int(np.argmax(logits[0, -1]))] == greedy.texts[0][0]
     with refused_in_one_line("prime: the character 'Ω'"):

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import chisquare
 
 from mllab.models.base import Model
-from mllab.models.recurrent import CELLS, language, sampling
+from mllab.models.recurrent import language, sampling
 from support.mistakes import refused_in_one_line
 
 CHANCES = np.array([[0.1, 0.2, 0.7], [0.5, 0.25, 0.25], [0.05, 0.9, 0.05]])
@@ -51,7 +51,7 @@ def test_samples_of_a_recurrent_model_are_those_of_step_after_step():
     model = language.model(5, hidden=4, layers=2, cell="gru", embedding=3)
     params, _ = model.init(jax.random.key(1))
     prime = jnp.array([[1, 2, 3], [4, 0, 1]])
-    carry = language.initial_carry(CELLS["gru"], params, 2)
+    carry = language.initial_carry(params, 2)
     greedy = sampling.sample(model, params, carry, jax.random.key(0), prime, length=4, temperature=0.0)
     whole = jnp.concatenate([prime, greedy], axis=1)  # read again at once, without a carry
     logits, _ = model.apply(params, None, whole, None)

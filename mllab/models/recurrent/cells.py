@@ -298,3 +298,8 @@ CELLS: Mapping[str, Cell] = {
     "gru": Cell(GRU, 3, 1, 1.0, Gates(_gru_forward, _gru_backward, _gru_recurrent)),
     "mingru": Cell(MinGRU, 2, 0, -1.0, None),
 }
+
+
+def cell_of(params: Params) -> Cell:
+    """Return the cell whose params these are."""
+    return next(cell for cell in CELLS.values() if isinstance(params, cell.params))

@@ -25,7 +25,7 @@ from mllab.models import initializers
 from mllab.models.base import Model
 from mllab.models.ops import normalisation
 from mllab.models.ops.dropout import dropout as drop
-from mllab.models.recurrent.cells import CELLS, Carry, Cell
+from mllab.models.recurrent.cells import CELLS, Carry, cell_of
 from mllab.models.recurrent.sequences import stack
 from mllab.types import Array, Inputs, Key, Params
 
@@ -121,7 +121,7 @@ def model(
             else initializers.normal(out_key, [(hidden, vocabulary)], [initializers.lecun((hidden, vocabulary))])[0],
             b_out=jnp.zeros(vocabulary),
         )
-        return params, None if batch_size is None else initial_carry(chosen, params, batch_size)
+        return params, None if batch_size is None else initial_carry(params, batch_size)
 
     def apply(params: LanguageModel, extra: Any, inputs: Inputs, key: Key | None) -> tuple[Array, Any]:
         tokens, masks = _checked(inputs, vocabulary)
@@ -157,9 +157,9 @@ def model(
     return Model(init, apply)
 
 
-def initial_carry(cell: Cell, params: LanguageModel, batch: int) -> tuple[Carry, ...]:
+def initial_carry(params: LanguageModel, batch: int) -> tuple[Carry, ...]:
     """Return the carry of each layer before a text, for `batch` texts at once: the `extra` to sample from."""
-    return tuple(cell.initial_carry(each, batch) for each in params.layers)
+    return tuple(cell_of(each).initial_carry(each, batch) for each in params.layers)
 
 
 @jax.custom_vjp

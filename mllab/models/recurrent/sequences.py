@@ -191,14 +191,26 @@ def _run(cell: Cell, form: str, params: Params, carry: Carry, arrays: Any) -> tu
         recurrent = params.replace(w_x=None, b=None)
         return _fast(cell, recurrent, carry, projected, valid, begins)
 
+    return _scan(cell, params, carry, (projected, valid, begins))
+
+
+def _scan(cell: Cell, params: Params, carry: Carry, arrays: Any) -> tuple[Carry, Array]:
+    """Return (carry, h after each step [T, B, H]) of inputs that are projected already."""
+
     def step(carry: Carry, each: Any) -> tuple[Carry, Array]:
-        p, valid, begins = each
-        carry = _restart(begins, carry)
-        after, _ = cell.advance(params, carry, p)
-        carry = _select(valid, after, carry)
+        carry, _ = _step(cell, params, carry, each)
         return carry, cell.hidden(carry)
 
-    return lax.scan(step, carry, (projected, valid, begins))
+    return lax.scan(step, carry, arrays)
+
+
+def _step(cell: Cell, params: Params, carry: Carry, each: Any) -> tuple[Carry, Any]:
+    """Return the carry after one step, and what the gradient of its gates needs."""
+    assert cell.gates is not None  # a cell without is run by `_linear`
+    projected, valid, begins = each
+    before = _restart(begins, carry)
+    after, saved = cell.gates.forward(params, projected, cell.hidden(before) @ params.w_h, before)
+    return _select(valid, after, before), saved
 
 
 def _restart(begins: Array | None, carry: Carry) -> Carry:
@@ -218,22 +230,12 @@ def _select(valid: Array | None, after: Carry, before: Carry) -> Carry:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _fast(cell, recurrent, carry, projected, valid, begins):
-    def step(carry, each):
-        p, valid, begins = each
-        before = _restart(begins, carry)
-        after, _ = cell.gates.forward(recurrent, p, cell.hidden(before) @ recurrent.w_h, before)
-        carry = _select(valid, after, before)
-        return carry, cell.hidden(carry)
-
-    return lax.scan(step, carry, (projected, valid, begins))
+    return _scan(cell, recurrent, carry, (projected, valid, begins))
 
 
 def _fast_forward(cell, recurrent, carry, projected, valid, begins):
     def step(carry, each):
-        p, valid, begins = each
-        before = _restart(begins, carry)
-        after, saved = cell.gates.forward(recurrent, p, cell.hidden(before) @ recurrent.w_h, before)
-        carry = _select(valid, after, before)
+        carry, saved = _step(cell, recurrent, carry, each)
         return carry, (cell.hidden(carry), saved)
 
     end, (states, saved) = lax.scan(step, carry, (projected, valid, begins))
