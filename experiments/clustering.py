@@ -2,11 +2,12 @@ r"""K-means clustering of points, of news stories, or of the colours of an image
 
   python -m experiments.clustering
   python -m experiments.clustering --dataset=newsgroups20
+  python -m experiments.clustering --dataset=table.csv --drop=id
   python -m experiments.clustering --image=china
 
 For each seed and number of clusters k, the best of several restarts is fitted to the training rows. The mean silhouette
 of the validation rows chooses k. The classes of a data set are not used for that: at the end they are compared with the
-clusters of the test rows.
+clusters of the test rows. All columns of a table are inputs, but for a --target to compare with.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ CLUSTERS: Mapping[str, Sequence[int]] = {"newsgroups20": (20,)}  # default numbe
 class Settings(frame.Table, frame.Restarts, frame.Seeds, frame.Devices):
     """What can be set."""
 
-    dataset: str | None = frame.dataset(None, note="Default: blobs.")
+    dataset: str | None = frame.dataset(None, target=False, note="Default: blobs.")
     clusters: tuple[int, ...] | None = frame.wholes(
         None,
         help="Numbers of clusters to try, LOW:HIGH or A,B,C; of several the silhouette chooses. Default: 2:10; for "

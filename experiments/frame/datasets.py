@@ -18,6 +18,7 @@ class Needs:
 
     classes: int = 0  # the least number of classes; 0 where it may have values to predict
     images: bool = False  # with classes
+    target: bool = True  # whether a table of the user's own must have one
 
     def names(self) -> list[str]:
         """Return the sets of the catalog that have it."""
@@ -29,10 +30,12 @@ class Needs:
         listed = ", ".join(name for name in self.names() if name not in plane)
         if self.images:
             return f"Images with classes: {listed}, or the path of your own {OWN_IMAGES}."
-        of_classes = ", a column of classes" if self.classes else ""
+        of_table = "with --target, a column of classes" if self.classes else "with --target"
+        if not self.target:
+            of_table = "--target is optional: classes to compare with"
         return (
             f"Data set: {listed}, {IN_THE_PLANE} ({', '.join(plane)}), or the path of your own .csv or .parquet table "
-            f"(with --target{of_classes}), {OWN_IMAGES}."
+            f"({of_table}), {OWN_IMAGES}."
         )
 
     def check_name(self, name: str) -> None:
@@ -73,16 +76,17 @@ class DatasetSetting(kinds.Setting):
     needs: Needs = Needs()
 
 
-def dataset(default: str | None, *, classes: int = 0, images: bool = False, note: str = "") -> Any:
+def dataset(default: str | None, *, classes: int = 0, images: bool = False, target: bool = True, note: str = "") -> Any:
     """Return the field of a data set, by name or path.
 
     Args:
         default: its name.
         classes: the least number of classes that it must have; 0 where it may have values to predict.
         images: whether it must be images with classes.
+        target: whether a table of the user's own must have one; without, all of its columns are inputs.
         note: a sentence at the end of the help, such as what is the default where that is None.
     """
-    needs = Needs(classes, images)
+    needs = Needs(classes, images, target)
     plain = kinds.path(default, names=catalog.CATALOG, help=f"{needs.help()} {note}".strip()).metadata["setting"]
     fields = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
     return kinds.with_default(DatasetSetting(**fields, needs=needs), default)

@@ -86,7 +86,7 @@ class Context:
         setting = self._settings.table()["dataset"]
         needs = setting.needs if isinstance(setting, DatasetSetting) else Needs()
         needs.check_name(name)
-        data = catalog.load(name, **given, **options)
+        data = catalog.load(name, needs_target=needs.target, **given, **options)
         needs.check(name, data)
         self.read(data.sha256)
         licence = f"licence: {data.licence}" if data.licence else ""

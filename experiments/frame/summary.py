@@ -18,7 +18,7 @@ class DatasetFacts:
     """What a summary records of a data set."""
 
     name: str
-    task: str
+    task: str  # "" without a target, as is `target`
     target: str
     rows: Mapping[str, int]  # by use: train, validation, test, ...
     classes: tuple[str, ...]
@@ -51,7 +51,8 @@ class DatasetFacts:
             height, width, channels = self.shape
             colours = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
             columns = f"{height} × {width} pixels, {colours}"
-        kind = f"{len(self.classes)} classes" if self.classes else f"{self.task} of {self.target}"
+        kind = f"{self.task} of {self.target}" if self.target else "no target"
+        kind = f"{len(self.classes)} classes" if self.classes else kind
         drawn = ""
         if self.rows.get("choosing", 0) < self.rows.get("available", 0):
             drawn = (

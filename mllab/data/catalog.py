@@ -137,6 +137,7 @@ def load(
     data_dir: str | Path | None = None,
     split_seed: int = 0,
     target: str | None = None,
+    needs_target: bool = True,
     task: str | None = None,
     table_options: table.Options = table.Options(),  # noqa: B008 - a tuple
     size: tuple[int, int] | None = None,
@@ -152,7 +153,9 @@ def load(
             NAME is in the catalog.
         data_dir: the folder to look for files in first; see `files.locate`.
         split_seed: seed of the 60/20/20 split, or of the validation rows if a data set has its own test rows.
-        target: the column to predict; for your own table, and required there.
+        target: the column to predict; for your own table.
+        needs_target: whether your own table needs a target; without one all of its columns are inputs, and its
+            `targets` are [N, 0].
         task: a name in `tasks.TASKS`, to override what a table's target implies (see `readers.table`).
         table_options: the rest that can be set for your own table, such as its test file; see `readers.table`.
         size: height and width to resize your own images to.
@@ -175,9 +178,8 @@ def load(
     if name.lower().endswith(TABLE_ENDINGS):
         if size is not None:
             raise UserError(f"size is for images, and {name} is a table: leave it out")
-        return _load_table(
-            path, target, table_options if task is None else table_options._replace(task=task), split_seed
-        )
+        options_of_table = table_options if task is None else table_options._replace(task=task)
+        return _load_table(path, target, needs_target, options_of_table, split_seed)
     kind = content.kind(path) if name else ""
     if kind == "folder" or name.lower().endswith(ARRAYS_ENDING):
         if target is not None or task is not None:
@@ -197,10 +199,10 @@ def load(
     )
 
 
-def _load_table(path: Path, target: str | None, options: table.Options, split_seed: int) -> Dataset:
+def _load_table(path: Path, target: str | None, needs_target: bool, options: table.Options, split_seed: int) -> Dataset:
     if not content.kind(path):
         raise UserError(f"no file {path}{_nearest(path)}")
-    if target is None:
+    if target is None and needs_target:
         raise UserError(f"{path} needs a target: name the column to predict (--target=COLUMN)")
     return table.load(path, target, split_seed=split_seed, options=options)
 

@@ -26,13 +26,13 @@ class Dataset:
     """
 
     name: str
-    task: str  # a key of `tasks.TASKS`
+    task: str  # a key of `tasks.TASKS`; "" without a target
     inputs: np.ndarray  # [N, D] float32; images [N, height, width, channels] in [0, 1]
-    targets: np.ndarray  # [N] int32 classes, or [N] float32 standardised values
+    targets: np.ndarray  # [N] int32 classes, or [N] float32 standardised values; [N, 0] without a target
     split: Split
     features: tuple[str, ...] = ()  # names of the input columns, for inputs [N, D]
     classes: tuple[str, ...] = ()  # names of the classes; classification only
-    target: str = "target"  # name of the target
+    target: str = "target"  # name of the target; "" without one
     unit: str = ""  # of the target; regression only
     target_mean: float = 0.0  # regression: target_mean + target_scale * targets has the target's unit
     target_scale: float = 1.0

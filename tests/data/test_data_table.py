@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mllab.data import load
 from mllab.data.readers import csv_parquet
-from mllab.data.readers.table import check_size
+from mllab.data.readers.table import Options, check_size
 from mllab.data.schema.inputs import standard_inputs
 from mllab.errors import UserError
 from mllab.models import preprocessing
@@ -27,6 +27,7 @@ def lines(header: str, rows: int, row: Callable[[int], str]) -> str:
     return "\n".join([header, *map(row, range(rows))]) + "\n"
 
 
+PARTS = ("train", "validation", "test", "train", "train")
 GOOD = lines("size,age,kind,price", 30, lambda i: f"{i},{i * i % 7},{'ab'[i % 2]},{i * 1.5}")
 
 
@@ -503,3 +504,44 @@ def test_a_ragged_row_deep_in_a_large_file_is_named(tmp_path):
     path = write(tmp_path, "n,m,kind,y\n" + BIG.replace("\n40000,", "\n7,40000,", 1))
     with refused_in_one_line("row 40002 has 5 cells, and the header names 4 columns"):
         csv_parquet.read(path)
+
+
+def test_without_a_target_all_columns_are_inputs(tmp_path):
+    """Inputs equal those of the same split with a target that is no input; the parts of the rows are as named."""
+    rows = lines(
+        "size,age,kind,part,price", 40, lambda i: f"{i % 11},{i * i % 7},{'ab'[i % 2]},{PARTS[i % 5]},{i % 9}.5"
+    )
+    path = write(tmp_path, rows)
+    options = Options(split_column="part", drop=["price"])
+    data = load(path, needs_target=False, table_options=options)
+    assert (data.task, data.target, data.classes, data.targets.shape) == ("", "", (), (40, 0))
+    assert data.features == ("size", "age", "kind=a", "kind=b")
+    compared = load(path, target="price", table_options=options._replace(drop=()))
+    np.testing.assert_array_equal(data.inputs, compared.inputs)
+    assert "took the columns of t.csv as inputs, without a target" in data.notes
+    test = write(tmp_path, rows, "other.csv")
+    both = load(path, needs_target=False, table_options=Options(drop=["part"], test=test))
+    assert both.targets.shape == (80, 0)
+    np.testing.assert_array_equal(both.split.test, range(40, 80))
+    np.testing.assert_array_equal(both.inputs[40:], both.inputs[:40])
+    assert any("equal a training row" in line for line in both.warnings)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"task": "regression"}, r"task: .*t.csv is read without a target; name one, or leave task out$"),
+        ({"target_transform": "log"}, r"target_transform: .*t.csv is read without a target"),
+        ({"drop": ["size", "age", "kind", "price"]}, r"t.csv: no usable input column"),
+        ({"test": "short.csv"}, r"short.csv lacks columns 'kind', 'price', which the model was trained on"),
+    ],
+)
+def test_mistakes_without_a_target_are_named(tmp_path, monkeypatch, options, words):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, GOOD)
+    write(tmp_path, lines("size,age", 9, lambda i: f"{i},{i % 3}"), "short.csv")
+    with pytest.raises(UserError, match=words):
+        load("t.csv", needs_target=False, table_options=Options(**options))
+    write(tmp_path, lines("size,kind", 2, lambda i: f"{i},a"))
+    with pytest.raises(UserError, match=r"t.csv: too few rows \(2\): expected 3 or more"):
+        load("t.csv", needs_target=False)

@@ -129,6 +129,18 @@ def test_rows_without_classes_are_clustered_too(tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_a_table_without_a_target_is_clustered_by_all_of_its_columns(tmp_path, capsys):
+    rows = "".join(f"{i % 3 * 9 + i % 7},{i % 5},{'abc'[i % 3]}\n" for i in range(60))
+    (tmp_path / "table.csv").write_text(f"x,y,kind\n{rows}")
+    measured = experiment.run(workdir=str(tmp_path / "w"), dataset=str(tmp_path / "table.csv"), clusters=(3,), **QUICK)
+    facts, (fit,) = measured.dataset, measured.fits
+    assert (facts.task, facts.target, facts.classes, fit.v_measure) == ("", "", (), None)
+    assert facts.features == ("x", "y", "kind=a", "kind=b", "kind=c")
+    assert "table.csv: no target, 5 columns" in (tmp_path / "w" / "report.html").read_text()
+    assert "V-measure" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_images_show_their_centres(tmp_path):
     experiment.run(workdir=str(tmp_path), dataset="digits", clusters=(10,), **QUICK)
     assert (tmp_path / "figures" / "centres.svg").read_text().count("<image") == 10

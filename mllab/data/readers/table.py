@@ -1,7 +1,7 @@
 """A user's own table, a CSV or Parquet file or the answer of a query, as a data set.
 
 - The task is classification if the target is text, boolean, or whole numbers with at most 20 distinct values, and
-  regression otherwise; `task` overrides this.
+  regression otherwise; `task` overrides this. Without a target all columns are inputs, and rows have no targets.
 - Rows are split 60/20/20, stratified by class in classification; or the test rows are those of another file, or of a
   column that names the part of each row.
 - Kinds of columns and categories come from the rows that are not test rows (`mllab.data.schema`), and all statistics
@@ -47,12 +47,12 @@ class Options(NamedTuple):
         return {name: value for name, value in self._asdict().items() if value != self._field_defaults[name]}
 
 
-def load(path: str | Path, target: str, *, split_seed: int, options: Options = Options()) -> Dataset:  # noqa: B008
-    """Read a table and encode it for predicting one of its columns.
+def load(path: str | Path, target: str | None, *, split_seed: int, options: Options = Options()) -> Dataset:  # noqa: B008
+    """Read a table and encode it, for predicting one of its columns or without a target.
 
     Args:
         path: a .csv, .csv.gz or .parquet file, or a database.
-        target: the name of the column to predict.
+        target: the name of the column to predict; None if there is none, and all columns are inputs.
         split_seed: seed of the split.
         options: the rest.
 
@@ -61,7 +61,7 @@ def load(path: str | Path, target: str, *, split_seed: int, options: Options = O
     """
     if options.task is not None:
         tasks.named(options.task)
-    target = names.title(target)
+    target = None if target is None else names.title(target)
     kinds = {names.title(name): kind for name, kind in options.column_types.items()}
     table = read(path, query=options.query, text=[name for name, kind in kinds.items() if kind == "category"])
     inputs = _input_names(table, target, options)
@@ -83,7 +83,7 @@ def load(path: str | Path, target: str, *, split_seed: int, options: Options = O
         other = read(
             options.test, query=options.query if sql.is_database(options.test) else None, text=schema.text_columns
         )
-        _check_target(other, target, of_file=True)
+        _check_target(other, target)
         more = schema.read(other)
         tested = table_target.of_other_file(other, schema.target)
         start = len(rows)
@@ -109,7 +109,7 @@ def load(path: str | Path, target: str, *, split_seed: int, options: Options = O
         split=split,
         features=schema.features,
         classes=schema.target.classes,
-        target=target,
+        target=schema.target.name,
         target_mean=schema.target.mean,
         target_scale=schema.target.scale,
         sha256=sha256,
@@ -156,11 +156,12 @@ def check_size(path: Path, schema: Schema, rows: int, limit: int | None = None) 
         )
 
 
-def _input_names(table: Table, target: str, options: Options) -> list[str]:
+def _input_names(table: Table, target: str | None, options: Options) -> list[str]:
     dropped = [names.title(name) for name in options.drop]
     others = {"drop": dropped, "split_column": [names.title(options.split_column)] if options.split_column else []}
     others["extra"] = list(map(names.title, options.extra))
-    for name in (target, *(each for listed in others.values() for each in listed)):
+    targets = [] if target is None else [target]
+    for name in (*targets, *(each for listed in others.values() for each in listed)):
         if name not in table.columns:
             raise UserError(f"{table.path}: {unknown('column', name, table.columns)}")
     for option, listed in others.items():
@@ -168,11 +169,13 @@ def _input_names(table: Table, target: str, options: Options) -> list[str]:
             raise UserError(f"{option}: {target!r} is the target; name another column")
     if options.test is not None and options.split_column:
         raise UserError("test and split_column both name the test rows: leave one out")
-    left_out = {target, *(each for listed in others.values() for each in listed)}
+    left_out = {*targets, *(each for listed in others.values() for each in listed)}
     return [name for name in table.columns if name not in left_out]
 
 
-def _check_target(table: Table, target: str, *, of_file: bool = False) -> None:
+def _check_target(table: Table, target: str | None) -> None:
+    if target is None:
+        return
     if target not in table.columns:
         raise UserError(f"{table.path}: {unknown('column', target, table.columns)}")
     missing = np.flatnonzero(table.columns[target].missing)

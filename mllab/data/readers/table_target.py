@@ -10,7 +10,7 @@ from mllab.data.dataset import Split
 from mllab.data.readers import table_split
 from mllab.data.readers.columns import Column, Table
 from mllab.data.scaling import standardise
-from mllab.data.schema import TargetSchema
+from mllab.data.schema import NO_TARGET, TargetSchema
 from mllab.data.schema.inference import checked_numbers, kind_of
 from mllab.data.schema.target import TRANSFORMS, label_key
 from mllab.errors import UserError, shortened, unknown
@@ -25,10 +25,10 @@ SKEWED = 1.0  # skewness above which `auto` takes the logarithm
 class Target(NamedTuple):
     """The encoded target, and the split."""
 
-    values: np.ndarray  # [N] int32 classes, or float32 standardised values
+    values: np.ndarray  # [N] int32 classes, or float32 standardised values; [N, 0] without a target
     schema: TargetSchema
     split: Split
-    task: str
+    task: str  # "" without a target
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -41,12 +41,12 @@ class Other(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-def encode(table: Table, target: str, options: "Options", parts: np.ndarray | None, split_seed: int) -> Target:
+def encode(table: Table, target: str | None, options: "Options", parts: np.ndarray | None, split_seed: int) -> Target:
     """Return the target's values; the task is inferred unless the options name it.
 
     Args:
         table: the file.
-        target: the column's name.
+        target: the column's name; None if all columns are inputs.
         options: the task, the transform, and whether another file has the test rows.
         parts: see `table_split.parts_of`; None where no column names them.
         split_seed: seed of the split.
@@ -56,6 +56,8 @@ def encode(table: Table, target: str, options: "Options", parts: np.ndarray | No
     """
     if options.target_transform not in (*TRANSFORMS, "auto"):
         raise unknown("target_transform", options.target_transform, [*TRANSFORMS, "auto"])
+    if target is None:
+        return _none(table, options, parts, split_seed)
     kind, form = kind_of(table.columns[target], np.arange(len(table.rows)))
     task = options.task or _inferred_task(table, target, kind, form)
     if task == tasks.CLASSIFICATION.name and options.target_transform == "log":
@@ -66,11 +68,13 @@ def encode(table: Table, target: str, options: "Options", parts: np.ndarray | No
 
 
 def of_other_file(table: Table, schema: TargetSchema) -> Other:
-    """Return the target of a file of test rows.
+    """Return the target of a file of test rows; values [N, 0] without a target.
 
     Raises:
         UserError: a class that no row learned from has, or a value that cannot be read.
     """
+    if schema == NO_TARGET:
+        return Other(np.zeros((len(table.rows), 0), np.float32))
     column = table.columns[schema.name]
     if not schema.classes:
         values = checked_numbers(table, schema.name, schema.form if column.codes is not None else "plain")
@@ -91,6 +95,23 @@ def of_other_file(table: Table, schema: TargetSchema) -> Other:
     ]
     lines = tuple(_merged_text(schema.name, [kept, each]) for kept, each in merged)
     return Other(codes, lines, lines)
+
+
+def _none(table: Table, options: "Options", parts: np.ndarray | None, split_seed: int) -> Target:
+    """Return the absence of a target: rows are split as those with a quantity are."""
+    for option in ("task", "target_transform"):
+        if option in options.chosen():
+            raise UserError(f"{option}: {table.path} is read without a target; name one, or leave {option} out")
+    split = _unstratified(table, options, parts, split_seed)
+    note = f"took the columns of {table.path.name} as inputs, without a target"
+    return Target(np.zeros((len(table.rows), 0), np.float32), NO_TARGET, split, "", (note,))
+
+
+def _unstratified(table: Table, options: "Options", parts: np.ndarray | None, split_seed: int) -> Split:
+    try:
+        return table_split.split(len(table.rows), None, split_seed, parts=parts, own_test=options.test is not None)
+    except UserError as error:
+        raise UserError(f"{table.path}: {error}") from None
 
 
 def _inferred_task(table: Table, target: str, kind: str, form: str) -> str:
@@ -174,10 +195,7 @@ def _values(
     table: Table, target: str, form: str, options: "Options", parts: np.ndarray | None, split_seed: int
 ) -> Target:
     values = checked_numbers(table, target, form)
-    try:
-        split = table_split.split(len(values), None, split_seed, parts=parts, own_test=options.test is not None)
-    except UserError as error:
-        raise UserError(f"{table.path}: {error}") from None
+    split = _unstratified(table, options, parts, split_seed)
     if np.ptp(values[split.train]) == 0:
         if table.columns[target].rounded:
             raise UserError(

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mllab.data.dataset import Split
-from mllab.data.schema import Schema
+from mllab.data.schema import NO_TARGET, Schema
 from mllab.errors import shortened
 from mllab.models.preprocessing import Columns
 
@@ -22,13 +22,13 @@ def of(schema: Schema, columns: Columns, targets: np.ndarray, split: Split, is_s
     Args:
         schema: of the columns.
         columns: of all rows, [N].
-        targets: classes or values, [N].
+        targets: classes or values, [N]; [N, 0] without a target.
         split: of the rows; only training and validation rows are compared with the target.
         is_split_chosen: whether the user's file names the parts.
     """
     return (
         *_identifiers(schema, columns, split),
-        *_leaks(schema, columns, targets, split),
+        *(_leaks(schema, columns, targets, split) if schema.target != NO_TARGET else ()),
         *_far(schema, columns, split),
         *_repeated(columns, targets, split, is_split_chosen),
     )
@@ -178,7 +178,7 @@ def _keys(columns: Columns, targets: np.ndarray) -> np.ndarray:
     """Return a hash of each row, [N] uint64."""
     keys = np.zeros(len(targets), np.uint64)
     with np.errstate(over="ignore"):
-        for part in map(np.asarray, (columns.numbers, columns.codes, targets[:, None])):
+        for part in map(np.asarray, (columns.numbers, columns.codes, targets.reshape(len(targets), -1))):
             for j in range(part.shape[1]):
                 keys ^= np.ascontiguousarray(part[:, j]).view(np.uint32)
                 keys *= np.uint64(0x9E3779B97F4A7C15)

@@ -6,6 +6,6 @@
 
 from mllab.data.schema.columns import ColumnSchema
 from mllab.data.schema.schema import NewRows, Schema, Unread
-from mllab.data.schema.target import TargetSchema
+from mllab.data.schema.target import NO_TARGET, TargetSchema
 
-__all__ = ["ColumnSchema", "NewRows", "Schema", "TargetSchema", "Unread"]
+__all__ = ["NO_TARGET", "ColumnSchema", "NewRows", "Schema", "TargetSchema", "Unread"]

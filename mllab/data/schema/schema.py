@@ -43,7 +43,7 @@ class Schema:
     """The columns that are inputs, in the order of the file, and the target."""
 
     columns: tuple[ColumnSchema, ...]
-    target: TargetSchema
+    target: TargetSchema  # NO_TARGET where all columns are inputs; such a schema has no JSON
 
     @property
     def numeric(self) -> tuple[ColumnSchema, ...]:

@@ -27,7 +27,7 @@ TRANSFORMS: Mapping[str, Transform] = {"none": Transform(_same, _same), "log": T
 class TargetSchema:
     """How the column of the target becomes classes [N] int32 or standardised values [N] float32."""
 
-    name: str
+    name: str  # empty for a table without a target
     classes: tuple[str, ...] = ()  # none for a quantity
     form: str = "plain"  # of `forms.FORMS`: how the text of a quantity is read
     mean: float = 0.0  # of the training rows, of transformed values
@@ -54,6 +54,9 @@ class TargetSchema:
             by_key = {}
         table = [place.get(each, by_key.get(label_key(each), -1)) for each in column.values]
         return np.array([*table, -1], np.int32)[column.codes]
+
+
+NO_TARGET = TargetSchema("")  # of a table whose columns are all inputs
 
 
 def label_key(name: str) -> str:
