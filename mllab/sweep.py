@@ -89,6 +89,21 @@ def grid(hyper: Mapping[str, float | Sequence[float] | np.ndarray], seeds: int |
     return Grid(flat, _keys(seed), schedule, seed, axes)
 
 
+def repeated(lanes: Grid, count: int) -> Grid:
+    """Return the lanes of a grid once for each of `count` folds, fold by fold; each fold has schedules of its own.
+
+    `by_axis` then returns [*axes, count * seeds].
+    """
+    fold = np.repeat(np.arange(count, dtype=np.int32), len(lanes.seed))
+    return Grid(
+        {name: np.tile(values, count) for name, values in lanes.hyper.items()},
+        jnp.tile(lanes.key, count),
+        np.tile(lanes.schedule, count) + fold * (lanes.schedule.max() + 1),
+        np.tile(lanes.seed, count),
+        lanes.axes,
+    )
+
+
 def spread(function: Callable, mesh: Mesh, in_axes: Any, out_axes: Any = 0) -> Callable:
     """Return `function` spread over the devices of a mesh: each device computes on its part of the arguments.
 
