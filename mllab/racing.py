@@ -91,8 +91,10 @@ class Race(NamedTuple):
         return self.folds if self.folds > 1 else self.seeds.size
 
     def repeated(self, scores: np.ndarray) -> np.ndarray:
-        """Return what is compared of scores by lane [K * G]: means over the seeds of each fold [K]; of a split [G]."""
-        return scores if self.folds == 1 else scores.reshape(self.folds, -1).mean(axis=1)
+        """Return what is compared of scores [K * G, ...] by lane: means over the seeds of each fold [K, ...]."""
+        if self.folds == 1:
+            return scores
+        return scores.reshape(self.folds, -1, *scores.shape[1:]).mean(axis=1)
 
     def over(self, scores: np.ndarray) -> Interval:
         """Return the interval of what `repeated` returns: over folds corrected as in `validation.interval`."""
@@ -457,6 +459,8 @@ def published(entry: Entry, position: int | None = None) -> tuple[Params, Any]:
         raise UserError(f"{entry.optimizer} has no params to publish: every learning rate has a non-finite lane")
     (rates, seeds), best = entry.score.shape, entry.best
     seeds = seeds if entry.refit is None else entry.refit.nonfinite_step.size
+    if entry.refit is not None and not (entry.refit.nonfinite_step < 0).any():
+        raise UserError(f"{entry.optimizer} has no params to publish: its refit went non-finite with every seed")
     if position is not None and not 0 <= position < seeds:
         raise UserError(f"position = {position}: expected the index of a seed, 0 to {seeds - 1}")
     position = published_position(entry) if position is None else position

@@ -33,6 +33,7 @@ class Grid(NamedTuple):
     schedule: np.ndarray  # [L] index of the schedule that a lane reads: the position of its seed
     seed: np.ndarray  # [L]
     axes: dict[str, np.ndarray]  # the values of each hyper, in order
+    folds: int = 1  # of which each has all the lanes; see `repeated`
 
     def by_axis(self, values: Any, axis: int = 0) -> np.ndarray:
         """Return values of the lanes by axis: the lane axis [L] becomes [*axes, seeds], one axis for each hyper.
@@ -101,6 +102,7 @@ def repeated(lanes: Grid, count: int) -> Grid:
         np.tile(lanes.schedule, count) + fold * (lanes.schedule.max() + 1),
         np.tile(lanes.seed, count),
         lanes.axes,
+        count,
     )
 
 
