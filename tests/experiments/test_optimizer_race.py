@@ -168,9 +168,18 @@ def test_the_program_ends_a_mistake_without_a_traceback(tmp_path):
 def test_help_shows_the_shared_flags_and_its_own(capsys):
     optimizer_race.main(["optimizer_race", "--help"])
     shown = capsys.readouterr().out
-    for name in ("--dataset", "--learning_rates", "--seeds", "--workdir", "--hidden", "--patience", "--precision"):
+    for name in (
+        "--dataset",
+        "--learning_rates",
+        "--seeds",
+        "--workdir",
+        "--hidden",
+        "--patience",
+        "--folds",
+        "--refit",
+    ):
         assert name in shown, name
-    assert "--folds" not in shown
+    assert "--restarts" not in shown
 
 
 # ── Killed and resumed ──────────────────────────────────────────────────────────────────────────────────────────────
