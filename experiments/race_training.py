@@ -28,7 +28,7 @@ class Problem:
     model: Model
     source: Source  # the examples, preprocessed by the rows of each fold where there are statistics
     folds: Folds | None
-    folds_described: str  # in words; empty without folds
+    folds_described: str  # in words; empty for a random split
     parts: list[Part]
     optimizer_settings: dict[str, Any]
 
@@ -70,11 +70,12 @@ def problem(run: frame.Context, settings: Any) -> Problem:
 
 
 def _folds(data: Dataset, settings: Any) -> tuple[Folds | None, str]:
-    """Return the folds of the training and validation rows that the settings ask for, and what they are in words."""
-    if settings.folds is None:
-        return None, ""
+    """Return the folds of the training and validation rows that the settings ask for, and how rows are held out."""
     by, ids = row_separation.scheme(data, settings), race_rows.choosing(data.split)
-    if by.groups is None and by.times is None:
+    is_random = by.groups is None and by.times is None
+    if settings.folds is None:
+        return None, "" if is_random else "none; one split" + by.described(1).removeprefix("1 folds")
+    if is_random:
         race_rows.check_classes(settings.folds, ids, by.labels, data.classes)
     return by.folds(ids, settings.folds), by.described(settings.folds)
 

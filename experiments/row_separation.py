@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from mllab.data import names
+from mllab.data import catalog, names
 from mllab.data.dataset import Dataset, Split
 from mllab.data.refitted import with_split
 from mllab.errors import UserError
@@ -15,7 +15,13 @@ VALIDATION_SHARE = 0.25  # of the rows that are not test rows
 
 
 def columns(settings: Any) -> list[str]:
-    """Return the columns that a `frame.Separation` names; they are loaded raw, and are not inputs."""
+    """Return the columns that a `frame.Separation` names; they are loaded raw, and are not inputs.
+
+    Raises:
+        UserError: a data set that is no table.
+    """
+    if (settings.group or settings.time) and not settings.dataset.lower().endswith(catalog.TABLE_ENDINGS):
+        raise UserError(f"--group and --time are for your own tables, and {settings.dataset} is none: leave them out")
     return [name for name in (settings.group, settings.time) if name]
 
 
@@ -23,7 +29,7 @@ def scheme(data: Dataset, settings: Any) -> Scheme:
     """Return how the rows of a data set may be separated, by a `frame.Separation`.
 
     Raises:
-        UserError: a data set of the catalog, which has no such columns, or times that are no times.
+        UserError: times that are no times.
     """
     groups = codes(data, settings.group) if settings.group else None
     of_rows = times(data, settings.time) if settings.time else None
@@ -42,10 +48,7 @@ def separated(data: Dataset, settings: Any, has_folds: bool) -> Dataset:
         choosing, test = np.union1d(data.split.train, data.split.validation), data.split.test
     else:
         choosing, test = by.holdout(np.arange(len(data.targets)), TEST_SHARE)
-    validation = choosing[:0]
-    train = choosing
-    if not has_folds:
-        train, validation = by.holdout(choosing, VALIDATION_SHARE)
+    train, validation = (choosing, choosing[:0]) if has_folds else by.holdout(choosing, VALIDATION_SHARE)
     return with_split(data, Split(*(ids.astype(np.int32) for ids in (train, validation, test))))
 
 
@@ -71,6 +74,4 @@ def times(data: Dataset, name: str) -> np.ndarray:
 
 
 def _extra(data: Dataset, name: str) -> np.ndarray:
-    if data.schema is None:
-        raise UserError(f"--group and --time are for your own tables, and {data.name} is a set of the catalog")
     return np.asarray(data.extra_columns[names.title(name)])
