@@ -123,9 +123,14 @@ def encoded(source: Source, parts: Sequence[Part]) -> Encoded:
     )
 
 
+def steps_of(ids: np.ndarray, batch_size: int) -> int:
+    """Return the steps of a pass over rows."""
+    return -(-len(ids) // batch_size)
+
+
 def steps_per_epoch(parts: Sequence[Part], batch_size: int) -> int:
     """Return the steps of a pass over the training rows of the largest part."""
-    return max(-(-len(part.train) // batch_size) for part in parts)
+    return max(steps_of(part.train, batch_size) for part in parts)
 
 
 def minibatches(
@@ -143,7 +148,7 @@ def minibatches(
     steps = epochs * steps_per_epoch(parts, batch_size)
     schedules = []
     for part, offset in zip(parts, offsets, strict=True):
-        passes = -(-steps // steps_per_epoch([part], batch_size))
+        passes = -(-steps // steps_of(part.train, batch_size))
         made = rows.minibatches(part.train, batch_size, passes, seeds)
         schedules.append(Rows(made.ids[:, :steps] + np.int32(offset), made.weight[:, :steps]))
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *schedules)

@@ -273,8 +273,7 @@ def race(
     makers = by_name(names)
     labels = first["targets"] if np.asarray(first["targets"]).dtype.kind in "iu" else None
     parts = race_rows.parts_of(split, folds, seed=seeds[0], labels=labels)
-    fewest = min(len(part.train) for part in parts)
-    rates = check(learning_rates, makers, batch_size, fewest, settings)
+    rates = check(learning_rates, makers, batch_size, min(len(part.train) for part in parts), settings)
     mesh = mesh or devices.mesh(1)
     check_memory(
         model, first, makers, rates=rates.size, seeds=len(seeds), shared_batches=shared_batches, epochs=epochs,
@@ -316,27 +315,22 @@ def race(
     runs = {name: many(make(optimizer(name, steps)), grid) for name in makers}
     entries = []
     segments: dict[str, Any] = {"held_out": held_out, "segment": steps // epochs}
-    again: race_refit.Plan | None = None
-    grids: dict[str, sweep.Grid] = {}  # of the refits, at the chosen rates
+    refits: dict[str, Run] = {}
     if refit:
         ids = race_rows.choosing(split)
-        whole = devices.replicate(mesh, examples(ids)) if callable(examples) else placed
-        block = min(rows.SCORED_ROWS, len(split.test))
-        test = rows.blocks(split.test, block)
-        again = race_refit.plan(
-            split, whole, test, fingerprint, batch_size=batch_size, epochs=epochs, seeds=seeds,
-            shared_batches=shared_batches,
+        again = race_refit.Plan(
+            ids, devices.replicate(mesh, examples(ids)) if callable(examples) else placed,
+            rows.blocks(split.test, min(rows.SCORED_ROWS, len(split.test))), batch_size, epochs, seeds, shared_batches,
+            fingerprint,
         )  # fmt: skip
-        one_rate = sweep.grid({"learning_rate": rates[:1]}, seeds)
-        refits = {name: many(make(optimizer(name, again.steps)), one_rate) for name in makers}
+        refits = {name: many(make(optimizer(name, again.steps)), again.grid(1.0)) for name in makers}
     pool = ThreadPoolExecutor(devices.cores())  # the next programs compile while the first ones run
     try:
         compiled = {
             name: pool.submit(training.compile_ahead, run, grid.hyper, grid.key, placed, schedule, **segments)
             for name, run in runs.items()
         }
-        if again:
-            compiled_refits = {name: pool.submit(again.compile_ahead, run, one_rate) for name, run in refits.items()}
+        compiled_refits = {name: pool.submit(again.compile_ahead, run) for name, run in refits.items()}
         for name, run in runs.items():
             observers = observe(name, grid)
             compiled[name].result()
@@ -353,15 +347,12 @@ def race(
                 **drive,
             )
             entries.append(judge(name, result, grid, chance, [targets[part.held_out] for part in parts], task))
+        drive.pop("patience", None)
         for position, entry in enumerate(entries):
-            if again and entry.best is not None:
-                name = entry.optimizer
-                grids[name] = sweep.grid({"learning_rate": rates[[entry.best]]}, seeds)
-                count = race_refit.epochs_of(entry.kept_epoch[entry.best])
+            if refit and entry.learning_rate is not None and entry.best is not None:
+                name, length = entry.optimizer, race_refit.epochs_of(entry.kept_epoch[entry.best])
                 compiled_refits[name].result()
-                options = {key: value for key, value in drive.items() if key != "patience"}
-                observers = observe_refit(name, grids[name], count * again.per_epoch)
-                trained = again.train(name, refits[name], grids[name], count, observers, **options)
+                trained = again.train(name, refits[name], entry.learning_rate, length, observe_refit, drive)
                 entries[position] = entry._replace(refit=trained)
     finally:
         pool.shutdown(cancel_futures=True)  # after an error or interrupt, compile no further program
@@ -369,9 +360,8 @@ def race(
     for position, entry in enumerate(entries):  # every choice is made: score the test rows, once
         if entry.best is not None:
             scores = None
-            if again and entry.refit:
-                name = entry.optimizer
-                means = race_refit.scored(refits[name], grids[name], entry.refit, again.examples, test)
+            if entry.refit is not None:
+                means = again.scored(refits[entry.optimizer], entry.refit)
             else:
                 metrics = jax.jit(runs[entry.optimizer].score)(grid.hyper, entry.result.kept, placed, test)
                 lanes = {metric: grid.by_axis(values) for metric, values in metrics.items()}
@@ -381,9 +371,9 @@ def race(
             entries[position] = entry._replace(
                 test={**means, **task.report(means, targets[split.test])}, test_by_lane=scores
             )
-    refit_ids = again.ids if again else None
     return Race(
-        entries, task, rates, np.asarray(seeds), result.history.step, float(chance.mean()), parts, refit_ids
+        entries, task, rates, np.asarray(seeds), result.history.step, float(chance.mean()), parts,
+        again.ids if refit else None,
     )  # fmt: skip
 
 
@@ -392,11 +382,9 @@ def _checked(model: Model, examples: Source, split: Split, task: Task, has_folds
     if not callable(examples):
         checked, split = check_examples(model, examples, split, task, has_folds=has_folds)
         return checked, checked, split
-    for part in ("train", "validation", "test"):
-        if not hasattr(split, part):
-            check_examples(model, {}, split, task)
-    made = examples(np.asarray(split.train))
-    first, split = check_examples(model, made, split, task, has_folds=has_folds)
+    if not hasattr(split, "train"):
+        check_examples(model, {"inputs": np.zeros((1, 1)), "targets": np.zeros(1)}, split, task)  # refuses it
+    first, split = check_examples(model, examples(np.asarray(split.train)), split, task, has_folds=has_folds)
     return examples, first, split
 
 
