@@ -15,7 +15,15 @@ import numpy as np
 
 from experiments import answers, frame, race_training
 from experiments.frame import observers, publish_params
-from experiments.race_answer import answer, chosen_over, compared_over, published, refit_facts, result_table
+from experiments.race_answer import (
+    answer,
+    chosen_over,
+    compared_over,
+    lanes_of_rate,
+    published,
+    refit_facts,
+    result_table,
+)  # fmt: skip
 from experiments.race_measurement import Measurement, diverged_lanes, nonfinite_refits
 from mllab.models import table as models
 from mllab.race_results import lanes_by_rate
@@ -138,7 +146,7 @@ def score_by_rate(measured: Measurement) -> Drawing:
         for each in measured.optimizers
     ]  # fmt: skip
     title = f"Which learning rates work? {measured.model} on {measured.dataset.name}"
-    figure = draw.against_rate(series, title=title, y_label=label, over=compared_over(measured))
+    figure = draw.against_rate(series, title=title, y_label=label, over=lanes_of_rate(measured))
     alt = f"{label.capitalize()} against learning rate, one curve an optimizer"
     caption = "A wide plateau tolerates a rate that is off; a peak does not."
     return Drawing("score_by_learning_rate", figure, alt, caption)

@@ -26,10 +26,15 @@ def chosen_over(measured: Measurement) -> str:
     return "folds and seeds" if measured.folds > 1 else "seeds"
 
 
+def lanes_of_rate(measured: Measurement) -> str:
+    """Return how many lanes a learning rate of an optimizer has."""
+    seeds = answers.counted(len(measured.seeds), "seed")
+    return seeds if measured.folds == 1 else f"{measured.folds} folds × {seeds}"
+
+
 def tested_over(measured: Measurement) -> str:
     """Return how many params each optimizer was tested with."""
-    seeds = answers.counted(len(measured.seeds), "seed")
-    return seeds if measured.refits or measured.folds == 1 else f"{measured.folds} folds × {seeds}"
+    return answers.counted(len(measured.seeds), "seed") if measured.refits else lanes_of_rate(measured)
 
 
 def test_interval(measured: Measurement) -> str:
@@ -64,6 +69,10 @@ def refit_facts(measured: Measurement) -> list[str]:
             f"on all training and validation rows, for the mean of the epochs kept over {chosen_over(measured)}; no "
             "early stopping, as no rows are left to choose a step by"
         )
+        if measured.settings.get("schedule", "constant") != "constant":
+            lines.append(
+                f"the learning rate follows the schedule of {measured.epochs} epochs, and stops with the refit"
+            )
     return lines
 
 
