@@ -33,7 +33,7 @@ CAVEATS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(frame.Table, frame.Devices):
+class Settings(frame.Separation, frame.Devices):
     """What can be set."""
 
     dataset: str = frame.dataset("digits")
@@ -47,9 +47,6 @@ class Settings(frame.Table, frame.Devices):
     )  # fmt: skip
     folds: int = frame.whole(5, help="Outer folds, which score.", low=2, high=1000)
     inner_folds: int = frame.whole(3, help="Inner folds, which choose the settings.", low=2, high=1000)
-    group: str | None = frame.text(None, help="Column whose rows of one value stay on one side of every fold.")
-    time: str | None = frame.text(None, help="Column of times: training rows are earlier than held-out rows.")
-    gap: float = frame.number(0.0, help="Time between training and held-out rows, in units of --time (days).", low=0)
     folds_file: str | None = frame.path(
         None, help="File of published splits: a line of held-out row ids, from 0, for each. They score; no test rows."
     )

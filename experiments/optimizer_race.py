@@ -2,8 +2,10 @@ r"""The optimizer race: optimizers × learning rates × seeds of one model on on
 
   python -m experiments.optimizer_race
   python -m experiments.optimizer_race --dataset=table.csv --target=price --optimizers=adam,adamw,lion --seeds=5
+  python -m experiments.optimizer_race --dataset=table.csv --target=price --folds=5 --refit
 
-Learning rates are chosen on validation rows; the reported scores come from held-out test rows.
+Learning rates are chosen on validation rows, or by cross-validation (--folds); the reported scores come from held-out
+test rows. With --refit, each optimizer is then trained on all training and validation rows.
 """
 
 from dataclasses import dataclass
@@ -11,22 +13,26 @@ from typing import Any
 
 import numpy as np
 
-from experiments import answers, frame
+from experiments import answers, frame, race_training
 from experiments.frame import observers, publish_params
-from experiments.race_answer import answer, result_table
-from experiments.race_measurement import Measurement, diverged_lanes
-from mllab import racing
-from mllab.metrics import interval
+from experiments.race_answer import (
+    answer,
+    chosen_over,
+    compared_over,
+    lanes_of_rate,
+    published,
+    refit_facts,
+    result_table,
+)  # fmt: skip
+from experiments.race_measurement import Measurement, diverged_lanes, nonfinite_refits
 from mllab.models import table as models
-from mllab.models.base import in_bfloat16
 from mllab.race_results import lanes_by_rate
 from mllab.report import draw, table
 from mllab.report.report import Bullets, Drawing, Report, Section
-from mllab.tasks import TASKS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(frame.Table, frame.Optimizers, frame.LearningRates, frame.Training, frame.Network):
+class Settings(frame.Separation, frame.Optimizers, frame.LearningRates, frame.Training, frame.Network):
     """The data, the model, and what is raced."""
 
     dataset: str = frame.dataset("digits")
@@ -36,6 +42,17 @@ class Settings(frame.Table, frame.Optimizers, frame.LearningRates, frame.Trainin
     )
     target_score: float | None = frame.number(
         None, help="Validation score to count the steps to. Default: two points below the best reached.", high=1
+    )
+    folds: int | None = frame.whole(
+        None,
+        help="Folds of the training and validation rows, over which the learning rate is chosen. Default: none; it is "
+        "chosen on the validation rows of one split.",
+        low=2,
+        high=1000,
+    )
+    refit: bool = frame.switch(
+        help="Train each optimizer once more at its chosen rate, on all training and validation rows; test and publish "
+        "that."
     )
     shared_batches: bool = frame.switch(help="Use the same minibatches for all seeds.")
     batch_size: int = frame.Training.with_default("batch_size", 32)
@@ -48,42 +65,20 @@ class Settings(frame.Table, frame.Optimizers, frame.LearningRates, frame.Trainin
 
 def measure(run: frame.Context, settings: Settings) -> Measurement:
     """Race the optimizers; write the winner's params and TensorBoard events."""
-    with run.timed("data"):
-        data = run.load()
-    task, split = TASKS[data.task], data.split
-    plan = models.plan(settings.model, data.inputs.shape[1:], len(data.classes), **settings.options())
-    model = in_bfloat16(models.build(plan)) if settings.precision == "bf16" else models.build(plan)
-    steps, mesh = settings.epochs * -(-len(split.train) // settings.batch_size), run.mesh()
-    of_optimizers = settings.values("schedule", "clip_norm", "weight_decay", "average")
-    rates, names, batch_size = settings.learning_rates, settings.optimizers, settings.batch_size
-    racing.check(rates, names, batch_size, len(split.train), of_optimizers)  # before anything is written
-    racing.check_memory(
-        model, data.examples, names, rates=len(rates), count=len(split.train), settings=of_optimizers, mesh=mesh,
-        **settings.values("epochs", "batch_size", "seeds", "shared_batches"),
-    )  # fmt: skip
-    racing.check_examples(model, data.examples, split, task)
-
-    def score(held_out: dict[str, np.ndarray]) -> np.ndarray:
-        return task.headline.value(held_out, data.targets[split.validation], 1.0)
-
-    with observers.timed_race(run):
-        raced = racing.race(
-            model, data.examples, split, task=task, names=names, learning_rates=rates, seeds=range(settings.seeds),
-            settings=of_optimizers, mesh=mesh, workdir=run.path,
-            observe=lambda name, grid: [observers.observer(run, name, grid, steps, score)],
-            **settings.values("epochs", "batch_size", "shared_batches", "patience", "checkpoint_seconds"),
-        )  # fmt: skip
+    posed = race_training.problem(run, settings)
+    data, plan, of_optimizers = posed.data, posed.plan, posed.optimizer_settings
+    raced = race_training.train(run, settings, posed)
     conditions = settings.values("split_seed", "shared_batches", "patience", "precision") | of_optimizers
     conditions["activation"] = plan.get("activation")
     conditions = {name: value for name, value in conditions.items() if value is not None and value is not False}
     with run.timed("ties and baseline"):
         measured = Measurement.of(
-            raced, data, model, settings.target_score, model_name=models.describe(plan), epochs=settings.epochs,
-            batch_size=batch_size, steps=steps, settings=conditions,
+            raced, posed, settings.target_score, model_name=models.describe(plan), epochs=settings.epochs,
+            batch_size=settings.batch_size, steps=int(raced.steps[-1]), settings=conditions,
         )  # fmt: skip
     with run.timed("events and params"):
         observers.write_events(raced, run.path / "events")
-        if raced.winner:
+        if raced.winner and measured.is_published:
             publish_params.winner(
                 run, raced, plan, data, model=measured.model, settings=conditions, features=data.features,
                 target={"name": data.target, "mean": data.target_mean, "scale": data.target_scale},
@@ -96,7 +91,8 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
     """Report who won and by how much, how much the rate matters, the training curves, and diverged lanes."""
     del run, settings
     name, rows, rates = measured.dataset.name, measured.dataset.rows, measured.learning_rates
-    diverged = diverged_lanes(measured.optimizers, rates, len(measured.seeds))
+    diverged = diverged_lanes(measured.optimizers, rates, measured.lanes_per_rate)
+    diverged += nonfinite_refits(measured)
     grid = f"{answers.counted(len(rates), 'learning rate')} ({table.short(rates[0], 2)} to {table.short(rates[-1], 2)})"
     stopped = [each for each in measured.optimizers if each.steps < measured.steps]
     return Report(
@@ -113,19 +109,23 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
         ],
         facts={
             "data set": measured.dataset.described(),
-            "rows": f"{rows['train']:,} to train, {rows['validation']:,} to choose, {rows['test']:,} to report",
+            "rows": f"{rows['choosing']:,} to train and to choose, {rows['test']:,} to report"
+            if measured.folds > 1
+            else f"{rows['train']:,} to train, {rows['validation']:,} to choose, {rows['test']:,} to report",
+            "folds": measured.folds_described,
             "model": measured.model,
             "training": f"{answers.counted(measured.epochs, 'epoch')}, batch size {measured.batch_size}: "
             f"{answers.counted(measured.steps, 'step')} a lane",
             "lanes": f"{answers.counted(len(measured.optimizers), 'optimizer')} × {grid} × "
-            f"{answers.counted(len(measured.seeds), 'seed')}",
+            f"{answers.counted(len(measured.seeds), 'seed')}"
+            + (f" × {measured.folds} folds" if measured.folds > 1 else ""),
             "settings": [f"{key} = {value}" for key, value in measured.settings.items()],
             "stopped early": [f"{each.optimizer} after {each.steps:,} steps" for each in stopped],
-            "chosen by": f"mean validation {measured.score.label} over seeds, of rates without a non-finite lane",
+            "chosen by": f"mean validation {measured.score.label} over {chosen_over(measured)}, of rates without a "
+            "non-finite lane",
             "kept params": "those of each lane's least validation loss",
-            "published params": f"of {measured.winner}: of tied optimizers the highest mean, of its seeds the best one"
-            if measured.winner
-            else "",
+            "refit": refit_facts(measured),
+            "published params": published(measured),
             "baseline": f"predicting {measured.baseline.name} of the training rows",
             "chance": f"a validation loss of {table.short(measured.chance_loss)}: a lane that does no better fails",
         },
@@ -137,15 +137,16 @@ def score_by_rate(measured: Measurement) -> Drawing:
     """Draw the validation score against the learning rate."""
     rates, label = measured.learning_rates, f"validation {measured.score.label}"
     limits = measured.race.task.headline.lowest, 1.0
+    over = measured.race.interval
     series = [
         draw.Series.of_intervals(
-            each.optimizer, rates, map(interval, each.validation_by_rate), limits=limits, best=each.learning_rate,
+            each.optimizer, rates, map(over, each.validation_by_rate), limits=limits, best=each.learning_rate,
             nonfinite=lanes_by_rate(each.nonfinite, rates), failed=lanes_by_rate(each.failed, rates),
         )
         for each in measured.optimizers
     ]  # fmt: skip
     title = f"Which learning rates work? {measured.model} on {measured.dataset.name}"
-    figure = draw.against_rate(series, title=title, y_label=label, over=f"{len(measured.seeds)} seeds")
+    figure = draw.against_rate(series, title=title, y_label=label, over=lanes_of_rate(measured))
     alt = f"{label.capitalize()} against learning rate, one curve an optimizer"
     caption = "A wide plateau tolerates a rate that is off; a peak does not."
     return Drawing("score_by_learning_rate", figure, alt, caption)
@@ -154,11 +155,12 @@ def score_by_rate(measured: Measurement) -> Drawing:
 def loss_by_step(measured: Measurement) -> Drawing:
     """Draw the validation loss against the step, at each optimizer's chosen rate."""
     steps, chosen = measured.race.steps, [entry for entry in measured.race.entries if entry.best is not None]
+    over = measured.race.interval
     figure = draw.curves(
-        [draw.Series.of_intervals(each.optimizer, steps, map(interval, each.loss[:, each.best])) for each in chosen],
+        [draw.Series.of_intervals(each.optimizer, steps, map(over, each.loss[:, each.best])) for each in chosen],
         title=f"Validation loss of {measured.model} on {measured.dataset.name}, each at its best learning rate",
         x_label="step", y_label=f"validation loss ({measured.score.loss_unit}, log scale)", log_y=True,
-        over=f"{len(measured.seeds)} seeds",
+        over=compared_over(measured),
     )  # fmt: skip
     return Drawing("loss_by_step", figure, "Validation loss against the step, one curve an optimizer at its best rate")
 

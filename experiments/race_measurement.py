@@ -2,16 +2,16 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 
 from experiments import frame
-from mllab import race_results, racing
+from experiments.race_training import Problem
+from mllab import race_results, race_rows, racing
 from mllab.data.dataset import Dataset
-from mllab.metrics import Lead, Ranking
-from mllab.models.base import Model
+from mllab.metrics import Lead, Ranking, interval
 from mllab.race_results import Lane, Result, Width
 from mllab.report import table
 from mllab.tasks import Baseline, Task
@@ -44,6 +44,16 @@ class ScoreNames:
 
 
 @dataclass(frozen=True)
+class RefitFacts:
+    """The refit of an optimizer on all training and validation rows."""
+
+    rows: int
+    epochs: int
+    steps: int
+    nonfinite: list[int]  # seeds whose loss was not finite
+
+
+@dataclass(frozen=True)
 class Measurement:
     """The results of a race."""
 
@@ -67,30 +77,52 @@ class Measurement:
     optimizers: list[Result]
     settings: Mapping[str, object]
     expected_test: Mapping[str, np.ndarray]  # by optimizer: expected test score of the best of n lanes, [R G]
-    race: racing.Race = frame.unsaved()
-    standing: Ranking[str] | None = frame.unsaved()
+    folds: int = 1  # of the training and validation rows; 1: the split
+    folds_described: str = ""
+    refits: Mapping[str, RefitFacts] = field(default_factory=dict)  # by optimizer; empty without a refit
+    race: racing.Race = frame.unsaved(default=None)
+    standing: Ranking[str] | None = frame.unsaved(default=None)
+
+    @property
+    def lanes_per_rate(self) -> int:
+        """Seeds, times folds."""
+        return len(self.seeds) * self.folds
+
+    @property
+    def is_published(self) -> bool:
+        """Whether there are params to publish."""
+        refit = self.refits.get(self.winner or "")
+        return self.winner is not None and (refit is None or len(refit.nonfinite) < len(self.seeds))
 
     @classmethod
-    def of(
-        cls, raced: racing.Race, data: Dataset, model: Model, target: float | None, model_name: str, **fields: Any
-    ) -> Self:
+    def of(cls, raced: racing.Race, posed: Problem, target: float | None, model_name: str, **fields: Any) -> Self:
         """Return the results of a race; the target is two points below the best mean validation score by default."""
-        winner, train, test, beats = raced.winner, data.split.train, data.split.test, None
+        data, model, winner, test, beats = posed.data, posed.model, raced.winner, posed.data.split.test, None
+        train = data.split.train
+        if raced.folds > 1 or raced.refit_ids is not None:
+            train = race_rows.choosing(data.split)
         standing = race_results.standing(raced, model, data.examples, data.split.validation)
         if winner:
             if target is None:
                 target = round(float(winner.score[winner.best].mean()) - TARGET_BELOW, 3)
-            tested = race_results.row_metrics(raced, winner, model, data.examples, test)
-            beats = raced.task.beats_baseline(tested, data.targets, train, test)
+            if winner.refit is None or (winner.refit.nonfinite_step < 0).all():
+                tested = race_results.row_metrics(raced, winner, model, posed.source, test)
+                if winner.refit is None:
+                    tested = {name: raced.repeated(values) for name, values in tested.items()}
+                over = interval if winner.refit else raced.over
+                beats = raced.task.beats_baseline(tested, data.targets, train, test, over)
         results = race_results.results(raced, data.targets[test], target_scale=data.target_scale, target=target)
         by_validation, by_test = race_results.leads(raced, results)
+        rows = None
+        if raced.folds > 1:
+            rows = {"choosing": len(train), "test": len(test)}
         return cls(
-            dataset=frame.DatasetFacts.of(data),
+            dataset=frame.DatasetFacts.of(data, rows),
             model=model_name,
             score=ScoreNames.of(raced.task, data),
             learning_rates=raced.learning_rates,
             seeds=raced.seeds,
-            lanes_each=raced.learning_rates.size * raced.seeds.size,
+            lanes_each=raced.learning_rates.size * raced.seeds.size * raced.folds,
             chance_loss=raced.chance_loss,
             target=target,
             winner=winner and winner.optimizer,
@@ -100,20 +132,35 @@ class Measurement:
             baseline=raced.task.baseline(data.targets, train, test, data.target_scale),
             beats_baseline=beats,
             optimizers=results,
-            expected_test={entry.optimizer: race_results.expected_test_scores(entry) for entry in raced.entries},
+            expected_test={
+                entry.optimizer: race_results.expected_test_scores(entry, raced.folds) for entry in raced.entries
+            },
+            folds=raced.folds,
+            folds_described=posed.folds_described,
+            refits=_refits(raced),
             race=raced,
             standing=standing,
             **fields,
         )
 
 
-def steps_cell(result: Result) -> str:
-    """Return the mean steps to the target, and by how many seeds it was reached if not by all."""
-    steps, seeds = result.steps_to_target, result.steps_to_target.size
+def _refits(raced: racing.Race) -> dict[str, RefitFacts]:
+    """Return the refits of a race by optimizer."""
+    facts = {}
+    for entry in raced.entries:
+        if entry.refit is not None and raced.refit_ids is not None:
+            lost = raced.seeds[entry.refit.nonfinite_step >= 0].tolist()
+            facts[entry.optimizer] = RefitFacts(len(raced.refit_ids), entry.refit.epochs, entry.refit.steps, lost)
+    return facts
+
+
+def steps_cell(result: Result, noun: str = "seed") -> str:
+    """Return the mean steps to the target, and by how many seeds (or lanes) it was reached if not by all."""
+    steps, lanes = result.steps_to_target, result.steps_to_target.size
     reached = steps[np.isfinite(steps)]
     if not reached.size:
         return table.BLANK
-    return table.fixed(reached.mean(), 0) + (f" ({reached.size}/{seeds} seeds)" if reached.size < seeds else "")
+    return table.fixed(reached.mean(), 0) + (f" ({reached.size}/{lanes} {noun}s)" if reached.size < lanes else "")
 
 
 def width_cell(width: Width | None) -> str:
@@ -123,8 +170,8 @@ def width_cell(width: Width | None) -> str:
     return f"{'≥' if width.open_low or width.open_high else ''}{width.decades:.1f}"
 
 
-def diverged_lanes(results: Sequence[Result], learning_rates: np.ndarray, seeds: int) -> list[str]:
-    """Return a line for each optimizer and rate with diverged lanes: how, when, and which seeds."""
+def diverged_lanes(results: Sequence[Result], learning_rates: np.ndarray, count: int) -> list[str]:
+    """Return a line for each optimizer and rate with diverged lanes, of `count` each: how, when, and which seeds."""
     lines = []
     for result, rate in itertools.product(results, learning_rates):
         nonfinite, failed = (
@@ -133,15 +180,32 @@ def diverged_lanes(results: Sequence[Result], learning_rates: np.ndarray, seeds:
         parts = []
         if nonfinite:
             steps = table.listed(lane.step for lane in nonfinite)
-            parts.append(f"non-finite from step {steps} ({_which(nonfinite, seeds)})")
+            parts.append(f"non-finite from step {steps} ({_which(nonfinite, count)})")
         if failed:
-            parts.append(f"failed: no better than chance ({_which(failed, seeds)})")
+            parts.append(f"failed: no better than chance ({_which(failed, count)})")
         if parts:
             lines.append(f"{result.optimizer} at {table.short(rate)}: {'; '.join(parts)}")
     return lines
 
 
-def _which(lanes: Sequence[Lane], seeds: int) -> str:
-    if len(lanes) == seeds:
-        return "every seed" if seeds > 1 else "its seed"
+def _which(lanes: Sequence[Lane], count: int) -> str:
+    """Return which of the `count` lanes of a rate are listed."""
+    if any(lane.fold is not None for lane in lanes):
+        if len(lanes) == count:
+            return "every fold and seed"
+        by_fold: dict[int | None, list[int]] = {}
+        for lane in lanes:
+            by_fold.setdefault(lane.fold, []).append(lane.seed)
+        return "; ".join(f"fold {fold} seed {table.listed(seeds)}" for fold, seeds in by_fold.items())
+    if len(lanes) == count:
+        return "every seed" if count > 1 else "its seed"
     return f"seed{'s' if len(lanes) > 1 else ''} {table.listed(lane.seed for lane in lanes)}"
+
+
+def nonfinite_refits(measured: Measurement) -> list[str]:
+    """Return a line for each optimizer whose refit went non-finite."""
+    return [
+        f"{name}, refitted: non-finite with seed{'s' * (len(each.nonfinite) > 1)} {table.listed(each.nonfinite)}"
+        for name, each in measured.refits.items()
+        if each.nonfinite
+    ]

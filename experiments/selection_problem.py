@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import frame
+from experiments import frame, row_separation
 from mllab import criteria, schemes
 from mllab.criteria import Criterion, Inverse
 from mllab.data import names
@@ -18,8 +18,6 @@ from mllab.models.preprocessing import Columns, Layout
 from mllab.nested import Plan, plan_folds
 from mllab.schemes import Scheme
 from mllab.types import Examples
-
-TEST_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -73,8 +71,7 @@ class Problem:
 
 def problem(run: frame.Context, settings: Any) -> Problem:
     """Load the data and make the folds that the settings ask for; see `model_selection.Settings`."""
-    extra = [name for name in (settings.group, settings.time) if name]
-    data = run.load(extra=extra, transforms=True)
+    data = run.load(extra=row_separation.columns(settings), transforms=True)
     if data.targets.ndim > 1:
         raise UserError(f"{data.name} has several targets, and models are chosen for one: leave the others out")
     columns, layout = data.columns, data.schema.layout if data.schema else None
@@ -82,8 +79,8 @@ def problem(run: frame.Context, settings: Any) -> Problem:
         inputs = data.inputs.reshape(len(data.inputs), -1)
         columns, layout = Columns(inputs, np.zeros((len(inputs), 0), np.int32)), Layout(inputs.shape[1])
     labels = data.targets if data.classes else None
-    groups = _codes(data, settings.group) if settings.group else None
-    times = _times(data, settings.time) if settings.time else None
+    whole = row_separation.scheme(data, settings)
+    groups, times = whole.groups, whole.times
     choosing, test = np.union1d(data.split.train, data.split.validation), data.split.test
     splits = None
     if settings.folds_file and (settings.test or settings.split_column):
@@ -94,8 +91,7 @@ def problem(run: frame.Context, settings: Any) -> Problem:
     elif (groups is not None or times is not None) and not (
         getattr(settings, "test", None) or getattr(settings, "split_column", None)
     ):
-        whole = Scheme(settings.split_seed, labels, groups, times, settings.gap)
-        choosing, test = whole.holdout(np.arange(len(data.targets)), TEST_SHARE)
+        choosing, test = whole.holdout(np.arange(len(data.targets)), row_separation.TEST_SHARE)
     labels, groups, times = (None if each is None else each[choosing] for each in (labels, groups, times))
     scheme = Scheme(settings.split_seed, labels, groups, times, settings.gap)
     if splits is None:
@@ -140,30 +136,3 @@ def read_splits(path: str, run: frame.Context) -> list[np.ndarray]:
     if not splits:
         raise UserError(f"{path} is empty: give a line of held-out row ids for each split")
     return splits
-
-
-def _codes(data: Dataset, name: str) -> np.ndarray:
-    """Return the groups of all rows as whole numbers; a missing value is a group of its own."""
-    values = _extra(data, name)
-    texts = np.array(["" if value is None else str(value) for value in values.tolist()])
-    return np.unique(texts, return_inverse=True)[1]
-
-
-def _times(data: Dataset, name: str) -> np.ndarray:
-    """Return the times of all rows as numbers, those of dates in days.
-
-    Raises:
-        UserError: a cell that is neither a number nor a date.
-    """
-    values = _extra(data, name)
-    numbers = np.asarray(values, np.float64) if values.dtype.kind in "iuf" else None
-    if numbers is None or not np.isfinite(numbers).all():
-        row = "" if numbers is None else f" (row {np.flatnonzero(~np.isfinite(numbers))[0] + 1})"
-        raise UserError(f"--time={name}: not all numbers or dates{row}: correct the cells, or remove their rows")
-    return numbers
-
-
-def _extra(data: Dataset, name: str) -> np.ndarray:
-    if data.schema is None:
-        raise UserError(f"--group and --time are for your own tables, and {data.name} is a set of the catalog")
-    return np.asarray(data.extra_columns[names.title(name)])

@@ -5,16 +5,18 @@ for result in results(raced, examples["targets"][split.test], target=0.95):
     print(result.optimizer, result.learning_rate, result.test["accuracy"].mean, result.steps_to_target)
 
 Scores on validation rows choose the learning rates and the winner, and decide which optimizers are tied with it
-(`standing`); scores on test rows are only reported.
+(`standing`); scores on test rows are only reported. With K folds, what is said of G seeds holds for K times G lanes of
+a rate, fold by fold, and intervals are over folds (`Race.interval`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mllab.metrics import Interval, Lead, Ranking, expected_best, interval, paired, tied
 from mllab.models.base import Model, predict
+from mllab.race_rows import Source
 from mllab.racing import Entry, Race, published
 from mllab.rows import gather
 from mllab.types import Examples
@@ -32,6 +34,7 @@ class Lane:
     seed: int
     step: int | None  # the first non-finite one; None if the lane failed
     kept_loss: float  # validation loss of the kept params
+    fold: int | None = None  # 1 to K; None without folds
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,8 @@ def _result(raced: Race, entry: Entry, targets: np.ndarray, target_scale: float,
         optimizer=entry.optimizer,
         steps=int(raced.steps[taken[-1]]),
         learning_rate=None if best is None else float(raced.learning_rates[best]),
-        validation=None if best is None else interval(entry.score[best]),
-        test={name: interval(values) for name, values in test.items()},
+        validation=None if best is None else raced.interval(entry.score[best]),
+        test={name: raced.test_interval(values) for name, values in test.items()},
         test_by_seed=test,
         steps_to_target=np.array([]) if target is None else steps_to(entry, raced.steps, target),
         width=width(entry, raced.learning_rates),
@@ -104,49 +107,60 @@ def lanes(raced: Race, entry: Entry, where: np.ndarray) -> list[Lane]:
     return [
         Lane(
             learning_rate=float(raced.learning_rates[rate]),
-            seed=int(raced.seeds[seed]),
-            step=int(entry.nonfinite_step[rate, seed]) if entry.nonfinite_step[rate, seed] >= 0 else None,
-            kept_loss=float(entry.kept_loss[rate, seed]),
+            seed=int(raced.seeds[lane % raced.seeds.size]),
+            step=int(entry.nonfinite_step[rate, lane]) if entry.nonfinite_step[rate, lane] >= 0 else None,
+            kept_loss=float(entry.kept_loss[rate, lane]),
+            fold=int(lane // raced.seeds.size) + 1 if raced.folds > 1 else None,
         )
-        for rate, seed in np.argwhere(where)
+        for rate, lane in np.argwhere(where)
     ]
 
 
 def leads(raced: Race, tested: Sequence[Result]) -> tuple[Lead | None, Lead | None]:
-    """Return the winner's lead over the next by validation, paired by seed: on validation rows, and on test rows.
+    """Return the winner's lead over the next by validation, paired by seed or fold: on validation and on test rows.
 
-    None without a next, and with one seed, on which nothing is compared.
+    None without a next, and with one seed (of a split, or after a refit), on which nothing is compared.
     """
-    if len(raced.ranked) < 2 or raced.seeds.size < 2:
+    if len(raced.ranked) < 2:
         return None, None
     first, second = raced.ranked[:2]
     headline = raced.task.headline
+
+    def lead(pair: Sequence[np.ndarray], over: Callable[[np.ndarray], Interval]) -> Lead:
+        return Lead(second.optimizer, over(100 * paired(pair[0], pair[1])), headline.points)
+
+    by_validation = by_test = None
+    if raced.repeats > 1:
+        by_validation = lead([raced.repeated(each.score[each.best]) for each in (first, second)], raced.over)
     test = {result.optimizer: result.test_by_seed for result in tested}
-    pairs = (
-        (first.score[first.best], second.score[second.best]),
-        (test[first.optimizer][headline.name], test[second.optimizer][headline.name]),
-    )
-    validation, reported = (Lead(second.optimizer, interval(100 * paired(*pair)), headline.points) for pair in pairs)
-    return validation, reported
+    pair = [test[each.optimizer][headline.name] for each in (first, second)] if tested else []
+    if pair and raced.refit_ids is not None and raced.seeds.size > 1:
+        by_test = lead(pair, interval)
+    if pair and raced.refit_ids is None and raced.repeats > 1:
+        by_test = lead([raced.repeated(scores) for scores in pair], raced.over)
+    return by_validation, by_test
 
 
 def standing(raced: Race, model: Model, examples: Examples, ids: np.ndarray) -> Ranking[str] | None:
     """Return the optimizers by validation score, and those tied with the best; None without a valid rate.
 
     Validation rows decide, so that a tie is a matter of choice and the test rows stay for the report. Tied is whose
-    paired difference from the best has an interval that includes 0, over the seeds or over the rows.
+    paired difference from the best has an interval that includes 0, over the seeds or over the rows. Folds hold out
+    different rows, so that their spread is that of seeds and rows, and decides alone.
 
     Args:
         raced: the race.
         model: that was raced.
-        examples: `{"inputs", "targets"}`.
+        examples: `{"inputs", "targets"}`, with inputs as the split's training rows preprocess them.
         ids: of the validation rows, [M].
     """
-    if raced.winner is None:
-        return None
+    if raced.winner is None or raced.folds > 1:
+        return raced.standing
     targets = np.asarray(examples["targets"])[ids]
     by_row = {
-        entry.optimizer: raced.task.by_row(row_metrics(raced, entry, model, examples, ids), targets)
+        entry.optimizer: raced.task.by_row(
+            row_metrics(raced, entry._replace(refit=None), model, examples, ids), targets
+        )
         for entry in raced.entries
         if entry.best is not None
     }
@@ -154,19 +168,23 @@ def standing(raced: Race, model: Model, examples: Examples, ids: np.ndarray) -> 
     return Ranking(names, tied(names[0], by_row), raced.seeds.size)
 
 
-def row_metrics(raced: Race, entry: Entry, model: Model, examples: Examples, ids: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the metrics of an entry's kept params at the chosen rate on rows, [G, M] each: seed by seed, row by row.
+def row_metrics(raced: Race, entry: Entry, model: Model, examples: Source, ids: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the metrics of an entry's published params on rows, [G, M] each: seed by seed, row by row.
 
     Args:
         raced: the race.
         entry: one of its entries, with a chosen rate.
         model: that was raced.
-        examples: `{"inputs", "targets"}`.
+        examples: `{"inputs", "targets"}`, or the function of training rows that returns them; see `racing.race`.
         ids: of the rows, [M].
     """
-    rows = gather(examples, ids)
-    by_seed = []
-    for position in range(raced.seeds.size):
+    by_seed, rows, loaded = [], None, None
+    for position in range(entry.score.shape[1] if entry.refit is None else raced.seeds.size):
+        fold = None if entry.refit else position // raced.seeds.size
+        if rows is None or fold != loaded:
+            trained_on = raced.refit_ids if fold is None else raced.parts[fold].train
+            assert trained_on is not None
+            rows, loaded = gather(examples(trained_on) if callable(examples) else examples, ids), fold
         outputs = predict(model, *published(entry, position), rows["inputs"], block=PREDICTED_ROWS)
         by_seed.append(raced.task.metrics(outputs, rows["targets"]))
     return {name: np.stack([np.asarray(each[name]) for each in by_seed]) for name in by_seed[0]}
@@ -198,14 +216,15 @@ def steps_to(entry: Entry, steps: np.ndarray, target: float) -> np.ndarray:
     return np.where(reached.any(axis=0), steps[reached.argmax(axis=0)], np.nan)
 
 
-def expected_test_scores(entry: Entry) -> np.ndarray:
-    """Return the expected test score of the best of n lanes, by validation score, for n = 1 to R G, [R G].
+def expected_test_scores(entry: Entry, folds: int = 1) -> np.ndarray:
+    """Return the expected test score of the best of n trials, by validation score, for n = 1 to R G, [R G].
 
-    Lanes are drawn at random with replacement; see `metrics.expected_best`. Empty where no rate was chosen.
+    A trial is a rate with a seed, and with folds its mean over them. Trials are drawn at random with replacement; see
+    `metrics.expected_best`. Empty where no rate was chosen, and after a refit.
     """
     if entry.test_by_lane is None:
         return np.empty(0)
-    tested = np.asarray(entry.test_by_lane, np.float64).ravel()
-    scores = np.asarray(entry.score, np.float64).ravel()
+    pair = (entry.test_by_lane, entry.score)
+    tested, scores = (np.asarray(each, np.float64).reshape(len(each), folds, -1).mean(axis=1).ravel() for each in pair)
     usable = np.isfinite(scores) & np.isfinite(tested)
     return expected_best(np.where(usable, scores, -np.inf), tested)

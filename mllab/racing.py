@@ -1,50 +1,44 @@
 """The optimizer race: optimizers × learning rates × seeds of one model on one data set.
 
-Learning rates are chosen by the mean validation score over seeds. Test rows are scored once, after every choice is
-made, with the params that each lane kept: those with its least validation loss. `mllab.race_results` condenses a race
-to the numbers to report.
+Learning rates are chosen by the mean validation score over seeds, and over folds where there are any: folds × rates ×
+seeds are lanes of one program. Test rows are scored once, after every choice is made, with the params that each lane
+kept, those with its least validation loss; or, with a refit, with those of `race_refit`. `mllab.race_results` condenses
+a race to the numbers to report.
 """
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
 from jax.sharding import Mesh
 
-from mllab import checks, devices, memory, optimizers, rows, sweep, training
+from mllab import checks, devices, optimizers, race_refit, race_rows, rows, sweep, training, validation
 from mllab.averaging import evaluation_params
 from mllab.errors import UserError, unknown
-from mllab.metrics import Ranking, greatest, interval, ranking
+from mllab.metrics import Interval, Ranking, greatest, interval, ranking
 from mllab.models.base import Model
+from mllab.race_checks import Names, by_name, check, check_examples, check_memory
+from mllab.race_refit import Refit
+from mllab.race_rows import Part, Source, Split
 from mllab.report import table as text
 from mllab.tasks import Task, named
 from mllab.training import Result, Run
-from mllab.types import Examples, Objective, Params
+from mllab.types import Objective, Params
+from mllab.validation import Folds
 
 CLASSIC = ("sgd", "momentum", "rmsprop", "adam")
 RATES = tuple(np.logspace(-4, 0, 8))
 DRIVE_OPTIONS = ("patience", "workdir", "checkpoint_seconds")  # arguments of `training.drive` that a race passes on
 
-Names = str | Sequence[str] | Mapping[str, str | Callable[..., optax.GradientTransformation]]
-
-
-class Split(Protocol):
-    """Row ids [M] for training, for choosing and for reporting."""
-
-    @property
-    def train(self) -> np.ndarray: ...  # noqa: D102
-    @property
-    def validation(self) -> np.ndarray: ...  # noqa: D102
-    @property
-    def test(self) -> np.ndarray: ...  # noqa: D102
-
 
 class Entry(NamedTuple):
-    """The results of one optimizer. Scores are the task's headline; E segments, R rates, G seeds."""
+    """The results of one optimizer. Scores are the task's headline; E segments, R rates, G seeds.
+
+    With K folds, G stands for the K times G lanes of a rate, fold by fold.
+    """
 
     optimizer: str
     result: Result
@@ -57,12 +51,14 @@ class Entry(NamedTuple):
     failed: np.ndarray  # [R, G] finite, but the kept validation loss is no better than chance
     best: int | None  # index of the chosen rate; None if every rate has a non-finite lane
     # On test rows at the chosen rate, [G]: mean metrics and the task's scores, such as RMSE in the unit of the targets;
-    # empty if there is none.
+    # empty if there is none. After a refit those of the refitted params, of G seeds with folds too.
     test: dict[str, np.ndarray]
     learning_rate: float | None  # the chosen rate
-    # [R, G] score of every lane on test rows, NaN where it went non-finite; None if there is no chosen rate. No choice
-    # depends on it: it says what a smaller search would have led to.
+    # [R, G] score of every lane on test rows, NaN where it went non-finite; None if there is no chosen rate, or after a
+    # refit. No choice depends on it: it says what a smaller search would have led to.
     test_by_lane: np.ndarray | None = None
+    kept_epoch: np.ndarray = np.empty((0, 0))  # [R, G] epochs, or segments, after which the params were kept
+    refit: Refit | None = None  # at the chosen rate
 
     def __repr__(self) -> str:
         """Return the optimizer, its chosen rate and its mean scores on test rows."""
@@ -80,7 +76,37 @@ class Race(NamedTuple):
     learning_rates: np.ndarray  # [R] ascending
     seeds: np.ndarray  # [G]
     steps: np.ndarray  # [E] steps taken by the end of each segment
-    chance_loss: float  # validation loss of the best constant prediction
+    chance_loss: float  # validation loss of the best constant prediction, the mean over folds
+    parts: Sequence[Part] = ()  # the rows of the split or of each fold
+    refit_ids: np.ndarray | None = None  # ids of the training and validation rows of the refits; None without one
+
+    @property
+    def folds(self) -> int:
+        """K; 1 for a single split."""
+        return max(1, len(self.parts))
+
+    @property
+    def repeats(self) -> int:
+        """How many scores are compared: one a fold where there are folds, else one a seed."""
+        return self.folds if self.folds > 1 else self.seeds.size
+
+    def repeated(self, scores: np.ndarray) -> np.ndarray:
+        """Return what is compared of scores [K * G, ...] by lane: means over the seeds of each fold [K, ...]."""
+        if self.folds == 1:
+            return scores
+        return scores.reshape(self.folds, -1, *scores.shape[1:]).mean(axis=1)
+
+    def over(self, scores: np.ndarray) -> Interval:
+        """Return the interval of what `repeated` returns: over folds corrected as in `validation.interval`."""
+        return interval(scores) if self.folds == 1 else validation.interval(scores, race_rows.per_round(self.parts))
+
+    def interval(self, scores: np.ndarray) -> Interval:
+        """Return the mean of scores by lane, [K * G] or [G], and its interval over folds or over seeds."""
+        return self.over(self.repeated(scores))
+
+    def test_interval(self, scores: np.ndarray) -> Interval:
+        """Return the mean of test scores and its interval: over seeds after a refit, else as `interval`."""
+        return interval(scores) if self.refit_ids is not None else self.interval(scores)
 
     @property
     def ranked(self) -> list[Entry]:
@@ -90,12 +116,14 @@ class Race(NamedTuple):
 
     @property
     def standing(self) -> Ranking[str] | None:
-        """The optimizers by validation score and, over the seeds, those tied with the best; None without a valid rate.
+        """The optimizers by validation score and, over seeds or folds, those tied with the best; None without a rate.
 
         `race_results.standing` compares row by row too.
         """
-        scores = {entry.optimizer: entry.score[entry.best] for entry in self.entries if entry.best is not None}
-        return ranking(scores) if scores else None
+        scores = {
+            entry.optimizer: self.repeated(entry.score[entry.best]) for entry in self.entries if entry.best is not None
+        }
+        return ranking(scores, self.over) if scores else None
 
     @property
     def winner(self) -> Entry | None:
@@ -106,14 +134,15 @@ class Race(NamedTuple):
         """Return the winner and the size of the race."""
         names = ", ".join(entry.optimizer for entry in self.entries)
         size = f"{len(self.learning_rates)} learning rates × {len(self.seeds)} seeds"
+        size += f" × {self.folds} folds" if self.folds > 1 else ""
         return f"Race({names}; {size}; winner: {self.winner})"
 
     def table(self) -> str:
         """Return the results as a table in plain text: chosen rates, test scores, and lanes that diverged."""
-        lanes = len(self.learning_rates) * len(self.seeds)
+        lanes = len(self.learning_rates) * len(self.seeds) * self.folds
         rows = []
         for entry in self.entries:
-            tested = [interval(entry.test[each.name]) if entry.test else None for each in self.task.reported]
+            tested = [self.test_interval(entry.test[each.name]) if entry.test else None for each in self.task.reported]
             lost = (np.sum(entry.nonfinite_step >= 0), np.sum(entry.failed))
             rows.append([
                 entry.optimizer,
@@ -124,12 +153,21 @@ class Race(NamedTuple):
         scores = [f"test {score.label}" for score in self.task.reported]
         marked = self.standing.marked if self.standing else []
         best = [place for place, row in enumerate(rows) if row[0] in marked]
-        several = len(self.seeds) > 1
-        seeds = f"± 95% interval over {len(self.seeds)} seeds" if several else "1 seed: no interval, no comparison"
-        highest = "* highest mean validation score" + " and those tied with it" * several
-        caption = "; ".join([highest] * bool(best) + [seeds]) if self.standing else "every rate has a non-finite lane"
+        highest = "* highest mean validation score" + " and those tied with it" * (self.repeats > 1)
+        caption = "; ".join([highest] * bool(best) + [self._over()])
+        caption = caption if self.standing else "every rate has a non-finite lane"
         columns = ["optimizer", "best rate", *scores, "non-finite", "failed"]
         return "\n".join(text.Table(columns, rows, best, caption).lines())
+
+    def _over(self) -> str:
+        """Return in words what the intervals of test scores are over."""
+        seeds = len(self.seeds)
+        if self.refit_ids is None and self.folds > 1:
+            return f"± 95% interval over {self.folds} folds, the mean of {seeds} seed{'s' * (seeds > 1)} each"
+        refitted = "" if self.refit_ids is None else ", refitted to all training and validation rows"
+        if seeds > 1:
+            return f"± 95% interval over {seeds} seeds{refitted}"
+        return f"1 seed{refitted}: no interval" + ", no comparison" * (self.folds == 1)
 
 
 def problem(model: Model, task: str | Task, objective: Objective | None = None) -> Callable[[Callable], Run]:
@@ -158,9 +196,11 @@ def problem(model: Model, task: str | Task, objective: Objective | None = None) 
 
 def race(
     model: Model,
-    examples: Examples,
+    examples: Source,
     split: Split,
     *,
+    folds: int | Folds | None = None,
+    refit: bool = False,
     task: str | Task = "classification",
     names: Names = CLASSIC,
     learning_rates: float | Sequence[float] | np.ndarray = RATES,
@@ -174,6 +214,7 @@ def race(
     group: int | None = None,
     split_batches: bool | None = None,
     observe: Callable[[str, sweep.Grid], Iterable[Callable]] = lambda name, grid: (),
+    observe_refit: Callable[[str, sweep.Grid, int], Iterable[Callable]] = lambda name, grid, steps: (),
     **drive: Any,
 ) -> Race:
     """Race optimizers on a model: every optimizer × learning rate × seed, one compiled program per optimizer.
@@ -183,8 +224,15 @@ def race(
 
     Args:
         model: see `models.base.Model` and `plain`.
-        examples: `{"inputs": [N, ...], "targets": [N]}`, or targets [N, T] for regression of T outputs.
+        examples: `{"inputs": [N, ...], "targets": [N]}`, or targets [N, T] for regression of T outputs; or a function
+            of the ids of training rows [M] that returns them with all inputs preprocessed by the statistics of these
+            rows alone, which is called for each fold. Targets are in the same unit for all.
         split: row ids for training, for choosing the learning rate (validation) and for reporting (test).
+        folds: choose the learning rates by the mean validation score over folds of the training and validation rows:
+            a number K, stratified by class in classification and dealt by the first seed; or folds of these rows, see
+            `validation.folds` and `schemes.Scheme`. The test scores are those of all K times as many lanes.
+        refit: train each optimizer once more at its chosen rate, on all training and validation rows, for as many
+            epochs as its kept params had on average, rounded; these params are tested and published.
         task: a task or its name: "classification" (targets are class numbers) or "regression" (targets are values).
         names: optimizers: one or several keys of `optimizers.OPTIMIZERS`, or a mapping from the name to record to such
             a key or to a function of the learning rate, such as `optax.adabelief`. A checkpoint knows a function by its
@@ -201,6 +249,8 @@ def race(
         split_batches: run lane after lane with each batch split over the devices, instead of spreading the lanes
             (default: if there are fewer lanes than devices).
         observe: (optimizer, grid) -> observers for its drive.
+        observe_refit: (optimizer, grid, steps) -> observers for the drive of its refit; what it has as held-out metrics
+            are those of some training rows.
         drive: other arguments of `training.drive`: patience, workdir, checkpoint_seconds.
 
     Raises:
@@ -215,52 +265,72 @@ def race(
             raise unknown("argument of race", option, [*known, *DRIVE_OPTIONS])
     task = named(task)
     settings = dict(settings or {})
-    examples, split = check_examples(model, examples, split, task)
+    seeds = rows.seed_list(seeds)
+    examples, first, split = _checked(model, examples, split, task, has_folds=folds is not None)
     if objective is None:
-        training.check_unweighted(examples)
+        training.check_unweighted(first)
     checks.check_whole(1, epochs=epochs, **{name: drive[name] for name in ("patience",) if drive.get(name) is not None})
     makers = by_name(names)
-    rates = check(learning_rates, makers, batch_size, len(split.train), settings)
+    labels = first["targets"] if np.asarray(first["targets"]).dtype.kind in "iu" else None
+    parts = race_rows.parts_of(split, folds, seed=seeds[0], labels=labels)
+    rates = check(learning_rates, makers, batch_size, min(len(part.train) for part in parts), settings)
     mesh = mesh or devices.mesh(1)
-    seeds = rows.seed_list(seeds)
     check_memory(
-        model, examples, makers, rates=rates.size, seeds=len(seeds), shared_batches=shared_batches, epochs=epochs,
-        batch_size=batch_size, count=len(split.train), settings=settings, mesh=mesh,
+        model, first, makers, rates=rates.size, seeds=len(seeds), shared_batches=shared_batches, epochs=epochs,
+        batch_size=batch_size, count=max(len(part.train) for part in parts), settings=settings, mesh=mesh,
+        folds=len(parts), refit=len(race_rows.choosing(split)) if refit else 0, copies=callable(examples),
+    )  # fmt: skip
+    encoded = race_rows.encoded(examples if len(parts) > 1 else first, parts)
+    schedule = race_rows.minibatches(
+        parts, encoded.offsets, batch_size, epochs, seeds[:1] if shared_batches else seeds
     )  # fmt: skip
     grid = sweep.grid({"learning_rate": rates}, seeds)
-    schedule = rows.minibatches(split.train, batch_size, epochs, seeds[:1] if shared_batches else seeds)
+    if len(parts) > 1:
+        grid = sweep.repeated(grid, len(parts))
     if shared_batches:
-        schedule = jax.tree.map(lambda a: a[0], schedule)
+        grid = grid._replace(schedule=grid.schedule // len(seeds))
+        schedule = jax.tree.map(lambda a: a[0], schedule) if len(parts) == 1 else schedule
     steps = schedule.ids.shape[-2]
     # One shape for both, so that one program scores validation rows and, at the end, test rows.
-    most = max(len(split.validation), len(split.test))
-    block = min(rows.SCORED_ROWS, most)
-    validation, test = (rows.blocks(ids, block, -(-most // block)) for ids in (split.validation, split.test))
+    most = max(len(split.test), *(len(part.held_out) for part in parts))
+    held_out, test = (
+        race_rows.scored(sets, encoded.offsets, most, 1 if shared_batches else len(seeds))
+        for sets in ([part.held_out for part in parts], [split.test] * len(parts))
+    )
 
-    placed = devices.replicate(mesh, examples)
-    targets = np.asarray(examples["targets"])
+    placed = devices.replicate(mesh, encoded.examples)
+    targets = np.asarray(first["targets"])
     fingerprint = f"{task.name} {sorted(settings.items())}"
-    chance = task.chance(targets, split.train, split.validation)
+    chance = np.array([task.chance(targets, part.train, part.held_out) for part in parts])
     make = problem(model, task, objective)
-    spread_lanes = split_batches is False or (split_batches is None and len(grid.seed) >= mesh.size)
 
-    def optimizer(name: str) -> Callable:
+    def optimizer(name: str, steps: int) -> Callable:
         return lambda hyper: optimizers.build(makers[name], hyper["learning_rate"], steps=steps, **settings)
 
-    def many(run: Run) -> Run:
-        if spread_lanes:
+    def many(run: Run, grid: sweep.Grid) -> Run:
+        if split_batches is False or (split_batches is None and len(grid.seed) >= mesh.size):
             return sweep.lanes(run, grid.schedule, mesh=mesh, group=group)
         return sweep.batches(run, grid.schedule, mesh=mesh)
 
-    runs = {name: many(make(optimizer(name))) for name in makers}
+    runs = {name: many(make(optimizer(name, steps)), grid) for name in makers}
     entries = []
-    segments: dict[str, Any] = {"held_out": validation, "segment": steps // epochs}
+    segments: dict[str, Any] = {"held_out": held_out, "segment": steps // epochs}
+    refits: dict[str, Run] = {}
+    if refit:
+        ids = race_rows.choosing(split)
+        again = race_refit.Plan(
+            ids, devices.replicate(mesh, examples(ids)) if callable(examples) else placed,
+            rows.blocks(split.test, min(rows.SCORED_ROWS, len(split.test))), batch_size, epochs, seeds, shared_batches,
+            fingerprint,
+        )  # fmt: skip
+        refits = {name: many(make(optimizer(name, again.steps)), again.grid(1.0)) for name in makers}
     pool = ThreadPoolExecutor(devices.cores())  # the next programs compile while the first ones run
     try:
         compiled = {
             name: pool.submit(training.compile_ahead, run, grid.hyper, grid.key, placed, schedule, **segments)
             for name, run in runs.items()
         }
+        compiled_refits = {name: pool.submit(again.compile_ahead, run) for name, run in refits.items()}
         for name, run in runs.items():
             observers = observe(name, grid)
             compiled[name].result()
@@ -276,200 +346,76 @@ def race(
                 fingerprint=fingerprint,
                 **drive,
             )
-            entries.append(judge(name, result, grid, chance, targets[split.validation], task))
+            entries.append(judge(name, result, grid, chance, [targets[part.held_out] for part in parts], task))
+        drive.pop("patience", None)
+        for position, entry in enumerate(entries):
+            if refit and entry.learning_rate is not None and entry.best is not None:
+                name, length = entry.optimizer, race_refit.epochs_of(entry.kept_epoch[entry.best])
+                compiled_refits[name].result()
+                trained = again.train(name, refits[name], entry.learning_rate, length, observe_refit, drive)
+                entries[position] = entry._replace(refit=trained)
     finally:
         pool.shutdown(cancel_futures=True)  # after an error or interrupt, compile no further program
 
     for position, entry in enumerate(entries):  # every choice is made: score the test rows, once
         if entry.best is not None:
-            metrics = jax.jit(runs[entry.optimizer].score)(grid.hyper, entry.result.kept, placed, test)
-            lanes = {name: grid.by_axis(values) for name, values in metrics.items()}
-            means = {name: values[entry.best] for name, values in lanes.items()}
-            scores = np.where(entry.nonfinite_step < 0, task.headline.value(lanes, targets[split.test], 1.0), np.nan)
+            scores = None
+            if entry.refit is not None:
+                means = again.scored(refits[entry.optimizer], entry.refit)
+            else:
+                metrics = jax.jit(runs[entry.optimizer].score)(grid.hyper, entry.result.kept, placed, test)
+                lanes = {metric: grid.by_axis(values) for metric, values in metrics.items()}
+                means = {name: values[entry.best] for name, values in lanes.items()}
+                scores = task.headline.value(lanes, targets[split.test], 1.0)
+                scores = np.where(entry.nonfinite_step < 0, scores, np.nan)
             entries[position] = entry._replace(
                 test={**means, **task.report(means, targets[split.test])}, test_by_lane=scores
             )
-    return Race(entries, task, rates, np.asarray(seeds), result.history.step, chance)
+    return Race(
+        entries, task, rates, np.asarray(seeds), result.history.step, float(chance.mean()), parts,
+        again.ids if refit else None,
+    )  # fmt: skip
 
 
-def by_name(names: Names) -> dict[str, str | Callable]:
-    """Return optimizers by the name to record, each a key of `optimizers.OPTIMIZERS` or a function of a learning rate.
-
-    Raises:
-        UserError: no names, a repeated one, or one that is no text or cannot name a folder.
-    """
-    if isinstance(names, str):
-        names = [names]
-    if not isinstance(names, Mapping | Sequence):
-        raise UserError(f"names: {type(names).__name__}, expected names of optimizers, or a mapping to functions")
-    for name in names:
-        if not isinstance(name, str):
-            raise UserError(
-                f"names: {name!r} is no name: give functions as a mapping, {{'adabelief': optax.adabelief}}"
-            )
-        if not name or "/" in name or "\\" in name or name.startswith("."):
-            raise UserError(f"names: {name!r} cannot name a folder of checkpoints: give a plain word")
-    if not names or len(set(names)) != len(names):
-        raise UserError(f"optimizers {', '.join(names) or '(none)'}: name one or more, each once")
-    return dict(names) if isinstance(names, Mapping) else {name: name for name in names}
+def _checked(model: Model, examples: Source, split: Split, task: Task, has_folds: bool) -> tuple[Source, Any, Split]:
+    """Return the examples, those that are preprocessed by the training rows, and the split; see `check_examples`."""
+    if not callable(examples):
+        checked, split = check_examples(model, examples, split, task, has_folds=has_folds)
+        return checked, checked, split
+    if not hasattr(split, "train"):
+        check_examples(model, {"inputs": np.zeros((1, 1)), "targets": np.zeros(1)}, split, task)  # refuses it
+    first, split = check_examples(model, examples(np.asarray(split.train)), split, task, has_folds=has_folds)
+    return examples, first, split
 
 
-def check(
-    learning_rates: float | Sequence[float] | np.ndarray,
-    names: Names,
-    batch_size: int,
-    count: int,
-    settings: Mapping[str, Any],
-) -> np.ndarray:
-    """Return the learning rates [R], ascending.
-
-    Raises:
-        UserError: a rate that is repeated or not positive and finite; no, unknown or repeated optimizers; settings that
-            `optimizers.build` refuses; or a batch larger than the `count` training rows.
-    """
-    rates = np.sort(np.asarray(checks.as_numbers(learning_rates, "learning rates"), np.float64).reshape(-1))
-    if rates.size == 0 or not (np.isfinite(rates).all() and rates[0] > 0) or len(np.unique(rates)) != rates.size:
-        raise UserError(f"learning rates {', '.join(f'{rate:g}' for rate in rates)}: give positive numbers, each once")
-    for value in settings.values():
-        if isinstance(value, float) and not np.isfinite(value):
-            raise UserError(f"settings {dict(settings)}: give finite numbers")
-    for make in by_name(names).values():
-        optimizers.build(make, 1.0, steps=1, **settings)
-    rows.check_batch(batch_size, count)
-    return rates
-
-
-def check_memory(
-    model: Model,
-    examples: Examples,
-    names: Names,
-    *,
-    rates: int,
-    seeds: int,
-    epochs: int,
-    batch_size: int,
-    count: int,
-    settings: Mapping[str, Any],
-    shared_batches: bool = False,
-    mesh: Mesh | None = None,
-) -> None:
-    """Check that a race fits in memory, before anything is compiled.
-
-    Three sizes are estimated: the final and the kept state (params and optimizer state) of every lane of all
-    optimizers; the minibatches [P, S, B], 8 bytes a row, with one number for each epoch and lane; and the largest array
-    of a forward pass over a batch.
-
-    Args:
-        model: see `race`.
-        examples: see `race`.
-        names: see `race`.
-        rates: number of learning rates.
-        seeds: number of seeds.
-        epochs: passes over the training rows.
-        batch_size: B.
-        count: training rows.
-        settings: of `optimizers.build`.
-        shared_batches: see `race`.
-        mesh: the devices.
-
-    Raises:
-        UserError: one that does not fit.
-    """
-    held_by: Iterable[Any] = [] if mesh is None else mesh.devices.flat
-    steps, lanes, schedules = epochs * -(-count // batch_size), rates * seeds, 1 if shared_batches else seeds
-    schedule = schedules * steps * batch_size * 8 + len(names) * epochs * lanes * 4
-    what = f"the minibatches of {epochs:,} epochs, and the losses of {len(names) * lanes:,} lanes,"
-    memory.check(schedule, what, "lower --epochs, --seeds or the number of --learning_rates")
-
-    params, extra = jax.eval_shape(model.init, jax.random.key(0))
-    makers = by_name(names).values()
-    states = [jax.eval_shape(optimizers.build(make, 1.0, steps=1, **settings).init, params) for make in makers]
-    state = sum(_bytes((params, extra, optimizer)) for optimizer in states)
-    product = f"{len(names)} optimizers × {rates:,} rates × {seeds:,} seeds"
-    what = f"the params and optimizer states of {len(names) * lanes:,} lanes ({product})"
-    remedy = "lower the sizes of the layers (--hidden, --channels), --seeds or the number of --learning_rates"
-    memory.check(2 * lanes * state, what, remedy, held_by)
-
-    inputs = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct((batch_size, *a.shape[1:]), jax.numpy.result_type(a)),
-        examples["inputs"],
-    )
-    forward = jax.make_jaxpr(lambda *each: model.apply(each[0], each[1], each[2], None)[0])(params, extra, inputs)
-    what = f"the largest arrays of a forward pass over {batch_size:,} rows"
-    memory.check(_largest(forward.jaxpr), what, "lower --batch_size, --hidden or --channels", held_by)
-
-
-def _bytes(tree: Any) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype"))
-
-
-def _largest(jaxpr: Any) -> int:
-    """Return the bytes of the largest array that a program computes, those of its inner programs included."""
-    sizes = [0]
-    for equation in jaxpr.eqns:
-        sizes += [_bytes(output.aval) for output in equation.outvars]
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda each: hasattr(each, "eqns")):
-            if hasattr(inner, "eqns"):
-                sizes.append(_largest(inner))
-    return max(sizes)
-
-
-class Ids(NamedTuple):
-    """A `Split` whose parts are arrays."""
-
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
-
-
-def check_examples(model: Model, examples: Examples, split: Split, task: str | Task) -> tuple[Examples, Ids]:
-    """Check that examples, split, model and task fit together, before anything is compiled.
-
-    Returns:
-        The examples and the split as arrays.
-
-    Raises:
-        UserError: what does not fit, and where.
-    """
-    task = named(task)
-    if not isinstance(model, Model):
-        raise UserError(f"model: {type(model).__name__}, expected a Model: see mllab.plain and the modules of models")
-    examples = checks.check_examples(examples)
-    count = len(examples["targets"])
-    parts = []
-    for part in Ids._fields:
-        if not hasattr(split, part):
-            raise UserError(
-                f"split: {type(split).__name__} has no {part!r}: give row ids as train, validation and test"
-            )
-        name = "training" if part == "train" else part
-        parts.append(rows.as_ids(getattr(split, part), f"{name} rows", count))
-    everything = np.concatenate(parts)
-    if len(np.unique(everything)) != len(everything):
-        raise UserError("a row is in two parts of the split, or twice in one part: give each row once")
-
-    def outputs(key: Any, inputs: Any) -> Any:
-        return model.apply(*model.init(key), inputs, None)[0]
-
-    row = jax.tree.map(lambda a: np.asarray(a[:1]), examples["inputs"])
-    task.check(np.asarray(examples["targets"]), jax.eval_shape(outputs, jax.random.key(0), row).shape)
-    return examples, Ids(*parts)
-
-
-def judge(name: str, result: Result, grid: sweep.Grid, chance: float, targets: np.ndarray, task: Task) -> Entry:
+def judge(
+    name: str,
+    result: Result,
+    grid: sweep.Grid,
+    chance: np.ndarray,
+    targets: Sequence[np.ndarray],
+    task: Task,
+) -> Entry:
     """Return an optimizer's entry with its chosen learning rate; a rate with a non-finite lane is not eligible.
 
     Args:
         name: the optimizer.
         result: of its drive.
         grid: its lanes, with one axis, `learning_rate`.
-        chance: the loss of the best constant prediction; a lane that does not beat it has failed.
-        targets: of the validation rows, [M].
+        chance: of each fold [K], the loss of the best constant prediction; a lane that does not beat it has failed.
+        targets: of the validation rows of each fold, [M].
         task: defines the score.
     """
     history = result.history
     loss = grid.by_axis(history.held_out["loss"], -1)
-    curve = grid.by_axis(task.headline.value(history.held_out, targets, 1.0), -1)
+    by_lane = {name: grid.by_axis(values, -1) for name, values in history.held_out.items()}
+    by_fold = [
+        {name: np.split(values, len(targets), axis=-1)[fold] for name, values in by_lane.items()}
+        for fold in range(len(targets))
+    ]
+    curve = np.concatenate(
+        [task.headline.value(each, of, 1.0) for each, of in zip(by_fold, targets, strict=True)], axis=-1
+    )
     kept_loss, nonfinite = grid.by_axis(result.kept_loss), grid.by_axis(result.nonfinite_step)
     # The kept params are those of the first segment with the least loss.
     kept_at = np.argmin(np.where(np.isfinite(loss), loss, np.inf), axis=0)
@@ -477,9 +423,12 @@ def judge(name: str, result: Result, grid: sweep.Grid, chance: float, targets: n
     mean = kept_score.mean(axis=1)
     best = None if np.isnan(mean).all() else greatest(mean)  # of equal means, the least rate
     rate = None if best is None else float(grid.axes["learning_rate"][best])
-    failed = (nonfinite < 0) & ~(kept_loss < chance)
+    failed = (nonfinite < 0) & ~(kept_loss < np.repeat(chance, kept_loss.shape[1] // len(targets)))
     train_loss = grid.by_axis(history.train_loss, -1)
-    return Entry(name, result, train_loss, loss, curve, kept_score, nonfinite, kept_loss, failed, best, {}, rate)
+    return Entry(
+        name, result, train_loss, loss, curve, kept_score, nonfinite, kept_loss, failed, best, {}, rate,
+        kept_epoch=kept_at + 1,
+    )  # fmt: skip
 
 
 def published(entry: Entry, position: int | None = None) -> tuple[Params, Any]:
@@ -487,7 +436,7 @@ def published(entry: Entry, position: int | None = None) -> tuple[Params, Any]:
 
     Args:
         entry: an optimizer with a chosen rate.
-        position: index of the seed (default: the one with the best validation score).
+        position: index of the seed, of K folds among K times as many lanes, fold by fold; see `published_position`.
 
     Raises:
         UserError: no rate was chosen, since each has a non-finite lane; or no such seed.
@@ -497,9 +446,33 @@ def published(entry: Entry, position: int | None = None) -> tuple[Params, Any]:
     if entry.best is None:
         raise UserError(f"{entry.optimizer} has no params to publish: every learning rate has a non-finite lane")
     (rates, seeds), best = entry.score.shape, entry.best
+    seeds = seeds if entry.refit is None else entry.refit.nonfinite_step.size
+    if entry.refit is not None and not (entry.refit.nonfinite_step < 0).any():
+        raise UserError(f"{entry.optimizer} has no params to publish: its refit went non-finite with every seed")
     if position is not None and not 0 <= position < seeds:
         raise UserError(f"position = {position}: expected the index of a seed, 0 to {seeds - 1}")
-    lane = int(entry.score[best].argmax() if position is None else position) * rates + best
+    position = published_position(entry) if position is None else position
+    if entry.refit is not None:
+        return entry.refit.published(position)
+    lane = position * rates + best
     kept = (entry.result.kept.optimizer, entry.result.kept.params, entry.result.kept.extra)
     optimizer, params, extra = jax.tree.map(lambda leaf: np.asarray(leaf)[lane], kept)
     return evaluation_params(optimizer, params), extra
+
+
+def published_rows(raced: Race, entry: Entry) -> np.ndarray:
+    """Return the ids of the rows [M] that the params which `published` returns by default were trained on."""
+    if entry.refit is not None and raced.refit_ids is not None:
+        return raced.refit_ids
+    return raced.parts[published_position(entry) // raced.seeds.size].train
+
+
+def published_position(entry: Entry) -> int:
+    """Return which params are published by default, an index of seeds (or of folds and seeds).
+
+    Those with the best validation score; after a refit those of the first finite seed, as no rows are left to choose
+    one by.
+    """
+    if entry.refit is not None:
+        return int(np.argmax(entry.refit.nonfinite_step < 0))
+    return int(entry.score[entry.best].argmax())

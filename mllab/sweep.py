@@ -33,6 +33,7 @@ class Grid(NamedTuple):
     schedule: np.ndarray  # [L] index of the schedule that a lane reads: the position of its seed
     seed: np.ndarray  # [L]
     axes: dict[str, np.ndarray]  # the values of each hyper, in order
+    folds: int = 1  # of which each has all the lanes; see `repeated`
 
     def by_axis(self, values: Any, axis: int = 0) -> np.ndarray:
         """Return values of the lanes by axis: the lane axis [L] becomes [*axes, seeds], one axis for each hyper.
@@ -87,6 +88,22 @@ def grid(hyper: Mapping[str, float | Sequence[float] | np.ndarray], seeds: int |
     schedule = np.repeat(np.arange(len(seeds), dtype=np.int32), combinations)
     seed = np.asarray(seeds)[schedule]
     return Grid(flat, _keys(seed), schedule, seed, axes)
+
+
+def repeated(lanes: Grid, count: int) -> Grid:
+    """Return the lanes of a grid once for each of `count` folds, fold by fold; each fold has schedules of its own.
+
+    `by_axis` then returns [*axes, count * seeds].
+    """
+    fold = np.repeat(np.arange(count, dtype=np.int32), len(lanes.seed))
+    return Grid(
+        {name: np.tile(values, count) for name, values in lanes.hyper.items()},
+        jnp.tile(lanes.key, count),
+        np.tile(lanes.schedule, count) + fold * (lanes.schedule.max() + 1),
+        np.tile(lanes.seed, count),
+        lanes.axes,
+        count,
+    )
 
 
 def spread(function: Callable, mesh: Mesh, in_axes: Any, out_axes: Any = 0) -> Callable:

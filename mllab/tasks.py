@@ -12,6 +12,7 @@ import numpy as np
 
 from mllab import losses, metrics
 from mllab.errors import UserError, unknown
+from mllab.metrics import Interval, interval
 from mllab.types import Array, Outputs
 
 
@@ -83,7 +84,12 @@ class Task(NamedTuple):
         return Baseline(self.constant_name, {name: float(value) for name, value in scores.items()})
 
     def beats_baseline(
-        self, row_metrics: Mapping[str, np.ndarray], targets: np.ndarray, train: np.ndarray, rows: np.ndarray
+        self,
+        row_metrics: Mapping[str, np.ndarray],
+        targets: np.ndarray,
+        train: np.ndarray,
+        rows: np.ndarray,
+        over: Callable[[np.ndarray], Interval] = interval,
     ) -> bool:
         """Return whether a model's headline score is clearly above that of the best constant prediction.
 
@@ -94,10 +100,11 @@ class Task(NamedTuple):
             targets: of all rows, [N].
             train: ids of the training rows.
             rows: ids of the rows that were scored, [M].
+            over: returns the interval of differences by seed, or by fold, [G].
         """
         model = self.by_row(row_metrics, targets[rows])
         constant = self.by_row(self.constant(targets, train, rows), targets[rows])
-        return metrics.is_clear(metrics.paired(model, constant))
+        return metrics.is_clear(metrics.paired(model, constant), over)
 
     def by_row(self, row_metrics: Mapping[str, np.ndarray], targets: np.ndarray) -> np.ndarray:
         """Return the headline score row by row, [..., M]: it is linear in the metrics, so the mean is the score.

@@ -243,7 +243,8 @@ def drive(
         key: the run's key.
         examples: data, gathered by rows inside the program: a tree of arrays with leading N.
         schedule: rows [S, B] or [P, S, B]; a single run, with a single key, reads the one schedule of [1, S, B].
-        held_out: rows [S', B'] or row ids [M] to score after each segment; never test rows.
+        held_out: rows [S', B'] or row ids [M] to score after each segment, or rows [P, S', B'] of lanes that read the
+            schedules [P, S, B] in the same order; never test rows.
         segment: steps per segment (the last may be shorter).
         patience: stop when no lane's held-out loss has improved for this many segments (None: never).
         observers: callables that receive every event, a `Segment` or a `Notice`.
@@ -336,7 +337,11 @@ def _checked(key: Key, examples: Examples, schedule: Rows, held_out: Rows | np.n
     if not isinstance(held_out, Rows):
         ids = as_ids(held_out, "held_out", count)
         held_out = blocks(ids, min(SCORED_ROWS, len(ids)))
-    return examples, schedule, as_rows(held_out, ("[S, B]",), "held_out", count)
+    axes = ("[S, B]", "[P, S, B]") if schedule.ids.ndim == 3 else ("[S, B]",)
+    held_out = as_rows(held_out, axes, "held_out", count)
+    if held_out.ids.ndim == 3 and len(held_out.ids) != len(schedule.ids):
+        raise UserError(f"held_out: {len(held_out.ids)} sets of rows for {len(schedule.ids)} schedules: give as many")
+    return examples, schedule, held_out
 
 
 @struct.dataclass

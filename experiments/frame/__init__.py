@@ -31,6 +31,7 @@ from experiments.frame.shared_flags import (
     Restarts,
     Rows,
     Seeds,
+    Separation,
     Table,
     Training,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "Restarts",
     "Rows",
     "Seeds",
+    "Separation",
     "Table",
     "Training",
     "choice",

@@ -30,6 +30,7 @@ def observer(
     score: Callable[[dict[str, np.ndarray]], np.ndarray],
     title: str = "",
     kind: str = "optimizer",
+    refit: bool = False,
 ) -> Callable[[training.Segment | training.Notice], None]:
     """Return the observer of one optimizer's drive: it advances the progress bar and records every lane's segments.
 
@@ -41,6 +42,7 @@ def observer(
         score: held-out metrics -> the score of each lane, [L], whose best is shown.
         title: of the progress bar; the optimizer's name where empty.
         kind: what the name is of, in the records.
+        refit: whether the lanes are trained on the validation rows too, and so have no held-out metrics.
     """
     progress = context.progress
     progress.task(title or name, steps, lanes=len(grid.seed))
@@ -51,8 +53,9 @@ def observer(
         if isinstance(event, training.Notice):
             progress.say(event.text)
             return
-        context.record(records(name, grid, event, kind))
-        best = max(best, float(np.nanmax(score(event.held_out), initial=-math.inf)))
+        context.record(records(name, grid, event, kind, refit))
+        if not refit:
+            best = max(best, float(np.nanmax(score(event.held_out), initial=-math.inf)))
         if (restored and not event.restored) or (event.restored and event.step == event.steps):
             progress.resume(event.step if event.restored else done)
         if not event.restored:
@@ -63,28 +66,36 @@ def observer(
     return observe
 
 
-def records(name: str, grid: sweep.Grid, event: training.Segment, kind: str = "optimizer") -> Iterator[dict[str, Any]]:
+def records(
+    name: str, grid: sweep.Grid, event: training.Segment, kind: str = "optimizer", refit: bool = False
+) -> Iterator[dict[str, Any]]:
     """Yield one record a lane for metrics.jsonl."""
+    folds = grid.folds
     for lane, seed in enumerate(grid.seed):
+        held_out = {} if refit else {f"validation_{metric}": values[lane] for metric, values in event.held_out.items()}
         yield {
             kind: name,
             "learning_rate": float(grid.hyper["learning_rate"][lane]),
             "seed": int(seed),
+            **({"fold": lane * folds // len(grid.seed) + 1} if folds > 1 else {}),
+            **({"refit": True} if refit else {}),
             "step": event.step,
             "train_loss": float(event.train_loss[lane]),
-            **{f"validation_{metric}": float(values[lane]) for metric, values in event.held_out.items()},
+            **{metric: float(value) for metric, value in held_out.items()},
             "seconds": event.seconds,
         }
 
 
 def write_events(raced: racing.Race, folder: Path) -> None:
-    """Write TensorBoard events of every seed at each optimizer's best rate, the best optimizers first."""
+    """Write TensorBoard events of every seed, and fold, at each optimizer's best rate, the best optimizers first."""
     from mllab.report import events
 
-    lanes = [(entry, position) for entry in raced.ranked for position in range(raced.seeds.size)]
+    lanes = [(entry, position) for entry in raced.ranked for position in range(raced.seeds.size * raced.folds)]
     for entry, position in lanes[:EVENT_LANES]:
         done = np.isfinite(entry.result.history.seconds)
-        lane = f"{entry.optimizer} rate {raced.learning_rates[entry.best]:.3g} seed {raced.seeds[position]}"
+        fold, seed = divmod(position, raced.seeds.size)
+        lane = f"{entry.optimizer} rate {raced.learning_rates[entry.best]:.3g} seed {raced.seeds[seed]}"
+        lane += f" fold {fold + 1}" if raced.folds > 1 else ""
         tags = {
             "loss/train": entry.train_loss,
             "loss/validation": entry.loss,

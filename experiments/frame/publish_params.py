@@ -31,17 +31,23 @@ def winner(run: Context, raced: racing.Race, plan: Mapping[str, Any], data: Data
         return None
     params, extra = racing.published(raced.winner)
     if data.schema is not None and data.columns is not None:
-        return run.write("params.safetensors", _of_table(params, to_json(plan), data, to_json(header)))
+        rows = racing.published_rows(raced, raced.winner)
+        return run.write("params.safetensors", _of_table(params, to_json(plan), data, rows, to_json(header)))
     about = {"plan": plan, "dataset": data.name, "classes": data.classes, **header}
     return run.write("params.safetensors", weights.encode(params, to_json(about), extra))
 
 
-def _of_table(params: Params, plan: Mapping[str, Any], data: Dataset, header: Mapping[str, Any]) -> bytes:
-    """Return the file of a model of a table, with what encodes its columns: it predicts new tables."""
+def _of_table(
+    params: Params, plan: Mapping[str, Any], data: Dataset, rows: np.ndarray, header: Mapping[str, Any]
+) -> bytes:
+    """Return the file of a model of a table, with what encodes its columns: it predicts new tables.
+
+    Its preprocessing is fitted to the rows that the model was trained on, [M].
+    """
     assert data.schema is not None
     assert data.columns is not None
     layout, used = data.schema.layout, np.zeros(len(data.targets), np.float32)
-    used[data.split.train] = 1
+    used[rows] = 1
     fitted = Pipeline(preprocessing.fit(data.columns, jnp.asarray(used), layout=layout), params)
     of = storage.plan("published", architecture=plan, classes=len(data.classes) or None)
     about = {name: value for name, value in header.items() if name not in table_models.RESERVED}

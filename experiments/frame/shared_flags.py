@@ -98,6 +98,15 @@ class Table(Data):
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Separation(Table):
+    """Rows of a table that belong together, or follow each other."""
+
+    group: str | None = kinds.text(None, help="Column whose rows of one value stay on one side of every fold.")
+    time: str | None = kinds.text(None, help="Column of times: training rows are earlier than held-out rows.")
+    gap: float = kinds.number(0.0, help="Time between training and held-out rows, in units of --time (days).", low=0)
+
+
 def _types(entries: Sequence[str]) -> dict[str, str]:
     """Return kinds by the names of columns, from entries NAME=KIND."""
     kinds_by_name = {}

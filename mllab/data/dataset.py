@@ -40,7 +40,9 @@ class Dataset:
     licence: str = ""
     citation: str = ""
     notes: tuple[str, ...] = ()  # how the data were prepared, one sentence each ("3 missing values in age: ...")
-
+    standardised: bool = (
+        False  # inputs [N, D] have mean 0 and deviation 1 over the training rows, nothing else is fitted
+    )
     warnings: tuple[str, ...] = ()  # what to look at before trusting a result, one sentence each
     # Of a table of the user's own:
     columns: Columns | None = None  # [N] what `inputs` are made of, without any statistic of the rows

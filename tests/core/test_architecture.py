@@ -49,9 +49,14 @@ ALLOWED = {
     "model_search": {"types", "errors", "memory", "growth", "nested", "power_law", "validation"},
     "pool": {"errors", "learners", "model_search", "models", "nested", "tasks", "validation"},
     "group_leakage": {"types", "errors", "learners", "metrics", "models", "validation"},
+    "race_rows": {"types", "errors", "checks", "rows", "validation"},
+    "race_checks": {
+        "types", "errors", "checks", "memory", "rows", "tasks", "optimizers", "models", "race_rows",
+    },
+    "race_refit": {"types", "rows", "averaging", "training", "sweep", "race_rows"},
     "racing": {
         "types", "errors", "checks", "memory", "rows", "metrics", "tasks", "devices", "averaging", "optimizers",
-        "models", "training", "sweep", "report",
+        "models", "training", "sweep", "report", "validation", "race_rows", "race_checks", "race_refit",
     },
     "clustering": {"memory", "metrics", "models", "sweep"},
     "semi_supervised": {"types", "checks", "memory", "metrics", "models", "sweep", "selection", "data"},
@@ -59,7 +64,7 @@ ALLOWED = {
     "power_law": {"errors", "checks", "metrics"},
     "growth": {"types", "errors", "checks", "memory", "rows", "metrics", "validation", "power_law"},
     "paths": {"types", "checks", "averaging"},
-    "race_results": {"types", "rows", "metrics", "models", "racing"},
+    "race_results": {"types", "rows", "metrics", "models", "race_rows", "racing"},
     "data": {"types", "errors", "folders", "memory", "devices", "tasks", "models"},
     "report": {"errors"},
 }  # fmt: skip

@@ -35,7 +35,7 @@ def judged(accuracy, loss=None, nonfinite=None, chance=1.0):
     kept_loss = np.nanmin(loss, axis=0)
     result = training.Result(None, None, lanes(kept_loss), lanes(nonfinite), history)
     grid = sweep.grid({"learning_rate": np.logspace(-4, -3, rates)}, accuracy.shape[2])
-    return racing.judge("adam", result, grid, chance, np.array([0, 1]), tasks.CLASSIFICATION)
+    return racing.judge("adam", result, grid, np.array([chance]), [np.array([0, 1])], tasks.CLASSIFICATION)
 
 
 def test_the_rate_with_the_best_mean_score_of_kept_params_is_chosen():

@@ -168,9 +168,18 @@ def test_the_program_ends_a_mistake_without_a_traceback(tmp_path):
 def test_help_shows_the_shared_flags_and_its_own(capsys):
     optimizer_race.main(["optimizer_race", "--help"])
     shown = capsys.readouterr().out
-    for name in ("--dataset", "--learning_rates", "--seeds", "--workdir", "--hidden", "--patience", "--precision"):
+    for name in (
+        "--dataset",
+        "--learning_rates",
+        "--seeds",
+        "--workdir",
+        "--hidden",
+        "--patience",
+        "--folds",
+        "--refit",
+    ):
         assert name in shown, name
-    assert "--folds" not in shown
+    assert "--restarts" not in shown
 
 
 # ── Killed and resumed ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -319,8 +328,7 @@ def measured(**changes):
     values |= changes
     names = sorted((each.optimizer for each in values["optimizers"]), key=lambda name: name != values["winner"])
     standing = Ranking(names, values["tied"], len(values["seeds"])) if values["winner"] else None
-    changes = {"standing": standing} | changes
-    return race_measurement.Measurement(**values | changes)
+    return race_measurement.Measurement(**{"standing": standing} | values)
 
 
 def test_the_table_and_the_diverged_lanes():
@@ -339,6 +347,13 @@ def test_the_table_and_the_diverged_lanes():
 
 
 ONE_SEED = {"seeds": np.arange(1), "ahead": None, "ahead_by_validation": None, "tied": ["adam", "sgd"]}
+FOLDS = {
+    "folds": 5, "lanes_each": 30, "ahead_by_validation": lead(2.0, 0.5, 5),
+    "standing": Ranking(["adam", "sgd"], ["adam"], 5),
+}  # fmt: skip
+REFITS = {
+    name: race_measurement.RefitFacts(1438, epochs, 45 * epochs, []) for name, epochs in (("adam", 7), ("sgd", 9))
+}
 BOTH = {"tied": ["adam", "sgd"], "ahead": lead(0.1, 0.5), "ahead_by_validation": lead(0.2, 0.5)}
 
 
@@ -370,6 +385,27 @@ BOTH = {"tied": ["adam", "sgd"], "ahead": lead(0.1, 0.5), "ahead_by_validation":
             ["ahead", "tied", "1 seeds", "nan"],
             {0},
         ),
+        (
+            FOLDS,
+            ["0.90 ± 0.02 (5 folds × 3 seeds);", "On the same folds it is ahead of sgd"],
+            ["Refitted", "same seeds"],
+            {0},
+        ),
+        (
+            FOLDS | {"refits": REFITS},
+            ["0.90 ± 0.02 (3 seeds);", "On the same folds it is ahead of sgd",
+             " Refitted on all 1,438 training and validation rows, epochs: adam 7, sgd 9, the mean of those kept; no "
+             "early stopping."],
+            ["5 folds ×"],
+            {0},
+        ),
+        (
+            FOLDS | {"refits": {"adam": REFITS["adam"]}, "ahead": None, "seeds": np.arange(1)},
+            ["(1 seed);", "by 2.0 ± 0.5 points on validation rows. Refitted on all 1,438 training and validation rows "
+             "for 7 epochs (315 steps)"],
+            ["no comparison", "on test rows"],
+            {0},
+        ),
         ({"optimizers": [RESULT], "ahead_by_validation": None}, ["(3 seeds);"], ["ahead", "highest"], set()),
         ({"winner": "sgd", "tied": ["sgd"]}, ["The validation loss of sgd is no better than chance."], [], {1}),
         ({"beats_baseline": False}, ["Not clearly better than predicting the most frequent class: adam at"], [], {0}),
@@ -391,7 +427,11 @@ def test_the_answer_names_winner_ties_margin_and_baseline_and_the_table_marks_th
     assert [part for part in present if part not in answer] == []
     assert [part for part in absent if part in answer] == []
     assert table.marked == marked
-    if len(made.seeds) == 1:
+    if made.folds > 1:
+        assert "on the same folds" in table.caption
+        over = "over 3 seeds, refitted on" if made.refits else "over 5 folds, each the mean of 3 seeds; wider, as folds"
+        assert ("1 seed: no interval;" if len(made.seeds) == 1 else over) in table.caption
+    elif len(made.seeds) == 1:
         assert "1 seed: no interval, no comparison" in table.caption
         assert "clearly" not in table.caption
         assert "tied" not in table.caption

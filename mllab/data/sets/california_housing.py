@@ -26,6 +26,7 @@ def load(files: Mapping[str, Path], split_seed: int) -> Dataset:
         inputs=inputs,
         targets=targets,
         split=split,
+        standardised=True,
         features=FEATURES,
         target="median house value",
         unit="$100,000",
