@@ -72,7 +72,11 @@ def records(name: str, grid: sweep.Grid, event: training.Segment, kind: str = "o
             "seed": int(seed),
             "step": event.step,
             "train_loss": float(event.train_loss[lane]),
-            **{f"validation_{metric}": float(values[lane]) for metric, values in event.held_out.items()},
+            **{
+                f"validation_{metric}": float(values[lane])
+                for metric, values in event.held_out.items()
+                if values.ndim == 1
+            },
             "seconds": event.seconds,
         }
 
