@@ -1,0 +1,18 @@
+"""The bench of sequence lengths: exponents, and that segments need less memory."""
+
+import numpy as np
+import pytest
+
+from experiments.bench import sequence_length
+
+
+def test_exponents_are_those_of_power_laws():
+    lengths = [8, 16, 32, 64]
+    assert sequence_length.exponent(lengths, 3 * np.array(lengths, float) ** 0.5) == pytest.approx(0.5)
+
+
+@pytest.mark.slow
+def test_segments_need_less_memory():
+    lengths, figures = sequence_length.measure(None, sequence_length.Settings(repeats=1, doublings=4, hidden=8))
+    assert lengths == [64, 128, 256, 512, 1024]
+    assert figures["GRU in segments"].megabytes[-1] < 0.5 * figures["GRU"].megabytes[-1]
