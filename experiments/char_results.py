@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments import answers, frame
+from experiments.char_cells import Tracker
 from experiments.char_training import Trained
 from mllab import metrics
 from mllab.metrics import Interval, interval
@@ -17,6 +18,7 @@ from mllab.report.table import Table, legible, number, printable, short, signifi
 from mllab.report.table import interval as shown
 
 HIGHEST = 8.0  # bits of the darkest colour
+TRACKERS = 3  # units by which a text is coloured
 LOOKS = {
     cell: Style(colour, SOLID, marker)
     for cell, colour, marker in zip(("tanh", "lstm", "gru", "mingru"), style.COLOURS, style.MARKERS, strict=False)
@@ -61,6 +63,15 @@ class CellScores:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """What a model wrote during its training."""
+
+    step: int
+    bits: float  # validation loss per character
+    text: str
+
+
+@dataclass(frozen=True)
 class Writing:
     """What the best model writes, and how it reads the test part."""
 
@@ -70,6 +81,8 @@ class Writing:
     greedy: str
     read: str = frame.unsaved()  # N characters from the beginning of the test part
     bits: np.ndarray = frame.unsaved()  # [N] surprise of each
+    trackers: list[Tracker] = frame.unsaved()
+    samples: list[Sample] = frame.unsaved()
 
     def remarks(self) -> list[str]:
         """Return the written text in lines for the terminal."""
@@ -202,9 +215,43 @@ def written(writing: Writing) -> list[Section]:
     )  # fmt: skip
     alt = "The first characters of the test part, each coloured by its surprise"
     return [
-        Section("What it writes", drawings),
+        Section("What it writes", [during_training(writing), *drawings]),
         Section("What surprises it", [Drawing("surprise", surprise, alt)]),
+        Section("What its units track", tracked(writing.trackers)),
     ]
+
+
+def during_training(writing: Writing) -> Bullets:
+    """Return what the model wrote during its training, a line a sample."""
+    return Bullets(
+        [
+            f"step {each.step:,}, {short(each.bits)} bits: {' '.join(printable(each.text).split())}"
+            for each in writing.samples
+        ]
+    )
+
+
+def tracked(trackers: Sequence[Tracker]) -> list[Table | Drawing | str]:
+    """Return a table of the units that track properties of the text, and texts coloured by the best ones."""
+    if not trackers:
+        return []
+    rows = [
+        [each.property, each.layer, each.unit, number(each.correlation), number(each.all_units)] for each in trackers
+    ]
+    caption = (
+        "the unit whose activation correlates most with each property over half of the characters read; correlations "
+        "over the other half, of that unit and of a linear probe of all units"
+    )
+    columns = ["property", "layer", "unit", "correlation", "all units"]
+    drawings = []
+    for place, each in enumerate(trackers[:TRACKERS]):
+        title = f"Unit {each.unit} of layer {each.layer}, correlation {short(each.correlation, 2)}: {each.property}"
+        figure = draw.coloured_text(
+            each.text, each.values, title=title, low=-1.0, high=1.0,
+            label="activation, with the sign of its correlation",
+        )  # fmt: skip
+        drawings.append(Drawing(f"unit_{place + 1}", figure, f"A text coloured by a unit that tracks: {each.property}"))
+    return [Table(columns, rows, caption=caption), *drawings]
 
 
 def facts(measured: Measurement, batch_size: int, window: int, flags: Sequence[str]) -> dict[str, str | list[str]]:

@@ -8,34 +8,41 @@ A model reads a text character by character and predicts the next one. Its loss 
 
     $$ L = -\frac{1}{M} \sum_i \log P(c_{i+1} \mid c_1, \dots, c_i) $$
 
-in nats per character; divided by log 2 it is bits per character. The first 81% of the text train, the next 9% choose
-the learning rate, the cell and the params of each seed; the last 10% are read once, at the end.
+in nats per character; divided by log 2 it is bits per character. The last 10% of the text are read once, at the end; a
+share before them chooses the learning rate, the cell and the params of each seed; the rest trains.
 `experiments.sample` loads the published model and writes on.
 """
 
+import math
 from dataclasses import dataclass
 
 import jax
 import numpy as np
 
+from experiments import char_cells as tracking
+from experiments import char_parts as parts
 from experiments import char_training as training
 from experiments import frame
-from experiments.char_results import CellScores, Measurement, Writing, answer, facts, result_table, sections
+from experiments.char_results import CellScores, Measurement, Sample, Writing, answer, facts, result_table, sections
 from experiments.frame import observers
-from mllab import devices, optimizers, sweep, text_models
+from mllab import optimizers, sweep, text_models
 from mllab.data import texts
 from mllab.data.readers import characters
 from mllab.errors import UserError
 from mllab.models.recurrent import CELLS
 from mllab.report.report import Report
-from mllab.report.table import legible
+from mllab.report.table import legible, printable
+from mllab.training import Notice, Segment
 
 SEGMENTS = 20  # scores of the validation part over the training
 SHOWN = 1200  # characters of the test part that are coloured
+PRIME = 32  # characters of the test part to write on from by default
+LIVE = 120  # characters that are written after each score
+SAMPLES = 5  # of them that the page shows
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(frame.Output, frame.Seeds, frame.Devices):
+class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Sampling):
     """The text, the cells, how they are trained, and how they write."""
 
     text: str = frame.path(
@@ -46,6 +53,7 @@ class Settings(frame.Output, frame.Seeds, frame.Devices):
     hidden: int = frame.whole(128, help="Units of each layer.", low=1, high=100_000)
     layers: int = frame.whole(1, help="Layers of cells.", low=1, high=100)
     embedding: int = frame.whole(64, help="Features of a character.", low=1, high=100_000)
+    tied: bool = frame.switch(help="Use the embedding as output weights, too; its features are then --hidden.")
     layer_norm: bool = frame.switch(help="Normalise what each layer yields.")
     dropout: float = frame.number(
         0.0, help="Probability of dropping a feature of the embedding, between layers and before the output, alike "
@@ -62,8 +70,13 @@ class Settings(frame.Output, frame.Seeds, frame.Devices):
     clip_norm: float | None = frame.Training.with_default(
         "clip_norm", 1.0, help="Global norm to clip gradients to; they explode without."
     )
+    weight_decay: float | None = frame.Training.with_default("weight_decay", None)
+    average: float | None = frame.Training.with_default("average", None)
     batch_size: int = frame.whole(32, help="Places of the text that are read side by side.", low=1, high=1_000_000)
     window: int = frame.whole(64, help="Characters that gradients flow back over.", low=1, high=1_000_000)
+    validation_share: float = frame.number(
+        0.09, help="Share of the text that chooses; the last 10% report, the rest trains.", low=1e-6, high=0.8
+    )
     steps: int = frame.whole(500, help="Windows that each place is trained on.", low=1, high=100_000_000)
     seeds: int = frame.Seeds.with_default("seeds", 2)
     checkpoint_seconds: float = frame.Training.with_default("checkpoint_seconds", 10.0)
@@ -71,7 +84,6 @@ class Settings(frame.Output, frame.Seeds, frame.Devices):
         None, help="Text to write on from; \\n is a line break. Default: the first 32 characters of the test part."
     )
     sample_length: int = frame.whole(500, help="Characters to write.", low=1, high=100_000)
-    temperature: float = frame.number(0.7, help="Temperature of the written text; 0 is greedy.", low=0, high=100)
 
     def prime_text(self) -> str:
         """Return the prime with its line breaks; empty for the default."""
@@ -80,34 +92,35 @@ class Settings(frame.Output, frame.Seeds, frame.Devices):
     def arguments(self, cell: str) -> dict[str, object]:
         """Return the arguments of the model that its params depend on."""
         sizes = {"hidden": self.hidden, "layers": self.layers, "embedding": self.embedding}
-        return {"cell": cell, **sizes, "layer_norm": self.layer_norm}
+        sizes |= {"embedding": self.hidden} if self.tied else {}
+        return {"cell": cell, **sizes, "tied": self.tied, "layer_norm": self.layer_norm}
 
 
 def measure(run: frame.Context, settings: Settings) -> Measurement:
     """Train every cell, choose on the validation part, score the test part once, publish the best model, and write."""
     with run.timed("data"):
         text = texts.load(settings.text, data_dir=settings.data_dir)
-        streams = training.lay_out(text, settings.batch_size, settings.window)
+        streams = parts.lay_out(text, settings.batch_size, settings.window, settings.validation_share)
         run.read({text.name: text.sha256})
         run.sources += [line for line in (text.citation, text.licence and f"licence: {text.licence}") if line]
+    train, validation, test = parts.split(text.ids, settings.validation_share)
+    prime = test[:PRIME]
     if settings.prime_text():
-        characters.encode(settings.prime_text(), text.vocabulary, "--prime")
+        prime = characters.encode(settings.prime_text(), text.vocabulary, "--prime")
     if settings.clip_norm == 0:
         raise UserError("--clip_norm=0: no step would be taken; give a positive norm")
     trained = []
     with observers.timed_race(run):
         for cell in settings.cells:
-            trained.append(train_cell(run, settings, streams, text, cell))
+            trained.append(train_cell(run, settings, streams, text, cell, prime))
     scores = [CellScores.of(one, settings.learning_rates) for one in trained]
     finite = [one for one in trained if one.best is not None]
     best = min(finite, key=lambda one: one.validation[one.best or 0].mean(), default=None)
-    ends = np.cumsum([streams.counts[part] + 1 for part in training.PARTS])
-    test = text.ids[ends[1] :]
-    constants = training.baselines(text.ids[: ends[0]], test, len(text.vocabulary))
+    constants = parts.baselines(train, test, len(text.vocabulary))
     writing = None
     if best is not None:
         with run.timed("writing"):
-            writing = publish_and_write(run, settings, text, best, test)
+            writing = publish_and_write(run, settings, text, best, validation, test, prime)
     return Measurement(
         text=text.name, characters=len(text.ids), vocabulary=len(text.vocabulary), parts=streams.counts,
         seeds=settings.seeds, steps=settings.steps, passes=settings.steps / len(streams.rows["train"].ids),
@@ -116,46 +129,64 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
 
 
 def train_cell(
-    run: frame.Context, settings: Settings, streams: training.Streams, text: characters.Characters, cell: str
-) -> training.Trained:
-    """Train one cell with every learning rate and seed, with progress and records."""
+    run: frame.Context, settings: Settings, streams: parts.Streams, text: characters.Characters, cell: str,
+    prime: np.ndarray,
+) -> training.Trained:  # fmt: skip
+    """Train one cell with every learning rate and seed, with progress, records, and samples after ids [P]."""
 
     def observe(grid: sweep.Grid) -> list:
         title = f"{cell} on {legible(text.name)}, -nats"
-        return [observers.observer(run, cell, grid, settings.steps, lambda held: -held["loss"], title, "cell")]
+        observer = observers.observer(run, cell, grid, settings.steps, lambda held: -held["loss"], title, "cell")
+        return [observer, show]
+
+    def show(event: Segment | Notice) -> None:
+        """Show what the first lane writes, four times in a training."""
+        if isinstance(event, Segment) and not event.restored and (event.number + 1) % (SEGMENTS // 4) == 0:
+            written = characters.decoded(event.held_out["sample"][0], text.vocabulary)
+            run.progress.say(f"step {event.step:,} writes: {printable(' '.join(written.split()))}")
 
     dropout = {"dropout": settings.dropout}
     if CELLS[cell].gates is not None:
         dropout["recurrent_dropout"] = settings.recurrent_dropout
-    lanes = settings.seeds * len(settings.learning_rates)
     return training.train(
         streams, text.vocabulary, settings.arguments(cell), regularisation=dropout, rates=settings.learning_rates,
         seeds=settings.seeds, steps=settings.steps, segments=SEGMENTS, window=settings.window,
-        optimizer=settings.optimizer, settings={"schedule": settings.schedule, "clip_norm": settings.clip_norm},
-        mesh=devices.mesh(min(run.mesh().size, lanes)), observe=observe, workdir=run.path,
+        optimizer=settings.optimizer,
+        settings={name: getattr(settings, name) for name in ("schedule", "clip_norm", "weight_decay", "average")},
+        writing=training.Writing(prime, LIVE, settings.filters()),
+        mesh=run.mesh(), observe=observe, workdir=run.path,
         checkpoint_seconds=settings.checkpoint_seconds,
     )  # fmt: skip
 
 
 def publish_and_write(
-    run: frame.Context, settings: Settings, text: characters.Characters, best: training.Trained, test: np.ndarray
-) -> Writing:
-    """Publish the best seed of a cell; let it write, and read the beginning of the test part, ids [M]."""
+    run: frame.Context, settings: Settings, text: characters.Characters, best: training.Trained,
+    validation: np.ndarray, test: np.ndarray, prime: np.ndarray,
+) -> Writing:  # fmt: skip
+    """Publish the best seed of a cell; let it write, and read the beginnings of two parts, ids [M] each."""
     params, model = best.params(best.seed), text_models.make(text.vocabulary, best.arguments)
     header = {"dataset": text.name, "licence": text.licence, "citation": text.citation, "seed": best.seed}
     header |= {"test_nats": float(best.test[best.best or 0].mean()), "flags": settings.result_flags()}
     run.write("params.safetensors", text_models.encode(params, text.vocabulary, best.arguments, header))
-    prime = settings.prime_text() or characters.decoded(test[:32], text.vocabulary)
+    begin = characters.decoded(prime, text.vocabulary)
     written, greedy = (
         text_models.write_on(
-            model, params, text.vocabulary, jax.random.key(0), prime, length=settings.sample_length,
-            temperature=temperature,
+            model, params, text.vocabulary, jax.random.key(0), begin, length=settings.sample_length, **filters
         )
-        for temperature in (settings.temperature, 0.0)
+        for filters in (settings.filters(), {"temperature": 0.0})
+    )
+    read, history, lane = test[: SHOWN + 1], best.result.history, best.lane(best.seed)
+    losses, tokens = (history.held_out[name][:, lane] for name in ("loss", "sample"))
+    samples = [
+        Sample(
+            int(history.step[place]), losses[place] / math.log(2), characters.decoded(tokens[place], text.vocabulary)
+        )
+        for place in np.unique(np.linspace(0, len(losses) - 1, SAMPLES).round().astype(int))
+    ]
+    return Writing(
+        begin, settings.temperature, written, greedy, characters.decoded(read[1:], text.vocabulary),
+        training.surprise(model, params, read), tracking.find(params, validation, text.vocabulary), samples,
     )  # fmt: skip
-    read = test[: SHOWN + 1]
-    bits = training.surprise(model, params, read)
-    return Writing(prime, settings.temperature, written, greedy, characters.decoded(read[1:], text.vocabulary), bits)
 
 
 def report(run: frame.Context, settings: Settings, measured: Measurement) -> Report:

@@ -1,8 +1,4 @@
-"""Train character-level language models by truncated backpropagation through time, and score them by position.
-
-The text is split by position: 81% to train, 9% to choose, the last 10% to report. Each part is divided among the rows
-of a batch (`rows.streams`), whose carries flow from window to window and are reset where a row begins.
-"""
+"""Train character-level language models by truncated backpropagation through time, score them, and let them write."""
 
 import functools
 import math
@@ -15,68 +11,13 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from experiments.char_parts import Streams, repeated
 from mllab import memory, optimizers, rows, sweep, text_models, training
 from mllab.averaging import evaluation_params
-from mllab.data.readers.characters import Characters
-from mllab.errors import UserError
 from mllab.models.base import Model
-from mllab.models.recurrent import CELLS
+from mllab.models.recurrent import CELLS, language, sampling
 from mllab.training import Result
-from mllab.types import Array, Examples, Losses, Params, Rows
-
-TRAIN, CHOOSE = 0.81, 0.9  # where the training and the validation part end
-PARTS = ("train", "validation", "test")
-
-
-class Streams(NamedTuple):
-    """A text laid out in parts, and the windows of each part."""
-
-    examples: dict[str, np.ndarray]  # tokens, targets, weights and begins, [N] each
-    rows: dict[str, Rows]  # by part: one pass over it, [S, B]
-    counts: dict[str, int]  # by part: characters that are predicted
-
-
-def lay_out(text: Characters, batch_size: int, window: int) -> Streams:
-    """Return the parts of a text one after another, each followed by `window` positions of weight 0.
-
-    In a part of M characters, the M - 1 from the second on are predicted, each once.
-
-    Raises:
-        UserError: a part that is shorter than one window and the character after it.
-    """
-    count = len(text.ids)
-    bounds = [0, round(TRAIN * count), round(CHOOSE * count), count]
-    parts = dict(zip(PARTS, np.split(text.ids, bounds[1:-1]), strict=True))
-    shortest = min(parts, key=lambda part: len(parts[part]))
-    if len(parts[shortest]) < window + 1:
-        raise UserError(
-            f"{text.name} has {count:,} characters, of which {len(parts[shortest]):,} are the {shortest} part: fewer "
-            f"than a window and the character after it ({window + 1:,}); give a longer text or a smaller --window"
-        )
-    arrays: dict[str, list[np.ndarray]] = {"tokens": [], "targets": [], "weights": [], "begins": []}
-    schedules, counts, first = {}, {}, 0
-    for part, ids in parts.items():
-        length = len(ids) - 1
-        counts[part] = length
-        schedules[part] = rows.streams(length, batch_size, window, first)
-        begins = np.zeros(length + window, np.float32)
-        begins[np.minimum(schedules[part].ids[0] - first, length)] = 1  # of rows without a window: in the padding
-        gap = np.zeros(window, np.int32)
-        for name, values in (
-            ("tokens", np.concatenate([ids[:-1], gap])),
-            ("targets", np.concatenate([ids[1:], gap])),
-            ("weights", np.concatenate([np.ones(length), np.zeros(window)]).astype(np.float32)),
-            ("begins", begins),
-        ):
-            arrays[name].append(values)
-        first += length + window
-    return Streams({name: np.concatenate(values) for name, values in arrays.items()}, schedules, counts)
-
-
-def repeated(one_pass: Rows, steps: int) -> Rows:
-    """Return the first `steps` steps of passes over a part, one after another."""
-    index = np.arange(steps) % len(one_pass.ids)
-    return Rows(one_pass.ids[index], one_pass.weight[index])
+from mllab.types import Array, Examples, Losses, Metrics, Params, Rows
 
 
 def objective(model: Model) -> Callable:
@@ -106,6 +47,30 @@ def make_run(model: Model, optimizer: Callable[[Mapping[str, Array]], Any], wind
     )  # fmt: skip
 
 
+class Writing(NamedTuple):
+    """How a model writes."""
+
+    prime: np.ndarray  # ids [P] of the characters before, P of 1 or more
+    length: int  # characters
+    filters: Mapping[str, Any]  # temperature, top_k and top_p of `sampling.sample`
+
+
+def with_samples(run: training.Run, model: Model, writing: Writing) -> training.Run:
+    """Return a run whose score has what the model writes as well: `sample`, int [length].
+
+    Its key is that of the run's step, so that a run that is resumed has the same samples.
+    """
+
+    def score(hyper: Any, state: training.State, examples: Examples, rows: Rows) -> Metrics:
+        params = evaluation_params(state.optimizer, state.params)
+        carry, key = language.initial_carry(params, 1), jax.random.fold_in(state.key, state.step)
+        prime = jnp.asarray(writing.prime)[None]
+        tokens = sampling.sample(model, params, carry, key, prime, length=writing.length, **writing.filters)
+        return {**run.score(hyper, state, examples, rows), "sample": tokens[0]}
+
+    return run._replace(score=score)
+
+
 class Trained(NamedTuple):
     """One cell, trained with every learning rate and seed."""
 
@@ -120,10 +85,13 @@ class Trained(NamedTuple):
 
     def params(self, seed: int) -> Params:
         """Return the kept params of a seed, by position, at the chosen rate."""
-        lane = seed * self.validation.shape[0] + (self.best or 0)
-        kept = self.result.kept
+        kept, lane = self.result.kept, self.lane(seed)
         state, params = jax.tree.map(lambda leaf: np.asarray(leaf)[lane], (kept.optimizer, kept.params))
         return jax.tree.map(jnp.asarray, evaluation_params(state, params))
+
+    def lane(self, seed: int) -> int:
+        """Return the lane of a seed, by position, at the chosen rate."""
+        return seed * self.validation.shape[0] + (self.best or 0)
 
     @property
     def seed(self) -> int:
@@ -134,7 +102,7 @@ class Trained(NamedTuple):
 def train(
     streams: Streams, vocabulary: str, arguments: Mapping[str, Any], *, regularisation: Mapping[str, float],
     rates: tuple[float, ...], seeds: int, steps: int, segments: int, window: int, optimizer: str,
-    settings: Mapping[str, Any], mesh: Mesh, observe: Callable[[sweep.Grid], list], **drive: Any,
+    settings: Mapping[str, Any], writing: Writing, mesh: Mesh, observe: Callable[[sweep.Grid], list], **drive: Any,
 ) -> Trained:  # fmt: skip
     """Train one cell with every learning rate and seed; choose the rate on the validation part, score the test part.
 
@@ -150,6 +118,7 @@ def train(
         window: characters a step.
         optimizer: a key of `optimizers.OPTIMIZERS`.
         settings: of `optimizers.build`.
+        writing: what each lane writes after each segment.
         mesh: devices to spread the lanes over.
         observe: grid -> observers of the drive.
         **drive: further arguments of `training.drive`: workdir, checkpoint_seconds.
@@ -167,20 +136,28 @@ def train(
     def build(hyper: Mapping[str, Array]) -> Any:
         return optimizers.build(optimizer, hyper["learning_rate"], steps=steps, **settings)
 
-    # One lane at a time on each device: activations of a window, not a lane's state, fill the cache.
-    run = sweep.lanes(make_run(model, build, window), grid.schedule, mesh=mesh, group=1)
+    # One lane at a time on each device: activations of a window, not a lane's state, fill the cache. Where lanes leave
+    # devices idle, the rows of each batch are spread instead.
+    one = with_samples(make_run(model, build, window), model, writing)
+    if lanes % mesh.size:
+        run = sweep.batches(one, grid.schedule, mesh=mesh)
+    else:
+        run = sweep.lanes(one, grid.schedule, mesh=mesh, group=1)
     result = training.drive(
         run, grid.hyper, grid.key, streams.examples, repeated(one_pass, steps),
         held_out=streams.rows["validation"], segment=-(-steps // segments), observers=observe(grid),
         name=str(arguments["cell"]),
-        fingerprint=f"{sorted({**arguments, **regularisation, **settings, 'optimizer': optimizer}.items())}",
+        fingerprint=f"{sorted({**arguments, **regularisation, **settings, 'optimizer': optimizer}.items())}"
+        f"{writing.prime.tolist()} {writing.length} {sorted(writing.filters.items())}",
         **drive,
     )  # fmt: skip
     finite = grid.by_axis(result.nonfinite_step) < 0
     validation = np.where(finite, grid.by_axis(result.kept_loss), np.nan)
     mean = validation.mean(axis=1)
     best = None if np.isnan(mean).all() else int(np.nanargmin(mean))
-    tested = jax.jit(run.score)(grid.hyper, result.kept, streams.examples, streams.rows["test"])["loss"]
+    tested = jax.jit(lambda *arguments: run.score(*arguments)["loss"])(  # without samples
+        grid.hyper, result.kept, streams.examples, streams.rows["test"]
+    )
     test = np.where(finite, grid.by_axis(tested), np.nan)
     return Trained(str(arguments["cell"]), dict(arguments), parameters, result, grid, validation, test, best)
 
@@ -213,25 +190,3 @@ def surprise(model: Model, params: Params, ids: np.ndarray) -> np.ndarray:
     logits, _ = jax.jit(model.apply, static_argnums=3)(params, None, jnp.asarray(ids)[None, :-1], None)
     logs = jax.nn.log_softmax(logits[0])[jnp.arange(len(ids) - 1), ids[1:]]
     return -np.asarray(logs) / math.log(2)
-
-
-# ── Baselines ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def baselines(train: np.ndarray, test: np.ndarray, vocabulary: int) -> dict[str, float]:
-    """Return nats per character of test ids [M] after the first, by frequencies counted in the training ids.
-
-    Of single characters, and of pairs: the next character given the one before, mixed with the single characters'
-    frequencies as one further count would (Witten and Bell 1991 without their count of types). Every character has one
-    count more than it was seen, so that none is impossible.
-    """
-    single = np.bincount(train, minlength=vocabulary) + 1.0
-    single /= single.sum()
-    pairs = np.zeros((vocabulary, vocabulary))
-    np.add.at(pairs, (train[:-1], train[1:]), 1.0)
-    conditional = (pairs + single) / (pairs.sum(axis=1, keepdims=True) + 1)
-    before, after = test[:-1], test[1:]
-    return {
-        "frequencies of characters": float(-np.log(single[after]).mean()),
-        "frequencies of pairs": float(-np.log(conditional[before, after]).mean()),
-    }

@@ -18,7 +18,7 @@ from mllab.report.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(frame.settings.Base):
+class Settings(frame.Sampling):
     """The model, and how it writes."""
 
     params: str | None = frame.path(None, help="params.safetensors that experiments.char_rnn published.")
@@ -28,13 +28,6 @@ class Settings(frame.settings.Base):
     )  # fmt: skip
     length: int = frame.whole(300, help="Characters to write.", low=1, high=100_000)
     count: int = frame.whole(1, help="Texts to write.", low=1, high=1000)
-    temperature: float = frame.number(0.7, help="Temperature; 0 is greedy.", low=0, high=100)
-    top_k: int | None = frame.whole(
-        None, help="Draw from the most probable characters, this many.", low=1, high=100_000
-    )
-    top_p: float | None = frame.number(
-        None, help="Draw from the most probable characters up to this probability, above 0.", low=1e-6, high=1
-    )
     seed: int = frame.whole(0, help="Seed of the draws.", low=0)
 
 
@@ -62,8 +55,7 @@ def measure(run: frame.Context, settings: Settings) -> Written:
         texts = [
             text_models.write_on(
                 loaded.model, loaded.params, loaded.vocabulary, key, prime, length=settings.length,
-                temperature=settings.temperature,
-                top_k=settings.top_k, top_p=settings.top_p,
+                **settings.filters(),
             )
             for key in jax.random.split(jax.random.key(settings.seed), settings.count)
         ]  # fmt: skip

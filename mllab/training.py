@@ -205,7 +205,7 @@ class History(NamedTuple):
 
     step: np.ndarray  # [E] steps taken
     train_loss: np.ndarray  # [E, ...]
-    held_out: dict[str, np.ndarray]  # [E, ...] each
+    held_out: dict[str, np.ndarray]  # [E, ...] each; what is no number of each lane has further axes
     seconds: np.ndarray  # [E]
 
 
@@ -366,7 +366,9 @@ class Record:
             stale=np.zeros(lanes, np.int32),
             nonfinite_step=np.full(lanes, -1, np.int32),
             train_loss=np.full((segments, *lanes), np.nan, dtype),
-            held_out={name: np.full((segments, *lanes), np.nan, dtype) for name in scored},
+            held_out={
+                name: np.full((segments, *each.shape), _missing(each), each.dtype) for name, each in scored.items()
+            },
             seconds=np.full(segments, np.nan),
         )
 
@@ -391,6 +393,11 @@ class Record:
         held_out = {name: values[number] for name, values in self.held_out.items()}
         seconds = float(self.seconds[number])
         return Segment(number, ends[number], ends[-1], self.train_loss[number], held_out, seconds, restored)
+
+
+def _missing(values: Array | jax.ShapeDtypeStruct) -> float:
+    """Return what stands for values that were not measured: NaN, or 0 among whole numbers."""
+    return np.nan if jnp.issubdtype(values.dtype, jnp.inexact) else 0
 
 
 class Memory(NamedTuple):

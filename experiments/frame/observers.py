@@ -72,7 +72,7 @@ def records(
     """Yield one record a lane for metrics.jsonl."""
     folds = grid.folds
     for lane, seed in enumerate(grid.seed):
-        held_out = {} if refit else {f"validation_{metric}": values[lane] for metric, values in event.held_out.items()}
+        metrics = {} if refit else {name: each for name, each in event.held_out.items() if each.ndim == 1}
         yield {
             kind: name,
             "learning_rate": float(grid.hyper["learning_rate"][lane]),
@@ -81,7 +81,7 @@ def records(
             **({"refit": True} if refit else {}),
             "step": event.step,
             "train_loss": float(event.train_loss[lane]),
-            **{metric: float(value) for metric, value in held_out.items()},
+            **{f"validation_{name}": float(each[lane]) for name, each in metrics.items()},
             "seconds": event.seconds,
         }
 

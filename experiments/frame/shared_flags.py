@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -267,6 +268,23 @@ class LearningRates(settings.Base):
     learning_rates: tuple[float, ...] = kinds.grid(
         "1e-4:1:8", help="Learning rates of every optimizer: LOW:HIGH:COUNT, evenly spaced on a log scale, or A,B,C."
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling(settings.Base):
+    """How a language model draws the next character."""
+
+    temperature: float = kinds.number(0.7, help="Temperature; 0 is greedy.", low=0, high=100)
+    top_k: int | None = kinds.whole(
+        None, help="Draw from the most probable characters, this many.", low=1, high=100_000
+    )
+    top_p: float | None = kinds.number(
+        None, help="Draw from the most probable characters up to this probability, above 0.", low=1e-6, high=1
+    )
+
+    def filters(self) -> dict[str, Any]:
+        """Return the arguments of `sampling.sample`."""
+        return {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
 
 
 # The flags that all experiments had in earlier versions, with their defaults.

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections import Counter
 
 import jax
@@ -10,14 +11,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from experiments import char_rnn, char_training, sample
+from experiments import char_cells, char_parts, char_rnn, sample
 from mllab import text_models, weights
 from mllab.data import texts
 from mllab.data.readers import characters
 from mllab.errors import UserError
 from mllab.models.recurrent import language
 from support.mistakes import refused_in_one_line
-from support.workdirs import records_of
+from support.workdirs import bits, kill, program, records_of
 
 WORDS = "the cat sat on the mat; a dog, too.\n"
 TINY = {"hidden": 6, "embedding": 3, "batch_size": 4, "window": 8, "steps": 12, "devices": 2, "sample_length": 20}
@@ -40,9 +41,9 @@ def trained(text, tmp_path_factory):
 
 def test_every_character_of_a_part_is_predicted_once_from_the_one_before(text):
     loaded = texts.load(text)
-    streams = char_training.lay_out(loaded, batch_size=5, window=7)
+    streams = char_parts.lay_out(loaded, batch_size=5, window=7)
     seen = []
-    for part in char_training.PARTS:
+    for part in char_parts.PARTS:
         rows, pairs = streams.rows[part], []
         for row in range(5):
             for step in range(len(rows.ids)):
@@ -59,19 +60,21 @@ def test_every_character_of_a_part_is_predicted_once_from_the_one_before(text):
         assert len(pairs) == streams.counts[part]
         seen += [pairs[0][0], *(after for _, after in pairs)]
     np.testing.assert_array_equal(seen, loaded.ids)
-    assert [streams.counts[part] + 1 for part in char_training.PARTS] == [1166, 130, 144]
+    assert [streams.counts[part] + 1 for part in char_parts.PARTS] == [1166, 130, 144]
+    streams = char_parts.lay_out(loaded, batch_size=5, window=7, validation=0.01)
+    assert [streams.counts[part] + 1 for part in char_parts.PARTS] == [1282, 14, 144]
 
 
 def test_a_text_shorter_than_a_window_is_refused(text):
     loaded = texts.load(text)
     with refused_in_one_line(r"words\.txt has 1,440 characters, of which 130 are the validation part"):
-        char_training.lay_out(loaded, 4, 130)
-    char_training.lay_out(loaded, 4, 129)
+        char_parts.lay_out(loaded, 4, 130)
+    char_parts.lay_out(loaded, 4, 129)
 
 
 def test_baselines_are_the_entropies_of_counts():
     train, test = np.array([0, 1, 0, 1, 1, 2]), np.array([1, 1, 0, 2])
-    found = char_training.baselines(train, test, 4)
+    found = char_parts.baselines(train, test, 4)
     single = {character: (count + 1) / 10 for character, count in (Counter(train.tolist()) + Counter()).items()}
     losses = [-math.log(single[after]) for after in (1, 0, 2)]
     assert math.isclose(found["frequencies of characters"], np.mean(losses))
@@ -102,11 +105,70 @@ def test_it_records_every_lane_and_learns(trained):
     records = records_of(workdir)
     assert len(records) == 4 * 12
     assert {record["cell"] for record in records} == {"gru"}
-    assert {path.stem for path in (workdir / "figures").iterdir()} == {"loss", "written", "greedy", "surprise"}
+    figures = {path.stem for path in (workdir / "figures").iterdir()}
+    assert figures == {"loss", "written", "greedy", "surprise", "unit_1"}
     first, last = records[0], records[-1]
     assert last["validation_loss"] < first["validation_loss"]
     assert json.loads((workdir / "summary.json").read_text())["best"] == "gru"
     assert len(measured.writing.written) == 20
+    samples = measured.writing.samples
+    assert [each.step for each in samples] == [1, 4, 7, 9, 12]
+    assert {len(each.text) for each in samples} == {char_rnn.LIVE}
+    assert len({each.text for each in samples}) > 1
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_same_bits(text, tmp_path):
+    settings = {"text": text, **TINY, "seeds": 1, "steps": 40, "checkpoint_seconds": 0, "average": 0.9}
+    flags, whole, killed = [f"--{name}={value}" for name, value in settings.items()], tmp_path / "a", tmp_path / "b"
+    assert program("char_rnn", *flags, f"--workdir={whole}").returncode == 0
+    kill("char_rnn", flags, killed, seconds=0.1, seed=0)
+    assert program("char_rnn", *flags, f"--workdir={killed}").returncode == 0
+    assert bits(killed) == bits(whole)
+    samples = [re.findall(r"step \d+, .* bits: .*", (each / "report.html").read_text()) for each in (whole, killed)]
+    assert samples[0]
+    assert samples[0] == samples[1]
+
+
+# ── Units that track a property ─────────────────────────────────────────────────────────────────────────────────────
+
+PLAY = 'He said "go (now)" and\n  left (in haste).\n\n"Why?"\n'
+
+
+def test_properties_of_a_text_are_those_counted_by_hand():
+    text, read = PLAY * 3, range(len(PLAY) * 3)
+    heads = [text[: place + 1] for place in read]
+    paragraphs = [head.rsplit("\n\n", 1)[-1] for head in heads]
+    expected = {
+        "inside quotes": [part.count('"') % 2 for part in paragraphs],
+        "inside brackets": [part.count("(") > part.count(")") for part in paragraphs],
+        "position in the line": [len(head.rsplit("\n", 1)[-1]) for head in heads],
+        "indentation": [len(line) - len(line.lstrip(" ")) for line in (head.rsplit("\n", 1)[-1] for head in heads)],
+        "line of the paragraph": [part.count("\n") for part in paragraphs],
+    }
+    assert expected.keys() == char_cells.PROPERTIES.keys()
+    for name, values in expected.items():
+        np.testing.assert_array_equal(char_cells.PROPERTIES[name](text), values, err_msg=name)
+
+
+def test_a_planted_unit_is_found(monkeypatch):
+    draw = np.random.default_rng(0)
+    text = "".join(PLAY[: draw.integers(20, len(PLAY))] for _ in range(60))
+    vocabulary = "".join(sorted(set(text)))
+    ids = characters.encode(text, vocabulary)
+    states = draw.normal(size=(2, 1, len(text), 5)).astype(np.float32)
+    states[1, 0, :, 3] -= 9 * char_cells.inside_brackets(text)
+    states[0, 0, :, 2] += 0.1 * char_cells.line_position(text)
+    model = language.model(len(vocabulary), hidden=5, layers=2, cell="gru")
+    monkeypatch.setattr(language, "hidden_states", lambda params, tokens: jnp.asarray(states))
+    best, second, *_ = char_cells.find(model.init(jax.random.key(0))[0], ids, vocabulary)
+    assert (best.property, best.layer, best.unit) == ("inside brackets", 2, 4)
+    assert (second.property, second.layer, second.unit) == ("position in the line", 1, 3)
+    half = len(text) // 2
+    inside = char_cells.inside_brackets(text)[half:]
+    np.testing.assert_allclose(best.correlation, np.corrcoef(-states[1, 0, half:, 3], inside)[0, 1], rtol=1e-5)
+    assert best.all_units >= best.correlation - 0.01
+    assert best.values[inside[text[half:].index(best.text) :][: len(best.text)] == 1].mean() > 5
 
 
 @pytest.mark.slow

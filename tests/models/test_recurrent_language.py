@@ -33,6 +33,19 @@ def test_windows_in_turn_equal_the_whole_and_a_reset_begins_anew():
     assert not np.allclose(again[1], first[1], atol=1e-3)
 
 
+@pytest.mark.parametrize("cell", ["lstm", "mingru"])
+def test_the_last_layer_of_hidden_states_is_what_the_logits_are_computed_from(cell):
+    model = language.model(V, cell=cell, hidden=8, layers=2, layer_norm=True)
+    params, _ = model.init(jax.random.key(0))
+    states = language.hidden_states(params, TOKENS)
+    assert states.shape == (2, B, 2 * T, 8)
+    last = np.asarray(states[-1])
+    normal = (last - last.mean(-1, keepdims=True)) / np.sqrt(last.var(-1, keepdims=True) + 1e-5)
+    logits, _ = model.apply(params, None, TOKENS, None)
+    expected = normal @ np.asarray(params.w_out) + np.asarray(params.b_out)
+    np.testing.assert_allclose(expected, logits, rtol=1e-4, atol=1e-5)
+
+
 def test_padding_changes_no_logit_before_it():
     model = language.model(V, hidden=8)
     params, extra = model.init(jax.random.key(0))

@@ -26,7 +26,7 @@ from mllab.models.base import Model
 from mllab.models.ops import normalisation
 from mllab.models.ops.dropout import dropout as drop
 from mllab.models.recurrent.cells import CELLS, Carry, cell_of
-from mllab.models.recurrent.sequences import stack
+from mllab.models.recurrent.sequences import stack, unroll
 from mllab.types import Array, Inputs, Key, Params
 
 ONE_HOT_VOCABULARY = 1024  # up to here an embedding's gradient is a product with one-hot rows, which beats a scatter
@@ -142,9 +142,7 @@ def model(
             return states * drop(keys[number], jnp.ones((1, *states.shape[1:]), states.dtype), dropout)
 
         def between(layer: int, states: Array) -> Array:
-            if params.scale is not None and params.shift is not None:
-                states = _layer_norm(states, params.scale[layer], params.shift[layer])
-            return dropped(layer + 1, states)
+            return dropped(layer + 1, _normalised(params, layer, states))
 
         states = dropped(0, lookup(params.embedding, tokens.T))
         carry, states = stack(
@@ -160,6 +158,16 @@ def model(
 def initial_carry(params: LanguageModel, batch: int) -> tuple[Carry, ...]:
     """Return the carry of each layer before a text, for `batch` texts at once: the `extra` to sample from."""
     return tuple(cell_of(each).initial_carry(each, batch) for each in params.layers)
+
+
+def hidden_states(params: LanguageModel, tokens: Array) -> Array:
+    """Return what the cells of each layer yield, [L, B, T, H], where texts begin at the first of tokens [B, T]."""
+    states, layers = lookup(params.embedding, jnp.asarray(tokens).T), []
+    for layer, cell_params in enumerate(params.layers):
+        _, states = unroll(cell_of(cell_params), cell_params, None, states, time_major=True)
+        layers.append(states)
+        states = _normalised(params, layer, states)
+    return jnp.stack(layers).swapaxes(1, 2)
 
 
 @jax.custom_vjp
@@ -181,6 +189,13 @@ def _lookup_backward(residuals: Any, gradient: Array) -> tuple[Array, None]:
 
 
 lookup.defvjp(_lookup_forward, _lookup_backward)
+
+
+def _normalised(params: LanguageModel, layer: int, states: Array) -> Array:
+    """Return the states [T, B, H] of a layer after its layer normalisation, if the model has such."""
+    if params.scale is None or params.shift is None:
+        return states
+    return _layer_norm(states, params.scale[layer], params.shift[layer])
 
 
 def _layer_norm(states: Array, scale: Array, shift: Array) -> Array:

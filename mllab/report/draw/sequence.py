@@ -24,17 +24,25 @@ SIGNS = {"\n": "↵", "\t": "→", "\r": "␍"}  # of characters that have no gl
 
 @base.with_look
 def coloured_text(
-    text: str, values: ArrayLike, *, title: str, label: str, high: float | None = None, notes: Sequence[str] = ()
+    text: str,
+    values: ArrayLike,
+    *,
+    title: str,
+    label: str,
+    low: float = 0.0,
+    high: float | None = None,
+    notes: Sequence[str] = (),
 ) -> Figure:
-    """Draw a text with each character on a colour from white for 0 to brown for `high`.
+    """Draw a text with each character on a colour from white for `low` to brown for `high`.
 
     Lines break at line breaks, which are shown, and after COLUMNS characters; text beyond MAX_LINES lines is left out.
 
     Args:
         text: N characters.
-        values: of each character, [N], 0 or more; NaN is white.
+        values: of each character, [N]; NaN is white.
         title: the message or the question.
         label: the quantity and its unit, below the scale of colours; without one there is no scale.
+        low: the value of white, and of those below.
         high: the value of the darkest colour and of those above; the greatest one by default.
         notes: sentences for the foot.
     """
@@ -42,11 +50,12 @@ def coloured_text(
     if values.shape != (len(text),):
         raise ValueError(f"{len(text)} characters, and values of shape {values.shape}")
     finite = values[np.isfinite(values)]
-    top = float(high if high is not None else finite.max(initial=0.0)) or 1.0
+    top = float(high if high is not None else finite.max(initial=low))
+    top = top if top > low else low + 1.0
     lines = _lines(text)[:MAX_LINES]
     colours = np.ones((max(len(lines), 1), COLUMNS, 3))
     for row, (start, line) in enumerate(lines):
-        shares = np.nan_to_num(values[start : start + len(line)] / top)
+        shares = np.nan_to_num((values[start : start + len(line)] - low) / (top - low))
         colours[row, : len(line)] = SURPRISE(np.clip(shares, 0, 1))[:, :3]
     figure = base.figure((LINE * len(colours) + 44 * bool(label)) / 72, title=title, notes=notes)
     heights = [LINE * len(colours), 8] if label else [1]
@@ -64,11 +73,13 @@ def coloured_text(
                 look: dict[str, Any] = {"size": size, "color": colour, "in_layout": False, "ha": "center"}
                 axes.text(column, row, shown, va="center_baseline", family=FONT, **look)
     for bar in bars:
-        bar.imshow(SURPRISE(np.linspace(0, 1, 64))[None, :, :3], aspect="auto", extent=(0, top, 0, 1)).set_gid("scale")
+        bar.imshow(SURPRISE(np.linspace(0, 1, 64))[None, :, :3], aspect="auto", extent=(low, top, 0, 1)).set_gid(
+            "scale"
+        )
         bar.set(yticks=[])
         bar.set_xlabel(base.fit(label, base.LABEL, 300))
         bar.tick_params(labelsize=TICK)
-        base.scale(bar.xaxis, 0, top)
+        base.scale(bar.xaxis, low, top)
     return figure
 
 
