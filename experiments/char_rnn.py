@@ -152,7 +152,10 @@ def train_cell(
         streams, text.vocabulary, settings.arguments(cell), regularisation=dropout, rates=settings.learning_rates,
         seeds=settings.seeds, steps=settings.steps, segments=SEGMENTS, window=settings.window,
         optimizer=settings.optimizer,
-        settings={name: getattr(settings, name) for name in ("schedule", "clip_norm", "weight_decay", "average")},
+        settings={
+            "schedule": settings.schedule, "clip_norm": settings.clip_norm,
+            "weight_decay": settings.weight_decay, "average": settings.average,
+        },
         writing=training.Writing(prime, LIVE, settings.filters()),
         mesh=run.mesh(), observe=observe, workdir=run.path,
         checkpoint_seconds=settings.checkpoint_seconds,
