@@ -68,7 +68,7 @@ def records(name: str, grid: sweep.Grid, event: training.Segment, kind: str = "o
     for lane, seed in enumerate(grid.seed):
         yield {
             kind: name,
-            "learning_rate": float(grid.hyper["learning_rate"][lane]),
+            **{hyper: float(values[lane]) for hyper, values in grid.hyper.items()},
             "seed": int(seed),
             "step": event.step,
             "train_loss": float(event.train_loss[lane]),

@@ -1,0 +1,206 @@
+r"""Show on small problems what recurrent cells can remember and compute, and what happens to their gradients.
+
+  python -m experiments.sequence_toys
+  python -m experiments.sequence_toys --problems=adding,copy --lengths=20,50,100 --steps=5000 --symbols=10
+  python -m experiments.sequence_toys --problems=parity --cells=gru,mingru --layers=2 --seeds=5
+
+Problems: the sum of two marked numbers among many (adding), symbols repeated after a delay (copy), the sum of two
+binary numbers (addition), a sine continued from the model's own outputs (sine), and whether the number of ones is odd
+(parity). Every sequence is drawn from its number and trained on once; the learning rate of each length is chosen on
+validation sequences, and test sequences are scored once. Addition and parity are tested on longer sequences.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import frame, toy_drawings, toy_gradients
+from experiments import toy_training as training
+from experiments.frame import observers
+from experiments.toy_results import Example, Measurement, Ones, ProblemScores, answer, result_table
+from mllab import devices, optimizers, sweep
+from mllab.data.sets import toy_sequences
+from mllab.data.sets.toy_sequences import Problem
+from mllab.errors import UserError
+from mllab.models.recurrent import CELLS, readout
+from mllab.report import draw
+from mllab.report.report import Report
+
+SEGMENTS = 20  # scores of the validation sequences over the training
+CLIPPING_STEPS = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(frame.Output, frame.Seeds, frame.Devices):
+    """The problems, the cells, and how they are trained."""
+
+    problems: tuple[str, ...] = frame.choices(
+        toy_sequences.NAMES, ("adding", "copy", "parity"), help="Problems to solve.", kind="problem"
+    )
+    cells: tuple[str, ...] = frame.choices(CELLS, help="Cells to compare.", kind="cell")
+    lengths: tuple[int, ...] = frame.wholes(
+        (4, 8, 16), help="Lengths: numbers to add among, steps of delay, bits, values of the sine that are seen.",
+        high=100_000, most=100,
+    )  # fmt: skip
+    symbols: int = frame.whole(3, help="Symbols to copy; 10 in the literature.", low=1, high=1000)
+    hidden: int = frame.whole(32, help="Units of each layer.", low=1, high=100_000)
+    layers: int = frame.whole(1, help="Layers of cells.", low=1, high=100)
+    optimizer: str = frame.choice(optimizers.OPTIMIZERS, "adam", help="Optimizer.", kind="optimizer")
+    learning_rates: tuple[float, ...] = frame.LearningRates.with_default(
+        "learning_rates", (0.01, 0.03), help="Learning rates to choose among, for each length: LOW:HIGH:COUNT on a log "
+        "scale, or A,B,C.",
+    )  # fmt: skip
+    schedule: str = frame.Training.with_default("schedule", "one_cycle")
+    clip_norm: float = frame.number(1.0, help="Global norm to clip gradients to.", low=1e-9, high=1e9)
+    batch_size: int = frame.whole(32, help="Sequences in a minibatch.", low=1, high=1_000_000)
+    steps: int = frame.whole(600, help="Training steps.", low=1, high=100_000_000)
+    held_out: int = frame.whole(256, help="Validation sequences, and test sequences.", low=1, high=10_000_000)
+    radii: tuple[float, ...] = frame.grid(
+        "0.5,0.9,1,1.2,1.5", help="Spectral radii of tanh cells whose gradients are measured.", high=1000
+    )
+    distance: int = frame.whole(40, help="Steps that gradients are followed back.", low=2, high=100_000)
+    checkpoint_seconds: float = frame.Training.with_default("checkpoint_seconds", 10.0)
+
+    def arguments(self, cell: str) -> dict[str, Any]:
+        """Return the arguments of the model that its params depend on."""
+        return {"cell": cell, "hidden": self.hidden, "layers": self.layers}
+
+
+def measure(run: frame.Context, settings: Settings) -> Measurement:
+    """Train every cell on every problem, score the test sequences once, and measure gradients."""
+    problems = {name: toy_sequences.problems(settings.symbols)[name] for name in settings.problems}
+    lanes = settings.seeds * len(settings.lengths) * len(settings.learning_rates)
+    check(settings, problems, lanes)
+    streams = training.lay_out(settings.seeds, settings.steps, settings.batch_size, settings.held_out)
+    mesh = devices.mesh(min(run.mesh().size, lanes))
+    drive = {"mesh": mesh, "workdir": run.path, "checkpoint_seconds": settings.checkpoint_seconds}
+    trained: dict[str, list[training.Trained]] = {name: [] for name in problems}
+    with observers.timed_race(run):
+        for name, problem in problems.items():
+            for cell in settings.cells:
+                trained[name].append(train_cell(run, settings, name, problem, cell, streams, drive))
+    with run.timed("gradients"):
+        gradients = measure_gradients(run, settings, problems, trained, drive)
+    with run.timed("examples"):
+        results = [ProblemScores.of(name, problems[name], each, settings.lengths) for name, each in trained.items()]
+        examples = [one for each in results if (one := example(problems[each.name], each, trained[each.name]))]
+        finite = [one for one in trained.get("parity", []) if one.best[-1] is not None]
+        ones = [
+            Ones(one.cell, toy_gradients.answers_to_ones(one, 2 * max(settings.lengths), best_seed(one)))
+            for one in finite
+        ]
+    return Measurement(settings.lengths, settings.seeds, settings.steps, results, gradients, examples, ones)
+
+
+def check(settings: Settings, problems: dict[str, Problem], lanes: int) -> None:
+    """Raise UserError for lengths that a problem does not have, and sizes that do not fit in memory."""
+    for name, problem in problems.items():
+        if min(settings.lengths) < problem.least:
+            raise UserError(f"--lengths={min(settings.lengths)}: {name} needs {problem.least} or more")
+        for cell in settings.cells:
+            training.check_memory(
+                problem, settings.arguments(cell), lanes, settings.batch_size, settings.held_out, max(settings.lengths)
+            )
+    toy_gradients.check(settings.distance, settings.hidden)
+
+
+def train_cell(
+    run: frame.Context, settings: Settings, name: str, problem: Problem, cell: str, streams: training.Streams,
+    drive: dict[str, Any],
+) -> training.Trained:  # fmt: skip
+    """Train one cell on one problem, with progress and records."""
+
+    def observe(grid: sweep.Grid) -> list:
+        def solved(held: dict[str, np.ndarray]) -> np.ndarray:
+            return np.array([np.mean(held["error"] <= problem.goal)])
+
+        title = f"{name}, {cell}: share of lanes solved"
+        return [observers.observer(run, f"{name} {cell}", grid, settings.steps, solved, title, "task")]
+
+    return training.train(
+        name, problem, streams, settings.arguments(cell), rates=settings.learning_rates, lengths=settings.lengths,
+        seeds=settings.seeds, steps=settings.steps, segments=SEGMENTS, optimizer=settings.optimizer,
+        settings={"schedule": settings.schedule, "clip_norm": settings.clip_norm}, observe=observe, **drive,
+    )  # fmt: skip
+
+
+def measure_gradients(
+    run: frame.Context, settings: Settings, problems: dict[str, Problem], trained: dict[str, list[training.Trained]],
+    drive: dict[str, Any],
+) -> toy_gradients.Gradients:  # fmt: skip
+    """Measure gradient norms on sequences of the first problem, and train with and without clipping."""
+    name, problem = next(iter(problems.items()))
+    sizes = (settings.hidden, settings.radii, problem, settings.distance, settings.seeds)
+    cells = [
+        toy_gradients.of_cell(one, problem, settings.arguments(one.cell), settings.distance) for one in trained[name]
+    ]
+
+    def observe(grid: sweep.Grid) -> list:
+        title = "with and without clipping, −nats"
+        return [
+            observers.observer(run, "clipping", grid, CLIPPING_STEPS, lambda held: -held["loss"], title, "task")
+        ]
+
+    copy = toy_sequences.problems(settings.symbols)["copy"]
+    return toy_gradients.Gradients(
+        name, settings.distance, toy_gradients.by_radius(*sizes), [start for start, _ in cells],
+        [after for _, after in cells if after is not None],
+        toy_gradients.clipping(
+            copy, settings.hidden, settings.clip_norm, settings.seeds, CLIPPING_STEPS, settings.batch_size,
+            observe=observe, **drive,
+        ),
+    )  # fmt: skip
+
+
+def best_seed(one: training.Trained) -> int:
+    """Return the position of the seed with the least validation error at the greatest length."""
+    return int(np.nanargmin(one.validation[one.best[-1] or 0, -1]))
+
+
+def example(problem: Problem, scores: ProblemScores, trained: list[training.Trained]) -> Example | None:
+    """Return a test sequence of a problem, and what the best cell at the greatest length makes of it."""
+    best = scores.best()
+    if best is None:
+        return None
+    one = next(each for each in trained if each.cell == best.cell)
+    params = one.params(len(one.best) - 1, best_seed(one))
+    key = jax.random.key(training.SOURCE)
+    drawn = toy_sequences.draw(problem, key, best.length, best.length * (1 + problem.longer), beyond=True)
+    steps = int(drawn.steps)
+    inputs = drawn.inputs[None, :steps]
+    if problem.feedback:
+        outputs = readout.continued(params, inputs, jnp.asarray(steps // 2))
+        inputs = jnp.concatenate([inputs[:, : steps // 2], outputs[:, steps // 2 - 1 : -1]], axis=1)
+    else:
+        outputs = readout.outputs_of(params, inputs)
+    output = outputs[0, :, 0] if problem.is_value else outputs[0].argmax(axis=-1)
+    if problem.outputs == 2:
+        output = jax.nn.softmax(outputs[0], axis=-1)[:, 1]
+    target = np.where(np.asarray(drawn.weights[:steps]) > 0, np.asarray(drawn.targets[:steps], float), np.nan)
+    states = np.asarray(readout.states_of(params, inputs)[0])
+    return Example(
+        scores.name, best.cell, best.length, draw.Trace(np.asarray(inputs[0]), (), np.asarray(output), target, states)
+    )
+
+
+def report(run: frame.Context, settings: Settings, measured: Measurement) -> Report:
+    """Report what each cell solves, learning curves, gradients over time, and examples."""
+    del run
+    return Report(
+        "Recurrent cells on small problems",
+        "Which recurrent cell solves which problem at which length, and how do its gradients reach back?",
+        answer(measured),
+        result_table(measured),
+        toy_drawings.sections(measured),
+        toy_drawings.facts(measured, settings.batch_size, settings.held_out, settings.flagfile().splitlines()),
+        remarks=toy_drawings.remarks(measured.problems),
+    )
+
+
+main, run = frame.program(Settings, measure, report, all_cores=True, show_seconds=True)
+
+if __name__ == "__main__":
+    main()
