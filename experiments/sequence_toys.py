@@ -13,20 +13,17 @@ validation sequences, and test sequences are scored once. Addition and parity ar
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from experiments import frame, toy_drawings, toy_gradients
+from experiments import frame, toy_drawings, toy_examples, toy_gradients
 from experiments import toy_training as training
 from experiments.frame import observers
-from experiments.toy_results import Example, Measurement, Ones, ProblemScores, answer, result_table
+from experiments.toy_results import Measurement, ProblemScores, answer, result_table
 from mllab import devices, optimizers, sweep
 from mllab.data.sets import toy_sequences
 from mllab.data.sets.toy_sequences import Problem
 from mllab.errors import UserError
-from mllab.models.recurrent import CELLS, readout
-from mllab.report import draw
+from mllab.models.recurrent import CELLS
 from mllab.report.report import Report
 
 SEGMENTS = 20  # scores of the validation sequences over the training
@@ -86,12 +83,9 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         gradients = measure_gradients(run, settings, problems, trained, drive)
     with run.timed("examples"):
         results = [ProblemScores.of(name, problems[name], each, settings.lengths) for name, each in trained.items()]
-        examples = [one for each in results if (one := example(problems[each.name], each, trained[each.name]))]
-        finite = [one for one in trained.get("parity", []) if one.best[-1] is not None]
-        ones = [
-            Ones(one.cell, toy_gradients.answers_to_ones(one, 2 * max(settings.lengths), best_seed(one)))
-            for one in finite
-        ]
+        drawn = [toy_examples.example(problems[each.name], each, trained[each.name]) for each in results]
+        examples = [each for each in drawn if each is not None]
+        ones = toy_examples.of_ones(trained.get("parity", []), 2 * max(settings.lengths))
     return Measurement(settings.lengths, settings.seeds, settings.steps, results, gradients, examples, ones)
 
 
@@ -140,9 +134,7 @@ def measure_gradients(
 
     def observe(grid: sweep.Grid) -> list:
         title = "with and without clipping, −nats"
-        return [
-            observers.observer(run, "clipping", grid, CLIPPING_STEPS, lambda held: -held["loss"], title, "task")
-        ]
+        return [observers.observer(run, "clipping", grid, CLIPPING_STEPS, lambda held: -held["loss"], title, "task")]
 
     copy = toy_sequences.problems(settings.symbols)["copy"]
     return toy_gradients.Gradients(
@@ -153,37 +145,6 @@ def measure_gradients(
             observe=observe, **drive,
         ),
     )  # fmt: skip
-
-
-def best_seed(one: training.Trained) -> int:
-    """Return the position of the seed with the least validation error at the greatest length."""
-    return int(np.nanargmin(one.validation[one.best[-1] or 0, -1]))
-
-
-def example(problem: Problem, scores: ProblemScores, trained: list[training.Trained]) -> Example | None:
-    """Return a test sequence of a problem, and what the best cell at the greatest length makes of it."""
-    best = scores.best()
-    if best is None:
-        return None
-    one = next(each for each in trained if each.cell == best.cell)
-    params = one.params(len(one.best) - 1, best_seed(one))
-    key = jax.random.key(training.SOURCE)
-    drawn = toy_sequences.draw(problem, key, best.length, best.length * (1 + problem.longer), beyond=True)
-    steps = int(drawn.steps)
-    inputs = drawn.inputs[None, :steps]
-    if problem.feedback:
-        outputs = readout.continued(params, inputs, jnp.asarray(steps // 2))
-        inputs = jnp.concatenate([inputs[:, : steps // 2], outputs[:, steps // 2 - 1 : -1]], axis=1)
-    else:
-        outputs = readout.outputs_of(params, inputs)
-    output = outputs[0, :, 0] if problem.is_value else outputs[0].argmax(axis=-1)
-    if problem.outputs == 2:
-        output = jax.nn.softmax(outputs[0], axis=-1)[:, 1]
-    target = np.where(np.asarray(drawn.weights[:steps]) > 0, np.asarray(drawn.targets[:steps], float), np.nan)
-    states = np.asarray(readout.states_of(params, inputs)[0])
-    return Example(
-        scores.name, best.cell, best.length, draw.Trace(np.asarray(inputs[0]), (), np.asarray(output), target, states)
-    )
 
 
 def report(run: frame.Context, settings: Settings, measured: Measurement) -> Report:

@@ -6,13 +6,13 @@ import numpy as np
 
 from experiments import answers
 from experiments.char_results import LOOKS
-from experiments.toy_gradients import DELAY, RADIUS, RATE, Norms
+from experiments.toy_gradients import DELAY, RADIUS, RATE, SEQUENCES, Norms
 from experiments.toy_results import Example, Measurement, ProblemScores, table_by_length
 from mllab.metrics import interval
 from mllab.report import draw
 from mllab.report.report import Bullets, Drawing, Section
-from mllab.report.style import COLOURS, DASHED, SOLID, VERMILLION, Style
-from mllab.report.table import short
+from mllab.report.style import COLOURS, DASHED, SOLID, Style
+from mllab.report.table import Table, short
 
 WHY = (
     "The gates of minGRU read the input alone: a step moves each unit towards a candidate by a share between 0 and 1, "
@@ -23,11 +23,19 @@ WHY = (
     "linear recurrences of any sign cannot track: Merrill, Petty and Sabharwal 2024 (arXiv:2404.08819)."
 )
 
+GRADIENTS = (
+    "The gradient of a loss at step T by the state at step t passes a product of T − t Jacobians, which shrinks or "
+    "grows about geometrically with the distance: for a tanh cell each is diag(1 − h²) W. Below a spectral radius of 1 "
+    "of an orthogonal W it must vanish. Above, it may explode; then a single step can throw the params far away, and "
+    "scaling the gradient down to a norm keeps its direction and bounds the step (Pascanu, Mikolov and Bengio 2013)."
+)
+
 
 def sections(measured: Measurement) -> list[Section]:
     """Return the sections of the page."""
-    tables = [table_by_length(problem, measured.seeds) for problem in measured.problems]
-    blocks = [block for problem, table in zip(measured.problems, tables, strict=True) for block in (problem.name, table)]
+    blocks: list[str | Table] = []
+    for problem in measured.problems:
+        blocks += [problem.name, table_by_length(problem, measured.seeds)]
     lost = [
         f"{problem.name}, {each.cell}, length {each.length:,}: {each.nonfinite} of "
         f"{answers.counted(each.lanes, 'lane')} went non-finite"
@@ -37,7 +45,7 @@ def sections(measured: Measurement) -> list[Section]:
     ]
     criteria = Bullets([problem.criterion for problem in measured.problems])
     return [
-        Section("What is solved", ["Solved is", criteria, solved_map(measured)]),
+        Section("What is solved", ["What counts as solved by one seed:", criteria, solved_map(measured)]),
         Section("Learning", [learning_curves(measured)]),
         Section("Parity, and why minGRU fails", parity(measured)),
         Section("Gradients over time", gradients(measured)),
@@ -59,8 +67,8 @@ def solved_map(measured: Measurement) -> Drawing:
         for problem in measured.problems
     ]
     figure = draw.successes(
-        blocks, [f"{length:,}" for length in measured.lengths], title="Which cell solves which length", x_label="length",
-        notes=[f"Of {answers.counted(measured.seeds, 'seed')}; dark: all of them solve it."],
+        blocks, [f"{length:,}" for length in measured.lengths], title="Which cell solves which length",
+        x_label="length", notes=[f"Of {answers.counted(measured.seeds, 'seed')}; dark: all of them solve it."],
     )  # fmt: skip
     return Drawing("solved", figure, "For each problem, cell and length, the number of seeds that solve it")
 
@@ -91,42 +99,55 @@ def parity(measured: Measurement) -> list[str | Drawing]:
     """Return why minGRU fails, and the answers to 1, 2, 3, ... ones."""
     if not measured.ones:
         return []
-    series = [
-        draw.Series(each.cell, np.arange(1, len(each.odd) + 1), each.odd, style=LOOKS[each.cell])
-        for each in measured.ones
-    ]
-    truth = np.arange(1, len(measured.ones[0].odd) + 1) % 2
-    target = Style(VERMILLION, DASHED, "")
-    figure = draw.panels(
-        [
-            draw.Panel(
-                f"{one.label}: probability that it answers odd",
-                [draw.Series("truth", one.x, truth.astype(float), style=target), one],
-            )
-            for one in series
-        ],
-        title="Is the number of ones odd?", x_label="ones read",
-        note=f"Trained on up to {measured.lengths[-1]:,} bits; one seed.",
+    series = []
+    for each in measured.ones:
+        ones = np.arange(1.0, len(each.odd) + 1)
+        series.append(
+            draw.Series(each.cell, ones, np.where(ones % 2 == 1, each.odd, 1 - each.odd), style=LOOKS[each.cell])
+        )
+    figure = draw.curves(
+        series, title="Is the number of ones odd?", x_label="ones read, and nothing else",
+        y_label="probability of the right answer", integer_x=True, markers=False,
+        note=f"Trained on up to {measured.lengths[-1]:,} bits; of each cell, the seed with the least validation error.",
     )  # fmt: skip
-    return [WHY, Drawing("ones", figure, "Probability of the answer odd after 1, 2, 3, ... ones, a panel for each cell")]
+    return [WHY, Drawing("ones", figure, "Probability of the right answer after 1, 2, 3, ... ones, a curve a cell")]
 
 
 def gradients(measured: Measurement) -> list[str | Drawing]:
     """Return the norms by distance, and losses with and without clipping."""
     every = measured.gradients
+    over = f"{measured.seeds} seeds and {SEQUENCES} sequences" if measured.seeds > 1 else f"{SEQUENCES} sequences"
+    note = (
+        "Root mean square of the singular values of ∂h_T/∂h_t, geometric means over "
+        f"{over} of {every.problem}; log scale."
+    )
     colours = [Style(COLOURS[place % len(COLOURS)], SOLID, "") for place in range(len(every.by_radius))]
-    panels = [
-        draw.Panel("tanh at initialisation, by spectral radius", _series(every.by_radius, colours), log_y=True),
-        draw.Panel("each cell at initialisation", _series(every.at_start), log_y=True),
-        draw.Panel(f"each cell after training on {every.problem}", _series(every.trained), log_y=True),
-    ]
-    over = f"{measured.seeds} seeds and 8 sequences" if measured.seeds > 1 else "8 sequences"
-    norms = draw.panels(
-        [panel for panel in panels if panel.series], title="How a gradient shrinks or grows on its way back",
-        x_label="distance in time (steps)", note=f"Root mean square of the singular values of ∂h_T/∂h_t, log scale; "
-        f"geometric means over {over} of {every.problem}.",
+    first, last = every.by_radius[0], every.by_radius[-1]
+    radii = draw.curves(
+        _series(every.by_radius, colours), title=f"tanh cells at initialisation: over {every.distance - 1} steps a "
+        f"gradient changes by a factor of {short(first.change, 2)} at {first.name} and {short(last.change, 2)} at "
+        f"{last.name}", x_label="distance in time (steps)", y_label="size of the Jacobian", log_y=True, integer_x=True,
+        whole=True, markers=False, note=note,
     )  # fmt: skip
-    clipping = every.clipping
+    panels = [
+        draw.Panel("at initialisation", _series(every.at_start), log_y=True, whole=True),
+        draw.Panel(f"after training on {every.problem}", _series(every.trained), log_y=True, whole=True),
+    ]
+    cells = draw.panels(
+        [panel for panel in panels if panel.series], title="How a gradient shrinks or grows on its way back, by cell",
+        x_label="distance in time (steps)", note=f"{note} Of an LSTM: by cell and state.",
+    )  # fmt: skip
+    return [
+        GRADIENTS,
+        Drawing("radii", radii, "Size of the Jacobian against distance in time, a curve for each spectral radius"),
+        Drawing("gradients", cells, "Size of the Jacobian against distance in time, before and after training"),
+        clipped(measured),
+    ]
+
+
+def clipped(measured: Measurement) -> Drawing:
+    """Draw training losses with and without clipping."""
+    clipping = measured.gradients.clipping
     bands = {
         f"clipped to {short(clipping.clip_norm)}": (clipping.clipped, Style(COLOURS[0], SOLID, "o")),
         "not clipped": (clipping.unclipped, Style(COLOURS[1], DASHED, "s")),
@@ -135,30 +156,19 @@ def gradients(measured: Measurement) -> list[str | Drawing]:
         draw.Series.of_intervals(name, clipping.step, [interval(row) for row in losses], limits=(0, np.inf), style=look)
         for name, (losses, look) in bands.items()
     ]
-    final = clipping.final
     figure = draw.curves(
-        series, title=f"Training loss with and without clipping: {short(final['clipped'])} and "
-        f"{short(final['unclipped'])} at the end", x_label="step", y_label="loss (nats a symbol)", integer_x=True,
+        series, title=f"Training loss with clipping {short(clipping.final['clipped'])} at the end, without "
+        f"{short(clipping.final['unclipped'])}", x_label="step", y_label="loss (nats a symbol)", integer_x=True,
         over=f"{measured.seeds} seeds", note=f"tanh cell, copy memory with a delay of {DELAY}, SGD at rate {RATE:g}, "
         f"from a spectral radius of {RADIUS:g}.",
     )  # fmt: skip
-    text = (
-        "The gradient of a loss at step T by the state at step t passes a product of T − t Jacobians, which shrinks or "
-        "grows about geometrically with the distance: for a tanh cell each is diag(1 − h²) W. Below a radius of 1 it "
-        "must vanish. Above it may explode; then a single step can throw the parameters far away, and scaling the "
-        "gradient down to a norm keeps its direction and bounds the step (Pascanu, Mikolov and Bengio 2013)."
-    )
-    return [
-        text,
-        Drawing("gradients", norms, "Gradient norm against distance in time, by spectral radius and by cell"),
-        Drawing("clipping", figure, "Training loss against the step, with and without gradient clipping"),
-    ]
+    return Drawing("clipping", figure, "Training loss against the step, with and without gradient clipping")
 
 
 def _series(norms: Sequence[Norms], looks: Sequence[Style] | None = None) -> list[draw.Series]:
     return [
         draw.Series(
-            each.name, np.arange(len(each.by_distance)), np.where(each.by_distance > 0, each.by_distance, np.nan),
+            each.name, np.arange(len(each.by_distance), dtype=float), np.where(each.by_distance > 0, each.by_distance, np.nan),
             style=looks[place] if looks else LOOKS[each.name],
         )
         for place, each in enumerate(norms)
@@ -180,7 +190,7 @@ def example(one: Example) -> Drawing:
 def facts(measured: Measurement, batch_size: int, held_out: int, flags: Sequence[str]) -> dict[str, str | list[str]]:
     """Return how the cells were trained."""
     return {
-        "problems": [f"{each.name}: {each.asks}" for each in measured.problems],
+        "problems": [f"{each.name}: {each.help}" for each in measured.problems],
         "training": f"{answers.counted(measured.steps, 'step')} of {batch_size:,} sequences, none of them twice",
         "choice": f"rates by the mean validation error over {held_out:,} sequences, for each length; as many others "
         "are the test",

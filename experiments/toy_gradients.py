@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -28,7 +27,7 @@ class Norms:
     """How one network's gradient changes with distance."""
 
     name: str
-    at_distance: float  # geometric mean over sequences and seeds at the greatest distance, relative to distance 0
+    change: float  # from distance 0 to the greatest one
     by_distance: np.ndarray = frame.unsaved()  # [T] geometric means; 0 where the gradient is
 
 
@@ -117,26 +116,19 @@ def clipping(
     result = training.drive(
         sweep.lanes(run, grid.schedule, mesh=mesh), grid.hyper, grid.key, streams.examples, streams.train,
         held_out=streams.validation, segment=-(-steps // 30), observers=observe(grid), name="clipping",
-        fingerprint=f"{problem} {hidden}", **drive,
+        fingerprint=f"{problem.total(0)} {hidden}", **drive,
     )  # fmt: skip
     losses = grid.by_axis(result.history.train_loss, -1)[:, 0, :, 0]  # [E, 2, G]
     final = {name: float(losses[-1, place].mean()) for place, name in enumerate(("clipped", "unclipped"))}
     return Clipping(clip_norm, final, result.history.step, losses[:, 0], losses[:, 1])
 
 
-def answers_to_ones(trained: Trained, steps: int, seed: int) -> np.ndarray:
-    """Return P(odd) of 1, 2, ..., `steps` ones, by the cell trained on parity for the greatest length, [steps]."""
-    params = trained.params(len(trained.best) - 1, seed)
-    logits = readout.outputs_of(params, jnp.ones((1, steps, 1)))
-    return np.asarray(jax.nn.softmax(logits, axis=-1)[0, :, 1])
-
-
 def _inputs(problem: Problem, distance: int) -> Array:
     """Return inputs [B, T, D] of sequences of `distance` steps or more."""
     if distance < problem.least:
         raise UserError(f"--distance={distance}: sequences of this problem have {problem.least} steps or more")
-    keys = jax.random.split(jax.random.key(toy_training.SOURCE), SEQUENCES)
-    return jax.vmap(lambda key: problem.make(key, distance, distance).inputs)(keys)
+    uniforms = jax.random.uniform(jax.random.key(toy_training.SOURCE), (SEQUENCES, problem.draws(distance)))
+    return jax.vmap(lambda each: problem.make(each, distance, distance).inputs)(uniforms)
 
 
 def _summary(name: str, norms: Sequence[Array], distance: int) -> Norms:

@@ -28,7 +28,9 @@ class Solved:
     nonfinite: int  # lanes, of all rates
     lanes: int
     error: Interval  # on the test sequences
-    steps: Interval  # until the validation error is at most the goal, of the seeds that come there; its `seeds` are they
+    steps: (
+        Interval  # until the validation error is at most the goal, of the seeds that come there; its `seeds` are they
+    )
     error_by_seed: np.ndarray  # [G]
     step: np.ndarray = frame.unsaved()  # [E]
     curve: np.ndarray = frame.unsaved()  # [E, 3] validation error: mean, low and high over seeds
@@ -56,11 +58,11 @@ class ProblemScores:
     """All cells on one problem."""
 
     name: str
-    asks: str
+    help: str
     length_name: str
     goal: float
     baseline_name: str
-    baseline: list[float]  # by length
+    baseline: float
     is_value: bool
     longer: bool
     parameters: Mapping[str, int]  # by cell
@@ -71,8 +73,8 @@ class ProblemScores:
         """Return the scores of all cells that were trained on a problem."""
         scores = [Solved.of(one, place, problem.goal) for one in trained for place in range(len(lengths))]
         return cls(
-            name=name, asks=problem.help, length_name=problem.length_name, goal=problem.goal,
-            baseline_name=problem.baseline_name, baseline=[problem.baseline(length) for length in lengths],
+            name=name, help=problem.help, length_name=problem.length_name, goal=problem.goal,
+            baseline_name=problem.baseline_name, baseline=problem.baseline,
             is_value=problem.is_value, longer=problem.longer,
             parameters={one.cell: one.parameters for one in trained}, scores=scores,
         )  # fmt: skip
@@ -92,7 +94,7 @@ class ProblemScores:
         """What counts as solved."""
         kind = "mean squared error" if self.is_value else "share of wrong symbols"
         where = " on held-out sequences of up to twice the length" if self.longer else " on held-out sequences"
-        return f"{self.name} ({self.asks}): a {kind} of at most {short(self.goal)}{where}"
+        return f"{self.name} ({self.help}): a {kind} of at most {short(self.goal)}{where}"
 
 
 @dataclass(frozen=True)
@@ -146,17 +148,16 @@ def answer(measured: Measurement) -> str:
     total = sum(each.lanes for problem in measured.problems for each in problem.scores)
     if lost == total:
         return "Every run went non-finite: try smaller learning rates."
-    seeds = f"in {measured.seeds} of {measured.seeds} seeds" if measured.seeds > 1 else "(1 seed)"
-    return f"Solved {seeds}: {' '.join(sentences)}"
+    return f"Solved with every seed ({answers.counted(measured.seeds, 'seed')}): {' '.join(sentences)}"
 
 
 def result_table(measured: Measurement) -> Table:
-    """Return one row for the baseline of each problem, then one for each cell, with the seeds that solve each length."""
+    """Return a row for the baseline of each problem and for each cell, with the seeds that solve each length."""
     rows: list[list[object]] = []
     longest = len(measured.lengths) - 1
     for problem in measured.problems:
         none = [f"0/{measured.seeds}"] * len(measured.lengths)
-        rows.append([problem.name, problem.baseline_name, None, *none, number(problem.baseline[longest]), None, None])
+        rows.append([problem.name, problem.baseline_name, None, *none, number(problem.baseline), None, None])
         for cell, parameters in problem.parameters.items():
             every = problem.of_cell(cell)
             last = every[longest]
@@ -179,11 +180,11 @@ def table_by_length(problem: ProblemScores, seeds: int) -> Table:
     """Return one row for each cell and length of a problem."""
     rows = [
         [
-            each.cell, f"{each.length:,}", f"{each.solved}/{seeds}", shown(each.error), number(baseline),
+            each.cell, f"{each.length:,}", f"{each.solved}/{seeds}", shown(each.error), number(problem.baseline),
             f"{each.steps.seeds}/{seeds}", shown(each.steps), significant(each.learning_rate),
         ]
         for cell in problem.parameters
-        for each, baseline in zip(problem.of_cell(cell), problem.baseline, strict=True)
+        for each in problem.of_cell(cell)
     ]  # fmt: skip
     columns = ["cell", "length", "solved", "test error", "baseline", "reached", "steps to solution", "rate"]
     caption = (

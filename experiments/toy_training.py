@@ -161,7 +161,7 @@ def train(
     result = training.drive(
         run, grid.hyper, grid.key, streams.examples, streams.train, held_out=streams.validation,
         segment=-(-steps // segments), observers=observe(grid), name=f"{name}_{arguments['cell']}",
-        fingerprint=f"{problem} {sorted({**arguments, **settings, 'optimizer': optimizer}.items())}", **drive,
+        fingerprint=f"{problem.total(0)} {sorted({**arguments, **settings, 'optimizer': optimizer}.items())}", **drive,
     )  # fmt: skip
     finite = grid.by_axis(result.nonfinite_step) < 0
     kept = np.argmin(np.nan_to_num(result.history.held_out["loss"], nan=np.inf), axis=0)  # [L] segment

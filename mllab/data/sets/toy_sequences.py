@@ -1,8 +1,8 @@
 r"""Small problems that show what a recurrent network can remember and compute, drawn without end from a key.
 
-Each problem is a pure function `make(key, length, longest) -> Sequence` of one sequence. The length may be traced:
-arrays have as many steps as a sequence of `longest` has, and the steps after the sequence's end are padding. So
-sequences of several lengths, and runs that differ in length, share one program.
+Each problem is a pure function `make(uniforms, length, longest) -> Sequence` of random numbers, which `draw` takes from
+a key. The length may be traced: arrays have as many steps as a sequence of `longest` has, and the steps after the
+sequence's end are padding. So sequences of several lengths, and runs that differ in length, share one program.
 
 The *error* of a problem is the mean squared error of its values or the share of its symbols that are wrong, over the
 scored steps of a sequence; `baseline` is that of the best prediction that ignores the inputs.
@@ -36,16 +36,17 @@ class Sequence(NamedTuple):
 class Problem(NamedTuple):
     """A problem of sequences of any length."""
 
-    make: Callable[[Key, Array | int, int], Sequence]  # (key, length, longest) -> one sequence
+    make: Callable[[Array, Array | int, int], Sequence]  # (uniforms, length, longest) -> one sequence
+    draws: Callable[[int], int]  # longest -> how many numbers uniform in [0, 1) `make` takes
     total: Callable[[int], int]  # length -> steps T
     features: int  # D of the inputs
     outputs: int  # 1 for a value, otherwise the number of classes
     least: int  # shortest length for which it is defined
-    baseline: Callable[[int], float]  # length -> error of the best constant prediction
+    baseline: float  # error of the best constant prediction
     baseline_name: str
-    goal: float  # a run has solved the problem with an error of at most this on held-out sequences
     length_name: str  # what the length counts
     help: str
+    goal: float = 0.01  # a run has solved the problem with an error of at most this on held-out sequences
     varied: bool = False  # lengths of the sequences are uniform from `least` to the length; otherwise all have it
     longer: bool = False  # held-out test sequences are longer than those of the training, up to twice the length
     feedback: bool = False  # scored steps are predicted from the model's own outputs
@@ -56,7 +57,7 @@ class Problem(NamedTuple):
         return self.outputs == 1
 
 
-def adding(key: Key, length: Array | int, longest: int) -> Sequence:
+def adding(uniforms: Array, length: Array | int, longest: int) -> Sequence:
     r"""Return the adding problem: the sum of two marked numbers of a sequence, asked for at its last step.
 
     Inputs are numbers uniform in [0, 1] and a mark, which is 1 at one step of the first half and at one of the second.
@@ -64,21 +65,19 @@ def adding(key: Key, length: Array | int, longest: int) -> Sequence:
 
     Source: Hochreiter and Schmidhuber 1997, section 5.4, in the form of Arjovsky et al. 2016 (arXiv:1511.06464).
     """
-    number_key, place_key = jax.random.split(key)
     step = jnp.arange(longest)
     length = jnp.asarray(length)
-    numbers = jax.random.uniform(number_key, (longest,)) * (step < length)
-    share = jax.random.uniform(place_key, (2,))
+    numbers, share = uniforms[:longest] * (step < length), uniforms[longest:]
     half = length // 2
     sizes = jnp.stack([half, length - half])
-    places = jnp.stack([jnp.zeros_like(half), half]) + jnp.minimum((share * sizes).astype(jnp.int32), sizes - 1)
+    places = jnp.stack([jnp.zeros_like(half), half]) + _whole(share, sizes)
     marks = (step[:, None] == places[None]).any(axis=1).astype(numbers.dtype)
     last = (step == length - 1).astype(numbers.dtype)
     total = jnp.sum(numbers * marks)
     return Sequence(jnp.stack([numbers, marks], axis=1), total * last, last, last, length)
 
 
-def copy_memory(symbols: int) -> Callable[[Key, Array | int, int], Sequence]:
+def copy_memory(symbols: int) -> Callable[[Array, Array | int, int], Sequence]:
     r"""Return the copy memory problem: symbols to remember over a delay, then to repeat in order.
 
     A sequence has n `symbols` out of 8, length - 1 blanks, a delimiter, and n blanks, one-hot; targets are length + n
@@ -91,10 +90,10 @@ def copy_memory(symbols: int) -> Callable[[Key, Array | int, int], Sequence]:
     Source: Arjovsky et al. 2016 (arXiv:1511.06464), section 5.1; after Hochreiter and Schmidhuber 1997.
     """
 
-    def make(key: Key, length: Array | int, longest: int) -> Sequence:
+    def make(uniforms: Array, length: Array | int, longest: int) -> Sequence:
         step = jnp.arange(longest + 2 * symbols)
         length = jnp.asarray(length)
-        drawn = jax.random.randint(key, (symbols,), 0, SYMBOLS)
+        drawn = _whole(uniforms, SYMBOLS)
         first = length + symbols  # step of the first repeated symbol
         tokens = jnp.where(step < symbols, drawn[jnp.minimum(step, symbols - 1)], BLANK)
         tokens = jnp.where(step == first - 1, DELIMITER, tokens)
@@ -107,7 +106,7 @@ def copy_memory(symbols: int) -> Callable[[Key, Array | int, int], Sequence]:
     return make
 
 
-def addition(key: Key, length: Array | int, longest: int) -> Sequence:
+def addition(uniforms: Array, length: Array | int, longest: int) -> Sequence:
     """Return binary addition: two numbers of `length` bits, the least significant bits first; their sum, bit by bit.
 
     A last step without inputs asks for the last carry. All bits of the sum are scored.
@@ -117,7 +116,7 @@ def addition(key: Key, length: Array | int, longest: int) -> Sequence:
     """
     step = jnp.arange(longest + 1)
     length = jnp.asarray(length)
-    bits = jax.random.bernoulli(key, 0.5, (longest + 1, 2)) & (step < length)[:, None]
+    bits = jnp.pad(uniforms.reshape(longest, 2) < 0.5, ((0, 1), (0, 0))) & (step < length)[:, None]
 
     def add(carry: Array, pair: Array) -> tuple[Array, Array]:
         ones = carry + pair.astype(jnp.int32).sum()
@@ -128,7 +127,7 @@ def addition(key: Key, length: Array | int, longest: int) -> Sequence:
     return Sequence(bits.astype(jnp.float32), targets, weights, weights, length + 1)
 
 
-def sine(key: Key, length: Array | int, longest: int) -> Sequence:
+def sine(uniforms: Array, length: Array | int, longest: int) -> Sequence:
     r"""Return a sine of random frequency and phase to be continued: `length` steps are seen, as many are predicted.
 
     The inputs are $\sin(2 \pi f t + \phi)$, with f from 0.05 to 0.15 cycles a step, and the target of a step is the
@@ -138,16 +137,14 @@ def sine(key: Key, length: Array | int, longest: int) -> Sequence:
     steps = 2 * longest
     step = jnp.arange(steps)
     length = jnp.asarray(length)
-    frequency_key, phase_key = jax.random.split(key)
-    frequency = jax.random.uniform(frequency_key, minval=SLOWEST, maxval=FASTEST)
-    phase = jax.random.uniform(phase_key, maxval=2 * math.pi)
+    frequency, phase = SLOWEST + (FASTEST - SLOWEST) * uniforms[0], 2 * math.pi * uniforms[1]
     values = jnp.sin(2 * math.pi * frequency * jnp.arange(steps + 1) + phase)
     weights = (step < 2 * length).astype(values.dtype)
     scored = weights * (step >= length)
     return Sequence((values[:-1] * weights)[:, None], values[1:] * weights, weights, scored, 2 * length)
 
 
-def parity(key: Key, length: Array | int, longest: int) -> Sequence:
+def parity(uniforms: Array, length: Array | int, longest: int) -> Sequence:
     """Return parity: whether the number of ones among `length` bits is odd, asked for at the last of them.
 
     The smallest problem that needs a state which every 1 flips (Minsky and Papert 1969 for perceptrons; for recurrent
@@ -155,7 +152,7 @@ def parity(key: Key, length: Array | int, longest: int) -> Sequence:
     """
     step = jnp.arange(longest)
     length = jnp.asarray(length)
-    bits = jax.random.bernoulli(key, 0.5, (longest,)) & (step < length)
+    bits = (uniforms < 0.5) & (step < length)
     last = (step == length - 1).astype(jnp.float32)
     odd = bits.astype(jnp.int32).sum() % 2
     return Sequence(bits.astype(jnp.float32)[:, None], odd * (step == length - 1), last, last, length)
@@ -171,25 +168,29 @@ def problems(symbols: int = 10) -> Mapping[str, Problem]:
         raise UserError(f"symbols = {symbols}: give one or more to copy")
     return {
         "adding": Problem(
-            adding, lambda length: length, 2, 1, 2, lambda length: 1 / 6, "always 1", 0.01, "numbers",
-            "the sum of two marked numbers among many",
+            adding, draws=lambda longest: longest + 2, total=lambda length: length, features=2, outputs=1, least=2,
+            baseline=1 / 6, baseline_name="always 1", length_name="numbers",
+            help="the sum of two marked numbers among many",
         ),
         "copy": Problem(
-            copy_memory(symbols), lambda length: length + 2 * symbols, SYMBOLS + 2, SYMBOLS + 1, 1,
-            lambda length: 1 - 1 / SYMBOLS, "any one symbol", 0.01, "steps of delay",
-            f"{symbols} symbols repeated after a delay",
+            copy_memory(symbols), draws=lambda longest: symbols, total=lambda length: length + 2 * symbols,
+            features=SYMBOLS + 2, outputs=SYMBOLS + 1, least=1, baseline=1 - 1 / SYMBOLS,
+            baseline_name="any one symbol", length_name="steps of delay", help=f"{symbols} symbols repeated after a delay",
         ),
         "addition": Problem(
-            addition, lambda length: length + 1, 2, 2, 1, lambda length: 0.5, "any one bit", 0.01, "bits",
-            "the sum of two binary numbers, bit by bit", longer=True,
+            addition, draws=lambda longest: 2 * longest, total=lambda length: length + 1, features=2, outputs=2,
+            least=1, baseline=0.5, baseline_name="any one bit", length_name="bits",
+            help="the sum of two binary numbers, bit by bit", longer=True,
         ),
         "sine": Problem(
-            sine, lambda length: 2 * length, 1, 1, 2, lambda length: 0.5, "always 0", 0.01, "values seen",
-            "a sine continued from the model's own outputs", feedback=True,
+            sine, draws=lambda longest: 2, total=lambda length: 2 * length, features=1, outputs=1, least=2,
+            baseline=0.5, baseline_name="always 0", length_name="values seen",
+            help="a sine continued from the model's own outputs", feedback=True,
         ),
         "parity": Problem(
-            parity, lambda length: length, 1, 2, 1, lambda length: 0.5, "any one answer", 0.01, "bits at most",
-            "whether the number of ones is odd", varied=True, longer=True,
+            parity, draws=lambda longest: longest, total=lambda length: length, features=1, outputs=2, least=1,
+            baseline=0.5, baseline_name="any one answer", length_name="bits",
+            help="whether the number of ones is odd", varied=True, longer=True,
         ),
     }  # fmt: skip
 
@@ -207,8 +208,14 @@ def draw(problem: Problem, key: Key, length: Array | int, longest: int, beyond: 
         longest: static size of the arrays: the length of the longest sequence that fits in them.
         beyond: draw a test sequence, where the problem's are longer: of up to twice the length.
     """
-    length_key, key = jax.random.split(key)
+    # One draw: XLA's CPU backend compiles each of them separately, and slowly.
+    uniforms = jax.random.uniform(key, (1 + problem.draws(longest),))
     high = jnp.asarray(length) * (2 if beyond and problem.longer else 1)
     low = jnp.asarray(length) + 1 if beyond and problem.longer else jnp.full_like(high, problem.least)
-    drawn = jax.random.randint(length_key, (), low, high + 1) if problem.varied else high
-    return problem.make(key, drawn, longest)
+    drawn = low + _whole(uniforms[0], high + 1 - low) if problem.varied else high
+    return problem.make(uniforms[1:], drawn, longest)
+
+
+def _whole(uniforms: Array, count: Array | int) -> Array:
+    """Return whole numbers from 0 to `count` - 1 of numbers uniform in [0, 1)."""
+    return jnp.minimum((uniforms * count).astype(jnp.int32), jnp.asarray(count) - 1)

@@ -161,9 +161,11 @@ def successes(
         counts = np.asarray(block.counts).astype(int)
         if counts.shape != (len(block.rows), len(columns)):
             raise ValueError(f"counts of {block.name!r}: {counts.shape}, not {(len(block.rows), len(columns))}")
+        counts = counts[::-1]  # rows count from the bottom
         texts = [[f"{count}/{block.trials}" for count in row] for row in counts]
-        cells.append(Cells(SHARES(counts / block.trials)[..., :3], texts, block.rows, heading=legible(block.name)))
-    return heat_map(cells, columns, title=title, x_label=x_label, notes=notes)
+        colours = SHARES(counts / block.trials)[..., :3]
+        cells.append(Cells(colours, texts, list(block.rows)[::-1], heading=legible(block.name)))
+    return heat_map(cells, columns, title=title, x_label=x_label, notes=notes, matrix=False)
 
 
 def confusion(counts: ArrayLike, classes: Sequence[str], *, title: str) -> Figure:

@@ -7,7 +7,6 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
 
 from mllab.report.draw import base
 from mllab.report.draw.base import LABEL, TICK, Floats, Label, span
