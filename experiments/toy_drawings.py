@@ -168,8 +168,8 @@ def clipped(measured: Measurement) -> Drawing:
 def _series(norms: Sequence[Norms], looks: Sequence[Style] | None = None) -> list[draw.Series]:
     return [
         draw.Series(
-            each.name, np.arange(len(each.by_distance), dtype=float), np.where(each.by_distance > 0, each.by_distance, np.nan),
-            style=looks[place] if looks else LOOKS[each.name],
+            each.name, np.arange(len(each.by_distance), dtype=float),
+            np.where(each.by_distance > 0, each.by_distance, np.nan), style=looks[place] if looks else LOOKS[each.name],
         )
         for place, each in enumerate(norms)
     ]  # fmt: skip

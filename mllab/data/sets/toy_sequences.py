@@ -175,7 +175,8 @@ def problems(symbols: int = 10) -> Mapping[str, Problem]:
         "copy": Problem(
             copy_memory(symbols), draws=lambda longest: symbols, total=lambda length: length + 2 * symbols,
             features=SYMBOLS + 2, outputs=SYMBOLS + 1, least=1, baseline=1 - 1 / SYMBOLS,
-            baseline_name="any one symbol", length_name="steps of delay", help=f"{symbols} symbols repeated after a delay",
+            baseline_name="any one symbol", length_name="steps of delay",
+            help=f"{symbols} symbols repeated after a delay",
         ),
         "addition": Problem(
             addition, draws=lambda longest: 2 * longest, total=lambda length: length + 1, features=2, outputs=2,
