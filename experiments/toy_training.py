@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from mllab import memory, optimizers, rows, sweep, training
 from mllab.data.sets import toy_sequences
 from mllab.data.sets.toy_sequences import Problem, Sequence
+from mllab.errors import UserError
 from mllab.models.base import Model
 from mllab.models.recurrent import CELLS, readout
 from mllab.training import Result, Run
@@ -38,8 +39,10 @@ def lay_out(seeds: int, steps: int, batch_size: int, held_out: int) -> Streams:
         UserError: more of them than fit in memory.
     """
     count = seeds * steps * batch_size
-    what, remedy = f"the numbers of {count:,} sequences", "lower --steps, --batch_size or --seeds"
-    memory.check(12.0 * count if count + 2 * held_out < MAX_NUMBERS else float("inf"), what, remedy)
+    remedy = "lower --steps, --batch_size, --seeds or --held_out"
+    memory.check(24.0 * (count + 2 * held_out), f"the numbers of {count:,} sequences", remedy)
+    if count + 2 * held_out > MAX_NUMBERS:
+        raise UserError(f"{count + 2 * held_out:,} sequences are more than can be numbered: {remedy}")
     numbers = np.arange(count + 2 * held_out, dtype=np.int32)
     train = numbers[:count].reshape(seeds, steps, batch_size)
     size = min(held_out, SCORED)

@@ -33,8 +33,8 @@ RUNS = {
         "steps": 4, "seeds": 2, "sample_length": 60,
     },
     "sequence_toys": {
-        "problems": ("parity", "adding"), "cells": ("gru",), "lengths": (2, 3), "hidden": 4, "batch_size": 4, "steps": 4,
-        "seeds": 2, "held_out": 8, "radii": (1.0,), "distance": 4, "learning_rates": (0.01,),
+        "problems": ("parity", "adding"), "cells": ("gru",), "lengths": (2, 3), "hidden": 4, "batch_size": 4,
+        "steps": 4, "seeds": 2, "held_out": 8, "radii": (1.0,), "distance": 4, "learning_rates": (0.01,),
     },
     "features": {"dataset": "digits", "fractions": (0.05,), "seeds": 1, "params": "PARAMS"},
 }  # fmt: skip
