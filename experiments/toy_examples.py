@@ -40,7 +40,10 @@ def example(problem: Problem, scores: ProblemScores, trained: list[Trained]) -> 
     target = np.where(np.asarray(drawn.weights[:steps]) > 0, np.asarray(drawn.targets[:steps], float), np.nan)
     states = np.asarray(readout.states_of(params, inputs)[0])
     return Example(
-        scores.name, best.cell, best.length, draw.Trace(np.asarray(inputs[0]), (), np.asarray(output), target, states)
+        scores.name,
+        best.cell,
+        best.length,
+        draw.Trace(np.asarray(inputs[0]), problem.input_label, np.asarray(output), target, states),
     )
 
 

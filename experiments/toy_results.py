@@ -129,26 +129,29 @@ class Measurement:
 
 
 def answer(measured: Measurement) -> str:
-    """Return for each problem up to which length each cell solves it with every seed."""
+    """Return for each problem the lengths at which each cell solves it with every seed."""
+    every = [each for problem in measured.problems for each in problem.scores]
+    if all(each.nonfinite == each.lanes for each in every):
+        return "Every run went non-finite: try smaller learning rates."
     sentences = []
     for problem in measured.problems:
-        groups: dict[int, list[str]] = {}
+        groups: dict[tuple[int, ...], list[str]] = {}
         for cell in problem.parameters:
-            solved = [each.solved == measured.seeds for each in problem.of_cell(cell)]
-            count = solved.index(False) if False in solved else len(solved)
-            groups.setdefault(count, []).append(cell)
+            solved = tuple(each.length for each in problem.of_cell(cell) if each.solved == measured.seeds)
+            groups.setdefault(solved, []).append(cell)
         parts = [
-            f"{answers.joined(cells)} up to {measured.lengths[count - 1]:,} {problem.length_name}"
-            if count
-            else f"{answers.joined(cells)} at no length"
-            for count, cells in sorted(groups.items(), reverse=True)
+            f"{answers.joined(cells)} at {_lengths(solved, measured.lengths)}"
+            for solved, cells in sorted(groups.items(), reverse=True, key=lambda group: (len(group[0]), group[0]))
         ]
         sentences.append(f"{problem.name}: {'; '.join(parts)}.")
-    lost = sum(each.nonfinite for problem in measured.problems for each in problem.scores)
-    total = sum(each.lanes for problem in measured.problems for each in problem.scores)
-    if lost == total:
-        return "Every run went non-finite: try smaller learning rates."
-    return f"Solved with every seed ({answers.counted(measured.seeds, 'seed')}): {' '.join(sentences)}"
+    return f"Solved with every seed ({answers.counted(measured.seeds, 'seed')}), {' '.join(sentences)}"
+
+
+def _lengths(solved: tuple[int, ...], lengths: tuple[int, ...]) -> str:
+    """Return the lengths that are solved in words."""
+    if len(solved) == len(lengths) > 1:
+        return "all lengths"
+    return f"length {answers.joined(f'{length:,}' for length in solved)}" if solved else "no length"
 
 
 def result_table(measured: Measurement) -> Table:

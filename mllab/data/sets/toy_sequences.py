@@ -45,6 +45,7 @@ class Problem(NamedTuple):
     baseline: float  # error of the best constant prediction
     baseline_name: str
     length_name: str  # what the length counts
+    input_label: str  # what the D inputs are
     help: str
     goal: float = 0.01  # a run has solved the problem with an error of at most this on held-out sequences
     varied: bool = False  # lengths of the sequences are uniform from `least` to the length; otherwise all have it
@@ -169,28 +170,29 @@ def problems(symbols: int = 10) -> Mapping[str, Problem]:
     return {
         "adding": Problem(
             adding, draws=lambda longest: longest + 2, total=lambda length: length, features=2, outputs=1, least=2,
-            baseline=1 / 6, baseline_name="always 1", length_name="numbers",
+            baseline=1 / 6, baseline_name="always 1", length_name="numbers", input_label="numbers; marks",
             help="the sum of two marked numbers among many",
         ),
         "copy": Problem(
             copy_memory(symbols), draws=lambda longest: symbols, total=lambda length: length + 2 * symbols,
             features=SYMBOLS + 2, outputs=SYMBOLS + 1, least=1, baseline=1 - 1 / SYMBOLS,
             baseline_name="any one symbol", length_name="steps of delay",
+            input_label="one row a symbol, then the blank and the delimiter",
             help=f"{symbols} symbols repeated after a delay",
         ),
         "addition": Problem(
             addition, draws=lambda longest: 2 * longest, total=lambda length: length + 1, features=2, outputs=2,
-            least=1, baseline=0.5, baseline_name="any one bit", length_name="bits",
+            least=1, baseline=0.5, baseline_name="any one bit", length_name="bits", input_label="bits of both numbers",
             help="the sum of two binary numbers, bit by bit", longer=True,
         ),
         "sine": Problem(
             sine, draws=lambda longest: 2, total=lambda length: 2 * length, features=1, outputs=1, least=2,
             baseline=0.5, baseline_name="always 0", length_name="values seen",
-            help="a sine continued from the model's own outputs", feedback=True,
+            input_label="values; in the second half the outputs", help="a sine continued from the model's own outputs", feedback=True,
         ),
         "parity": Problem(
             parity, draws=lambda longest: longest, total=lambda length: length, features=1, outputs=2, least=1,
-            baseline=0.5, baseline_name="any one answer", length_name="bits",
+            baseline=0.5, baseline_name="any one answer", length_name="bits", input_label="bits",
             help="whether the number of ones is odd", varied=True, longer=True,
         ),
     }  # fmt: skip

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mllab.report.draw import base
-from mllab.report.draw.base import LABEL, TICK, Floats, Label, span
+from mllab.report.draw.base import LABEL, Floats, Label, span
 from mllab.report.style import BLUE, SOLID, VERMILLION, Style
-from mllab.report.table import legible, short
+from mllab.report.table import short
 
 SIGNED = matplotlib.colormaps["RdBu_r"]  # blue below 0, white, red above
 UNIT, LEAST_ROWS, MOST_ROWS = 7.0, 3, 12  # points of a row of cells; rows of a strip
@@ -24,7 +24,7 @@ class Trace:
     """What a network read and did."""
 
     inputs: Floats  # [T, D]
-    input_names: Sequence[str]  # [D], or none
+    input_label: str  # what the rows of inputs are, from the top
     output: Floats  # [T]
     target: Floats  # [T]; NaN where none is asked for
     states: Floats  # [T, H]
@@ -43,11 +43,7 @@ def states(trace: Trace, *, title: str, y_label: str, x_label: str = "step", not
     heights = [rows[0], CURVES, rows[1]]
     figure = base.figure(sum(heights) + 0.9, title=title, notes=notes, key=key)
     above, middle, below = figure.subplots(3, 1, sharex=True, height_ratios=heights)
-    _cells(above, inputs, "inputs")
-    if len(trace.input_names) == inputs.shape[1] <= MOST_ROWS:
-        above.set_yticks(
-            range(inputs.shape[1]), [base.fit(legible(name), TICK, 80) for name in trace.input_names], size=TICK
-        )
+    _cells(above, inputs, base.fit(trace.input_label, LABEL, 380))
     middle.plot(np.arange(1, steps + 1), output, **base.curve(OUTPUT, marker="o" if steps == 1 else ""))
     look = base.dots(TARGET, markerfacecolor="none", markersize=6)
     middle.plot(np.arange(1, steps + 1), target, **look)
@@ -55,8 +51,8 @@ def states(trace: Trace, *, title: str, y_label: str, x_label: str = "step", not
     base.scale(middle.yaxis, *span(every[np.isfinite(every)], margin=0.1))
     middle.grid(axis="y")
     middle.set_title(base.fit(y_label, LABEL, 380))
-    greatest = _cells(below, hidden, f"state of {hidden.shape[1]} units")
-    below.set_title(f"state of {hidden.shape[1]} units: blue −{short(greatest, 2)}, white 0, red {short(greatest, 2)}")
+    greatest = short(_cells(below, hidden, ""), 2)
+    below.set_title(f"state of {hidden.shape[1]} units: blue −{greatest}, white 0, red {greatest}")
     below.set_xlabel(base.fit(x_label, LABEL, 380))
     base.scale(below.xaxis, 0.5, steps + 0.5, integer=True)
     return figure
@@ -68,7 +64,7 @@ def _cells(axes: Axes, values: Floats, title: str) -> float:
     greatest = float(finite.max(initial=0.0)) or 1.0
     colours = SIGNED(0.5 + np.nan_to_num(values.T) / (2 * greatest))[..., :3]
     extent = (0.5, len(values) + 0.5, values.shape[1] - 0.5, -0.5)
-    axes.imshow(colours, aspect="auto", interpolation="none", extent=extent).set_gid(f"cells-{title.split()[0]}")
+    axes.imshow(colours, aspect="auto", interpolation="none", extent=extent).set_gid("inputs" if title else "states")
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     axes.set_title(title)
