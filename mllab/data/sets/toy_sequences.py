@@ -188,7 +188,8 @@ def problems(symbols: int = 10) -> Mapping[str, Problem]:
         "sine": Problem(
             sine, draws=lambda longest: 2, total=lambda length: 2 * length, features=1, outputs=1, least=2,
             baseline=0.5, baseline_name="always 0", length_name="values seen",
-            input_label="values; in the second half the outputs", help="a sine continued from the model's own outputs", feedback=True,
+            input_label="values; in the second half the outputs",
+            help="a sine continued from the model's own outputs", feedback=True,
         ),
         "parity": Problem(
             parity, draws=lambda longest: longest, total=lambda length: length, features=1, outputs=2, least=1,
