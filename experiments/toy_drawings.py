@@ -157,8 +157,8 @@ def clipped(measured: Measurement) -> Drawing:
         for name, (losses, look) in bands.items()
     ]
     figure = draw.curves(
-        series, title=f"Training loss with clipping {short(clipping.final['clipped'])} at the end, without "
-        f"{short(clipping.final['unclipped'])}", x_label="step", y_label="loss (nats a symbol)", integer_x=True,
+        series, title=f"Clipped to {short(clipping.clip_norm)}, the training loss ends at "
+        f"{short(clipping.final['clipped'])}; not clipped, at {short(clipping.final['unclipped'])}", x_label="step", y_label="loss (nats a symbol)", integer_x=True,
         over=f"{measured.seeds} seeds", note=f"tanh cell, copy memory with a delay of {DELAY}, SGD at rate {RATE:g}, "
         f"from a spectral radius of {RADIUS:g}.",
     )  # fmt: skip

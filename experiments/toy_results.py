@@ -84,10 +84,10 @@ class ProblemScores:
         return [each for each in self.scores if each.cell == cell]
 
     def best(self) -> Solved | None:
-        """Return the scores at the greatest length of the cell with the least test error there, for an example."""
+        """Return the scores at the greatest length of the cell with the least validation error there at the end."""
         longest = max(each.length for each in self.scores)
-        finite = [each for each in self.scores if each.length == longest and np.isfinite(each.error.mean)]
-        return min(finite, key=lambda each: each.error.mean, default=None)
+        finite = [each for each in self.scores if each.length == longest and each.learning_rate is not None]
+        return min(finite, key=lambda each: each.curve[-1, 0], default=None)
 
     @property
     def criterion(self) -> str:
@@ -151,7 +151,11 @@ def _lengths(solved: tuple[int, ...], lengths: tuple[int, ...]) -> str:
     """Return the lengths that are solved in words."""
     if len(solved) == len(lengths) > 1:
         return "all lengths"
-    return f"length {answers.joined(f'{length:,}' for length in solved)}" if solved else "no length"
+    return (
+        f"length{'s' * (len(solved) > 1)} {answers.joined(f'{length:,}' for length in solved)}"
+        if solved
+        else "no length"
+    )
 
 
 def result_table(measured: Measurement) -> Table:
