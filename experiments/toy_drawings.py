@@ -156,11 +156,12 @@ def clipped(measured: Measurement) -> Drawing:
         draw.Series.of_intervals(name, clipping.step, [interval(row) for row in losses], limits=(0, np.inf), style=look)
         for name, (losses, look) in bands.items()
     ]
+    ends = [short(clipping.final[name]) for name in ("clipped", "unclipped")]
     figure = draw.curves(
-        series, title=f"Clipped to {short(clipping.clip_norm)}, the training loss ends at "
-        f"{short(clipping.final['clipped'])}; not clipped, at {short(clipping.final['unclipped'])}", x_label="step", y_label="loss (nats a symbol)", integer_x=True,
-        over=f"{measured.seeds} seeds", note=f"tanh cell, copy memory with a delay of {DELAY}, SGD at rate {RATE:g}, "
-        f"from a spectral radius of {RADIUS:g}.",
+        series, x_label="step", y_label="loss (nats a symbol)", integer_x=True, over=f"{measured.seeds} seeds",
+        title=f"Clipped to {short(clipping.clip_norm)}, the training loss ends at {ends[0]}; not clipped, at {ends[1]}",
+        note=f"tanh cell, copy memory with a delay of {DELAY}, SGD at rate {RATE:g}, from a spectral radius of "
+        f"{RADIUS:g}.",
     )  # fmt: skip
     return Drawing("clipping", figure, "Training loss against the step, with and without gradient clipping")
 
