@@ -79,8 +79,9 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         for name, problem in problems.items():
             for cell in settings.cells:
                 trained[name].append(train_cell(run, settings, name, problem, cell, streams, drive))
+        clipping = train_clipped(run, settings, drive)
     with run.timed("gradients"):
-        gradients = measure_gradients(run, settings, problems, trained, drive)
+        gradients = measure_gradients(settings, problems, trained, clipping)
     with run.timed("examples"):
         results = [ProblemScores.of(name, problems[name], each, settings.lengths) for name, each in trained.items()]
         drawn = [toy_examples.example(problems[each.name], each, trained[each.name]) for each in results]
@@ -121,29 +122,31 @@ def train_cell(
     )  # fmt: skip
 
 
-def measure_gradients(
-    run: frame.Context, settings: Settings, problems: dict[str, Problem], trained: dict[str, list[training.Trained]],
-    drive: dict[str, Any],
-) -> toy_gradients.Gradients:  # fmt: skip
-    """Measure gradient norms on sequences of the first problem, and train with and without clipping."""
-    name, problem = next(iter(problems.items()))
-    sizes = (settings.hidden, settings.radii, problem, settings.distance, settings.seeds)
-    cells = [
-        toy_gradients.of_cell(one, problem, settings.arguments(one.cell), settings.distance) for one in trained[name]
-    ]
+def train_clipped(run: frame.Context, settings: Settings, drive: dict[str, Any]) -> toy_gradients.Clipping:
+    """Train with and without clipping, with progress and records."""
 
     def observe(grid: sweep.Grid) -> list:
         title = "with and without clipping, −nats"
         return [observers.observer(run, "clipping", grid, CLIPPING_STEPS, lambda held: -held["loss"], title, "task")]
 
-    copy = toy_sequences.problems(settings.symbols)["copy"]
+    problem = toy_sequences.problems(settings.symbols)["copy"]
+    sizes = (settings.hidden, settings.clip_norm, settings.seeds, CLIPPING_STEPS, settings.batch_size)
+    return toy_gradients.clipping(problem, *sizes, observe=observe, **drive)
+
+
+def measure_gradients(
+    settings: Settings, problems: dict[str, Problem], trained: dict[str, list[training.Trained]],
+    clipping: toy_gradients.Clipping,
+) -> toy_gradients.Gradients:  # fmt: skip
+    """Measure gradient norms on sequences of the first problem."""
+    name, problem = next(iter(problems.items()))
+    sizes = (settings.hidden, settings.radii, problem, settings.distance, settings.seeds)
+    cells = [
+        toy_gradients.of_cell(one, problem, settings.arguments(one.cell), settings.distance) for one in trained[name]
+    ]
     return toy_gradients.Gradients(
         name, settings.distance, toy_gradients.by_radius(*sizes), [start for start, _ in cells],
-        [after for _, after in cells if after is not None],
-        toy_gradients.clipping(
-            copy, settings.hidden, settings.clip_norm, settings.seeds, CLIPPING_STEPS, settings.batch_size,
-            observe=observe, **drive,
-        ),
+        [after for _, after in cells if after is not None], clipping,
     )  # fmt: skip
 
 
