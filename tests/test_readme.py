@@ -41,6 +41,7 @@ TINY = {
     "experiments.predict": [],
     "experiments.sample": ["--length=5"],
     "experiments.char_rnn": ["--steps=2", "--hidden=4", "--embedding=4", "--seeds=1", "--sample_length=5"],
+    "experiments.sequence_toys": ["--problems=parity", "--cells=gru", "--lengths=2", "--steps=4", "--seeds=1"],
     "experiments.linear_regression": ["--steps=20", "--optimizers=sgd,adam"],
 }
 

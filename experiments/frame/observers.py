@@ -75,7 +75,7 @@ def records(
         metrics = {} if refit else {name: each for name, each in event.held_out.items() if each.ndim == 1}
         yield {
             kind: name,
-            "learning_rate": float(grid.hyper["learning_rate"][lane]),
+            **{hyper: float(values[lane]) for hyper, values in grid.hyper.items()},
             "seed": int(seed),
             **({"fold": lane * folds // len(grid.seed) + 1} if folds > 1 else {}),
             **({"refit": True} if refit else {}),

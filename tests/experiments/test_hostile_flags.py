@@ -40,7 +40,7 @@ def made_of(cls, **overrides):
 
 
 def test_all_experiments_are_here():
-    assert len(EXPERIMENTS) == 14
+    assert len(EXPERIMENTS) == 15
 
 
 # ── Sizes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -69,6 +69,10 @@ LARGE = [  # accepted one by one, but more than the memory holds
     ("clustering", ["--restarts=10000", "--dataset=digits", "--clusters=2:300"], "the centres and labels of 10,000"),
     ("semi_supervised", ["--restarts=10000", "--most_components=300"], "the labels and fits of"),
     ("semi_supervised", ["--draws=10000", "--labels=3:300"], "the labels and fits of"),
+    ("sequence_toys", ["--hidden=100000", "--seeds=10000"], "the params and optimizer states of 60,000 lanes"),
+    ("sequence_toys", ["--lengths=2,100000", "--batch_size=1000000"], "the states of a batch"),
+    ("sequence_toys", ["--steps=100000000"], "the numbers of 9,600,000,000 sequences"),
+    ("sequence_toys", ["--hidden=3000", "--distance=100000", "--seeds=1", "--cells=mingru"], "the Jacobians of 3,000"),
 ]  # fmt: skip
 
 

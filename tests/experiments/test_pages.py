@@ -32,6 +32,10 @@ RUNS = {
         "text": "TEXT", "cells": ("gru", "mingru"), "hidden": 4, "embedding": 3, "batch_size": 4, "window": 8,
         "steps": 4, "seeds": 2, "sample_length": 60,
     },
+    "sequence_toys": {
+        "problems": ("parity", "adding"), "cells": ("gru",), "lengths": (2, 3), "hidden": 4, "batch_size": 4,
+        "steps": 4, "seeds": 2, "held_out": 8, "radii": (1.0,), "distance": 4, "learning_rates": (0.01,),
+    },
     "features": {"dataset": "digits", "fractions": (0.05,), "seeds": 1, "params": "PARAMS"},
 }  # fmt: skip
 SLOW = (
@@ -39,6 +43,7 @@ SLOW = (
     "features",
     "kernel_svm",
     "semi_supervised",
+    "sequence_toys",
     "clustering image",
 )  # with whole runs in tests of their own
 NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in RUNS]

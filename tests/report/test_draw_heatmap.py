@@ -173,3 +173,18 @@ UGLY = {
 @pytest.mark.parametrize("function", UGLY.values(), ids=UGLY.keys())
 def test_no_text_leaves_the_figure_or_covers_another_and_the_bytes_repeat(function, tmp_path):
     check_figure(function, tmp_path / "figure.svg")
+
+
+def test_successes_are_counted_row_by_row_from_the_top(tmp_path):
+    blocks = [draw.Shares(name, ["tanh", "gru"], [[3, 0], [2, 1]], 3) for name in ("parity", "copy")]
+    figure = draw.successes(blocks, ["4", "8"], title="Solved", x_label="length")
+    texts, images = drawn(figure, tmp_path / "solved.svg")
+    assert {"Solved", "parity", "copy", "tanh", "gru", "length"} <= set(texts)
+    assert [texts.count(each) for each in ("3/3", "2/3", "1/3", "0/3", "4")] == [2, 2, 2, 2, 1]
+    cells = {at: text.get_text() for at, text in cells_of(figure.axes[0]).items()}
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert [cells[names.index("tanh"), column] for column in (0, 1)] == ["3/3", "0/3"]
+    assert names == ["gru", "tanh"]  # from the bottom
+    assert len({image.shape for image in images}) == 1
+    with pytest.raises(ValueError, match="counts of 'parity'"):
+        draw.successes(blocks, ["4"], title="", x_label="")

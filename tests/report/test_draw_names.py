@@ -43,6 +43,13 @@ FUNCTIONS = {  # each puts a name wherever its figure takes a text
     draw.accuracy_by_setting: lambda name: draw.accuracy_by_setting(
         [draw.Grid(name, np.eye(2), (0, 0), [1, 2])] * 2, [1, 2], title=name, note=name
     ),
+    draw.successes: lambda name: draw.successes(
+        [draw.Shares(name, [name, "a"], np.eye(2), 2)] * 2, [name, "b"], title=name, x_label=legible(name), notes=[name]
+    ),
+    draw.states: lambda name: draw.states(
+        draw.Trace(np.eye(5), name, X, np.where(X > 3, X, np.nan), np.eye(5)),
+        title=name, y_label=name, x_label=legible(name), notes=[name],
+    ),
     draw.confusion: lambda name: draw.confusion(np.eye(3), [name, "a", name], title=name),
     draw.contingency: lambda name: draw.contingency(np.eye(3), [name, "a", name], [name, "b", name], title=name),
     draw.feature_maps: lambda name: draw.feature_maps(IMAGES[0], [(name, IMAGES[0])], title=name, caption=name),

@@ -4,7 +4,7 @@
 from mllab.report.draw import backend  # first
 from mllab.report.draw.base import save
 from mllab.report.draw.curves import Panel, Series, against_rate, curves, fitted_line, panels
-from mllab.report.draw.heatmap import Grid, accuracy_by_setting, confusion, contingency
+from mllab.report.draw.heatmap import Grid, Shares, accuracy_by_setting, confusion, contingency, successes
 from mllab.report.draw.images import feature_maps, filters, mistakes, neighbours, saliency, side_by_side
 from mllab.report.draw.plane import Mesh, Mixture, Plane, boundaries, clusters, leads, mesh, semi_supervised
 from mllab.report.draw.points import (
@@ -17,4 +17,5 @@ from mllab.report.draw.points import (
     residuals,
 )
 from mllab.report.draw.sequence import coloured_text
+from mllab.report.draw.states import Trace, states
 from mllab.report.draw.surface import Landscape, Path, loss_contours, loss_surface

@@ -95,6 +95,7 @@ class Panel:
     y_label: str  # with its unit
     series: Sequence[Series]
     log_y: bool = False
+    whole: bool = False  # no curve leaves the frame, however far it grows beyond the others
 
 
 @base.with_look
@@ -128,7 +129,7 @@ def panels(quantities: Sequence[Panel], *, title: str, x_label: str = "step", ov
     """Draw small multiples, two in a row: one quantity a panel, one curve a series, whole numbers along x, one key."""
     every = [one for panel in quantities for one in panel.series]
     key = list({one.label: one.tag() for one in every}.values())
-    ranges = [_range_of_curves(panel.series, panel.log_y) for panel in quantities]
+    ranges = [(_range_of_means if each.whole else _range_of_curves)(each.series, each.log_y) for each in quantities]
     beyond = "Curves that leave a frame grow far beyond it." if any(clipped for *_, clipped in ranges) else ""
     rows = -(-len(quantities) // 2)
     figure = base.figure(rows * PANEL_HEIGHT + 0.3, title=title, notes=[*_notes(every, over), beyond, note], key=key)

@@ -1,4 +1,4 @@
-"""Coloured cells: accuracy over two hyperparameters, a confusion matrix, clusters against classes.
+"""Coloured cells: accuracy over two hyperparameters, successes, a confusion matrix, clusters against classes.
 
 The figures take `title`, the message or the question. Names and numbers are written only where they fit, at MIN_TYPE
 or more.
@@ -140,6 +140,32 @@ def accuracy_by_setting(grids: Sequence[Grid], c: Sequence[float], *, title: str
         blocks.append(Cells(colours, texts, list(map(short, grid.gamma)), framed=grid.chosen, heading=grid.name))
     notes = [note, f"Palest: {100 * low:.0f}% and less; darkest: {100 * best:.1f}%. Framed: the chosen setting."]
     return heat_map(blocks, list(map(short, c)), title=title, x_label="C", y_label="gamma", notes=notes, matrix=False)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How many of equally many trials succeeded, by row and column."""
+
+    name: str
+    rows: Sequence[str]  # [R]
+    counts: ArrayLike  # [R, C]
+    trials: int
+
+
+def successes(
+    blocks: Sequence[Shares], columns: Sequence[str], *, title: str, x_label: str, notes: Sequence[str] = ()
+) -> Figure:
+    """Draw in how many of its trials each row succeeded in each column [C], a block below the other; dark: in all."""
+    cells = []
+    for block in blocks:
+        counts = np.asarray(block.counts).astype(int)
+        if counts.shape != (len(block.rows), len(columns)):
+            raise ValueError(f"counts of {block.name!r}: {counts.shape}, not {(len(block.rows), len(columns))}")
+        counts = counts[::-1]  # rows count from the bottom
+        texts = [[f"{count}/{block.trials}" for count in row] for row in counts]
+        colours = SHARES(counts / block.trials)[..., :3]
+        cells.append(Cells(colours, texts, list(block.rows)[::-1], heading=legible(block.name)))
+    return heat_map(cells, columns, title=title, x_label=x_label, notes=notes, matrix=False)
 
 
 def confusion(counts: ArrayLike, classes: Sequence[str], *, title: str) -> Figure:
