@@ -22,6 +22,7 @@ from mllab.training import Result
 from mllab.types import Array, Examples, Losses, Params
 
 PARTS = ("train", "validation", "test")
+KEYS = 88  # of a piano
 SCORED_ROWS = 16  # rows scored at once: bounds the memory of their logits
 DOWN, UP = -5, 6  # semitones of transposition: the twelve keys around a piece's own
 
@@ -130,6 +131,11 @@ class Trained(NamedTuple):
     validation: np.ndarray  # [R, G] nats per frame of the kept params; NaN where a lane went non-finite
     test: dict[str, np.ndarray]  # `loss` and `with_first`, [R, G] each, which no choice depends on
     best: int | None  # index of the rate with the least mean validation loss; None if each has a non-finite lane
+
+    @property
+    def named(self) -> tuple[str, str]:
+        """The names of the output model and of the cell."""
+        return self.arguments["output"], self.arguments["cell"]
 
     @property
     def seed(self) -> int:

