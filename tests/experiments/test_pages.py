@@ -32,10 +32,12 @@ RUNS = {
         "text": "TEXT", "cells": ("gru", "mingru"), "hidden": 4, "embedding": 3, "batch_size": 4, "window": 8,
         "steps": 4, "seeds": 2, "sample_length": 60,
     },
+    "music": {"hidden": 4, "units": 4, "epochs": 1, "seeds": 2, "frames": 12},
     "features": {"dataset": "digits", "fractions": (0.05,), "seeds": 1, "params": "PARAMS"},
 }  # fmt: skip
 SLOW = (
     "char_rnn",
+    "music",
     "features",
     "kernel_svm",
     "semi_supervised",
@@ -98,7 +100,8 @@ def test_every_experiment_writes_a_whole_folder_and_a_self_contained_page(name, 
     elements, words = reader.elements, reader.words()
     assert not {"script", "link", "img", "iframe", "object", "base"} & {tag for tag, _ in elements}
     for tag, attributes in elements:
-        assert "src" not in attributes
+        assert attributes.get("src", "").startswith("data:audio/wav;base64," if tag == "audio" else "")
+        assert "src" not in attributes or tag == "audio"
         assert not any(attribute.startswith("on") for attribute in attributes)
         if not attributes.get("href", "#").startswith(("#", "data:image/png")):
             assert (tag, attributes["href"][:8]) == ("a", "https://")

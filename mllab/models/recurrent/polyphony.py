@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from mllab import checks
@@ -147,8 +148,8 @@ def model(
             between=lambda layer, states: dropped[layer](states),
         )  # fmt: skip
         states = jnp.concatenate([dropped[layers - 1](jnp.swapaxes(states, 0, 1)), before], axis=-1)
-        flat = [array.reshape(-1, array.shape[-1]) for array in (states, frames)]
-        logs = OUTPUTS[output].log_probability(params.output, *flat, most, dropped[layers])
+        flat_states, flat_frames = (array.reshape(-1, array.shape[-1]) for array in (states, frames))
+        logs = OUTPUTS[output].log_probability(params.output, flat_states, flat_frames, most, dropped[layers])
         return jnp.where(weights, logs.reshape(weights.shape), jnp.zeros((), dtype)), extra
 
     return Model(init, apply)
@@ -190,6 +191,7 @@ def _autoregressive_log_probability(
     params: Frame, states: Array, frames: Array, most: int, dropped: Callable[[Array], Array]
 ) -> Array:
     """Return the log-probabilities [R], by the logits [R, most + 1, K + 1] after the lowest 0, 1, ... sounding keys."""
+    assert params.v is not None
     count, keys = frames.shape
     through = jnp.cumsum(frames, axis=-1)  # sounding keys up to and including each one
     below = (through - frames)[:, None]
@@ -213,6 +215,8 @@ def _follows(frames: Array, below: Array, number: Array) -> Array:
 
 
 def _autoregressive_draw(key: Key, params: Frame, states: Array, temperature: Array) -> Array:
+    lower = params.v
+    assert lower is not None
     keys = params.b.shape[0] - 1
     direct = states @ params.w + params.b[None]
     places = jnp.arange(keys + 1)[None]
@@ -227,7 +231,7 @@ def _autoregressive_draw(key: Key, params: Frame, states: Array, temperature: Ar
         choice = jax.random.categorical(draw_key, logits / jnp.where(warm, temperature, 1))
         choice = jnp.where(warm, choice, jnp.argmax(logits, axis=-1))
         hit = jax.nn.one_hot(choice, keys, dtype=frames.dtype)  # a row of zeros for the stop
-        return key, frames + hit, context + hit @ params.v, choice
+        return key, frames + hit, context + hit @ lower, choice
 
     start = (
         key,
@@ -248,7 +252,13 @@ OUTPUTS: Mapping[str, Output] = {
 
 
 def sample(
-    params: Polyphony, key: Key, prime: Array, *, length: int, temperature: float | Array = 1.0, count: int = 1
+    params: Polyphony,
+    key: Key,
+    prime: Array | np.ndarray,
+    *,
+    length: int,
+    temperature: float | Array = 1.0,
+    count: int = 1,
 ) -> Array:
     """Return `length` frames that a model adds to a beginning, [count, length, K] of 0 and 1.
 
