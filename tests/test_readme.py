@@ -42,6 +42,7 @@ TINY = {
     "experiments.sample": ["--length=5"],
     "experiments.char_rnn": ["--steps=2", "--hidden=4", "--embedding=4", "--seeds=1", "--sample_length=5"],
     "experiments.sequence_toys": ["--problems=parity", "--cells=gru", "--lengths=2", "--steps=4", "--seeds=1"],
+    "experiments.music": ["--epochs=1", "--hidden=4", "--units=4", "--seeds=1", "--frames=12"],
     "experiments.linear_regression": ["--steps=20", "--optimizers=sgd,adam"],
 }
 
@@ -125,6 +126,7 @@ def test_its_commands_run(command, folder, tmp_path, data_dir):
         "features",
         "clustering",
         "char_rnn",
+        "music",
     ):
         flags.append(f"--data_dir={data_dir}")
     done = subprocess.run(

@@ -1,10 +1,11 @@
 """One self-contained page: the question and the answer first, then everything behind them.
 
-The page opens from disk with no network and no script. Names that users chose (data sets, columns, paths) are escaped,
-and characters that are not printable become spaces.
+The page opens from disk with no network and no script: a sound is a data URL, which the browser's own player plays.
+Names that users chose (data sets, columns, paths) are escaped, and characters that are not printable become spaces.
 """
 
 import re
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -52,7 +53,7 @@ def render(report: Report, drawn: Mapping[str, Path], provenance: Provenance) ->
     html = _template().render(
         report=report, sections=[section for section in sections if section.blocks], figures=figures,
         facts=_facts(report, provenance), command=provenance.command, css=Markup(_text("page.css")),
-        kind=lambda block: type(block).__name__, fold=fold,
+        kind=lambda block: type(block).__name__, fold=fold, base64=lambda content: b64encode(content).decode(),
     )  # fmt: skip
     html = "\n".join(map(printable, html.split("\n")))
     return html.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")

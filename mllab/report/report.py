@@ -29,7 +29,16 @@ class Bullets:
     items: Sequence[str]
 
 
-Block = str | Table | Drawing | Bullets  # text is a paragraph
+@dataclass(frozen=True)
+class Audio:
+    """A sound of the page, which the reader starts; the page holds it whole, so keep it short."""
+
+    wave: bytes  # a WAV file
+    alt: str  # a description for those who cannot hear it
+    caption: str = ""
+
+
+Block = str | Table | Drawing | Audio | Bullets  # text is a paragraph
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ ALLOWED = {
         "weights",
     },
     "text_models": {"types", "errors", "models", "data", "weights"},
+    "music_models": {"types", "errors", "models", "weights"},
     "nested": {"types", "errors", "checks", "metrics", "validation"},
     "learners": {
         "types", "errors", "checks", "memory", "rows", "losses", "devices", "optimizers", "models", "training", "sweep",

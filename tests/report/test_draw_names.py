@@ -91,6 +91,9 @@ FUNCTIONS = {  # each puts a name wherever its figure takes a text
     draw.coloured_text: lambda name: draw.coloured_text(
         name, np.arange(len(name)), title=name, label=name, notes=[name]
     ),
+    draw.piano_roll: lambda name: draw.piano_roll(
+        [(name, np.eye(6, 88, 40)), (name, np.eye(4, 88, 30))], title=name, x_label=name, given=2, notes=[name]
+    ),
     draw.loss_contours: lambda name: draw.loss_contours(landscape(name), [draw.Path(name, X, X)], title=name),
     draw.loss_surface: lambda name: draw.loss_surface(
         landscape(name), [draw.Path(name, X, X)], title=name, note=name

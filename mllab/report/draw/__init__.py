@@ -6,6 +6,7 @@ from mllab.report.draw.base import save
 from mllab.report.draw.curves import Panel, Series, against_rate, curves, fitted_line, panels
 from mllab.report.draw.heatmap import Grid, Shares, accuracy_by_setting, confusion, contingency, successes
 from mllab.report.draw.images import feature_maps, filters, mistakes, neighbours, saliency, side_by_side
+from mllab.report.draw.piano_roll import piano_roll
 from mllab.report.draw.plane import Mesh, Mixture, Plane, boundaries, clusters, leads, mesh, semi_supervised
 from mllab.report.draw.points import (
     Response,
