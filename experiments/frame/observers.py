@@ -30,6 +30,7 @@ def observer(
     score: Callable[[dict[str, np.ndarray]], np.ndarray],
     title: str = "",
     kind: str = "optimizer",
+    recorded: bool = True,
 ) -> Callable[[training.Segment | training.Notice], None]:
     """Return the observer of one optimizer's drive: it advances the progress bar and records every lane's segments.
 
@@ -41,6 +42,7 @@ def observer(
         score: held-out metrics -> the score of each lane, [L], whose best is shown.
         title: of the progress bar; the optimizer's name where empty.
         kind: what the name is of, in the records.
+        recorded: whether to record the segments; where their scores are of no held-out rows, they say nothing.
     """
     progress = context.progress
     progress.task(title or name, steps, lanes=len(grid.seed))
@@ -51,7 +53,8 @@ def observer(
         if isinstance(event, training.Notice):
             progress.say(event.text)
             return
-        context.record(records(name, grid, event, kind))
+        if recorded:
+            context.record(records(name, grid, event, kind))
         best = max(best, float(np.nanmax(score(event.held_out), initial=-math.inf)))
         if (restored and not event.restored) or (event.restored and event.step == event.steps):
             progress.resume(event.step if event.restored else done)
@@ -68,7 +71,7 @@ def records(name: str, grid: sweep.Grid, event: training.Segment, kind: str = "o
     for lane, seed in enumerate(grid.seed):
         yield {
             kind: name,
-            "learning_rate": float(grid.hyper["learning_rate"][lane]),
+            **{axis: float(grid.hyper[axis][lane]) for axis in grid.axes},  # "learning_rate" first
             "seed": int(seed),
             "step": event.step,
             "train_loss": float(event.train_loss[lane]),
