@@ -12,8 +12,8 @@ from mllab.data.series import DAYS_OF_A_YEAR
 from mllab.report import draw, style
 from mllab.report.draw import Series
 from mllab.report.report import Bullets, Drawing, Section
-from mllab.report.style import DASH_DOT, DASHED, DOTTED, SOLID, Style
-from mllab.report.table import Table, interval, legible, number, share, short, significant
+from mllab.report.style import DASH_DOT, DASHED, DOTTED, LONG_SHORT, SOLID, Style
+from mllab.report.table import Table, interval, legible, number, points, share, short, significant
 
 FANS = 8  # forecasts that are drawn, at most
 BEFORE = 2  # horizons of values drawn before the first of them
@@ -21,6 +21,7 @@ LISTED = 24  # steps of the table of what comes next
 FEW_YEARS = 3.0  # a shorter stretch is drawn in days
 LOOKS = {
     "last value": Style(style.BLACK, DASHED, "o"),
+    "mean": Style(style.BLACK, LONG_SHORT, "v"),
     "seasonal": Style(style.BLACK, DOTTED, "s"),
     "drift": Style(style.BLACK, DASH_DOT, "^"),
     AUTOREGRESSION: Style(style.PURPLE, SOLID, "P"),
@@ -88,7 +89,7 @@ def result_table(measured: Measurement) -> Table:
         beside = standing.get(each.name)
         rows.append([
             each.name, each.settings or "—", interval(each.validation), interval(each.test), significant(each.rmse),
-            None if beside is None else points_of(beside.gain),
+            None if beside is None else points(beside.gain),
             None if beside is None else p_value(beside.adjusted), share(each.coverage, 0),
         ])  # fmt: skip
     names = [each.name for each in (*measured.naive, *measured.models)]
@@ -97,15 +98,9 @@ def result_table(measured: Measurement) -> Table:
         f"1 to {measured.horizon} steps ahead, in units of {number(measured.mase_scale)}{unit}; ± 95% interval over "
         f"{measured.origins['test']:,} overlapping origins; p: of being no better than every naive forecast (Diebold "
         f"and Mariano 1995), adjusted for {answers.counted(len(measured.models), 'model')}; inside: of intervals that "
-        f"aim at {share(measured.coverage, 0)}"
+        f"aim at {share(measured.coverage, 0)}; first row: the baseline that nothing changes"
     )
     return Table(columns, rows, names.index(measured.winner.name), caption)
-
-
-def points_of(gain: metrics.Interval) -> str:
-    """Return a difference with its sign: '+0.12 ± 0.04'."""
-    text = interval(gain)
-    return f"+{text}" if gain.mean > 0 and not text.startswith("(") else text
 
 
 def p_value(value: float) -> str:

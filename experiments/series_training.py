@@ -119,6 +119,11 @@ def scaled(hyper: Hyper, inputs: Array) -> Array:
     return jnp.concatenate([series, inputs[..., 1:]], axis=-1)
 
 
+def unscaled(hyper: Hyper, outputs: Array) -> Array:
+    """Return outputs [B, H] of a lane's model as those of the plan's targets."""
+    return outputs * hyper["target_scale"][None] + hyper["target_mean"][None]
+
+
 def make_run(plan: Plan, model: Model, optimizer: Callable[[Mapping[str, Array]], Any]) -> training.Run:
     """Return the run that trains a forecaster on windows; its metric is the mean absolute error of the lane's block.
 
@@ -128,14 +133,14 @@ def make_run(plan: Plan, model: Model, optimizer: Callable[[Mapping[str, Array]]
 
     def objective(hyper: Hyper, params: Params, extra: Any, batch: Examples, key: Any) -> tuple[Losses, Any]:
         outputs, extra = model.apply(params, extra, scaled(hyper, batch["inputs"]), key)
-        goals = (batch["targets"] - hyper["target_mean"]) / hyper["target_scale"]
+        goals = (batch["targets"] - hyper["target_mean"][None, None]) / hyper["target_scale"][None, None]
         late = jnp.arange(plan.window)[None] >= plan.window // 2
         return Losses(jnp.square(outputs - goals).mean(axis=-1), batch["known"] * late), extra
 
     def metrics(hyper: Hyper, params: Params, extra: Any, batch: Examples) -> tuple[dict[str, Losses], Any]:
         outputs, extra = model.apply(params, extra, scaled(hyper, batch["inputs"]), None)
-        forecast = outputs[:, -1] * hyper["target_scale"] + hyper["target_mean"]
-        error = (jnp.abs(forecast - batch["targets"][:, -1]) * jnp.asarray(plan.spread, jnp.float32)).mean(axis=-1)
+        missed = jnp.abs(unscaled(hyper, outputs[:, -1]) - batch["targets"][:, -1])
+        error = (missed * jnp.asarray(plan.spread, jnp.float32)[None]).mean(axis=-1)
         origin = batch["position"][:, -1]
         inside = (origin >= hyper["first_origin"]) & (origin <= hyper["last_origin"])
         return {"loss": Losses(error, inside.astype(error.dtype))}, extra
@@ -261,7 +266,7 @@ def forecast(
         def chunk(ids: Array) -> Array:
             windows = scaled(hyper, rows.windows(inputs, ids, plan.window))
             outputs, _ = model.apply(weights, None, windows, None)
-            return outputs[:, -1] * hyper["target_scale"] + hyper["target_mean"]
+            return unscaled(hyper, outputs[:, -1])
 
         return jax.lax.map(chunk, chunks)
 

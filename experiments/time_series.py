@@ -6,10 +6,10 @@ r"""Forecast a series by recurrent cells, a linear autoregression and naive rule
 
 All are judged from the same origins, walking forward: from each origin the next --horizon values are forecast by a
 model fitted to earlier values alone. The validation part chooses lags, penalty, learning rate and when to stop; the
-last part of the series is read once, at the end. The naive forecasts are the last value, the last value of the same
-season, and the drift. Errors are absolute, in units of what the seasonal naive forecast (without a season: the last
-value) misses by one season ahead in the part before (MASE); their intervals allow for neighbouring origins being
-correlated.
+last part of the series is read once, at the end. The naive forecasts are the last value, the mean, the last value of
+the same season, and the drift. Errors are absolute, in units of what the seasonal naive forecast (without a
+season: the last value) misses by one season ahead in the part before (MASE); their intervals allow for neighbouring
+origins being correlated.
 """
 
 from collections.abc import Mapping

@@ -20,7 +20,7 @@ import numpy as np
 from mllab import checks
 from mllab.errors import UserError, unknown
 
-NAIVE = ("last value", "seasonal", "drift")
+NAIVE = ("last value", "mean", "seasonal", "drift")
 PENALTIES = (1e-6, 1e-4, 1e-2, 1e-1, 1.0)
 LAGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 ROWS_PER_LAG = 3  # a regression has at least as many rows for each of its lags
@@ -194,6 +194,7 @@ def naive(name: str, values: np.ndarray, origins: np.ndarray, horizon: int, peri
     r"""Return the forecasts [M, H] of one of `NAIVE`.
 
     - last value: $\hat y_{t+h} = y_t$;
+    - mean: $\hat y_{t+h} = (y_0 + \dots + y_t) / (t + 1)$;
     - seasonal: $\hat y_{t+h} = y_{t+h-m\lceil h/m \rceil}$, the last value of the same season of m steps;
     - drift: $\hat y_{t+h} = y_t + h (y_t - y_0) / t$, the line through the first and the last value.
 
@@ -206,6 +207,9 @@ def naive(name: str, values: np.ndarray, origins: np.ndarray, horizon: int, peri
     steps = np.arange(1, horizon + 1)
     if name == "last value":
         return np.repeat(values[origins][:, None], horizon, axis=1)
+    if name == "mean":
+        means = np.cumsum(values) / np.arange(1, len(values) + 1)
+        return np.repeat(means[origins][:, None], horizon, axis=1)
     if name == "seasonal":
         if origins.min() + 1 < period:
             raise UserError(f"{origins.min() + 1:,} values before the first forecast are fewer than a season: {period}")

@@ -41,6 +41,7 @@ TINY = {
     "experiments.predict": [],
     "experiments.sample": ["--length=5"],
     "experiments.char_rnn": ["--steps=2", "--hidden=4", "--embedding=4", "--seeds=1", "--sample_length=5"],
+    "experiments.time_series": ["--cells=tanh", "--steps=3", "--hidden=3", "--seeds=1", "--window=8"],
     "experiments.linear_regression": ["--steps=20", "--optimizers=sgd,adam"],
 }
 
