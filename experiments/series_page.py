@@ -140,11 +140,9 @@ def forecasts(measured: Measurement) -> Drawing:
     last = np.arange(len(origins) - 1, -1, -horizon)[:FANS][::-1]
     start = max(0, int(origins[last[0]]) - BEFORE * horizon)
     values, unit = measured.series.values, measured.series.unit
-    origin_time = 0.0
-    if x_label == "year" and time[-1] - time[start] < FEW_YEARS:
-        day = str(np.datetime64("1970-01-01") + round((time[start] - 1970) * DAYS_OF_A_YEAR))
-        origin_time, x_label = float(time[start]), f"days since {day}"
-    x = (time - origin_time) * (DAYS_OF_A_YEAR if x_label.startswith("days") else 1)
+    x = time
+    if x_label == "year":
+        x, x_label = _since(time, start)
     look = LOOKS.get(winner.name)
     transform = forecasting.TRANSFORMS[measured.series.transform]
     ranges = [(int(origins[i]), winner.forecasts.test[i]) for i in last] + [(walk.count - 1, winner.forecasts.future)]
@@ -164,6 +162,15 @@ def forecasts(measured: Measurement) -> Drawing:
         note="The last forecast lies after the end of the series.",
     )  # fmt: skip
     return Drawing("forecasts", figure, "The last values of the series, and forecasts of them with their intervals")
+
+
+def _since(years: np.ndarray, start: int) -> tuple[np.ndarray, str]:
+    """Return years as time since the one at `start`, or as days where few years are drawn, and the label."""
+    if years[-1] - years[start] < FEW_YEARS:
+        day = np.datetime64("1970-01-01") + round((years[start] - 1970) * DAYS_OF_A_YEAR)
+        return (years - years[start]) * DAYS_OF_A_YEAR, f"days since {day}"
+    first = int(years[start])
+    return years - first, f"years since {first}"
 
 
 def by_horizon(measured: Measurement) -> Drawing:
@@ -231,8 +238,9 @@ def caveats(measured: Measurement) -> list[str]:
     ]
     independent = max(1, measured.origins["test"] // measured.horizon)
     return [
-        "MASE 1 is the error of the naive forecast one season (without a season: one step) ahead, before the test "
-        "part.",
+        "MASE 1 is the error of the naive forecast one season (without a season: one step) ahead in the "
+        "validation part.",
+        measured.series.caveat,
         f"Origins follow each other step by step, so forecasts of {measured.horizon} steps overlap: of "
         f"{measured.origins['test']:,} origins about {independent:,} are independent, and the intervals are as wide "
         "as that makes them (long-run variance; correction of Harvey, Leybourne and Newbold 1997).",
@@ -255,10 +263,12 @@ def remarks(measured: Measurement) -> list[str]:
     unit = f" {legible(measured.series.unit)}" if measured.series.unit else ""
     low, high = bounds(forecasting.TRANSFORMS[measured.series.transform], winner.forecasts.future, winner.half_width)
     between = f"{short(float(low[-1]), 4)} to {short(float(high[-1]), 4)}"
-    return [
+    lines = [
         f"{ahead} steps after the end: {value}{unit} by {winner.name} ({share(measured.coverage, 0)}: {between})",
         *measured.diverged,
+        measured.series.caveat,
     ]
+    return [line for line in lines if line]
 
 
 def facts(measured: Measurement, flags: Sequence[str]) -> dict[str, str | list[str]]:

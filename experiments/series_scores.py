@@ -62,13 +62,17 @@ class Comparison:
 # ── Forecasts ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def naive_forecasts(values: np.ndarray, walk: Walk, period: int) -> dict[str, Forecasts]:
-    """Return the naive forecasts by name; the seasonal one where there is a season."""
+def naive_forecasts(values: np.ndarray, transform: Transform, walk: Walk, period: int) -> dict[str, Forecasts]:
+    """Return the naive forecasts by name; the seasonal one where there is a season.
+
+    They are made on the scale of the levels, so that the drift of logarithms is a rate of growth.
+    """
     names = [name for name in forecasting.NAIVE if name != "seasonal" or period > 1]
     origins = [walk.origins("validation"), walk.origins("test"), np.array([walk.count - 1])]
+    levels = transform.levels(values)
 
     def each(name: str) -> Forecasts:
-        parts = [forecasting.naive(name, values, origin, walk.horizon, period) for origin in origins]
+        parts = [transform.values(forecasting.naive(name, levels, origin, walk.horizon, period)) for origin in origins]
         return Forecasts(parts[0], parts[1], parts[2][0])
 
     return {name: each(name) for name in names}
@@ -124,8 +128,7 @@ def of_cell(values: np.ndarray, transform: Transform, walk: Walk, trained: Train
 
 def bounds(transform: Transform, forecasts: np.ndarray, half_width: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the bounds of prediction intervals of forecasts [..., H], in their unit."""
-    with np.errstate(invalid="ignore", divide="ignore"):  # a drift below 0 has no logarithm
-        levels = transform.levels(forecasts)
+    levels = transform.levels(forecasts)
     return transform.values(levels - half_width), transform.values(levels + half_width)
 
 
@@ -149,9 +152,7 @@ def score(
     horizon = walk.horizon
     goals = {part: forecasting.truth(values, walk.origins(part), horizon) for part in walk.parts}
     errors = {part: np.abs(getattr(forecasts, part) - goal) / scale for part, goal in goals.items()}
-    with np.errstate(invalid="ignore", divide="ignore"):
-        levels = transform.levels(forecasts.validation)
-    missed = np.nan_to_num(levels - transform.levels(goals["validation"]), nan=np.inf)
+    missed = transform.levels(forecasts.validation) - transform.levels(goals["validation"])
     half_width = forecasting.half_widths(missed, coverage)
     low, high = bounds(transform, forecasts.test, half_width)
     inside = (low <= goals["test"]) & (goals["test"] <= high)
@@ -199,7 +200,8 @@ class SeriesFacts:
     count: int
     period: int
     transform: str
-    notes: tuple[str, ...]
+    notes: tuple[str, ...]  # how it was read
+    caveat: str  # what its source makes of it
     values: np.ndarray = frame.unsaved()  # [N]
     times: np.ndarray | None = frame.unsaved()  # [N]
     has_dates: bool = False
@@ -208,7 +210,7 @@ class SeriesFacts:
     def of(cls, series: Series, period: int, transform: str) -> "SeriesFacts":
         """Return the facts of a series that is forecast on this scale."""
         return cls(
-            series.name, series.column, series.unit, len(series.values), period, transform, series.notes,
+            series.name, series.column, series.unit, len(series.values), period, transform, series.notes, series.caveat,
             series.values, series.times, series.has_dates,
         )  # fmt: skip
 

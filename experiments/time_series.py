@@ -8,7 +8,7 @@ All are judged from the same origins, walking forward: from each origin the next
 model fitted to earlier values alone. The validation part chooses lags, penalty, learning rate and when to stop; the
 last part of the series is read once, at the end. The naive forecasts are the last value, the mean, the last value of
 the same season, and the drift. Errors are absolute, in units of what the seasonal naive forecast (without a
-season: the last value) misses by one season ahead in the part before (MASE); their intervals allow for neighbouring
+season: the last value) misses by one season ahead in the validation part (MASE); their intervals allow for neighbouring
 origins being correlated.
 """
 
@@ -117,7 +117,11 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         plan = training.plan(series.values, transform, walk, settings.window, period, pairs)
         if settings.clip_norm == 0:
             raise UserError("--clip_norm=0: no step would be taken; give a positive norm")
-    values, scale = series.values, forecasting.mase_scale(series.values[: walk.test_start], period)
+    values = series.values
+    recent = max(
+        walk.test_start - walk.validation[0].end, 2 * period
+    )  # values: a whole history may have grown manifold
+    scale = forecasting.mase_scale(values[max(0, walk.test_start - recent) : walk.test_start], period)
     if not scale > 0:
         raise UserError(f"{legible(series.name)} repeats its season without an error, so nothing is left to forecast")
 
@@ -125,7 +129,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         return score(name, chosen, forecasts[0], values, transform, walk, scale, settings.coverage, *forecasts[1:])  # type: ignore[arg-type]
 
     with run.timed("naive forecasts and autoregression"):
-        naive = [scored(each, "", one) for each, one in naive_forecasts(values, walk, period).items()]
+        naive = [scored(each, "", one) for each, one in naive_forecasts(values, transform, walk, period).items()]
         chosen, linear = autoregression(values, transform, walk, period, pairs)
         described = f"{chosen.lags} lag{'s' * (chosen.lags > 1)}, penalty {short(chosen.penalty)}"
         models = [scored(AUTOREGRESSION, described, linear)]

@@ -43,6 +43,7 @@ class Series:
     times: np.ndarray | None = None  # [N] days since 1970, or numbers; None where rows have no time
     has_dates: bool = False
     notes: tuple[str, ...] = ()
+    caveat: str = ""  # what its source makes of it, in a sentence
     licence: str = ""
     citation: str = ""
     sha256: dict[str, str] = field(default_factory=dict)  # of the file that was read, by its name
@@ -61,6 +62,7 @@ class Entry:
     period: int = 1
     fixed_season: bool = False
     transform: str = "none"
+    caveat: str = ""
 
 
 _BROWNLEE = "https://github.com/jbrownlee/Datasets/blob/d20fcb6402ae34e653d4513b00f39257bb37ed7f"
@@ -83,6 +85,8 @@ SERIES: Mapping[str, Entry] = {
         time="Date",
         unit="index points",
         transform="log_difference",
+        caveat="Its values are means of a month's days: even of a random walk such means are correlated from one "
+        "change to the next (Working 1960), so a small gain on the last value is no sign that prices can be forecast.",
     ),
     "vix": Entry(
         licence="PDDL",
@@ -239,7 +243,7 @@ def _load_entry(name: str, entry: Entry, data_dir: str | Path | None) -> Series:
         series = of_table(table.read(path), entry.column, entry.time)
     return dataclasses.replace(
         series, name=name, unit=entry.unit, period=entry.period, fixed_season=entry.fixed_season,
-        transform=entry.transform, licence=entry.licence, citation=entry.citation,
+        transform=entry.transform, caveat=entry.caveat, licence=entry.licence, citation=entry.citation,
     )  # fmt: skip
 
 
