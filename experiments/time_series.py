@@ -17,20 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments import frame, series_page
+from experiments import frame, series_page, series_scores
 from experiments import series_training as training
 from experiments.frame import observers
-from experiments.series_scores import (
-    AUTOREGRESSION,
-    Measurement,
-    Scores,
-    SeriesFacts,
-    autoregression,
-    compare,
-    naive_forecasts,
-    of_cell,
-    score,
-)  # fmt: skip
+from experiments.series_scores import Measurement, Scores
 from mllab import devices, forecasting, optimizers, sweep
 from mllab.data import series as data
 from mllab.errors import UserError
@@ -125,14 +115,17 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     if not scale > 0:
         raise UserError(f"{legible(series.name)} repeats its season without an error, so nothing is left to forecast")
 
-    def scored(name: str, chosen: str, *forecasts: object) -> Scores:
-        return score(name, chosen, forecasts[0], values, transform, walk, scale, settings.coverage, *forecasts[1:])  # type: ignore[arg-type]
+    def scored(name: str, chosen: str, forecasts: series_scores.Forecasts, by_seed: np.ndarray | None = None) -> Scores:
+        return series_scores.score(
+            name, chosen, forecasts, values, transform, walk, scale, settings.coverage, by_seed
+        )  # fmt: skip
 
     with run.timed("naive forecasts and autoregression"):
-        naive = [scored(each, "", one) for each, one in naive_forecasts(values, transform, walk, period).items()]
-        chosen, linear = autoregression(values, transform, walk, period, pairs)
+        rules = series_scores.naive_forecasts(values, transform, walk, period)
+        naive = [scored(rule, "", forecasts) for rule, forecasts in rules.items()]
+        chosen, linear = series_scores.autoregression(values, transform, walk, period, pairs)
         described = f"{chosen.lags} lag{'s' * (chosen.lags > 1)}, penalty {short(chosen.penalty)}"
-        models = [scored(AUTOREGRESSION, described, linear)]
+        models = [scored(series_scores.AUTOREGRESSION, described, linear)]
     trained = []
     with observers.timed_race(run):
         for cell in settings.cells:
@@ -143,13 +136,13 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
             diverged.append(f"{one.cell}: no seed has finite forecasts, so it is left out: try smaller rates")
             continue
         described = f"rate {short(one.learning_rate or 0)}, {one.stop:,} steps, {one.parameters:,} parameters"
-        models.append(scored(one.cell, described, *of_cell(values, transform, walk, one)))
+        models.append(scored(one.cell, described, *series_scores.of_cell(values, transform, walk, one)))
     run.record(record for each in (*naive, *models) for record in records(each))
     return Measurement(
-        series=SeriesFacts.of(series, period, name), horizon=walk.horizon, window=settings.window,
+        series=series_scores.SeriesFacts.of(series, period, name), horizon=walk.horizon, window=settings.window,
         origins={part: len(walk.origins(part)) for part in walk.parts}, blocks=settings.blocks, seeds=settings.seeds,
         coverage=settings.coverage, mase_scale=scale, naive=naive, models=models,
-        comparisons=compare(naive, models, walk.horizon), diverged=diverged, walk=walk, trained=trained,
+        comparisons=series_scores.compare(naive, models, walk.horizon), diverged=diverged, walk=walk, trained=trained,
     )  # fmt: skip
 
 
@@ -158,8 +151,8 @@ def train_cell(run: frame.Context, settings: Settings, plan: training.Plan, cell
 
     def observe(name: str, grid: sweep.Grid, steps: int) -> list:
         title = f"{name} on {legible(settings.dataset)}, -error"
-        recorded = not name.endswith(training.FINAL)
-        return [observers.observer(run, cell, grid, steps, lambda held: -held["loss"], title, "cell", recorded)]
+        chosen = name.endswith(training.CHOICE)  # only these are scored on the validation part, and recorded
+        return [observers.observer(run, cell, grid, steps, lambda held: -held["loss"], title, "cell", chosen)]
 
     arguments = {"cell": cell, "hidden": settings.hidden, "layers": settings.layers, "dropout": settings.dropout}
     lanes = settings.seeds * settings.blocks * len(settings.learning_rates)
