@@ -43,6 +43,7 @@ TINY = {
     "experiments.char_rnn": ["--steps=2", "--hidden=4", "--embedding=4", "--seeds=1", "--sample_length=5"],
     "experiments.sequence_toys": ["--problems=parity", "--cells=gru", "--lengths=2", "--steps=4", "--seeds=1"],
     "experiments.music": ["--epochs=1", "--hidden=4", "--units=4", "--seeds=1", "--frames=12"],
+    "experiments.time_series": ["--cells=tanh", "--steps=3", "--hidden=3", "--seeds=1", "--window=8"],
     "experiments.linear_regression": ["--steps=20", "--optimizers=sgd,adam"],
 }
 

@@ -75,7 +75,7 @@ def records(
         metrics = {} if refit else {name: each for name, each in event.held_out.items() if each.ndim == 1}
         yield {
             kind: name,
-            **{hyper: float(values[lane]) for hyper, values in grid.hyper.items()},
+            **{axis: float(grid.hyper[axis][lane]) for axis in grid.axes},  # "learning_rate" first
             "seed": int(seed),
             **({"fold": lane * folds // len(grid.seed) + 1} if folds > 1 else {}),
             **({"refit": True} if refit else {}),

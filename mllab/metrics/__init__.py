@@ -14,6 +14,7 @@ from mllab.metrics.examples import (
     r_squared,
     regression,
 )
+from mllab.metrics.forecasts import DieboldMariano, diebold_mariano, holm, over_origins
 from mllab.metrics.intervals import Interval, interval, proportion
 from mllab.metrics.paired_tests import McNemar, bootstrap, mcnemar
 from mllab.metrics.reliability import Bin, Calibration, calibration
@@ -23,6 +24,7 @@ __all__ = [
     "Bin",
     "Calibration",
     "ClassScores",
+    "DieboldMariano",
     "Interval",
     "Lead",
     "McNemar",
@@ -32,15 +34,18 @@ __all__ = [
     "calibration",
     "classification",
     "confusion_matrix",
+    "diebold_mariano",
     "example_rows",
     "expected_best",
     "gaussian_log_density",
     "greatest",
+    "holm",
     "interval",
     "is_clear",
     "mcnemar",
     "most_frequent",
     "named_by_output",
+    "over_origins",
     "paired",
     "per_class",
     "proportion",

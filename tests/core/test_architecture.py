@@ -35,6 +35,7 @@ ALLOWED = {
     "schemes": {"errors", "checks", "rows", "validation"},
     "criteria": {"types", "errors", "tasks", "validation"},
     "conformal": {"errors", "checks"},
+    "forecasting": {"errors", "checks"},
     "explanation": {"types", "errors", "checks", "row_blocks", "metrics", "models", "validation"},
     "table_models": {
         "types", "errors", "rows", "row_blocks", "conformal", "models", "tasks", "validation", "learners", "data",

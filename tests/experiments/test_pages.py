@@ -37,11 +37,16 @@ RUNS = {
         "steps": 4, "seeds": 2, "held_out": 8, "radii": (1.0,), "distance": 4, "learning_rates": (0.01,),
     },
     "music": {"hidden": 4, "units": 4, "epochs": 1, "seeds": 2, "frames": 12},
+    "time_series": {
+        "dataset": "SERIES", "cells": ("tanh", "mingru"), "hidden": 3, "window": 6, "horizon": 3, "steps": 4,
+        "seeds": 2, "learning_rates": (0.01,),
+    },
     "features": {"dataset": "digits", "fractions": (0.05,), "seeds": 1, "params": "PARAMS"},
 }  # fmt: skip
 SLOW = (
     "char_rnn",
     "music",
+    "time_series",
     "features",
     "kernel_svm",
     "semi_supervised",
@@ -75,6 +80,12 @@ def started(name, folder):
             text = folder / "own 中文 $x$.txt"
             text.write_text(f"{NASTY} 中文 😀\t&amp; the most frequent words\n" * 30, encoding="utf-8")
             settings["text"] = str(text)
+        if settings.get("dataset") == "SERIES":
+            series = folder / "own series 中文 $x$.csv"
+            high = np.random.default_rng(0).normal(size=90).cumsum() + 50
+            rows = "".join(f"{1990 + i // 12}-{i % 12 + 1:02d},{each:.2f}\n" for i, each in enumerate(high))
+            series.write_text(f"when,{NASTY}\n{rows}", encoding="utf-8")
+            settings["dataset"] = str(series)
         if settings.get("params") == "PARAMS":
             settings["params"] = str(started("image_classifier", folder) / "params.safetensors")
         experiment = importlib.import_module(f"experiments.{name.split()[0]}")

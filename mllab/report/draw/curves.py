@@ -102,17 +102,19 @@ class Panel:
 def curves(
     series: Sequence[Series], *, title: str, x_label: str, y_label: str, log_x: bool = False, log_y: bool = False,
     integer_x: bool = False, markers: bool = True, over: str = "", bar: tuple[float, float, float] | None = None,
-    whole: bool = False, note: str = "",
+    whole: bool = False, note: str = "", bands: str = "",
 ) -> Figure:  # fmt: skip
     """Draw one curve a series, each named at its end, with a band where it has an interval.
 
     With `log_y` a figure without a positive mean is linear all the same. With `integer_x` only whole numbers are ticks;
     without `markers` only `Series.best` has one. `bar` is an upright bar (x, low, high), such as a gap between curves.
-    With `whole` no curve leaves the frame, however far it grows beyond the others.
+    With `whole` no curve leaves the frame, however far it grows beyond the others. `bands` says what bands are where
+    they are no intervals of means.
     """
     log_y = log_y and bool((_joined(series, "mean") > 0).any())
     low, high, clipped = _range_of_means(series, log_y) if whole else _range_of_curves(series, log_y)
-    notes = [*_notes(series, over), "Curves that leave the frame grow far beyond it." if clipped else "", note]
+    means = [bands] if bands else _notes(series, over)
+    notes = [*means, "Curves that leave the frame grow far beyond it." if clipped else "", note]
     figure, axes = _single(series, title, notes, x_label, y_label)
     base.scale(axes.xaxis, *span(_joined(series, "x"), margin=0.02, log=log_x), log=log_x, integer=integer_x)
     base.scale(axes.yaxis, low, high, log=log_y)
