@@ -13,16 +13,12 @@ from mllab import metrics
 from mllab.metrics import Interval, interval
 from mllab.report import draw, style
 from mllab.report.report import Bullets, Drawing, Section
-from mllab.report.style import DASHED, SOLID, Style
+from mllab.report.style import DASHED, Style
 from mllab.report.table import Table, legible, number, printable, short, significant
 from mllab.report.table import interval as shown
 
 HIGHEST = 8.0  # bits of the darkest colour
 TRACKERS = 3  # units by which a text is coloured
-LOOKS = {
-    cell: Style(colour, SOLID, marker)
-    for cell, colour, marker in zip(("tanh", "lstm", "gru", "mingru"), style.COLOURS, style.MARKERS, strict=False)
-}
 
 
 @dataclass(frozen=True)
@@ -177,7 +173,7 @@ def sections(measured: Measurement) -> list[Section]:
 def learning_curves(measured: Measurement) -> Drawing:
     """Draw the validation loss of each cell; of a single cell its training loss, too."""
     series = [
-        draw.Series.of_intervals(each.cell, each.step, each.curves["validation"], style=LOOKS[each.cell])
+        draw.Series.of_intervals(each.cell, each.step, each.curves["validation"], style=style.CELLS[each.cell])
         for each in measured.cells
     ]
     if len(series) == 1:

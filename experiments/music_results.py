@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments import answers, frame
-from experiments.char_results import LOOKS
 from experiments.music_training import Trained
 from mllab import metrics
 from mllab.metrics import Interval, interval
@@ -188,7 +187,7 @@ def learning_curves(measured: Measurement, output: str) -> Drawing:
     """Draw the validation loss of each cell with an output model; of a single cell its training loss, too."""
     scores = measured.of_output(output)
     series = [
-        draw.Series.of_intervals(each.cell, each.step, each.curves["validation"], style=LOOKS[each.cell])
+        draw.Series.of_intervals(each.cell, each.step, each.curves["validation"], style=style.CELLS[each.cell])
         for each in scores
     ]
     if len(series) == 1:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments import answers
-from experiments.char_results import LOOKS as CELL_LOOKS
 from experiments.series_scores import AUTOREGRESSION, Measurement, bounds
 from mllab import forecasting, metrics
 from mllab.data.series import DAYS_OF_A_YEAR
@@ -25,7 +24,7 @@ LOOKS = {
     "seasonal": Style(style.BLACK, DOTTED, "s"),
     "drift": Style(style.BLACK, DASH_DOT, "^"),
     AUTOREGRESSION: Style(style.PURPLE, SOLID, "P"),
-    **CELL_LOOKS,
+    **style.CELLS,
 }
 
 

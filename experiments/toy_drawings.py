@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments import answers
-from experiments.char_results import LOOKS
 from experiments.toy_gradients import DELAY, RADIUS, RATE, SEQUENCES, Norms
 from experiments.toy_results import Example, Measurement, ProblemScores, table_by_length
 from mllab.metrics import interval
-from mllab.report import draw
+from mllab.report import draw, style
 from mllab.report.report import Bullets, Drawing, Section
 from mllab.report.style import COLOURS, DASHED, SOLID, Style
 from mllab.report.table import Table, short
@@ -81,7 +80,7 @@ def learning_curves(measured: Measurement) -> Drawing:
             [
                 draw.Series.of_intervals(
                     cell, problem.of_cell(cell)[-1].step, problem.of_cell(cell)[-1].curve, limits=(0, np.inf),
-                    style=LOOKS[cell],
+                    style=style.CELLS[cell],
                 )
                 for cell in problem.parameters
             ],
@@ -103,7 +102,7 @@ def parity(measured: Measurement) -> list[str | Drawing]:
     for each in measured.ones:
         ones = np.arange(1.0, len(each.odd) + 1)
         series.append(
-            draw.Series(each.cell, ones, np.where(ones % 2 == 1, each.odd, 1 - each.odd), style=LOOKS[each.cell])
+            draw.Series(each.cell, ones, np.where(ones % 2 == 1, each.odd, 1 - each.odd), style=style.CELLS[each.cell])
         )
     figure = draw.curves(
         series, title="Is the number of ones odd?", x_label="ones read, and nothing else",
@@ -170,7 +169,8 @@ def _series(norms: Sequence[Norms], looks: Sequence[Style] | None = None) -> lis
     return [
         draw.Series(
             each.name, np.arange(len(each.by_distance), dtype=float),
-            np.where(each.by_distance > 0, each.by_distance, np.nan), style=looks[place] if looks else LOOKS[each.name],
+            np.where(each.by_distance > 0, each.by_distance, np.nan),
+            style=looks[place] if looks else style.CELLS[each.name],
         )
         for place, each in enumerate(norms)
     ]  # fmt: skip

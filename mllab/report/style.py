@@ -70,6 +70,13 @@ MODELS: dict[str, Style] = {
     "mixture": Style(GREEN, DOTTED, "X"),
 }
 
+CELLS: dict[str, Style] = {  # of recurrent networks
+    "tanh": Style(BLUE, SOLID, "o"),
+    "lstm": Style(VERMILLION, SOLID, "s"),
+    "gru": Style(GREEN, SOLID, "D"),
+    "mingru": Style(ORANGE, SOLID, "^"),
+}
+
 PARTS: dict[str, Style] = {  # of the split
     "training": Style(BLUE, DASHED, "s"),
     "validation": Style(VERMILLION, SOLID, "o"),
@@ -85,7 +92,7 @@ _OTHERS = tuple(
 
 def style(name: str) -> Style:
     """Return the style of an optimizer, model or part of the split; any other name hashes to one outside the tables."""
-    fixed = OPTIMIZERS.get(name) or MODELS.get(name) or PARTS.get(name)
+    fixed = OPTIMIZERS.get(name) or MODELS.get(name) or CELLS.get(name) or PARTS.get(name)
     return fixed or _OTHERS[zlib.crc32(name.encode(errors="surrogatepass")) % len(_OTHERS)]
 
 

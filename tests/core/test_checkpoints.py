@@ -225,8 +225,10 @@ def test_a_drive_with_other_data_settings_or_segments_is_refused(tmp_path):
             go(**other)
 
 
-@pytest.mark.parametrize("patience", [None, 2])
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(
+    ("count", "patience"),
+    [(3, 2), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((1, None), (3, None), (1, 2)))],
+)
 def test_a_resumed_drive_ends_with_the_same_bits_and_replays_all_events(tmp_path, count, patience):
     lanes, (schedule, held_out) = (
         sweep.grid({"learning_rate": [0.01, 0.1, 1e30, 0.03, 0.3]}, [0]),

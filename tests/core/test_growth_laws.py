@@ -21,6 +21,7 @@ def planted(sizes, overhead, constant, p, q):
     return overhead + constant * n**p * d**q
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("overhead", "intercept"), [(0.0, False), (5e-3, True)])
 def test_intervals_of_planted_exponents_and_of_predictions_cover(overhead, intercept):
     draw, runs, p, q, noise = np.random.default_rng(0), 500, 1.3, 0.8, 0.08

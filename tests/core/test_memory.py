@@ -24,6 +24,7 @@ def test_what_does_not_fit_is_refused_and_what_fits_is_not():
     assert 2**20 < memory.available() < 2**60
 
 
+@pytest.mark.slow
 def test_the_limit_on_the_address_space_counts():
     pytest.importorskip("resource")
     code = (
@@ -76,6 +77,7 @@ def test_other_sizes_that_cannot_fit_are_refused_before_they_are_made(call):
         call()
 
 
+@pytest.mark.slow
 def test_compiled_programs_are_released_when_the_process_nears_its_limit_of_memory_maps(monkeypatch):
     jax.jit(lambda x: x * 3 + 1)(1.0)
     count, limit = memory.maps()

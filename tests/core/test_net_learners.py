@@ -33,6 +33,7 @@ def all_rows(count):
     return Rows(np.arange(count), np.ones(count, np.float32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("examples", "classes"), [pytest.param(REGRESSION, None, marks=pytest.mark.slow), (CLASSIFICATION, 3)]
 )

@@ -50,6 +50,7 @@ def test_validation_rows_choose_and_bic_within_a_standard_error(fitted, accuraci
         assert method.validation == pytest.approx(accuracies[["spherical", "diagonal"].index(covariance)])
 
 
+@pytest.mark.slow
 def test_test_rows_play_no_part_in_the_choice(fitted):
     right, wrong = (
         chosen(fitted, (0.94, 0.95), 100, targets) for targets in (DATA.targets[TEST], (DATA.targets[TEST] + 1) % 3)

@@ -272,6 +272,7 @@ def test_hypers_of_the_wrong_length_are_refused():
         many.start({"learning_rate": np.array([0.1, 0.2])}, lanes.key)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_moves_between_numbers_of_devices(tmp_path):
     """Five lanes, interrupted on three devices and finished on one, equal an uninterrupted run to rounding."""
     lanes, (schedule, held_out) = grid(), problems.rows(epochs=8)

@@ -69,6 +69,7 @@ def test_digits_without_scikit_learn_is_one_line(monkeypatch):
         load("digits")
 
 
+@pytest.mark.slow
 def test_loading_small_sets_imports_nothing_heavy():
     program = (
         "import sys, mllab.data.catalog as catalog; catalog.load('digits'); catalog.load('line');"
@@ -139,6 +140,7 @@ def mnist(real):
     return load("mnist", data_dir=real("mnist"), download=False)
 
 
+@pytest.mark.slow
 def test_mnist_as_published(mnist):
     check(mnist, 70_000, (28, 28, 1))
     assert (mnist.inputs.min(), mnist.inputs.max()) == (0, 1)

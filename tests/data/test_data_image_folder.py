@@ -328,6 +328,7 @@ def test_a_folder_with_the_name_of_a_set_is_read_by_its_path(tmp_path, monkeypat
     assert load(".").name == "digits"
 
 
+@pytest.mark.slow
 def test_pillow_is_imported_for_images_only(tmp_path):
     program = (
         "import sys; from mllab.data import load; load('digits'); print('PIL' in sys.modules)\n"

@@ -185,6 +185,7 @@ def test_an_archive_packed_again_is_accepted_and_any_other_is_not(tmp_path):
         locate("some", file, data_dir=tmp_path)
 
 
+@pytest.mark.slow
 def test_the_real_posts_match_scikit_learns_documentation(data_dir):
     """The figures of scikit-learn's user guide, "The 20 newsgroups text dataset", for four of the groups."""
     path = data_dir / "newsgroups20" / "20news-bydate.tar.gz"

@@ -88,6 +88,7 @@ def encoded_by_scikit_learn(frame: pd.DataFrame, train: np.ndarray, known: np.nd
     return columns
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(table=tables, split_seed=st.integers(0, 3), ending=st.sampled_from([".csv", ".csv.gz", ".parquet"]))
 def test_inputs_are_encoded_as_by_scikit_learn(tmp_path_factory, table, split_seed, ending):
@@ -450,6 +451,7 @@ def test_inputs_that_take_too_much_memory_are_refused(tmp_path):
         check_size(path, schema, 30, limit=30 * 4 * 4 - 1)
 
 
+@pytest.mark.slow
 def test_inputs_equal_those_of_the_preprocessing_in_folds():
     rng = np.random.default_rng(0)
     numbers = rng.normal(3, 2, (24, 3)).astype(np.float32)

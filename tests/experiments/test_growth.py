@@ -64,6 +64,7 @@ def test_limits_in_words():
     assert [byte_size(each) for each in (640, 3.1e6, 22e9)] == ["640 bytes", "3.1 MB", "22 GB"]
 
 
+@pytest.mark.slow
 def test_a_whole_run(tmp_path, capsys):
     measured = experiment.run(workdir=str(tmp_path / "w"), **TINY)
     shown = capsys.readouterr().out

@@ -116,6 +116,7 @@ for name, words in json.load(sys.stdin):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_no_size_is_too_large_to_be_refused_in_one_line(tmp_path):
     pytest.importorskip("resource")
     runs, expected = [(name, words) for name, words, _ in LARGE], [message for _, _, message in LARGE]

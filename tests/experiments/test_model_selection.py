@@ -48,6 +48,7 @@ def test_a_run_names_the_winner_beside_the_baseline_and_looks_into_it(measured):
         assert text in page, text
 
 
+@pytest.mark.slow
 def test_regression_on_published_splits_has_a_log_likelihood_and_no_test_rows(tmp_path):
     draw = np.random.default_rng(0)
     x = draw.normal(size=50)

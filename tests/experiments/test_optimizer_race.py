@@ -157,6 +157,7 @@ def test_malformed_learning_rates_are_refused(text):
         optimizer_race.Settings.make({"learning_rates": text})
 
 
+@pytest.mark.slow
 def test_the_program_ends_a_mistake_without_a_traceback(tmp_path):
     done = race_program("--model=softmax", "--hidden=8", f"--workdir={tmp_path / 'w'}")
     assert done.returncode == 1

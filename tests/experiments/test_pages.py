@@ -52,6 +52,9 @@ SLOW = (
     "semi_supervised",
     "sequence_toys",
     "clustering image",
+    "model_selection",
+    "image_classifier",
+    "capacity",
 )  # with whole runs in tests of their own
 NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in RUNS]
 HEADINGS = ["The result", "Where the time went", "How it was run", "Repeat it"]

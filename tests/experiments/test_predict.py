@@ -80,6 +80,7 @@ def test_drawings_are_recognised_on_either_background(tmp_path, digit, light_on_
     assert drawn.inverted != light_on_dark
 
 
+@pytest.mark.slow
 def test_it_reaches_98_percent_of_mnists_test_rows(data_dir):
     data = catalog.load("mnist", data_dir=data_dir)
     model, params, extra, header = weights.load_model(predict.pretrained())
@@ -365,6 +366,7 @@ def places(value, path=()):
         yield from places(inner, (*path, key))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), name=st.sampled_from(sorted(PLANS)))
 def test_any_other_header_raises_only_user_errors(tmp_path_factory, data, name):
@@ -397,6 +399,7 @@ def test_any_damage_raises_only_user_errors(tmp_path_factory, data):
 # ── The program ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_the_program_classifies_from_any_folder_and_writes_nothing(tmp_path):
     command = [sys.executable, "-m", "experiments.predict", SEVEN, "--top=1"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

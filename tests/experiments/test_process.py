@@ -55,7 +55,9 @@ def test_an_interruption_of_the_imports_is_one_line(tmp_path, number):
     assert ends_in_one_line(process, number) == LAST_LINE[number] + "\n"
 
 
-@pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 2), (signal.SIGTERM, 1)])
+@pytest.mark.parametrize(
+    ("number", "times"), [(signal.SIGINT, 2), pytest.param(signal.SIGTERM, 1, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_run_is_one_line_and_resumes(tmp_path, number, times):
     process = start([*TOY, "--pause=30", "--seeds=2", f"--workdir={tmp_path / 'w'}"])
     while not (tmp_path / "w" / "metrics.jsonl").exists() or not records_of(tmp_path / "w"):
@@ -226,6 +228,7 @@ def test_each_of_the_unusual_surroundings_by_itself(tmp_path, case):
     check_surroundings(tmp_path, *SLOW_SURROUNDINGS[case])
 
 
+@pytest.mark.slow
 def test_drawings_do_not_depend_on_the_backend_of_matplotlib():
     code = "import os\nfrom mllab.report import draw\nprint(os.environ['MPLBACKEND'])"
     surroundings = environment(MPLBACKEND="nonsense")
@@ -234,6 +237,7 @@ def test_drawings_do_not_depend_on_the_backend_of_matplotlib():
     assert (done.stdout, done.stderr) == ("nonsense\n", "")
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_is_not_mentioned():
     code = "import jax\nfrom mllab import devices\ndevices.cache_compilations()\nprint(jax.jit(lambda x: x + 1)(1.0))"
     command, surroundings = [sys.executable, "-c", code], environment(XDG_CACHE_HOME="/dev/null")

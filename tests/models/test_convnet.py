@@ -175,6 +175,7 @@ def test_features_times_the_last_layer_are_the_logits(net):
     np.testing.assert_allclose(outputs @ last.w + last.b[None], logits, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_activations_are_the_images_and_the_output_of_each_layer(net):
     params, extra = net
     outputs = convnet.activations(params, IMAGES, extra)
@@ -218,6 +219,7 @@ def test_bfloat16_keeps_statistics_and_logits_in_float32(net):
         np.testing.assert_allclose(mine, theirs, rtol=0.05, atol=0.05)
 
 
+@pytest.mark.slow
 def test_prediction_in_blocks_equals_that_of_all_rows_at_once(net):
     params, extra = net
     model, whole = convnet.model(params.architecture, SHAPE), convnet.apply(params, IMAGES, extra)

@@ -140,6 +140,7 @@ FITS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FITS)
 def test_no_program_for_cpus_calls_lapack_with_a_batch(name):
     x = jnp.asarray(np.random.default_rng(0).standard_normal((24, 5)), jnp.float32)

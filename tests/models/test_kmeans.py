@@ -148,6 +148,7 @@ def test_starts_are_drawn_in_proportion_to_squared_distance_and_weight():
     assert not (pairs == points[3]).all(2).any()
 
 
+@pytest.mark.slow
 def test_starts_are_as_good_as_scikit_learns(digits):
     ours = [inertia(digits, kmeans.plus_plus(key, digits, 10)) for key in jax.random.split(KEY, 12)]
     theirs = [KMeans(10, n_init=1, max_iter=1, tol=1e9, random_state=seed).fit(digits) for seed in range(12)]
@@ -294,6 +295,7 @@ def test_constant_columns_and_one_cluster_per_point():
     assert sorted(params.labels.tolist()) == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_it_lowers_to_every_platform_with_k_and_weights_traced():
     def run(key, points, k, weight):
         params = kmeans.fit(key, points, k, restarts=3, weight=weight, most=5)

@@ -61,6 +61,7 @@ def as_sklearn(params, **options):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Best performing initialization did not converge")
 @pytest.mark.parametrize(
     "covariance",
@@ -254,6 +255,7 @@ def test_the_size_of_blocks_does_not_matter():
             jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), results[0], other)
 
 
+@pytest.mark.slow
 def test_memory_stays_in_the_budget():
     points, weight = jax.ShapeDtypeStruct((200_000, 16), jnp.float32), jax.ShapeDtypeStruct((200_000,), jnp.float32)
     start = jax.eval_shape(lambda: mixture.Mixture(jnp.zeros(32), jnp.zeros((32, 16)), jnp.zeros((32, 16, 16)), "full"))
@@ -297,6 +299,7 @@ def test_components_are_selected_by_scikit_learns_bic():
     assert selection.chosen == mixture.Setting("full", 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("covariance", mixture.COVARIANCES)
 def test_fit_lowers_to_every_platform(covariance):
     points, labels = jax.ShapeDtypeStruct((60, 3), jnp.float32), jax.ShapeDtypeStruct((60,), jnp.int32)
@@ -362,6 +365,7 @@ def test_mistakes_raise_one_line(overrides, message):
         mixture.fit(KEY, arguments.pop("points"), arguments.pop("count"), **arguments)
 
 
+@pytest.mark.slow
 def test_mistakes_in_other_functions():
     params = mixture.fit(KEY, X, 2, restarts=1).params
     with pytest.raises(UserError, match="counts is empty"):

@@ -33,6 +33,7 @@ def test_windows_in_turn_equal_the_whole_and_a_reset_begins_anew():
     assert not np.allclose(again[1], first[1], atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["lstm", "mingru"])
 def test_the_last_layer_of_hidden_states_is_what_the_logits_are_computed_from(cell):
     model = language.model(V, cell=cell, hidden=8, layers=2, layer_norm=True)
@@ -54,6 +55,7 @@ def test_padding_changes_no_logit_before_it():
     np.testing.assert_allclose(apply(padded)[:, :5], apply(TOKENS)[:, :5], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_dropout_acts_with_a_key_alone_and_depends_on_it():
     model = language.model(V, **FULL)
     params, _ = model.init(jax.random.key(0))

@@ -77,6 +77,7 @@ def test_fit_matches_scikit_learn(l2, weighted):
     np.testing.assert_allclose(b - b.mean(), peer.intercept_ - peer.intercept_.mean(), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_two_classes_match_scikit_learn_at_twice_the_c():
     x, labels = problem(classes=2)
     fit = softmax.fit(x, labels, 2, l2=0.5, tolerance=1e-6)

@@ -371,6 +371,7 @@ def test_dtypes_are_kept(x64):
     np.testing.assert_allclose(-values, peer.decision_function(x.astype(float)), atol=1e-6 if x64 else 2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", svm.SCHEMES)
 def test_it_lowers_to_every_platform(scheme):
     inputs, labels = jax.ShapeDtypeStruct((40, 3), jnp.float32), jax.ShapeDtypeStruct((40,), jnp.int32)

@@ -186,6 +186,7 @@ def test_any_name_is_printed_on_one_line(name):
     assert len(lines) >= 6
 
 
+@pytest.mark.slow
 def test_the_console_comes_without_the_heavy_libraries():
     command = "import mllab.report.console, sys; print({'matplotlib', 'jinja2', 'pandas'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
