@@ -68,7 +68,7 @@ def test_its_example_output_has_the_words_of_the_program():
         assert words in shown, words
 
 
-QUICK = 5, 7  # blocks for the fast tests
+QUICK = (5,)  # blocks for the fast tests
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,7 @@ def test_padding_does_not_change_the_scores(name):
 ALIKE = "svm_scale", "svm_polynomial", "svm_on_two_devices", "kmeans"  # as the others of their family
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] if name in ALIKE else []) for name in CASES]
 )

@@ -80,6 +80,7 @@ def test_hidden_labels_leave_a_stratified_part_that_grows_with_the_count():
     assert (few != other).any()  # another seed, other rows
 
 
+@pytest.mark.slow
 def test_the_fit_of_a_lane_is_that_of_its_chosen_setting(fitted):
     lanes, fits = fitted
     methods = chosen(fitted, (0.80, 0.95), 100)

@@ -151,6 +151,7 @@ def test_properties_of_a_text_are_those_counted_by_hand():
         np.testing.assert_array_equal(char_cells.PROPERTIES[name](text), values, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_planted_unit_is_found(monkeypatch):
     draw = np.random.default_rng(0)
     text = "".join(PLAY[: draw.integers(20, len(PLAY))] for _ in range(60))

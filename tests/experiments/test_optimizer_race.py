@@ -473,6 +473,7 @@ def test_a_sceptical_reader_is_told_that_nothing_was_learned(tmp_path, columns, 
     assert written["baseline"]["scores"] == made.baseline.scores
 
 
+@pytest.mark.slow
 def test_a_race_in_which_every_lane_goes_non_finite_is_reported_and_publishes_nothing(tmp_path, capsys):
     found = race(tmp_path, optimizers=["sgd"], learning_rates=[1e30, 1e35], epochs=1)
     assert found.winner is None

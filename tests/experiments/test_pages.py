@@ -55,6 +55,8 @@ SLOW = (
     "model_selection",
     "image_classifier",
     "capacity",
+    "linear_regression",
+    "nearest_neighbors",
 )  # with whole runs in tests of their own
 NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in RUNS]
 HEADINGS = ["The result", "Where the time went", "How it was run", "Repeat it"]

@@ -50,6 +50,7 @@ def trained(values, walk, transform=TRANSFORMS["difference"], **options):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_comes_later_changes_no_forecast():
     """Forecasts from origins before a change, those of the first test block included, are the same to the bit."""
     walk = forecasting.walk(len(WALKED), 3, blocks=2)

@@ -123,6 +123,7 @@ def test_a_frame_is_predicted_from_earlier_ones_alone(output):
     assert (logs[3:] != changed[3:]).all()
 
 
+@pytest.mark.slow
 def test_greedy_sampling_takes_the_most_probable_choices_and_goes_on_from_them():
     _, params = made("autoregressive", cell="lstm", layers=2)
     greedy = polyphony.sample(params, jax.random.key(0), piece(3, 5), length=4, temperature=0.0, count=2)
@@ -132,6 +133,7 @@ def test_greedy_sampling_takes_the_most_probable_choices_and_goes_on_from_them()
     np.testing.assert_array_equal(greedy[0, 2:], rest[0])
 
 
+@pytest.mark.slow
 def test_a_frame_with_more_voices_than_there_is_room_for_is_not_a_number():
     _, params = made("autoregressive")
     narrow = polyphony.model(KEYS, output="autoregressive", hidden=HIDDEN, units=6, voices=2)

@@ -30,6 +30,7 @@ def inputs(transform="standard", columns=COLUMNS, weight=WEIGHT, layout=LAYOUT):
     return np.asarray(preprocessing.apply(params, columns))
 
 
+@pytest.mark.slow
 def test_standard_inputs_are_those_of_a_scikit_learn_pipeline():
     train = WEIGHT > 0
     numbers = make_pipeline(SimpleImputer(strategy="median"), StandardScaler()).fit(NUMBERS[train])
