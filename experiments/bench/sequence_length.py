@@ -6,6 +6,7 @@ A GRU with everything kept for the backward pass, in segments of about the squar
 are computed again (`jax.checkpoint`), and minGRU step by step and by an associative scan; lengths double. All on one
 CPU device; compilation is not timed. Memory is that of the compiled program's temporary arrays.
 
+The loss reads the last hidden state alone, so that nothing but the backward pass needs what lies before.
 The exponent of seconds or memory is the slope of its logarithm against that of the length, over the longer half of the
 lengths: 1 is linear, 0.5 grows as the square root.
 """
@@ -87,17 +88,17 @@ def measure(run: frame.Context, settings: Settings) -> tuple[list[int], dict[str
 
 
 def problem(form: Form, length: int, hidden: int) -> tuple[Any, Any]:
-    """Return params and inputs [B, T, D]."""
+    """Return params and inputs [T, B, D]."""
     import jax
 
     from mllab.models.recurrent import CELLS
 
     key, inputs_key = jax.random.split(jax.random.key(0))
-    return CELLS[form.cell].init(key, FEATURES, hidden), jax.random.normal(inputs_key, (BATCH, length, FEATURES))
+    return CELLS[form.cell].init(key, FEATURES, hidden), jax.random.normal(inputs_key, (length, BATCH, FEATURES))
 
 
 def gradient(form: Form, length: int) -> Any:
-    """Return (params, inputs) -> the gradient of the mean square of all hidden states."""
+    """Return (params, inputs) -> the gradient of the mean square of the last hidden state."""
     import jax
     import jax.numpy as jnp
 
@@ -106,8 +107,8 @@ def gradient(form: Form, length: int) -> Any:
     segment = math.isqrt(length) if form.segments else None
 
     def loss(params: Any, inputs: Any) -> Any:
-        _, states = unroll(CELLS[form.cell], params, None, inputs, form=form.form, segment=segment)
-        return jnp.square(states).mean()
+        carry, _ = unroll(CELLS[form.cell], params, None, inputs, form=form.form, segment=segment, time_major=True)
+        return jnp.square(CELLS[form.cell].hidden(carry)).mean()
 
     return jax.grad(loss)
 
