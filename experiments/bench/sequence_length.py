@@ -104,13 +104,19 @@ def gradient(form: Form, length: int) -> Any:
 
     from mllab.models.recurrent import CELLS, unroll
 
-    segment = math.isqrt(length) if form.segments else None
+    segment = near_root(length) if form.segments else None
 
     def loss(params: Any, inputs: Any) -> Any:
         carry, _ = unroll(CELLS[form.cell], params, None, inputs, form=form.form, segment=segment, time_major=True)
         return jnp.square(CELLS[form.cell].hidden(carry)).mean()
 
     return jax.grad(loss)
+
+
+def near_root(length: int) -> int:
+    """Return the divisor of a length that is nearest to its square root, by ratio; others would copy the inputs."""
+    divisors = [size for size in range(1, length + 1) if length % size == 0]
+    return min(divisors, key=lambda size: abs(math.log(size * size / length)))
 
 
 def exponent(lengths: list[int], values: np.ndarray) -> float:

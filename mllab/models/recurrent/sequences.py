@@ -55,7 +55,7 @@ def unroll(
             "associative" allow forward-mode differentiation.
         segment: steps per segment whose inner states are computed again in the backward pass (`jax.checkpoint`): memory
             for T / segment carries and one segment's gates, instead of the gates of all T steps. About a third more
-            time; the best size is near the square root of T. None keeps everything.
+            time; the best size is near the square root of T and divides T. None keeps everything.
         time_major: whether inputs and hidden states are [T, B, ...], which saves transposing them; masks stay [B, T].
 
     Raises:
