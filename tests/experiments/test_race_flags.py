@@ -1,7 +1,6 @@
 """The race's --folds, --refit, --group and --time: what is refused, and a run end to end."""
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from mllab import table_models
 from mllab.data.readers import table as readers
 from mllab.schemes import Scheme
 from support.mistakes import refused_in_one_line
-from support.workdirs import bits, kill, program, records_of
+from support.workdirs import records_of
 
 TINY = {"optimizers": ["sgd", "adam"], "learning_rates": [0.01, 0.1], "epochs": 2, "seeds": 2, "hidden": [8]}
 
@@ -82,15 +81,3 @@ FLAGS = [
     "--optimizers=momentum,adam", "--learning_rates=1e-3:3:3", "--seeds=2", "--epochs=8", "--hidden=24", "--folds=3",
     "--refit", "--checkpoint_seconds=0", "--devices=2",
 ]  # fmt: skip
-
-
-@pytest.mark.slow
-def test_killed_and_resumed_a_race_over_folds_ends_with_the_same_bits(tmp_path):
-    began = time.monotonic()
-    done = program("optimizer_race", *FLAGS, f"--workdir={tmp_path / 'straight'}")
-    assert done.returncode == 0, done.stderr
-    seconds = time.monotonic() - began
-    kill("optimizer_race", FLAGS, tmp_path / "w", seconds, 1)
-    done = program("optimizer_race", *FLAGS, f"--workdir={tmp_path / 'w'}")
-    assert done.returncode == 0, done.stderr
-    assert bits(tmp_path / "w") == bits(tmp_path / "straight")
