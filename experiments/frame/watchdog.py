@@ -50,9 +50,9 @@ class Watchdog:
         self._done.set()
 
     def _watch(self) -> None:
-        idle, used = 0, time.process_time()
+        idle, used = 0, _seconds_of_others()
         while not self._done.wait(self._interval):
-            before, used = used, time.process_time()
+            before, used = used, _seconds_of_others()
             frame = sys._current_frames().get(self._thread)
             is_idle = used - before < IDLE_SHARE * self._interval and _waits_for_jax(frame) and not _any_runnable()
             idle = idle + 1 if is_idle else 0
@@ -67,6 +67,11 @@ class Watchdog:
             f"{self._idle_s:.0f} s while a program runs, a deadlock in JAX's CPU runtime; run the same command again "
             "with --devices=1, or with a newer jax"
         )
+
+
+def _seconds_of_others() -> float:
+    """Return the processor time of all threads but this one, which adds up where it reads the states of hundreds."""
+    return time.process_time() - time.thread_time()
 
 
 def _callers(frame: FrameType | None) -> list[FrameType]:

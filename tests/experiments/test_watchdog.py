@@ -40,6 +40,18 @@ def test_a_program_that_waits_for_ever_is_reported_once_by_name(lines):
 
 
 @pytest.mark.slow
+def test_it_is_reported_among_hundreds_of_threads(lines):
+    ended = threading.Event()
+    threads = [threading.Thread(target=ended.wait, daemon=True) for _ in range(600)]
+    for thread in threads:
+        thread.start()
+    test_a_program_that_waits_for_ever_is_reported_once_by_name(lines)
+    ended.set()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.mark.slow
 def test_other_waits_are_not_reported(lines):
     with Watchdog(lambda: "", lines.append, idle_s=IDLE_S):
         time.sleep(0)  # warm
