@@ -7,11 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-
 from mllab import weights
-from mllab.errors import UserError, shortened
+from mllab.errors import UserError
 from mllab.models.base import Model
 from mllab.models.recurrent import CELLS, polyphony
 from mllab.types import Params
@@ -47,24 +44,8 @@ def load(path: str | Path, *, limit: int | None = None) -> MusicModel:
     _, about = weights.read(path, limit)
     if about.get("kind") != KIND:
         raise UserError(f"{path} holds no model of music: give params that experiments.music published")
-    try:
-        model = polyphony.model(**_checked(about.get("arguments")))
-        like, _ = jax.eval_shape(model.init, jax.random.key(0))
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    params, _, _ = weights.load(path, like, limit=limit)
-    return MusicModel(model, jax.tree.map(jnp.asarray, params), about)
 
+    def make() -> Model:
+        return polyphony.model(**weights.checked_arguments(about.get("arguments"), NAMES, SIZES))
 
-def _checked(arguments: Any) -> dict[str, Any]:
-    """Return the arguments of a header, each of its kind and size."""
-    if not isinstance(arguments, dict):
-        raise UserError("the arguments in its header are no named values: publish it again")
-    for name, value in arguments.items():
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        valid = (name in NAMES and isinstance(value, str) and value in NAMES[name]) or (
-            name in SIZES and whole and 1 <= value <= SIZES[name]
-        )
-        if not valid:
-            raise UserError(f"the header says {shortened(str(name))} = {shortened(str(value))}: publish it again")
-    return arguments
+    return MusicModel(*weights.restore(path, make, limit=limit), about)

@@ -5,8 +5,8 @@ for result in results(raced, examples["targets"][split.test], target=0.95):
     print(result.optimizer, result.learning_rate, result.test["accuracy"].mean, result.steps_to_target)
 
 Scores on validation rows choose the learning rates and the winner, and decide which optimizers are tied with it
-(`standing`); scores on test rows are only reported. With K folds, what is said of G seeds holds for K times G lanes of
-a rate, fold by fold, and intervals are over folds (`Race.interval`).
+(`standing`); scores on test rows are only reported. With K folds, arrays over G seeds have an entry for each of
+the K times G lanes of a rate, fold by fold, and intervals are over folds (`Race.interval`).
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mllab import weights
 from mllab.data.readers import characters
-from mllab.errors import UserError, shortened
+from mllab.errors import UserError
 from mllab.models.base import Model
 from mllab.models.recurrent import CELLS, language, sampling
 from mllab.types import Key, Params
@@ -64,29 +63,11 @@ def load(path: str | Path, *, limit: int | None = None) -> TextModel:
         raise UserError(f"{path}: the vocabulary in its header is no text: publish it again")
     if "".join(sorted(set(vocabulary))) != vocabulary:
         raise UserError(f"{path}: the vocabulary in its header is not sorted, or has a character twice: publish again")
-    try:
-        model = make(vocabulary, _checked(arguments))
-        like, _ = jax.eval_shape(model.init, jax.random.key(0))
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    params, _, _ = weights.load(path, like, limit=limit)
-    return TextModel(model, jax.tree.map(jnp.asarray, params), vocabulary, about)
 
+    def build() -> Model:
+        return make(vocabulary, weights.checked_arguments(arguments, {"cell": CELLS}, SIZES, SWITCHES))
 
-def _checked(arguments: Any) -> dict[str, Any]:
-    """Return the arguments of a header, each of its kind and size."""
-    if not isinstance(arguments, dict):
-        raise UserError("the arguments in its header are no named values: publish it again")
-    for name, value in arguments.items():
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        valid = (
-            (name == "cell" and isinstance(value, str) and value in CELLS)
-            or (name in SIZES and whole and 1 <= value <= SIZES[name])
-            or (name in SWITCHES and isinstance(value, bool))
-        )
-        if not valid:
-            raise UserError(f"the header says {shortened(str(name))} = {shortened(str(value))}: publish it again")
-    return arguments
+    return TextModel(*weights.restore(path, build, limit=limit), vocabulary, about)
 
 
 def write_on(

@@ -1,11 +1,12 @@
 """Params as safetensors files: named arrays and a JSON header, no pickle."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mllab.data.readers import content
@@ -93,6 +94,54 @@ def load_model(path: str | Path, *, limit: int | None = None) -> Published:
         fault = shortened(str(error).partition("\n")[0], 200)
         raise UserError(f"{path}: the plan in its header describes no model that can be built: {fault}") from None
     return Published(model, *_unflatten(path, stored, like, like_extra), about)
+
+
+def restore(path: str | Path, make: Callable[[], Model], *, limit: int | None = None) -> tuple[Model, Params]:
+    """Return the model that the header of a file describes, and its params.
+
+    Args:
+        path: of the file.
+        make: builds the model from what the header says; its mistakes are reported with the path.
+        limit: on the bytes of the file; a share of the memory by default.
+
+    Raises:
+        UserError: the header describes no model, or one that the arrays do not fit.
+    """
+    try:
+        model = make()
+        like, _ = jax.eval_shape(model.init, jax.random.key(0))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    params, _, _ = load(path, like, limit=limit)
+    return model, jax.tree.map(jnp.asarray, params)
+
+
+def checked_arguments(
+    arguments: Any, choices: Mapping[str, Container[str]], sizes: Mapping[str, int], switches: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return the arguments of a header, each of its kind and size.
+
+    Args:
+        arguments: what the header has as such.
+        choices: arguments that are names, and the names that each may be.
+        sizes: arguments that are whole numbers of 1 or more, and the greatest value of each.
+        switches: arguments that are true or false.
+
+    Raises:
+        UserError: another argument, or another value.
+    """
+    if not isinstance(arguments, dict):
+        raise UserError("the arguments in its header are no named values: publish it again")
+    for name, value in arguments.items():
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        valid = (
+            (name in choices and isinstance(value, str) and value in choices[name])
+            or (name in sizes and whole and 1 <= value <= sizes[name])
+            or (name in switches and isinstance(value, bool))
+        )
+        if not valid:
+            raise UserError(f"the header says {shortened(str(name))} = {shortened(str(value))}: publish it again")
+    return arguments
 
 
 def read(path: str | Path, limit: int | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -16,7 +16,7 @@ from mllab.models import initializers
 from mllab.models.base import Model
 from mllab.models.ops.dropout import dropout as drop
 from mllab.models.recurrent.cells import CELLS
-from mllab.models.recurrent.sequences import stack
+from mllab.models.recurrent.sequences import init_layers, stack
 from mllab.types import Array, Key, Params
 
 
@@ -63,10 +63,7 @@ def model(
 
     def init(key: Key) -> tuple[Forecaster, None]:
         out_key, *layer_keys = jax.random.split(key, 1 + layers)
-        cells = tuple(
-            chosen.init(each, hidden if layer else features, hidden, forget_bias=forget_bias)
-            for layer, each in enumerate(layer_keys)
-        )
+        cells = init_layers(chosen, layer_keys, features, hidden, forget_bias=forget_bias)
         (w_out,) = initializers.normal(out_key, [(hidden, horizon)], [initializers.lecun((hidden, horizon))])
         return Forecaster(cells, w_out, jnp.zeros(horizon)), None
 

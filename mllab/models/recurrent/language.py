@@ -26,7 +26,7 @@ from mllab.models.base import Model
 from mllab.models.ops import normalisation
 from mllab.models.ops.dropout import dropout as drop
 from mllab.models.recurrent.cells import CELLS, Carry, cell_of
-from mllab.models.recurrent.sequences import stack, unroll
+from mllab.models.recurrent.sequences import init_layers, stack, unroll
 from mllab.types import Array, Inputs, Key, Params
 
 ONE_HOT_VOCABULARY = 1024  # up to here an embedding's gradient is a product with one-hot rows, which beats a scatter
@@ -110,10 +110,7 @@ def model(
         (table,) = initializers.normal(embedding_key, [(vocabulary, width)], [width**-0.5 if tied else 1.0])
         params = LanguageModel(
             embedding=table,
-            layers=tuple(
-                chosen.init(each, hidden if layer else width, hidden, orthogonal=orthogonal, forget_bias=forget_bias)
-                for layer, each in enumerate(layer_keys)
-            ),
+            layers=init_layers(chosen, layer_keys, width, hidden, orthogonal=orthogonal, forget_bias=forget_bias),
             scale=jnp.ones((layers, hidden)) if layer_norm else None,
             shift=jnp.zeros((layers, hidden)) if layer_norm else None,
             w_out=None

@@ -32,7 +32,7 @@ from mllab.errors import UserError, unknown
 from mllab.models import initializers
 from mllab.models.base import Model
 from mllab.models.recurrent.cells import CELLS, Carry, cell_of
-from mllab.models.recurrent.sequences import stack, unroll
+from mllab.models.recurrent.sequences import init_layers, stack, unroll
 from mllab.types import Array, Inputs, Key, Params
 
 
@@ -70,10 +70,7 @@ def model(
 
     def init(key: Key) -> tuple[Readout, None]:
         a_key, y_key, *keys = jax.random.split(key, 2 + layers)
-        cells = tuple(
-            chosen.init(each, hidden if layer else features, hidden, forget_bias=forget_bias)
-            for layer, each in enumerate(keys)
-        )
+        cells = init_layers(chosen, keys, features, hidden, forget_bias=forget_bias)
         (w_a,) = initializers.normal(a_key, [(hidden, hidden)], [initializers.glorot((hidden, hidden))])
         (w_y,) = initializers.normal(y_key, [(hidden, outputs)], [initializers.lecun((hidden, outputs))])
         return Readout(cells, w_a, jnp.zeros(hidden), w_y, jnp.zeros(outputs)), None

@@ -15,7 +15,7 @@ from jax import lax
 
 from mllab.errors import UserError, unknown
 from mllab.models.recurrent.cells import Carry, Cell, min_gru_terms
-from mllab.types import Array, Params
+from mllab.types import Array, Key, Params
 
 FORMS = ("fast", "plain", "associative")
 
@@ -105,6 +105,14 @@ def bidirectional(
         *(unroll(cell, params[i], carries[i], inputs, reverse=bool(i), **options) for i in (0, 1)), strict=True
     )
     return ends, jnp.concatenate(states, axis=-1)
+
+
+def init_layers(cell: Cell, keys: Sequence[Key], inputs: int, hidden: int, **options: Any) -> tuple[Params, ...]:
+    """Return params for `stack`: a layer for each key, the first one for `inputs` features, the others for `hidden`.
+
+    `options` are those of `Cell.init`.
+    """
+    return tuple(cell.init(key, hidden if layer else inputs, hidden, **options) for layer, key in enumerate(keys))
 
 
 def stack(
