@@ -37,7 +37,7 @@ from mllab.models import initializers
 from mllab.models.base import Model
 from mllab.models.ops.dropout import dropout as drop
 from mllab.models.recurrent.cells import CELLS, cell_of
-from mllab.models.recurrent.sequences import stack
+from mllab.models.recurrent.sequences import init_layers, stack
 from mllab.types import Array, Inputs, Key, Params, is_concrete
 
 QUIET = -3.0  # initial bias of a key: few of them sound at once
@@ -122,11 +122,8 @@ def model(
 
     def init(key: Key) -> tuple[Polyphony, None]:
         output_key, *layer_keys = jax.random.split(key, 1 + layers)
-        cells = (
-            CELLS[cell].init(each, hidden if layer else keys, hidden, forget_bias=1.0)
-            for layer, each in enumerate(layer_keys)
-        )
-        return Polyphony(tuple(cells), _frame(output_key, hidden, keys, units, output == "autoregressive")), None
+        cells = init_layers(CELLS[cell], layer_keys, keys, hidden, forget_bias=1.0)
+        return Polyphony(cells, _frame(output_key, hidden, keys, units, output == "autoregressive")), None
 
     def apply(params: Polyphony, extra: Any, inputs: Inputs, key: Key | None) -> tuple[Array, Any]:
         frames, begins, weights = _checked(inputs, keys)
