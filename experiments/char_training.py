@@ -12,7 +12,7 @@ import optax
 from jax.sharding import Mesh
 
 from experiments.char_parts import Streams, repeated
-from mllab import memory, optimizers, rows, sweep, text_models, training
+from mllab import devices, memory, optimizers, rows, sweep, text_models, training
 from mllab.averaging import evaluation_params
 from mllab.models.base import Model
 from mllab.models.recurrent import CELLS, language, sampling
@@ -136,13 +136,13 @@ def train(
     def build(hyper: Mapping[str, Array]) -> Any:
         return optimizers.build(optimizer, hyper["learning_rate"], steps=steps, **settings)
 
-    # One lane at a time on each device: activations of a window, not a lane's state, fill the cache. Where lanes leave
-    # devices idle, the rows of each batch are spread instead.
+    # The activations of a window, not a lane's state, fill the cache. Where lanes leave devices idle, the rows of each
+    # batch are spread instead.
     one = with_samples(make_run(model, build, window), model, writing)
     if lanes % mesh.size:
         run = sweep.batches(one, grid.schedule, mesh=mesh)
     else:
-        run = sweep.lanes(one, grid.schedule, mesh=mesh, group=1)
+        run = sweep.lanes(one, grid.schedule, mesh=mesh, group=devices.lanes_of_long_steps(mesh))
     result = training.drive(
         run, grid.hyper, grid.key, streams.examples, repeated(one_pass, steps),
         held_out=streams.rows["validation"], segment=-(-steps // segments), observers=observe(grid),

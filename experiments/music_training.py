@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from mllab import memory, optimizers, rows, sweep, training
+from mllab import devices, memory, optimizers, rows, sweep, training
 from mllab.averaging import evaluation_params
 from mllab.models.base import Model
 from mllab.models.recurrent import CELLS, polyphony
@@ -188,8 +188,8 @@ def train(
     def build(hyper: Mapping[str, Array]) -> Any:
         return optimizers.build(optimizer, hyper["learning_rate"], steps=steps, **settings)
 
-    # One lane at a time on each device: activations of a row, not a lane's state, fill the cache.
-    run = sweep.lanes(make_run(model, build, transposed, pieces.transpositions), grid.schedule, mesh=mesh, group=1)
+    one, group = make_run(model, build, transposed, pieces.transpositions), devices.lanes_of_long_steps(mesh)
+    run = sweep.lanes(one, grid.schedule, mesh=mesh, group=group)
     scored = {part: rows.blocks(ids, min(SCORED_ROWS, len(ids))) for part, ids in pieces.rows.items()}
     name = f"{arguments['output']}_{arguments['cell']}"
     chosen = {**arguments, **regularisation, **settings, "optimizer": optimizer, "transposed": transposed}

@@ -145,6 +145,14 @@ def replicate(mesh: Mesh, tree: Any) -> Any:
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
+def lanes_of_long_steps(mesh: Mesh) -> int | None:
+    """Return how many lanes a device should run at once where a step's activations fill the cache; None for no limit.
+
+    One on a CPU. A GPU or TPU is idle for most of a small step, so it runs all lanes at once.
+    """
+    return 1 if mesh.devices.flat[0].platform == "cpu" else None
+
+
 def lanes_in_cache(mesh: Mesh, lane_bytes: int) -> int | None:
     """Return how many lanes with `lane_bytes` of state a device should run at once; None for no limit."""
     return max(1, CPU_CACHE_BYTES // max(1, lane_bytes)) if mesh.devices.flat[0].platform == "cpu" else None
