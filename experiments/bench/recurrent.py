@@ -4,8 +4,8 @@ r"""Recurrent cells beside PyTorch's native ones: forward and backward of a loss
 
 LSTM, GRU and tanh cell, for 64 sequences of 128 steps, 128 features and 256 units, and for 32 sequences of 64 steps and
 512 units. Both compute the gradients of the weights and of the inputs from the same weights; compilation is not timed.
-mllab splits the batch over as many CPU devices as cores, PyTorch uses a thread a core. On a machine with a CUDA GPU both
-use that, PyTorch by cuDNN.
+mllab splits the batch over as many CPU devices as cores, PyTorch uses a thread a core. On a machine with a CUDA GPU
+both use that, PyTorch by cuDNN.
 """
 
 import dataclasses
