@@ -38,6 +38,7 @@ SEGMENTS = 20  # scores of the validation part over the training
 SHOWN = 1200  # characters of the test part that are coloured
 PRIME = 32  # characters of the test part to write on from by default
 LIVE = 120  # characters that are written after each score
+INITS = ("orthogonal", "normal")
 SAMPLES = 5  # of them that the page shows
 
 
@@ -62,6 +63,14 @@ class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Sampling):
     recurrent_dropout: float = frame.number(
         0.0, help="Probability of dropping a recurrent weight, in cells that have such.", low=0, high=0.95
     )
+    recurrent_init: str = frame.choice(
+        INITS, INITS[0], help="Initial recurrent weights of each gate, in cells that have such: a random orthogonal "
+        "matrix, or normal entries of variance 1/H.", kind="initialisation",
+    )  # fmt: skip
+    forget_bias: float = frame.number(
+        1.0, help="Initial bias in favour of keeping the state: of an LSTM's forget gate, a GRU's or minGRU's update "
+        "gate.", low=-100, high=100,
+    )  # fmt: skip
     optimizer: str = frame.choice(optimizers.OPTIMIZERS, "adam", help="Optimizer.", kind="optimizer")
     learning_rates: tuple[float, ...] = frame.LearningRates.with_default(
         "learning_rates", (0.01,), help="Learning rates to choose among: LOW:HIGH:COUNT on a log scale, or A,B,C."
@@ -145,12 +154,15 @@ def train_cell(
             written = characters.decoded(event.held_out["sample"][0], text.vocabulary)
             run.progress.say(f"step {event.step:,} writes: {printable(' '.join(written.split()))}")
 
-    dropout = {"dropout": settings.dropout}
+    regularisation = {
+        "dropout": settings.dropout, "orthogonal": settings.recurrent_init == INITS[0],
+        "forget_bias": settings.forget_bias,
+    }  # fmt: skip
     if CELLS[cell].gates is not None:
-        dropout["recurrent_dropout"] = settings.recurrent_dropout
+        regularisation["recurrent_dropout"] = settings.recurrent_dropout
     return training.train(
-        streams, text.vocabulary, settings.arguments(cell), regularisation=dropout, rates=settings.learning_rates,
-        seeds=settings.seeds, steps=settings.steps, segments=SEGMENTS, window=settings.window,
+        streams, text.vocabulary, settings.arguments(cell), regularisation=regularisation,
+        rates=settings.learning_rates, seeds=settings.seeds, steps=settings.steps, segments=SEGMENTS, window=settings.window,
         optimizer=settings.optimizer,
         settings={
             "schedule": settings.schedule, "clip_norm": settings.clip_norm,

@@ -100,7 +100,7 @@ class Trained(NamedTuple):
 
 
 def train(
-    streams: Streams, vocabulary: str, arguments: Mapping[str, Any], *, regularisation: Mapping[str, float],
+    streams: Streams, vocabulary: str, arguments: Mapping[str, Any], *, regularisation: Mapping[str, float | bool],
     rates: tuple[float, ...], seeds: int, steps: int, segments: int, window: int, optimizer: str,
     settings: Mapping[str, Any], writing: Writing, mesh: Mesh, observe: Callable[[sweep.Grid], list], **drive: Any,
 ) -> Trained:  # fmt: skip
@@ -110,7 +110,7 @@ def train(
         streams: the text.
         vocabulary: its characters.
         arguments: of `language.model`: cell, hidden, layers, ...
-        regularisation: its rates of dropout.
+        regularisation: what its training alone depends on: rates of dropout, initialisation.
         rates: learning rates, [R].
         seeds: G.
         steps: of training.

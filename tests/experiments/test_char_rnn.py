@@ -250,3 +250,17 @@ def test_a_header_that_was_changed_is_refused(changes, message, trained, tmp_pat
 def test_params_must_be_named():
     with pytest.raises(UserError, match="--params=FILE"):
         sample.run()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("init", ["orthogonal", "normal"])
+def test_the_flags_of_the_initialisation_reach_the_params(init, text, tmp_path):
+    settings = {**TINY, "cells": ("lstm",), "steps": 1, "seeds": 1, "learning_rates": (1e-6,), "layers": 1}
+    char_rnn.run(text=str(text), workdir=str(tmp_path), recurrent_init=init, forget_bias=3.0, **settings)
+    (cell,) = text_models.load(tmp_path / "params.safetensors").params.layers
+    hidden = cell.w_h.shape[0]
+    gates = np.asarray(cell.w_h).reshape(hidden, 4, hidden).swapaxes(0, 1)
+    off = max(np.abs(gate @ gate.T - np.eye(hidden)).max() for gate in gates)
+    assert (off < 1e-4) == (init == "orthogonal")
+    biases = np.asarray(cell.b).reshape(4, hidden)
+    assert sorted(np.round(biases.mean(axis=1)).tolist()) == [0, 0, 0, 3]
