@@ -47,6 +47,11 @@ class RecordedRun:
         return self.summary["flags"]
 
     @property
+    def figures(self) -> Mapping[str, Any]:
+        """The summary without the flags."""
+        return {name: value for name, value in self.summary.items() if name != "flags"}
+
+    @property
     def seconds(self) -> float | None:
         """Total wall time; None where it is not recorded."""
         parts = self.summary.get("seconds")

@@ -94,8 +94,7 @@ def _verified(run: frame.Context, recorded: RecordedRun, folder: Path, settings:
         seconds = replaying.replay(recorded, workdir, observe)
     with run.timed("comparison"):
         again = read(workdir)
-        figures = [{**each.summary, "flags": None} for each in (recorded, again)]
-        files = [compare_objects("summary.json", *figures)]
+        files = [compare_objects("summary.json", recorded.figures, again.figures)]
         names = {path.name for each in (recorded, again) for path in each.path.glob("*.safetensors")}
         files += [compare_params(recorded.path / name, workdir / name) for name in sorted(names)]
         files.append(compare_records("metrics.jsonl", recorded.path / "metrics.jsonl", workdir / "metrics.jsonl"))
