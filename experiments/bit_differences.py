@@ -66,7 +66,7 @@ def json_differences(recorded: Any, replayed: Any, place: str = "") -> tuple[int
         replayed: the same of the other run.
         place: where the values stand.
     """
-    one, other = dict(_leaves(recorded, place)), dict(_leaves(replayed, place))
+    one, other = ({} if value == {} else dict(_leaves(value, place)) for value in (recorded, replayed))
     pairs = {where: (one.get(where, ABSENT), other.get(where, ABSENT)) for where in {**one, **other}}
     differ = [Difference(where, *pair, _relative(*pair)) for where, pair in pairs.items() if not _is_equal(*pair)]
     return len(pairs), differ
@@ -83,9 +83,12 @@ def compare_records(name: str, recorded: Path, replayed: Path) -> FileComparison
     Raises:
         UserError: a damaged line.
     """
-    count, differences = 0, []
-    for number, pair in enumerate(zip_longest(records(recorded), records(replayed), fillvalue={}), start=1):
-        figures, differ = json_differences(*pair, f"record {number}")
+    no_record: dict[str, Any] = {}
+    count, differences = 0, list[Difference]()
+    for number, (one, other) in enumerate(
+        zip_longest(records(recorded), records(replayed), fillvalue=no_record), start=1
+    ):
+        figures, differ = json_differences(one, other, f"record {number}")
         count, differences = count + figures, differences + differ
     return FileComparison.of(name, count, differences)
 
@@ -104,10 +107,7 @@ def compare_params(recorded: Path, replayed: Path) -> FileComparison:
     for name in {**one, **other}:
         before, now = one.get(name), other.get(name)
         count += int(max(array.size for array in (before, now) if array is not None))
-        if before is None or now is None:
-            sides = [ABSENT if array is None else _described(array) for array in (before, now)]
-            differences.append(Difference(name, *sides, math.inf))
-        elif before.shape != now.shape or before.dtype != now.dtype:
+        if before is None or now is None or before.shape != now.shape or before.dtype != now.dtype:
             differences.append(Difference(name, _described(before), _described(now), math.inf))
         elif before.tobytes() != now.tobytes():
             differing, greatest = _array_differences(name, before, now)
@@ -134,8 +134,8 @@ def _array_differences(name: str, recorded: np.ndarray, replayed: np.ndarray) ->
     return len(ids), [Difference(*each) for each in zip(named, *columns, strict=True)]
 
 
-def _described(array: np.ndarray) -> str:
-    return f"{array.dtype}{list(array.shape)}"
+def _described(array: np.ndarray | None) -> str:
+    return ABSENT if array is None else f"{array.dtype}{list(array.shape)}"
 
 
 def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:

@@ -149,7 +149,7 @@ def drawings(measured: Measurement) -> Iterator[Drawing]:
             for label, (steps, losses) in list(curves.items())[:MAX_CURVES]
         ]
         counts = {each.seeds for _, losses in curves.values() for each in losses}
-        over = answers.counted(*counts, group.over) if len(counts) == 1 else f"each run's {group.over}s"
+        over = answers.counted(counts.pop(), group.over) if len(counts) == 1 else f"each run's {group.over}s"
         is_log = all((one.mean > 0).all() for one in series)
         figure = draw.curves(
             series, title=f"{measured.experiment}: the best {group.noun} of each run{_of(group)}", x_label="step",

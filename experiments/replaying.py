@@ -1,4 +1,4 @@
-"""A recorded run again, as a user repeats it: another process, with the flags, and the number of devices, of the run."""
+"""A recorded run again, as a user repeats it: another process, with the flags and the number of devices of the run."""
 
 import os
 import queue
@@ -83,7 +83,7 @@ def _lines(stream: IO[str]) -> Iterator[str]:
     lines: queue.Queue[str | None] = queue.Queue()
 
     def read() -> None:
-        with suppress(ValueError):  # closed
+        with stream:
             for line in stream:
                 lines.put(line.rstrip())
         lines.put(None)

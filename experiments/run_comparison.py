@@ -1,4 +1,4 @@
-"""Finished runs of one experiment side by side: what differs in their flags, and their scores paired by seed or fold."""
+"""Finished runs of one experiment side by side: the flags that differ, and scores paired by seed or fold."""
 
 import json
 import math
@@ -117,10 +117,8 @@ def compare(runs: Sequence[Run], against_best: bool) -> Measurement:
     other_data = _other_data(recorded)
     titles = [each.title for each in runs[0].scores]
     shared = [title for title in titles if all(title in [each.title for each in run.scores] for run in runs)]
-    groups = [
-        _group(runs, [next(each for each in run.scores if each.title == title) for run in runs], other_data, against_best)
-        for title in shared
-    ]  # fmt: skip
+    by_title = {title: [next(each for each in run.scores if each.title == title) for run in runs] for title in shared}
+    groups = [_group(runs, scores, other_data, against_best) for scores in by_title.values()]
     return Measurement(recorded[0].experiment, list(runs), differing_flags(recorded), other_data, groups)
 
 
@@ -232,8 +230,8 @@ def _noun(winners: Sequence[Contender | None], part: str) -> str:
 def _difference(one: Repeated | None, other: Repeated | None, in_points: bool) -> Interval | None:
     if one is None or other is None or (difference := one.difference(other)) is None:
         return None
-    scale = 100 if in_points else 1
-    return Interval(*(scale * value for value in difference[:3]), difference.seeds)
+    mean, low, high = (value * (100 if in_points else 1) for value in difference[:3])
+    return Interval(mean, low, high, difference.seeds)
 
 
 def _curve(recorded: RecordedRun, scores: Scores, winner: Contender) -> tuple[np.ndarray, list[Interval]]:

@@ -145,8 +145,7 @@ def _of_music(run: RecordedRun) -> list[Scores]:
     for output, baselines in run.summary["baselines"].items():
         rows = [each for each in run.summary["scores"] if each["output"] == output]
         cells = [_of_cell(each, each["cell"], {"model": f"{output}_{each['cell']}"}) for each in rows]
-        ranked = sorted((each for each in cells if each.validation), key=lambda each: each.validation.mean)
-        best, label = ranked[0].name if ranked else None, "loss (nats per frame)"
+        best, label = _least(cells), "loss (nats per frame)"
         groups.append(
             Scores(output, "cell", label, cells, best, False, baselines=baselines, loss=f"validation {label}")
         )
@@ -160,10 +159,9 @@ def _of_series(run: RecordedRun) -> list[Scores]:
         repeated = _repeated({"test": Repeated(by_seed, range(len(by_seed)))})
         chosen = {"cell": each["name"]}
         models.append(Contender(each["name"], _interval(each["validation"]), _interval(each["test"]), repeated, chosen))
-    best = min((each for each in models if each.validation), key=lambda each: each.validation.mean).name
     naive = {each["name"]: each["test"][0] for each in summary["naive"]}
     loss = "validation loss (of scaled values)"
-    return [Scores("", "model", "MASE", models, best, False, baselines=naive, loss=loss)]
+    return [Scores("", "model", "MASE", models, _least(models), False, baselines=naive, loss=loss)]
 
 
 def _of_selection(run: RecordedRun) -> list[Scores]:
@@ -200,6 +198,12 @@ def _of_cell(row: Mapping[str, Any], name: str, chosen: Mapping[str, str | float
     return Contender(
         name, _interval(row["validation"]), _interval(row["test"]), repeated, {**chosen, "learning_rate": rate}
     )
+
+
+def _least(contenders: Sequence[Contender]) -> str | None:
+    """Return the name of the contender with the least mean validation loss."""
+    means = {each.name: each.validation.mean for each in contenders if each.validation is not None}
+    return min(means, key=lambda name: means[name]) if means else None
 
 
 def _classifier(
