@@ -67,7 +67,7 @@ def _verdict(group: Group) -> str:
     if len(group.tied) > 1:
         return (
             f"{answers.joined(group.tied)} are tied: on the same {repeats}, none is clearly {beyond} the {most} "
-            f"{score}, that of {group.best}."
+            f"{score}, that of {group.best}{_lead(group)}."
         )
     best = next(row for row in group.winners if row.run == group.best)
     value = best.validation if group.part == "validation" else best.test
@@ -166,9 +166,8 @@ def _style(index: int) -> Style:
 
 def _score_columns(group: Group) -> list[str]:
     parts = ("validation", "test")
-    points = " (points)" * group.in_points
     less = f"less {legible(group.against or '')}"
-    return [*(f"{part} {group.label}" for part in parts), *(f"{part}{points}, {less}" for part in parts)]
+    return [*(f"{part} {group.label}" for part in parts), *(f"{part}, {less}" for part in parts)]
 
 
 def _scores(group: Group, row: Row) -> list[object]:
@@ -210,7 +209,8 @@ def _caption(measured: Measurement) -> str:
         return "± 95% intervals as each run recorded them"
     order = "highest" if group.greater_is_better else "lowest"
     ties = " and those tied with it" * (len(group.tied) > 1)
+    differences = f"differences{' (points)' * group.in_points} paired by {group.over}"
     return (
-        f"± 95% intervals as each run recorded them, of differences paired by {group.over}: "
+        f"± 95% intervals as each run recorded them, of {differences}: "
         f"{answers.counted(group.repeats, group.over)}; * {order} mean {group.part} {group.label}{ties}"
     )

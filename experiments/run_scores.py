@@ -232,7 +232,14 @@ def _by_fold(values: Sequence[float | None], recorded: Sequence[float | None], f
 
 
 def _repeated(parts: Mapping[str, Repeated]) -> dict[str, Repeated]:
-    """Return the parts that have a finite score for each seed or fold."""
+    """Return the parts that have a finite score for each seed or fold.
+
+    Raises:
+        ValueError: not one score for each.
+    """
+    for each in parts.values():
+        if each.values.ndim != 1 or (each.values.size and len({*each.ids}) != each.values.size):
+            raise ValueError(f"{each.values.size} scores of {len(each.ids)} {each.noun}s")
     return {part: each for part, each in parts.items() if each.values.size and np.isfinite(each.values).all()}
 
 
