@@ -29,7 +29,7 @@ def report(measured: Measurement) -> Report:
         Section("Seconds", [seconds_table(measured)]),
     ]
     return Report(
-        title=f"{count} runs of {measured.experiment}",
+        title=f"{count} runs of {measured.runs_of}",
         question=f"Which of the {count} runs is best, and by how much?",
         answer=" ".join(answer(measured)),
         table=result,
@@ -125,7 +125,7 @@ def contender_table(measured: Measurement, group: Group) -> Table:
 def flag_table(measured: Measurement) -> Table | None:
     """Return the flags that differ, one row a flag, or None."""
     labels = [legible(run.label) for run in measured.runs]
-    rows = [[f"--{name}", *map(legible, values)] for name, values in measured.flags.items()]
+    rows = [[f"--{name}", *map(legible, values)] for name, values in measured.differing_flags.items()]
     return Table(["flag", *labels], rows) if rows else None
 
 
@@ -152,7 +152,7 @@ def drawings(measured: Measurement) -> Iterator[Drawing]:
         over = answers.counted(counts.pop(), group.over) if len(counts) == 1 else f"each run's {group.over}s"
         is_log = all((one.mean > 0).all() for one in series)
         figure = draw.curves(
-            series, title=f"{measured.experiment}: the best {group.noun} of each run{_of(group)}", x_label="step",
+            series, title=f"{measured.runs_of}: the best {group.noun} of each run{_of(group)}", x_label="step",
             y_label=f"{group.loss}{', log scale' * is_log}", log_y=is_log, over=over,
         )  # fmt: skip
         alt = f"{group.loss.capitalize()} against the step, one curve a run"

@@ -75,6 +75,7 @@ class Measurement:
 
     tolerance: float
     runs: list[Verified]
+    refused: list[str]  # why others could not be repeated
 
 
 def environment_differences(recorded: RecordedRun, now: Mapping[str, Any]) -> list[str]:
@@ -135,7 +136,8 @@ def report(measured: Measurement) -> Report:
         answer="; ".join(sentences) + ".",
         table=Table(columns, rows, caption=caption),
         tables=[_differences(run, file) for run in measured.runs for file in run.files if file.differing],
-        remarks=remarks + [f"{run.workdir}: the replay is in {run.kept}" for run in measured.runs if run.kept],
+        remarks=[*measured.refused, *remarks]
+        + [f"{run.workdir}: the replay is in {run.kept}" for run in measured.runs if run.kept],
     )
 
 

@@ -76,9 +76,9 @@ class Group:
 class Measurement:
     """The comparison."""
 
-    experiment: str
+    runs_of: str  # the experiment
     runs: list[Run]
-    flags: Mapping[str, list[str]]  # those that differ, as texts by run
+    differing_flags: Mapping[str, list[str]]  # those that differ, as texts by run
     other_data: list[str]  # in what the data or the split differ; nothing is paired then
     groups: list[Group]
 

@@ -46,7 +46,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     """Repeat each run and compare it.
 
     Raises:
-        UserError: no finished run of a known experiment, one that cannot be repeated, or other data.
+        UserError: no finished run of a known experiment, or none that can be repeated, on the same data.
     """
     recorded = [read(path) for path in settings.workdirs]
     for each in recorded:
@@ -60,8 +60,15 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         else:
             folder = expand(settings.keep)
             folder.mkdir(parents=True, exist_ok=True)
-        runs = [_verified(run, each, folder, settings) for each in recorded]
-    return Measurement(settings.tolerance, runs)
+        runs, refused = [], []
+        for each in recorded:
+            try:
+                runs.append(_verified(run, each, folder, settings))
+            except UserError as error:
+                refused.append(str(error))
+    if not runs:
+        raise UserError("; ".join(refused))
+    return Measurement(settings.tolerance, runs, refused)
 
 
 def _check_folders(folder: Path, recorded: list[RecordedRun]) -> None:
@@ -112,8 +119,8 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
 
 
 def failed(measured: Measurement) -> bool:
-    """Return whether a run differs that should not."""
-    return any(each.failed(measured.tolerance) for each in measured.runs)
+    """Return whether a run differs that should not, or cannot be repeated."""
+    return bool(measured.refused) or any(each.failed(measured.tolerance) for each in measured.runs)
 
 
 main, run = frame.program(Settings, measure, report, words="workdirs", failed=failed)

@@ -30,7 +30,7 @@ def compared(paths, against_best=False):
 def test_differences_are_paired_by_seed(tmp_path):
     paths = written(tmp_path, race(NARROW, seeds=4, hidden=[16]), race(WIDE, seeds=4, hidden=[32]))
     measured = compared(paths)
-    assert measured.flags == {"hidden": ["16", "32"]}
+    assert measured.differing_flags == {"hidden": ["16", "32"]}
     assert [run.label for run in measured.runs] == ["hidden 16", "hidden 32"]
     (group,) = measured.groups
     expected = stats.ttest_rel(WIDE["adam"], NARROW["adam"]).confidence_interval()
@@ -159,4 +159,5 @@ def test_flags_cfg_holds_all_folders_and_repeats_the_comparison(tmp_path, capsys
     assert one.pop("seconds")
     assert again.pop("seconds")
     assert one == again
+    assert (one["experiment"], one["flags"]["against"]) == ("compare", "first")
     assert (tmp_path / "out" / "figures" / "loss_by_step.svg").is_file()

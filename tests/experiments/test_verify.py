@@ -118,6 +118,15 @@ def test_a_replay_of_something_else_is_refused(workdir, replayed, name, content,
         verify.run(workdirs=str(workdir))
 
 
+def test_a_run_that_cannot_be_repeated_leaves_the_others(workdir, replayed, capsys, tmp_path):
+    other = finished_runs.write(tmp_path / "other", race(SCORES), environment(data={"digits.csv.gz": "5"}))
+    replayed["environment.json"] = json.dumps(environment())
+    code, shown, _ = end(capsys, other, workdir)
+    assert code == 1
+    assert f"{other} was made with other data" in shown
+    assert f"{workdir} repeats to the bit." in shown
+
+
 def test_flags_of_another_version_are_named(workdir, replayed, capsys):
     replayed["summary.json"] = json.dumps(race(SCORES, precision="float32"))
     code, shown, _ = end(capsys, workdir)
