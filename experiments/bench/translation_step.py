@@ -2,7 +2,7 @@ r"""A training step of the attending translation model beside PyTorch: forward, 
 
   python -m experiments.bench.translation_step
 
-64 pairs of sentences of 20 words each, 256 hidden units, 256 features of a word, 256 maxout units, 8,000 words a language.
+64 pairs of sentences of 20 words each; 256 hidden units, features of a word and maxout units; 8,000 words a language.
 PyTorch runs the model as its tutorial writes it, with everything inside the loop over words, and at its best, with all
 that does not depend on the decoder's state computed outside; see `translation_step_torch`. Both use a thread a core.
 Compilation is not timed. mllab's step is one program on one device, which uses all cores.
@@ -53,8 +53,8 @@ def mllab(problem: Arrays) -> Solver:
     from mllab.models import seq2seq
 
     sizes = _sizes(problem)
-    words = sizes.pop("vocabulary")
-    model = seq2seq.model(words, words, **sizes)
+    words = sizes["vocabulary"]
+    model = seq2seq.model(words, words, hidden=sizes["hidden"], embedding=sizes["embedding"])
     pairs = {name: problem[name].astype(np.int32) for name in ("source", "target")}
     optimizer = optax.adam(LEARNING_RATE)
 

@@ -57,7 +57,7 @@ def tutorial(model: Translation, source: Tensor, target: Tensor) -> Tensor:
         context = torch.bmm(functional.softmax(scores, dim=-1), h)
         pairs = model.t(torch.cat((query, y, context), dim=2))
         _, hidden = model.decoder(torch.cat((y, context), dim=2), hidden)
-        outputs.append(model.out(pairs.unflatten(2, (-1, 2)).amax(3)))
+        outputs.append(model.out(torch.maximum(*pairs.chunk(2, 2))))
     log_p = functional.log_softmax(torch.cat(outputs, dim=1), dim=-1)
     return functional.nll_loss(log_p.flatten(0, 1), target.flatten())
 
