@@ -5,6 +5,7 @@ environment, progress, metrics.jsonl, timing of each part, figures, page, summar
 and one line for a mistake.
 """
 
+import io
 import os
 import sys
 import time
@@ -13,10 +14,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar
 
 from experiments import process
-from experiments.frame import layout, settings, shared_flags
+from experiments.frame import layout, notebook, settings, shared_flags
 from experiments.frame.datasets import DatasetSetting, Needs
 from experiments.frame.summary import to_json
 from experiments.frame.watchdog import Watchdog
@@ -27,6 +28,7 @@ from mllab.data.dataset import Dataset
 from mllab.errors import UserError, shortened
 from mllab.report import console
 from mllab.report.report import Environment, Provenance, Report
+from mllab.report.table import Table
 
 _STARTED = time.perf_counter()
 
@@ -102,6 +104,11 @@ class Context:
         mesh = devices.mesh(getattr(self._settings, "devices", None))
         self._device_count = mesh.size
         return mesh
+
+    @property
+    def folder(self) -> Path | None:
+        """The workdir's folder, claimed or not; None for an experiment without a workdir."""
+        return self._workdir.path if self._workdir else None
 
     @property
     def path(self) -> Path:
@@ -180,7 +187,8 @@ def program(
 ) -> tuple[Callable[..., None], Callable[..., F]]:
     """Return an experiment's `main`, for the command line, and `run`, for Python.
 
-    `run(**settings)` writes the workdir, shows the table and the answer, and returns the measurement.
+    `run(**settings)` writes the workdir, shows the table and the answer (in a notebook, the page), and returns the
+    measurement.
 
     Args:
         settings_class: what can be set.
@@ -197,7 +205,10 @@ def program(
 
     def run(**overrides: Any) -> F:
         began = time.perf_counter()
-        return _execute(name, settings_class.make(overrides), measure, report, began, show_seconds, _warn)
+        with notebook.brief_errors():
+            found = _execute(name, settings_class.make(overrides), measure, report, began, show_seconds, _warn)
+        notebook.abbreviate(found)
+        return found
 
     def main(argv: Sequence[str] | None = None) -> None:
         """Read the flags and run; a mistake ends the program with one line and exit code 1."""
@@ -249,31 +260,43 @@ def _execute(
     """Measure, report, write and show; return the measurement."""
     devices.release_programs()  # of earlier runs in a notebook
     with _files_in_one_line(), ExitStack() as stack:
-        progress = stack.enter_context(console.Progress())
+        board = notebook.board()
+        progress = stack.enter_context(console.Progress(sys.stdout if board else sys.stderr, board=board))
         stack.enter_context(Watchdog(lambda: progress.description or name, report_stuck))
         context = Context(name, chosen, progress, stack)
+        stack.enter_context(notebook.brief_interruption(context.folder))
         if (imports := time.perf_counter() - began) >= 0.05:
             context.seconds["start and imports"] = imports
         found = measure(context, chosen)
         with context.timed("figures"):
             made = report(context, chosen, found)
         page = context.finish(made, found, began)
-    console.show(made.table)
-    console.show_remarks(made.remarks, page.name if page else "")
     tables = [*made.tables]
     if show_seconds:
         from mllab.report.page import seconds_table  # brings jinja2
 
         tables.append(seconds_table(context.seconds))
-    for table in tables:
-        print()
-        console.show(table)
-    if made.answer:
-        print()
-        console.show_line(made.answer)
-    if page:
-        print(f"Report: {page}")
+    if page and (frame := notebook.frame(page)):
+        closing = io.StringIO()
+        _write_closing(made, tables, page, closing)
+        notebook.show(frame, closing.getvalue())
+    else:
+        _write_closing(made, tables, page, sys.stdout)
     return found
+
+
+def _write_closing(made: Report, tables: Sequence[Table], page: Path | None, stream: TextIO) -> None:
+    """Write what a run ends with: the table, remarks, further tables, the answer and the page's path."""
+    console.show(made.table, stream=stream)
+    console.show_remarks(made.remarks, page.name if page else "", stream=stream)
+    for table in tables:
+        print(file=stream)
+        console.show(table, stream=stream)
+    if made.answer:
+        print(file=stream)
+        console.show_line(made.answer, stream=stream)
+    if page:
+        print(f"Report: {page}", file=stream)
 
 
 @contextmanager

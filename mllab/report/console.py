@@ -1,14 +1,15 @@
 """The terminal: live progress of a run, and tables.
 
 Progress goes to standard error, tables to standard output, so that `command > table.txt` keeps the table alone. On a
-terminal there is a bar; in a pipe or a log file there are a few plain lines. `NO_COLOR` is respected.
+terminal there is a bar; in a pipe or a log file there are a few plain lines; in a notebook a board shows it. `NO_COLOR`
+is respected.
 """
 
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Self, TextIO
+from typing import Any, Protocol, Self, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -23,6 +24,13 @@ LINE_SHARE = 0.1  # with at least this share of the task between them,
 QUIET_SECONDS = 60.0  # unless so much time has passed
 
 
+class Board(Protocol):
+    """Where progress is shown other than on a stream, updated in place."""
+
+    def show(self, number: int, description: str, share: float, status: str) -> None:
+        """Show task `number`, 0, 1, ..., with the share of it that is done."""
+
+
 class Progress:
     """Live progress of tasks that follow one another: each is a number of steps, taken by one or many lanes at once.
 
@@ -30,11 +38,14 @@ class Progress:
     steps bring the compilation with them.
     """
 
-    def __init__(self, stream: TextIO | None = None):
+    def __init__(self, stream: TextIO | None = None, *, board: Board | None = None):
+        """Show progress on a stream, by default standard error, or on a board, with the lines of `say` on the stream."""
         self._console = _console(_Lossy(stream or sys.stderr))
+        self._board = board
+        self._count = 0  # of tasks
         self._task: _Task | None = None
         self._bars: Bars | None = None
-        if self._console.is_terminal and not self._console.is_dumb_terminal:
+        if board is None and self._console.is_terminal and not self._console.is_dumb_terminal:
             columns = (
                 SpinnerColumn(finished_text="✓"), TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24), TextColumn("{task.fields[status]}", markup=False), TimeElapsedColumn(),
@@ -61,7 +72,10 @@ class Progress:
         """Begin the next task: `total` steps, which `lanes` runs take side by side."""
         self._end()
         self._task = _Task(description, total, lanes)
-        if self._bars:
+        self._count += 1
+        if self._board:
+            self._show(self._task, "compiling", "")
+        elif self._bars:
             self._task.bar = self._bars.add_task(description, total=total, status="compiling")
         else:
             self.say(f"{description}: compiling")
@@ -76,7 +90,7 @@ class Progress:
         """Add steps that the task has taken, and the best validation score so far."""
         task = self._current()
         task.advance(steps, best)
-        if self._bars or task.is_line_due():
+        if self._board or self._bars or task.is_line_due():
             self._show(task, task.status(), f"{task.share:4.0%}  {task.status()}")
 
     def say(self, line: str) -> None:
@@ -90,8 +104,10 @@ class Progress:
         return self._task
 
     def _show(self, task: "_Task", status: str, line: str) -> None:
-        """Show a task by its bar, with a status, or by a plain line."""
-        if self._bars and task.bar is not None:
+        """Show a task on the board or by its bar, with a status, or by a plain line."""
+        if self._board:
+            self._board.show(self._count - 1, task.description, task.share, status)
+        elif self._bars and task.bar is not None:
             self._bars.update(task.bar, total=task.total, completed=task.completed, status=status)
         else:
             self.say(f"{task.description}: {line}")
@@ -104,6 +120,13 @@ class Progress:
             self._show(task, stopped, stopped)
 
 
+def kernel() -> Any:
+    """Return the IPython shell of the Jupyter or Colab kernel that this process is; None outside one."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython and hasattr(ipython, "get_ipython") else None
+    return shell if hasattr(shell, "kernel") else None
+
+
 class _Console(Console):
     """A console that leaves it to the program how to end when the reader of a pipe is gone."""
 
@@ -112,8 +135,11 @@ class _Console(Console):
 
 
 def _console(stream: Any) -> Console:
-    """Return the console of a stream; some terminals, and $COLUMNS, claim to have no columns."""
-    console = _Console(file=stream, highlight=False)
+    """Return the console of a stream; some terminals, and $COLUMNS, claim to have no columns.
+
+    The streams of a notebook's kernel are no terminals, though it sets $FORCE_COLOR for the programs that it starts.
+    """
+    console = _Console(file=stream, highlight=False, force_jupyter=False, force_terminal=False if kernel() else None)
     console.width = max(console.width, 1)
     return console
 
