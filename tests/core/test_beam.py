@@ -188,7 +188,7 @@ def test_the_greatest_of_wide_rows_are_those_of_a_stable_sort(size, count):
     ("options", "message"),
     [
         ({"width": 0}, "width = 0"),
-        ({"width": 2, "n_best": 4}, "n_best = 3 of a beam of width 2"),
+        ({"width": 2, "n_best": 4}, "n_best = 4 of a beam of width 2"),
         ({"width": 2, "penalty": -1.0}, "penalty = -1.0"),
         ({"width": 2, "length": 0}, "length = 0"),
         ({"width": 3}, r"cache: a leaf of shape \[4\], expected 6 rows"),
