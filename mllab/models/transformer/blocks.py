@@ -104,20 +104,25 @@ def dense(x: Array, w: Array, b: Array | None) -> Array:
 
 
 def queries(attention: Attention, x: Array) -> tuple[Array, ...]:
-    """Return what x [B, T, W] gives: queries, keys and values of self-attention, or queries alone, [B, T, N, D] each."""
-    projected = dense(x, attention.w_in, attention.b_in)
-    return tuple(projected[:, :, place] for place in range(projected.shape[2]))
+    """Return what x [B, T, W] gives: queries, keys and values of self-attention, or queries alone, [B, N, T, D] each."""
+    return _by_head(dense(x, attention.w_in, attention.b_in))
 
 
-def memory(attention: Attention, encoded: Array) -> tuple[Array, Array]:
-    """Return keys and values [B, S, N, D] of what is attended to, [B, S, W]."""
-    projected = dense(encoded, attention.w_memory, attention.b_memory)
-    return projected[:, :, 0], projected[:, :, 1]
+def memory(attention: Attention, encoded: Array) -> tuple[Array, ...]:
+    """Return keys and values [B, N, S, D] of what is attended to, [B, S, W]."""
+    assert attention.w_memory is not None
+    return _by_head(dense(encoded, attention.w_memory, attention.b_memory))
+
+
+def _by_head(projected: Array) -> tuple[Array, ...]:
+    """Return the K parts of projections [B, T, K, N, D], [B, N, T, D] each."""
+    return tuple(jnp.swapaxes(projected[:, :, place], 1, 2) for place in range(projected.shape[2]))
 
 
 def joined(attention: Attention, heads: Array) -> Array:
-    """Return what the heads read [B, T, N, D], projected by W^O, [B, T, W]."""
+    """Return what the heads read [B, N, T, D], projected by W^O, [B, T, W]."""
     w_out = attention.w_out.reshape(-1, attention.w_out.shape[-1])
+    heads = jnp.swapaxes(heads, 1, 2)
     return dense(heads.reshape(*heads.shape[:2], -1), w_out, attention.b_out)
 
 

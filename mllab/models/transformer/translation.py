@@ -72,15 +72,15 @@ class Memory(NamedTuple):
     """What the decoder reads of a source: keys and values of each of its layers."""
 
     mask: Array  # [B, S], True at words
-    keys: tuple[Array, ...]  # L of [B, S, N, D]
-    values: tuple[Array, ...]  # L of [B, S, N, D]
+    keys: tuple[Array, ...]  # L of [B, N, S, D]
+    values: tuple[Array, ...]  # L of [B, N, S, D]
 
 
 class Cache(NamedTuple):
     """Keys and values of the words so far, of each layer of the decoder."""
 
-    keys: tuple[Array, ...]  # L of [B, T, N, D]
-    values: tuple[Array, ...]  # L of [B, T, N, D]
+    keys: tuple[Array, ...]  # L of [B, N, T, D]
+    values: tuple[Array, ...]  # L of [B, N, T, D]
 
 
 def translator(
@@ -137,7 +137,7 @@ def translator(
 
     def start(params: Translator, memory: Memory, length: int) -> Cache:
         def empty(keys: Array) -> Array:
-            return jnp.zeros((keys.shape[0], length, *keys.shape[2:]), keys.dtype)
+            return jnp.zeros((*keys.shape[:2], length, keys.shape[3]), keys.dtype)
 
         return Cache(tuple(map(empty, memory.keys)), tuple(map(empty, memory.values)))
 
@@ -258,12 +258,12 @@ def _step(
     for layer, keys, values, *so_far in zip(params.decoder, *memory[1:], *cache, strict=True):
         q, k, v = blocks.queries(layer.attention, blocks.normed(layer.attention_norm, y))
         k, v = (
-            jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), position, axis=1)
+            jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), position, axis=2)
             for old, new in zip(so_far, (k, v), strict=True)
         )
         keys_so_far.append(k)
         values_so_far.append(v)
-        heads, _ = attentions.scaled_dot_product(q, k, v, attentions.causal_mask(1, k.shape[1], position))
+        heads, _ = attentions.scaled_dot_product(q, k, v, attentions.causal_mask(1, k.shape[2], position))
         y = y + blocks.joined(layer.attention, heads)
         read, weights = _read_source(layer, y, keys, values, memory.mask, _Dropout(None, 0.0))
         attention = weights[:, :, 0].mean(axis=1)
