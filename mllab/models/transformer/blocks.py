@@ -83,11 +83,23 @@ def init_norm(width: int, bias: bool = True) -> Norm:
     return Norm(jnp.ones(width), jnp.zeros(width) if bias else None)
 
 
-def dropper(key: Key | None, rate: Any) -> Callable[[Array], Array]:
-    """Return the dropout of one place; without a key, or at a rate that is known to be 0, it changes nothing."""
-    if key is None or (isinstance(rate, int | float) and rate == 0):
-        return lambda x: x
-    return lambda x: drop(key, x, rate)
+class Dropout:
+    """The dropout of a model within one call: each place takes the next key.
+
+    Without a key, or at a rate that is known to be 0, it changes nothing.
+    """
+
+    def __init__(self, key: Key | None, rate: Any):
+        """Take the key of the call and the rate."""
+        is_zero = isinstance(rate, int | float) and rate == 0
+        self._key, self._rate = None if is_zero else key, rate
+
+    def __call__(self, x: Array) -> Array:
+        """Return x with dropout."""
+        if self._key is None:
+            return x
+        self._key, key = jax.random.split(self._key)
+        return drop(key, x, self._rate)
 
 
 def normed(norm: Norm, x: Array) -> Array:
