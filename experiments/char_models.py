@@ -8,7 +8,9 @@ from mllab.models.recurrent import CELLS
 from mllab.text_models import TRANSFORMER
 
 INITS = ("orthogonal", "normal")
-OF_CELLS = (
+OF_CELLS = (  # settings that recurrent cells alone read
+    "embedding", "tied", "layer_norm", "recurrent_dropout", "recurrent_init", "forget_bias",
+)  # fmt: skip
     "embedding",
     "tied",
     "layer_norm",

@@ -67,8 +67,8 @@ class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Sampling):
         0.0, help="Probability of dropping a recurrent weight, in cells that have such.", low=0, high=0.95
     )
     recurrent_init: str = frame.choice(
-        models.INITS, models.INITS[0], help="Initial recurrent weights of each gate, in cells that have such: a random orthogonal "
-        "matrix, or normal entries of variance 1/H.", kind="initialisation",
+        models.INITS, models.INITS[0], help="Initial recurrent weights of each gate, in cells that have such: a random "
+        "orthogonal matrix, or normal entries of variance 1/H.", kind="initialisation",
     )  # fmt: skip
     forget_bias: float = frame.number(
         1.0, help="Initial bias in favour of keeping the state: of an LSTM's forget gate, a GRU's or minGRU's update "
