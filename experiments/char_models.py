@@ -8,9 +8,7 @@ from mllab.models.recurrent import CELLS
 from mllab.text_models import TRANSFORMER
 
 INITS = ("orthogonal", "normal")
-OF_CELLS = (  # settings that recurrent cells alone read
-    "embedding", "tied", "layer_norm", "recurrent_dropout", "recurrent_init", "forget_bias",
-)  # fmt: skip
+OF_CELLS = (
     "embedding",
     "tied",
     "layer_norm",
