@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 ALLOWED = {
     "types": set(),
     "errors": set(),
+    "beam": {"types", "errors", "checks", "models", "special_tokens"},
     "checks": {"types", "errors"},
     "rows": {"types", "errors", "checks"},
     "losses": {"types", "errors", "checks"},
