@@ -57,7 +57,7 @@ class _Beam(NamedTuple):
     scores: Array  # [B, N] of the finished sequences, best first
     ends: Array  # [B, N] the position of END
     slots: Array  # [B, N] the slot of the beam before END
-    count: Array  # [B] finished sequences, also those no longer among the N best
+    ended: Array  # [B] finished sequences, also those no longer among the N best
     done: Array  # [B]
 
 
@@ -118,7 +118,7 @@ def search(
         scores=jnp.full((batch, n_best), -jnp.inf),
         ends=jnp.zeros((batch, n_best), jnp.int32),
         slots=jnp.zeros((batch, n_best), jnp.int32),
-        count=jnp.zeros(batch, jnp.int32),
+        ended=jnp.zeros(batch, jnp.int32),
         done=jnp.zeros(batch, bool),
     )
 
@@ -142,7 +142,7 @@ def search(
         tokens = jnp.take_along_axis(words.reshape(batch, -1), chosen, axis=1).astype(jnp.int32)
         bound = totals[:, 0] / jnp.asarray(length, totals.dtype) ** penalty
         is_settled = bound <= beam.scores[:, -1]
-        done = beam.done | (beam.count >= width) | (is_settled if early_stop else totals[:, 0] == -jnp.inf)
+        done = beam.done | (beam.ended >= width) | (is_settled if early_stop else totals[:, 0] == -jnp.inf)
         return beam._replace(
             position=beam.position + 1,
             cache=jax.tree.map(lambda leaf: leaf.at[rows].get(mode="promise_in_bounds"), cache),
@@ -159,7 +159,7 @@ def search(
 
 def _finish(beam: _Beam, totals: Array, slots: Array, penalty: Array) -> _Beam:
     """Return the beam with sequences that end at its position: `totals` [B, W], descending, -inf where none ends."""
-    number = beam.count[:, None] + jnp.cumsum(totals > -jnp.inf, axis=1)  # how many have finished with each
+    number = beam.ended[:, None] + jnp.cumsum(totals > -jnp.inf, axis=1)  # how many have finished with each
     accepted = (totals > -jnp.inf) & (number <= totals.shape[1]) & ~beam.done[:, None]
     scores = totals / (beam.position + 1).astype(totals.dtype) ** penalty
     scores = jnp.concatenate([beam.scores, jnp.where(accepted, scores, -jnp.inf)], axis=1)
@@ -170,7 +170,7 @@ def _finish(beam: _Beam, totals: Array, slots: Array, penalty: Array) -> _Beam:
         scores=kept,
         ends=jnp.take_along_axis(ends, places, axis=1),
         slots=jnp.take_along_axis(slots, places, axis=1),
-        count=beam.count + accepted.sum(axis=1, dtype=jnp.int32),
+        ended=beam.ended + accepted.sum(axis=1, dtype=jnp.int32),
     )
 
 

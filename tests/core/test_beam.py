@@ -17,7 +17,7 @@ from support.mistakes import refused_in_one_line
 
 V, T, B, S = 6, 3, 2, 4  # END and three words: 1 + 3 + 9 finished sequences, 27 that are cut
 ALL = 40
-OPTIONS = {"width": 4, "length": 9, "n_best": 3}  # of three sentences
+OPTIONS = {"width": 4, "length": 9, "n_best": 4}  # of three sentences
 
 
 def logs_of(seed, length=T, batch=B, end=0.0):
@@ -77,6 +77,35 @@ def test_a_beam_as_wide_as_all_sequences_ranks_them_as_brute_force_does(seed, pe
         assert (np.asarray(found.tokens)[row][np.arange(T) >= np.asarray(found.lengths)[row][:, None]] == PADDING).all()
 
 
+def reference(logs, penalty, width, length, n_best):
+    """Return (tokens, score) of the finished sequences of one sentence, by the description in `beam`, in lists."""
+    live, ended = [(0.0, ())], []
+    for count in range(1, length + 1):
+        candidates = []
+        for total, tokens in live:
+            step = logs[(count - 1, *(0, BEGIN, *tokens)[-2:])]
+            candidates += [(total + step[token], (*tokens, token)) for token in range(END, V)]
+        candidates.sort(key=lambda pair: -pair[0])
+        best = [pair for pair in candidates[:width] if pair[1][-1] == END]
+        ended += [(tokens, total / count**penalty) for total, tokens in best][: width - len(ended)]
+        live = [pair for pair in candidates if pair[1][-1] != END][:width]
+        if len(ended) == width:
+            break
+    return sorted(ended, key=lambda pair: -pair[1])[:n_best]
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), penalty=st.sampled_from([0.0, 0.5, 1.0]), end=st.sampled_from([-3.0, 0.0, 3.0]))
+def test_it_is_the_search_that_is_described(seed, penalty, end):
+    logs = logs_of(seed, 9, 3, end)
+    found = searched(logs, penalty, **OPTIONS)
+    for row in range(3):
+        for place, (tokens, score) in enumerate(reference(logs[row], penalty, **OPTIONS)):
+            np.testing.assert_allclose(found.scores[row, place], score, rtol=1e-5)
+            assert tuple(found.tokens[row, place, : len(tokens)].tolist()) == tokens
+            assert found.finished[row, place]
+
+
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), end=st.sampled_from([-4.0, 0.0, 3.0]))
 def test_width_1_is_greedy(seed, end):
@@ -109,13 +138,13 @@ def test_neighbours_and_the_early_stop_change_nothing_and_n_best_are_sorted_and_
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[0], b[0]), found, alone)
     assert (np.diff(np.asarray(found.scores), axis=1)[np.diff(np.asarray(found.finished), axis=1) == 0] <= 0).all()
     for row in np.asarray(found.tokens):
-        assert len({tuple(tokens) for tokens in row.tolist()}) == 3
+        assert len({tuple(tokens) for tokens in row.tolist()}) == 4
 
 
 def test_the_score_and_the_attention_are_those_along_the_tokens():
     logs = logs_of(5, 9, 3)
     found = searched(logs, **OPTIONS)
-    for row, place in np.ndindex(3, 3):
+    for row, place in np.ndindex(3, 4):
         tokens, length = np.asarray(found.tokens[row, place]), int(found.lengths[row, place])
         history = [0, BEGIN, *tokens[:length].tolist()]
         total = sum(logs[row, at, history[at], history[at + 1], history[at + 2]] for at in range(length))
@@ -138,8 +167,8 @@ def test_places_without_a_sequence_are_empty():
     logs = np.full((3, 9, V, V, V), -np.inf, np.float32)
     logs[..., END] = -1
     found = searched(logs, **OPTIONS)
-    np.testing.assert_array_equal(found.lengths, [[1, 0, 0]] * 3)
-    np.testing.assert_array_equal(found.scores, [[-1, -np.inf, -np.inf]] * 3)
+    np.testing.assert_array_equal(found.lengths, [[1, 0, 0, 0]] * 3)
+    np.testing.assert_array_equal(found.scores, [[-1, *[-np.inf] * 3]] * 3)
     np.testing.assert_array_equal(found.tokens[:, 0, :2], [[END, PADDING]] * 3)
     assert (np.asarray(found.tokens)[:, 1:] == PADDING).all()
 
@@ -159,7 +188,7 @@ def test_the_greatest_of_wide_rows_are_those_of_a_stable_sort(size, count):
     ("options", "message"),
     [
         ({"width": 0}, "width = 0"),
-        ({"width": 2, "n_best": 3}, "n_best = 3 of a beam of width 2"),
+        ({"width": 2, "n_best": 4}, "n_best = 4 of a beam of width 2"),
         ({"width": 2, "penalty": -1.0}, "penalty = -1.0"),
         ({"width": 2, "length": 0}, "length = 0"),
         ({"width": 3}, r"cache: a leaf of shape \[4\], expected 6 rows"),

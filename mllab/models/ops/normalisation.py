@@ -16,6 +16,16 @@ def normalise(x: Array, mean: Array, variance: Array, epsilon: float) -> Array:
     return (x - mean) * lax.rsqrt(variance + jnp.asarray(epsilon, variance.dtype))
 
 
+def layer_norm(x: Array, scale: Array, shift: Array | None = None, epsilon: float = 1e-5) -> Array:
+    """Return x [..., H] with the features of each row normalised, times a scale [H], plus a shift [H] (Ba et al. 2016)."""
+    ones = (1,) * (x.ndim - 1)
+    wide = widened(x)
+    mean = wide.mean(-1, keepdims=True)
+    variance = jnp.square(wide - mean).mean(-1, keepdims=True)
+    scaled = normalise(wide, mean, variance, epsilon).astype(x.dtype) * scale.reshape(*ones, -1)
+    return scaled if shift is None else scaled + shift.reshape(*ones, -1)
+
+
 def group_norm(x: Array, groups: int, epsilon: float = 1e-5) -> Array:
     """Return images [B, ..., C], each group of channels of each image normalised (Wu & He 2018, eq. 1-3)."""
     parts = widened(x).reshape(x.shape[0], -1, groups, x.shape[-1] // groups)
