@@ -4,7 +4,6 @@ Sentences are padded to the longest once. A step reads a batch, and computes on 
 its sentences fit in: one program, whose steps cost what their lengths need.
 """
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -313,9 +312,3 @@ def check_memory(
     narrowest = min(leaf.shape[-1] for leaf in jax.tree.leaves(shapes) if leaf.ndim > 1)
     memory.check(4.0 * batch_size * widest * narrowest, "the states of a batch", "lower --batch_size or --longest")
     return parameters
-
-
-@functools.cache
-def perplexity(nats: float) -> float:
-    """Return the perplexity per token of a loss in nats; infinity where it is too large for a number."""
-    return math.exp(nats) if nats < 700 else math.inf

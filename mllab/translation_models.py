@@ -19,7 +19,7 @@ from mllab import beam, checks, rows, sweep, weights
 from mllab.data import vocabulary
 from mllab.data.vocabulary import Vocabulary
 from mllab.errors import UserError, shortened
-from mllab.models import seq2seq
+from mllab.models import seq2seq, transformer
 from mllab.models.base import Model
 from mllab.models.encoder_decoder import EncoderDecoder
 from mllab.special_tokens import END, PADDING, UNKNOWN
@@ -40,12 +40,6 @@ class Entry(NamedTuple):
     help: str
 
 
-def _transformer(*sizes: int, **arguments: Any) -> EncoderDecoder:
-    from mllab.models import transformer
-
-    return transformer.translator(*sizes, **arguments)
-
-
 _OF_GRU = ({"hidden": 100_000, "embedding": 100_000}, ("tied",))
 MODELS: Mapping[str, Entry] = {
     "gru": Entry(seq2seq.model, *_OF_GRU, "GRU encoder and decoder with additive attention"),
@@ -53,7 +47,8 @@ MODELS: Mapping[str, Entry] = {
         functools.partial(seq2seq.model, attention="none"), *_OF_GRU, "the same with the last state as the only context"
     ),
     "transformer": Entry(
-        _transformer, {"width": 100_000, "layers": 100, "heads": 1_000, "feedforward": 1_000_000}, ("tied",),
+        transformer.translator, {"width": 100_000, "layers": 100, "heads": 1_000, "feedforward": 1_000_000},
+        ("tied", "joint"),
         "Transformer encoder and decoder",
     ),
 }  # fmt: skip
