@@ -44,10 +44,12 @@ from mllab.errors import UserError, unknown
 from mllab.models import initializers
 from mllab.models.encoder_decoder import EncoderDecoder, TokenScores, check_pairs, check_sentences, words_before
 from mllab.models.ops import attention as attentions
+from mllab.models.ops import vocabulary
 from mllab.models.ops.dropout import dropout as drop
+from mllab.models.recurrent import attending
 from mllab.models.recurrent.cells import RESET_FIRST_GRU, ResetFirstGRU
 from mllab.models.recurrent.language import lookup
-from mllab.models.recurrent.sequences import bidirectional
+from mllab.models.recurrent.sequences import bidirectional, unroll_projected
 from mllab.special_tokens import PADDING
 from mllab.types import Array, Inputs, Key
 
@@ -84,7 +86,7 @@ class Readout:
     v_o: Array  # [E, 2L] V_o
     c_o: Array  # [D, 2L] C_o
     b_t: Array  # [2L]
-    w_o: Array | None  # [L, V] W_o; None where it is the target embedding's transpose
+    w_o: Array | None  # [V, L] W_o; None where it is the target's embedding
     b_o: Array  # [V]
 
 
@@ -137,7 +139,7 @@ def model(
         maxout: L (l in the paper), units of the maxout layer; as `embedding` by default.
         attention: "additive", or "none" for the RNN Encoder-Decoder.
         dropout: rate at the embeddings and at t, with a key.
-        tied: whether W_o is the transpose of the target's embedding; L must be E.
+        tied: whether W_o is the target's embedding; L must be E.
         form: "fast" or "plain": the same functions, the latter as the equations are written.
 
     Raises:
@@ -165,16 +167,15 @@ def model(
         memory = _encode(params, source, lambda x: dropped(keys[0], x), form)
         y = dropped(keys[1], lookup(params.target_embedding, words_before(target).T))  # [T, B, E]
 
-        def step(s: Array, y: Array) -> tuple[Array, Array]:
-            s, t, _ = _step(params, memory, s, y)
-            return s, t
-
-        _, t = lax.scan(step, memory.s_0, y)
-        log_p = jax.nn.log_softmax(_logits(params, dropped(keys[2], t)))
+        t = dropped(keys[2], (_readouts if form == "fast" else _readouts_by_steps)(params, memory, y))
         mask = target != PADDING
-        log_probability = jnp.take_along_axis(log_p, target.T[..., None], axis=-1)[..., 0].T
-        mean = log_p.mean(-1).T
-        return TokenScores(*(jnp.where(mask, a, jnp.zeros((), a.dtype)) for a in (log_probability, mean))), extra
+        if form == "fast":
+            w_o, b_o = _output(params)
+            scores = vocabulary.token_scores(t, w_o.T, b_o, target.T, mask.T)
+        else:
+            log_p = jax.nn.log_softmax(_logits(params, t))  # of P(y_i | s_i, y_{i-1}, c_i)
+            scores = jnp.take_along_axis(log_p, target.T[..., None], axis=-1, mode="clip")[..., 0], log_p.mean(-1)
+        return TokenScores(*(jnp.where(mask, a.T, jnp.zeros((), a.dtype)) for a in scores)), extra
 
     def encode(params: Seq2Seq, source: Array) -> Memory:
         return _encode(params, check_sentences(source, source_vocabulary, "source"), lambda x: x, form)
@@ -208,7 +209,7 @@ def _init(
         "u_a": (2 * hidden, hidden),
         "v_a": (hidden, 1),
         "t": (hidden + embedding + context, 2 * units),  # U_o, V_o, C_o
-        "w_o": (units, target),
+        "w_o": (target, units),
     }
     # Rows of the tied embedding are the softmax's weights, so their scale is that of W_o.
     deviations = {"source": 1.0, "target": units**-0.5 if tied else 1.0, "w": glorot((embedding, hidden))}
@@ -255,7 +256,7 @@ def _encode(params: Seq2Seq, source: Array, dropped: Any, form: str) -> Memory:
     if params.alignment is None:
         return Memory(s_0, mask, last, None)
     h = jnp.swapaxes(h, 0, 1)
-    keys = h @ params.alignment.u_a + params.alignment.b_a[None, None]  # U_a h_j
+    keys = _product(h, params.alignment.u_a) + params.alignment.b_a[None, None]  # U_a h_j
     return Memory(s_0, mask, h, keys)
 
 
@@ -278,6 +279,38 @@ def _step(params: Seq2Seq, memory: Memory, s: Array, y: Array) -> tuple[Array, A
     return (1 - z) * s + z * candidate, _maxout(t), alpha  # s_i = (1 - z_i) * s_{i-1} + z_i * candidate
 
 
+def _readouts_by_steps(params: Seq2Seq, memory: Memory, y: Array) -> Array:
+    """Return t [T, B, L] from E y_{i-1} [T, B, E], step by step."""
+
+    def step(s: Array, y: Array) -> tuple[Array, Array]:
+        s, t, _ = _step(params, memory, s, y)
+        return s, t
+
+    return lax.scan(step, memory.s_0, y)[1]
+
+
+def _readouts(params: Seq2Seq, memory: Memory, y: Array) -> Array:
+    """Return what `_readouts_by_steps` does: what does not depend on s_{i-1} is a product over all steps."""
+    decoder, readout = params.decoder, params.readout
+    inputs = _product(y, decoder.w) + decoder.b[None, None]
+    if params.alignment is None or memory.keys is None:
+        inputs = inputs + (memory.h @ decoder.c)[None]
+        cell = ResetFirstGRU(w_x=decoder.w, w_h=decoder.u_gates, u=decoder.u, b=decoder.b)
+        _, states = unroll_projected(RESET_FIRST_GRU, cell, memory.s_0, inputs)
+        before, from_context = jnp.concatenate([memory.s_0[None], states[:-1]]), (memory.h @ readout.c_o)[None]
+    else:
+        weights = attending.Weights(params.alignment.w_a, params.alignment.v_a, decoder.u_gates, decoder.u)
+        projected = _product(memory.h, decoder.c)
+        before, _, alpha = attending.unroll(weights, memory.s_0, inputs, memory.keys, projected, memory.mask)
+        from_context = _product(jnp.einsum("tbs,bsd->tbd", alpha, memory.h), readout.c_o)
+    return _maxout(_product(before, readout.u_o) + _product(y, readout.v_o) + from_context + readout.b_t[None, None])
+
+
+def _product(a: Array, w: Array) -> Array:
+    """Return a w of an array [..., D]; see `Cell.project` for why it is one of matrices."""
+    return (a.reshape(-1, a.shape[-1]) @ w).reshape(*a.shape[:-1], w.shape[1])
+
+
 def _maxout(t: Array) -> Array:
     """Return the maximum of each pair, [..., L] of [..., 2L]."""
     return jnp.maximum(*jnp.split(t, 2, axis=-1))  # t_i = max of each pair
@@ -285,8 +318,14 @@ def _maxout(t: Array) -> Array:
 
 def _logits(params: Seq2Seq, t: Array) -> Array:
     """Return W_o t_i, [..., V]."""
-    w_o = params.target_embedding.T if params.readout.w_o is None else params.readout.w_o
-    return t @ w_o + params.readout.b_o.reshape((1,) * (t.ndim - 1) + (-1,))
+    w_o, b_o = _output(params)
+    return t @ w_o.T + b_o.reshape((1,) * (t.ndim - 1) + (-1,))
+
+
+def _output(params: Seq2Seq) -> tuple[Array, Array]:
+    """Return W_o [V, L] and b_o [V]."""
+    w_o = params.target_embedding if params.readout.w_o is None else params.readout.w_o
+    return w_o, params.readout.b_o
 
 
 def _dropped(key: Key | None, x: Array, rate: float) -> Array:

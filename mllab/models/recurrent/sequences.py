@@ -88,6 +88,14 @@ def unroll(
     return jax.tree.map(lambda a, to: a.astype(to), carry, dtypes), states if time_major else jnp.swapaxes(states, 0, 1)
 
 
+def unroll_projected(cell: Cell, params: Params, carry: Carry, projected: Array) -> tuple[Carry, Array]:
+    """Return (carry, hidden states [T, B, H]) of inputs that are projected already, [T, B, GH], in the fast form.
+
+    The cell must have a recurrent product. Gradients of its `w_x` and `b` are 0: they belong to the projection.
+    """
+    return _fast(cell, params.replace(w_x=None, b=None), carry, projected, None, None)
+
+
 def bidirectional(
     cell: Cell, params: tuple[Params, Params], carry: tuple[Carry, Carry] | None, inputs: Array, **options: Any
 ) -> tuple[tuple[Carry, Carry], Array]:
