@@ -25,6 +25,7 @@ from mllab.errors import UserError
 from mllab.models import initializers
 from mllab.models.encoder_decoder import EncoderDecoder, TokenScores, check_pairs, check_sentences, words_before
 from mllab.models.ops import attention as attentions
+from mllab.models.ops import vocabulary
 from mllab.models.recurrent.language import lookup
 from mllab.models.transformer import blocks
 from mllab.special_tokens import PADDING
@@ -127,11 +128,9 @@ def translator(
         source_key, target_key = (None, None) if key is None else jax.random.split(key)
         memory = _encode(params, source, _Dropout(source_key, dropout))
         states = _decode(params, memory, target, _Dropout(target_key, dropout))
-        log_p = jax.nn.log_softmax(_logits(params, states))
-        mask = target != PADDING
-        log_probability = jnp.take_along_axis(log_p, target[..., None], axis=-1)[..., 0]
-        scores = (log_probability, log_p.mean(-1))
-        return TokenScores(*(jnp.where(mask, each, jnp.zeros((), each.dtype)) for each in scores)), extra
+        flat = states.reshape(-1, width)
+        scores = vocabulary.token_scores(flat, _w_out(params), params.b_out, target.ravel(), target.ravel() != PADDING)
+        return TokenScores(*(each.reshape(target.shape) for each in scores)), extra
 
     def encode(params: Translator, source: Array) -> Memory:
         return _encode(params, check_sentences(source, source_vocabulary, "source"), _Dropout(None, 0.0))
@@ -288,6 +287,10 @@ def _feed_forward(layer: EncoderLayer | DecoderLayer, x: Array) -> Array:
 
 
 def _logits(params: Translator, states: Array) -> Array:
-    """Return logits [..., V] of states [..., W]."""
-    w_out = params.target_embedding.T if params.w_out is None else params.w_out
-    return blocks.dense(states, w_out, params.b_out)
+    """Return logits [B, V] of states [B, W]."""
+    return blocks.dense(states, _w_out(params), params.b_out)
+
+
+def _w_out(params: Translator) -> Array:
+    """Return W_o, [W, V]."""
+    return params.target_embedding.T if params.w_out is None else params.w_out
