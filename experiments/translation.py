@@ -76,7 +76,7 @@ class Settings(frame.Output, frame.Seeds, frame.Devices):
         help="All seeds read the same batches, and a GPU trains them side by side; they differ by initial params and "
         "dropout."
     )
-    epochs: int = frame.whole(2, help="Passes over the training part.", low=1, high=1_000_000)
+    epochs: int = frame.whole(1, help="Passes over the training part.", low=1, high=1_000_000)
     segments: int = frame.whole(20, help="Scores of the validation part over the training.", low=1, high=100_000)
     patience: int | None = frame.whole(None, help="Stop after this many scores without a better one.", low=1)
     seeds: int = frame.Seeds.with_default("seeds", 2)
