@@ -135,8 +135,8 @@ def answer(measured: Measurement) -> str:
     score = next(each for each in measured.scores if each.model == system.model)
     baselines = [each for each in measured.systems if not each.model]
     count, over = f"{measured.counts['test']:,}", answers.counted(measured.seeds, "seed")
-    clear = "" if measured.is_clear(system) else "Not clearly better than a baseline: "
-    who = system.model if system.votes == 1 else f"the vote of {system.votes} seeds of {system.model}"
+    clear = "" if measured.is_clear(system) else "Not clearly better than a baseline. "
+    who = system.model if system.votes == 1 else f"The vote of {system.votes} seeds of {system.model}"
     if measured.by_bleu:
         assert system.quality.bleu is not None
         figure = shown(system.quality.bleu) if measured.seeds > 1 else short(system.quality.bleu.mean)
@@ -163,12 +163,12 @@ def _of_attention(measured: Measurement) -> str:
     )
     if with_attention is None or without is None:
         return ""
-    unit = "BLEU" if measured.by_bleu else "% exact"
+    unit = " BLEU" if measured.by_bleu else "% exact"
     ends = [each.by_length.quality[-1, 0] for each in (with_attention, without)]
     length = with_attention.by_length.length[-1]
     return (
-        f" On the longest sentences (about {length:.0f} {measured.unit}) the GRU reaches {ends[0]:.0f} {unit}, without "
-        f"attention {ends[1]:.0f}."
+        f" On the longest sentences (about {length:.0f} {measured.unit}) the GRU reaches {ends[0]:.0f}{unit}, without "
+        f"attention {ends[1]:.0f}{unit}."
     )
 
 

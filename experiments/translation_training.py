@@ -76,23 +76,24 @@ def lay_out(pairs: Pairs, source: Vocabulary, target: Vocabulary, longest: int) 
     )  # fmt: skip
 
 
-def batches(sentences: Sentences, batch_size: int, epochs: int, seeds: int) -> Rows:
+def batches(sentences: Sentences, batch_size: int, epochs: int, seeds: int, segments: int) -> Rows:
     """Return schedules [P, S, B], one a seed: each epoch visits the training pairs in new batches of similar length.
 
     The pairs of a bucket are shuffled and cut into batches, and the batches of all buckets shuffled. The last batch is
-    filled up with pairs of its epoch, so that all rows weigh alike.
+    filled up with pairs of its epoch, so that all rows weigh alike; steps of one more epoch follow, so that `segments`
+    divide the steps and one program computes all segments.
     """
     ids, bucket = sentences.rows["train"], sentences.bucket[sentences.rows["train"]]
     count = -(-len(ids) // batch_size)
-    schedules = np.empty((seeds, epochs, count, batch_size), np.int32)
+    steps = -(-epochs * count // segments) * segments
+    schedules = np.empty((seeds, -(-steps // count) * count, batch_size), np.int32)
     for seed in range(seeds):
         draw = np.random.default_rng(seed)
-        for epoch in range(epochs):
+        for first in range(0, steps, count):
             order = draw.permutation(len(ids))
             order = np.resize(order[np.argsort(bucket[order], kind="stable")], count * batch_size)
-            schedules[seed, epoch] = draw.permutation(ids[order].reshape(count, batch_size))
-    flat = schedules.reshape(seeds, epochs * count, batch_size)
-    return Rows(flat, np.ones(flat.shape, np.float32))
+            schedules[seed, first : first + count] = draw.permutation(ids[order].reshape(count, batch_size))
+    return Rows(schedules[:, :steps], np.ones((seeds, steps, batch_size), np.float32))
 
 
 def scored(sentences: Sentences, part: str, batch_size: int) -> Rows:
@@ -255,7 +256,7 @@ def train(
     batch_size = min(batch_size, len(sentences.rows["train"]))
     grid = sweep.grid({"learning_rate": np.asarray(rates)}, seeds)
     parameters = check_memory(model, sentences, len(grid.seed), batch_size, epochs, 1 if shared_batches else seeds)
-    schedule = batches(sentences, batch_size, epochs, 1 if shared_batches else seeds)
+    schedule = batches(sentences, batch_size, epochs, 1 if shared_batches else seeds, segments)
     steps = schedule.ids.shape[1]
     if shared_batches:
         schedule = Rows(schedule.ids[0], schedule.weight[0])
@@ -276,7 +277,7 @@ def train(
     chosen = {**arguments, **settings, "dropout": dropout, "smoothing": smoothing, "optimizer": optimizer}
     result = training.drive(
         run, grid.hyper, grid.key, sentences.examples, schedule, held_out=blocks["validation"],
-        segment=-(-steps // segments), observers=observe(grid, steps), name=name,
+        segment=steps // segments, observers=observe(grid, steps), name=name,
         fingerprint=f"{sorted(chosen.items())} {list(shown)}", **drive,
     )  # fmt: skip
     finite = grid.by_axis(result.nonfinite_step) < 0
