@@ -6,7 +6,7 @@ r"""Train models that translate, with attention and without, and look at what th
 
 The default needs no data: it reads dates as people write them in eight languages and writes them in ISO form, and is
 tested on styles that were held out of training. The model `gru` is that of Bahdanau, Cho and Bengio (2015): a GRU reads
-the source in both directions, and for each word that another GRU writes an alignment model weighs what was read. The loss
+the source in both directions; for each word that another GRU writes, an alignment model weighs what was read. The loss
 
     $$ L = -\frac{1}{M} \sum_i \log P(y_i \mid y_1, \dots, y_{i-1}, x) $$
 
@@ -31,7 +31,7 @@ class Settings(frame.Output, frame.Seeds, frame.Devices):
     """The parallel text, the models, how they are trained, and how they translate."""
 
     dataset: str = frame.path(
-        "dates", names=pairs.PAIRS, help=f"Parallel text: {', '.join(pairs.PAIRS)}, or files of your own: FILE.tsv with "
+        "dates", names=pairs.PAIRS, help=f"Parallel text: {', '.join(pairs.PAIRS)}, or your own files: FILE.tsv with "
         "SOURCE, a tab and TARGET in each line, or SOURCE_FILE,TARGET_FILE with paired lines.",
     )  # fmt: skip
     source: str | None = frame.text(None, help="Language to translate from. Default: de of multi30k, fr of tatoeba.")

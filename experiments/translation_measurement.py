@@ -75,7 +75,7 @@ def train_all(run: frame.Context, settings: "Settings", text: Text) -> list[trai
 
 def _train(run: frame.Context, settings: "Settings", text: Text, name: str) -> training.Trained:
     sentences = text.sentences
-    target, shown = sentences.target, sentences.rows["validation"][:SHOWN]
+    target, shown = sentences.target, sentences.rows["validation"][:SHOWN].tolist()
 
     def observe(grid: sweep.Grid, steps: int) -> list:
         title = f"{name} on {legible(text.pairs.name)}, -perplexity"
@@ -86,7 +86,11 @@ def _train(run: frame.Context, settings: "Settings", text: Text, name: str) -> t
 
     def show(event: Segment | Notice) -> None:
         """Show what the first lane translates the first sentence to, four times in a training."""
-        if isinstance(event, Segment) and not event.restored and (event.number + 1) % max(1, settings.segments // 4) == 0:
+        if (
+            isinstance(event, Segment)
+            and not event.restored
+            and (event.number + 1) % max(1, settings.segments // 4) == 0
+        ):
             written = target.join(target.named(event.held_out["sample"][0, 0].tolist()))
             run.progress.say(f"step {event.step:,}: {printable(written)}")
 

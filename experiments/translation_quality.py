@@ -14,7 +14,7 @@ from experiments.translation_training import Sentences
 from mllab import metrics, translation_models
 from mllab.data.pairs import Pair
 from mllab.metrics import Interval
-from mllab.metrics import translation as bleu
+from mllab.metrics import translation as scoring
 from mllab.models.encoder_decoder import EncoderDecoder
 from mllab.translation_models import Translation
 from mllab.types import Params
@@ -33,7 +33,7 @@ class Quality:
     bleu_lowercase: Interval | None
     signature: str  # of sacreBLEU
     correct: np.ndarray = frame.unsaved()  # [N]
-    statistics: bleu.Statistics | None = frame.unsaved()
+    statistics: scoring.Statistics | None = frame.unsaved()
 
 
 def quality(hypotheses: Sequence[str], pairs: Sequence[Pair], groups: Sequence[str], with_bleu: bool) -> Quality:
@@ -44,11 +44,12 @@ def quality(hypotheses: Sequence[str], pairs: Sequence[Pair], groups: Sequence[s
         group: metrics.proportion(correct[[each == group for each in groups]]) for group in dict.fromkeys(groups)
     }
     cased, lower = (
-        bleu.statistics(hypotheses, references, lowercase=lowercase) if with_bleu else None for lowercase in (False, True)
+        scoring.statistics(hypotheses, references, lowercase=lowercase) if with_bleu else None
+        for lowercase in (False, True)
     )
     return Quality(
-        metrics.proportion(correct), by_group, cased and bleu.corpus_bleu(cased), lower and bleu.corpus_bleu(lower),
-        cased.signature if cased else "", correct, cased,
+        metrics.proportion(correct), by_group, cased and scoring.corpus_bleu(cased),
+        lower and scoring.corpus_bleu(lower), cased.signature if cased else "", correct, cased,
     )  # fmt: skip
 
 
@@ -70,7 +71,8 @@ def by_length(each: Quality, lengths: np.ndarray) -> ByLength:
         if each.statistics is None:
             values.append([100 * value for value in metrics.proportion(each.correct[rows])[:3]])
         else:
-            values.append(bleu.corpus_bleu(each.statistics._replace(counts=each.statistics.counts[rows]))[:3])
+            counts = each.statistics.counts[rows]
+            values.append([*scoring.corpus_bleu(each.statistics._replace(counts=counts))[:3]])
     return ByLength(np.array(means), np.array(values))
 
 

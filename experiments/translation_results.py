@@ -16,9 +16,8 @@ from mllab.metrics import translation as bleu
 from mllab.report import draw, style
 from mllab.report.report import Alignment, Bullets, Drawing, Section
 from mllab.report.style import DASH_DOT, DASHED, SOLID, Style
-from mllab.report.table import Table, legible, printable, short, significant
+from mllab.report.table import Table, legible, percent, printable, short, significant
 from mllab.report.table import interval as shown
-from mllab.report.table import percent
 
 STYLES = {
     "gru": Style(style.GREEN, SOLID, "D"),
@@ -145,7 +144,9 @@ def answer(measured: Measurement) -> str:
     else:
         groups = system.quality.exact_by_group
         of = groups.get(HELD_OUT, system.quality.exact)
-        where = f"{of.seeds:,} test dates in {HELD_OUT} of training" if HELD_OUT in groups else f"{count} test sentences"
+        where = (
+            f"{of.seeds:,} test dates in {HELD_OUT} of training" if HELD_OUT in groups else f"{count} test sentences"
+        )
         figure = percent(of) if measured.seeds > 1 else f"{short(100 * of.mean)}%"
         text = f"{clear}{who} writes {figure} of the {where} exactly as their references ({over})"
         others = [
@@ -159,7 +160,8 @@ def answer(measured: Measurement) -> str:
 def _of_attention(measured: Measurement) -> str:
     """Return a sentence on the longest sentences with and without attention; empty without the two models."""
     with_attention, without = (
-        next((each for each in measured.systems if each.model == name), None) for name in ("gru", "gru_without_attention")
+        next((each for each in measured.systems if each.model == name), None)
+        for name in ("gru", "gru_without_attention")
     )
     if with_attention is None or without is None:
         return ""
@@ -190,9 +192,9 @@ def result_table(measured: Measurement) -> Table:
         rows.append(row)
     best = [place for place, each in enumerate(measured.systems) if each == measured.headline]
     caption = (
-        f"perplexity per token: {answers.over(measured.seeds, 'seed', comparison=len(measured.scores) > 1)}; translations "
-        f"by a beam of {measured.beam}, ± 95% interval over test sentences; of each model the seed with the least "
-        "validation loss, and the average of all seeds' probabilities; first row: the baseline"
+        f"perplexity per token: {answers.over(measured.seeds, 'seed', comparison=len(measured.scores) > 1)}; "
+        f"translations by a beam of {measured.beam}, ± 95% interval over test sentences; of each model the seed with "
+        "the least validation loss, and the average of all seeds' probabilities; first row: the baseline"
     )
     if best:
         caption = f"* the published model, least validation loss; {caption}"
@@ -270,7 +272,8 @@ def learning_curves(measured: Measurement) -> Drawing:
 def facts(measured: Measurement, flags: Sequence[str]) -> dict[str, str | list[str]]:
     """Return how the models were trained and scored."""
     counts = ", ".join(
-        f"{count:,} to {use}" for use, count in zip(("train", "choose", "report"), measured.counts.values(), strict=True)
+        f"{count:,} to {use}"
+        for use, count in zip(("train", "choose", "report"), measured.counts.values(), strict=True)
     )
     left = [f"{count:,} of {part}" for part, count in measured.left_out.items() if count]
     skipped = f"{measured.skipped:,} pairs with an empty side are skipped" if measured.skipped else ""
@@ -280,8 +283,8 @@ def facts(measured: Measurement, flags: Sequence[str]) -> dict[str, str | list[s
         "left out": "; ".join([*filter(None, [skipped]), *([f"too long: {', '.join(left)}"] if left else [])]),
         "vocabulary": f"{measured.tokens}: {measured.vocabularies[0]:,} of the source, {measured.vocabularies[1]:,} of "
         "the target",
-        "training": f"{answers.counted(measured.epochs, 'epoch')}; batches of similar length; each seed with the params "
-        "of its least validation loss",
+        "training": f"{answers.counted(measured.epochs, 'epoch')}; batches of similar length; each seed with the "
+        "params of its least validation loss",
         "sacreBLEU": signature,
         "flags": [line for line in flags if line.isprintable()],
     }

@@ -120,7 +120,8 @@ def check_ensemble(members: Sequence[TranslationModel], names: Sequence[str]) ->
         for side in ("source", "target"):
             if getattr(member, side) != getattr(members[0], side):
                 raise UserError(
-                    f"{name} has another {side} vocabulary than {names[0]}: an ensemble is of models that one run published"
+                    f"{name} has another {side} vocabulary than {names[0]}: an ensemble is of models that one run "
+                    "published"
                 )
 
 
@@ -198,8 +199,9 @@ def _ranked(hypotheses: beam.Hypotheses, row: int, length: int) -> list[Translat
     made = []
     for place, count in enumerate(hypotheses.lengths[row]):
         if count:
-            ids, attention = hypotheses.tokens[row, place, :count], hypotheses.attention[row, place, :count, :length]
-            made.append(Translation(ids, float(hypotheses.scores[row, place]), attention))
+            ids, attention = np.asarray(hypotheses.tokens[row, place]), np.asarray(hypotheses.attention[row, place])
+            score = float(hypotheses.scores[row, place])
+            made.append(Translation(ids[:count], score, attention[:count, :length]))
     return made
 
 

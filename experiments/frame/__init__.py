@@ -16,6 +16,7 @@ from experiments.frame.kinds import (
     size,
     switch,
     text,
+    texts,
     whole,
     wholes,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "size",
     "switch",
     "text",
+    "texts",
     "to_json",
     "unsaved",
     "whole",

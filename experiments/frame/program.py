@@ -176,6 +176,7 @@ def program(
     show_seconds: bool = False,
     words: str = "",
     instead: str = "",
+    needs_words: bool = True,
 ) -> tuple[Callable[..., None], Callable[..., F]]:
     """Return an experiment's `main`, for the command line, and `run`, for Python.
 
@@ -189,6 +190,7 @@ def program(
         show_seconds: end with the table of where the time went, as the page has it.
         words: the setting that takes the command line's words that are not flags; none where empty.
         instead: a setting that may be given in place of words.
+        needs_words: whether one of the two must be given.
     """
     module = sys.modules[measure.__module__]
     name = _name(module)
@@ -211,7 +213,7 @@ def program(
                 sys.stdout.flush()
                 return
             values, rest = settings.parse(settings_class, argv[1:], shared_flags.SHARED)
-            if words and not rest and words not in values and instead not in values:
+            if words and needs_words and not rest and words not in values and instead not in values:
                 raise UserError(f"name one or more {words}: python -m experiments.{name} {words.upper()} ...")
             if rest and not words:
                 raise UserError(f"unexpected argument {shortened(rest[0])!r}: flags are written --name=value")

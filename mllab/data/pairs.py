@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -139,7 +139,7 @@ def load(
     def path(file: str) -> Path:
         return locate(entry.folder, entry.files[file], data_dir=data_dir, download=download, progress=progress)
 
-    origin = {"source": first, "target": second, "licence": entry.licence, "citation": entry.citation}
+    origin: dict[str, Any] = {"source": first, "target": second, "licence": entry.licence, "citation": entry.citation}
     if name == "dates":
         parts, groups = dates.dates()
         digest = hashlib.sha256("\n".join("\t".join(pair) for each in parts.values() for pair in each).encode())
@@ -172,8 +172,8 @@ def split(pairs: Sequence[Pair], seed: int, side: int, name: str) -> dict[str, l
     distinct = list(dict.fromkeys(pair[side] for pair in pairs))
     if len(distinct) < len(PARTS):
         raise UserError(
-            f"{name} has {len(distinct)} distinct {('source', 'target')[side]} sentences: give three or more, to train, "
-            "to choose and to report"
+            f"{name} has {len(distinct)} distinct {('source', 'target')[side]} sentences: give three or more, to "
+            "train, to choose and to report"
         )
     order = np.random.default_rng(seed).permutation(len(distinct))
     held = [max(1, min(int(share * len(distinct)), MOST)) for share in SHARES[1:]]
@@ -212,7 +212,9 @@ def _load_own(name: str, source: str, target: str, split_seed: int) -> Pairs:
     whole = expand(name)
     files = [whole] if content.kind(whole) else [expand(each.strip()) for each in name.split(",")]
     if len(files) > 2:
-        raise UserError(f"{shortened(name)}: {len(files)} files; give one of tab-separated pairs, or two of paired lines")
+        raise UserError(
+            f"{shortened(name)}: {len(files)} files; give one of tab-separated pairs, or two of paired lines"
+        )
     for path in files:
         if not content.kind(path):
             if len(files) == 1 and path.name == name and not name.lower().endswith(TABLE_ENDINGS):  # as likely a name

@@ -63,8 +63,8 @@ class Vocabulary:
 
     def encode(self, sentence: str) -> list[int]:
         """Return the ids of a sentence's tokens, then END; UNKNOWN for a token that the vocabulary lacks."""
-        found = self.ids
-        return [index if index >= FIRST_WORD else UNKNOWN for index in map(lambda each: found.get(each, UNKNOWN), self.tokens(sentence))] + [END]
+        ids = [self.ids.get(token, UNKNOWN) for token in self.tokens(sentence)]
+        return [*(index if index >= FIRST_WORD else UNKNOWN for index in ids), END]
 
     def named(self, ids: Iterable[int]) -> list[str]:
         """Return the tokens with these ids, up to END."""
@@ -152,7 +152,8 @@ def from_header(about: Any) -> Vocabulary:
     """
     if not isinstance(about, dict) or about.get("kind") not in KINDS:
         raise UserError("the vocabulary in its header is none: publish it again")
-    kind, known, lowercase, merges = (about.get(name) for name in ("kind", "words", "lowercase", "merges"))
+    values: list[Any] = [about.get(name) for name in ("kind", "words", "lowercase", "merges")]
+    kind, known, lowercase, merges = values
     if not isinstance(lowercase, bool) or not _are_tokens(known) or tuple(known[:FIRST_WORD]) != SPECIALS:
         raise UserError("the vocabulary in its header has no list of tokens after the special ones: publish it again")
     if len(set(known)) < len(known) or (kind == "characters" and any(len(each) != 1 for each in known[FIRST_WORD:])):

@@ -34,7 +34,9 @@ def require() -> Any:
     try:
         from sacrebleu.metrics import BLEU  # an extra of its own
     except ImportError:
-        raise UserError("BLEU needs the package sacrebleu, which is not installed: pip install 'mllab[translation]'") from None
+        raise UserError(
+            "BLEU needs the package sacrebleu, which is not installed: pip install 'mllab[translation]'"
+        ) from None
     return BLEU
 
 
@@ -45,7 +47,9 @@ def statistics(hypotheses: Sequence[str], references: Sequence[str], *, lowercas
         UserError: none, or different numbers of the two; or sacreBLEU is missing.
     """
     if len(hypotheses) != len(references) or not references:
-        raise UserError(f"{len(hypotheses)} hypotheses and {len(references)} references: give one for each, one or more")
+        raise UserError(
+            f"{len(hypotheses)} hypotheses and {len(references)} references: give one for each, one or more"
+        )
     metric = require()(lowercase=lowercase, effective_order=True)
     counts = []
     for hypothesis, reference in zip(hypotheses, references, strict=True):

@@ -40,7 +40,7 @@ def made_of(cls, **overrides):
 
 
 def test_all_experiments_are_here():
-    assert len(EXPERIMENTS) == 17
+    assert len(EXPERIMENTS) == 19
 
 
 # ── Sizes ───────────────────────────────────────────────────────────────────────────────────────────────────────────

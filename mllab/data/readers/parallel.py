@@ -75,9 +75,10 @@ def read_paired(source: Path, target: Path, *, limit: int | None = None) -> Para
     sides = [lines(content.read_unpacked(path, limit=limit), str(path)) for path in (source, target)]
     if len(sides[0]) != len(sides[1]):
         raise UserError(
-            f"{source} has {len(sides[0]):,} lines and {target} {len(sides[1]):,}: give files whose lines belong together"
+            f"{source} has {len(sides[0]):,} lines and {target} {len(sides[1]):,}: give files whose lines belong "
+            "together"
         )
-    return _paired(*sides, f"{source} and {target}")
+    return _paired(sides[0], sides[1], f"{source} and {target}")
 
 
 def read_member(path: Path, member: str, *, limit: int | None = None) -> Parallel:

@@ -131,7 +131,9 @@ def dates() -> tuple[dict[str, list[tuple[str, str]]], list[str]]:
     days = draw.permutation((LAST - FIRST).days + 1)
     ends = np.cumsum([0.8 * len(days), 0.05 * len(days)]).astype(int)
     styles = [(place, arrangement) for place in range(len(LOCALES)) for arrangement in range(len(ARRANGEMENTS))]
-    by_group = {group: [each for each in styles if held_out(*each) == (group == HELD_OUT)] for group in (SEEN, HELD_OUT)}
+    by_group = {
+        group: [each for each in styles if held_out(*each) == (group == HELD_OUT)] for group in (SEEN, HELD_OUT)
+    }
     locales = list(LOCALES.values())
     parts, groups = {}, []
     for (part, count), choice in zip(COUNTS.items(), np.split(days, ends), strict=True):
