@@ -25,7 +25,7 @@ class Parallel(NamedTuple):
 
 
 def lines(raw: bytes, name: str) -> list[str]:
-    """Return the lines of UTF-8 bytes, without white space around them; `name` is that of the file, for messages.
+    """Return the lines of UTF-8 bytes; `name` is that of the file, for messages.
 
     Raises:
         UserError: bytes that are no UTF-8, or a NUL byte.
@@ -41,7 +41,7 @@ def lines(raw: bytes, name: str) -> list[str]:
             ) from None
         if "\0" in text:
             raise UserError(f"{name}, line {number:,}: a NUL byte; give a text file in UTF-8")
-        texts.append(text.strip(" \t\r\v\f"))
+        texts.append(text.rstrip("\r"))
     return texts[:-1] if texts[-1] == "" else texts  # what follows the last line feed is no line
 
 
@@ -59,10 +59,10 @@ def of_table(raw: bytes, name: str) -> Parallel:
     sides: tuple[list[str], list[str]] = ([], [])
     for number, line in enumerate(lines(raw, name), start=1):
         columns = line.split("\t")
-        if line and len(columns) < 2:
+        if line.strip() and len(columns) < 2:
             raise UserError(f"{name}, line {number:,}: no tab; give SOURCE, a tab and TARGET in each line")
-        for side, text in zip(sides, columns if line else ("", ""), strict=False):
-            side.append(text.strip())
+        for side, text in zip(sides, columns if len(columns) > 1 else ("", ""), strict=False):
+            side.append(text)
     return _paired(*sides, name)
 
 
@@ -96,7 +96,8 @@ def read_member(path: Path, member: str, *, limit: int | None = None) -> Paralle
 
 
 def _paired(sources: Sequence[str], targets: Sequence[str], name: str) -> Parallel:
-    pairs = [(source, target) for source, target in zip(sources, targets, strict=True) if source and target]
+    stripped = [(source.strip(), target.strip()) for source, target in zip(sources, targets, strict=True)]
+    pairs = [pair for pair in stripped if all(pair)]
     if not pairs:
         raise UserError(f"{name}: no pair of sentences; give a source and a target in one line or more")
     return Parallel(pairs, len(sources) - len(pairs))
