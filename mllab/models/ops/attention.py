@@ -42,28 +42,28 @@ def scaled_dot_product(
     *,
     dropped: Callable[[Array], Array] | None = None,
 ) -> tuple[Array, Array]:
-    r"""Return what each head reads of the values, [..., T, N, D], and its weights [..., N, T, S].
+    r"""Return what each head reads of the values, [..., N, T, D], and its weights [..., N, T, S].
 
     $$ \mathrm{Attention}(Q, K, V) = \mathrm{softmax}\big(Q K^\top / \sqrt{D}\big) V $$
 
     for each of N heads of D features (Vaswani et al. 2017, arXiv:1706.03762, equation 1 and section 3.2.2).
 
     Args:
-        query: [..., T, N, D].
-        keys: [..., S, N, D].
-        values: [..., S, N, D].
+        query: [..., N, T, D]. Heads come first: with positions first, products of small matrices are slow on CPU.
+        keys: [..., N, S, D].
+        values: [..., N, S, D].
         mask: [..., T, S] or [..., 1, S], False where a query must not look: `causal_mask`, padding, or both. A query
             that may look nowhere reads zeros. None lets all look everywhere.
         dropped: dropout of the weights; those that are returned are without it.
     """
-    logits = jnp.einsum("...tnd,...snd->...nts", query * query.shape[-1] ** -0.5, keys)
+    logits = jnp.einsum("...td,...sd->...ts", query * query.shape[-1] ** -0.5, keys)
     if mask is None:
         weights = jax.nn.softmax(logits)
     else:
         mask = mask[..., None, :, :]  # alike for all heads
         weights = masked_softmax(logits, mask.reshape((1,) * (logits.ndim - mask.ndim) + mask.shape))
     read = weights if dropped is None else dropped(weights)
-    return jnp.einsum("...nts,...snd->...tnd", read, values), weights
+    return jnp.einsum("...ts,...sd->...td", read, values), weights
 
 
 def causal_mask(queries: int, keys: int, first: int | Array = 0) -> Array:

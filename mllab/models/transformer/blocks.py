@@ -83,11 +83,23 @@ def init_norm(width: int, bias: bool = True) -> Norm:
     return Norm(jnp.ones(width), jnp.zeros(width) if bias else None)
 
 
-def dropper(key: Key | None, rate: Any) -> Callable[[Array], Array]:
-    """Return the dropout of one place; without a key, or at a rate that is known to be 0, it changes nothing."""
-    if key is None or (isinstance(rate, int | float) and rate == 0):
-        return lambda x: x
-    return lambda x: drop(key, x, rate)
+class Dropout:
+    """The dropout of a model within one call: each place takes the next key.
+
+    Without a key, or at a rate that is known to be 0, it changes nothing.
+    """
+
+    def __init__(self, key: Key | None, rate: Any):
+        """Take the key of the call and the rate."""
+        is_zero = isinstance(rate, int | float) and rate == 0
+        self._key, self._rate = None if is_zero else key, rate
+
+    def __call__(self, x: Array) -> Array:
+        """Return x with dropout."""
+        if self._key is None:
+            return x
+        self._key, key = jax.random.split(self._key)
+        return drop(key, x, self._rate)
 
 
 def normed(norm: Norm, x: Array) -> Array:
@@ -104,20 +116,25 @@ def dense(x: Array, w: Array, b: Array | None) -> Array:
 
 
 def queries(attention: Attention, x: Array) -> tuple[Array, ...]:
-    """Return what x [B, T, W] gives: queries, keys and values of self-attention, or queries alone, [B, T, N, D] each."""
-    projected = dense(x, attention.w_in, attention.b_in)
-    return tuple(projected[:, :, place] for place in range(projected.shape[2]))
+    """Return what x [B, T, W] gives: queries, keys and values of self-attention, or queries alone, [B, N, T, D] each."""
+    return _by_head(dense(x, attention.w_in, attention.b_in))
 
 
-def memory(attention: Attention, encoded: Array) -> tuple[Array, Array]:
-    """Return keys and values [B, S, N, D] of what is attended to, [B, S, W]."""
-    projected = dense(encoded, attention.w_memory, attention.b_memory)
-    return projected[:, :, 0], projected[:, :, 1]
+def memory(attention: Attention, encoded: Array) -> tuple[Array, ...]:
+    """Return keys and values [B, N, S, D] of what is attended to, [B, S, W]."""
+    assert attention.w_memory is not None
+    return _by_head(dense(encoded, attention.w_memory, attention.b_memory))
+
+
+def _by_head(projected: Array) -> tuple[Array, ...]:
+    """Return the K parts of projections [B, T, K, N, D], [B, N, T, D] each."""
+    return tuple(jnp.swapaxes(projected[:, :, place], 1, 2) for place in range(projected.shape[2]))
 
 
 def joined(attention: Attention, heads: Array) -> Array:
-    """Return what the heads read [B, T, N, D], projected by W^O, [B, T, W]."""
+    """Return what the heads read [B, N, T, D], projected by W^O, [B, T, W]."""
     w_out = attention.w_out.reshape(-1, attention.w_out.shape[-1])
+    heads = jnp.swapaxes(heads, 1, 2)
     return dense(heads.reshape(*heads.shape[:2], -1), w_out, attention.b_out)
 
 

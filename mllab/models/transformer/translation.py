@@ -72,15 +72,15 @@ class Memory(NamedTuple):
     """What the decoder reads of a source: keys and values of each of its layers."""
 
     mask: Array  # [B, S], True at words
-    keys: tuple[Array, ...]  # L of [B, S, N, D]
-    values: tuple[Array, ...]  # L of [B, S, N, D]
+    keys: tuple[Array, ...]  # L of [B, N, S, D]
+    values: tuple[Array, ...]  # L of [B, N, S, D]
 
 
 class Cache(NamedTuple):
     """Keys and values of the words so far, of each layer of the decoder."""
 
-    keys: tuple[Array, ...]  # L of [B, T, N, D]
-    values: tuple[Array, ...]  # L of [B, T, N, D]
+    keys: tuple[Array, ...]  # L of [B, N, T, D]
+    values: tuple[Array, ...]  # L of [B, N, T, D]
 
 
 def translator(
@@ -126,27 +126,25 @@ def translator(
     def apply(params: Translator, extra: None, inputs: Inputs, key: Key | None) -> tuple[TokenScores, None]:
         source, target = check_pairs(inputs, source_vocabulary, target_vocabulary)
         source_key, target_key = (None, None) if key is None else jax.random.split(key)
-        memory = _encode(params, source, _Dropout(source_key, dropout))
-        states = _decode(params, memory, target, _Dropout(target_key, dropout))
+        memory = _encode(params, source, blocks.Dropout(source_key, dropout))
+        states = _decode(params, memory, target, blocks.Dropout(target_key, dropout))
         flat = states.reshape(-1, width)
         scores = vocabulary.token_scores(flat, _w_out(params), params.b_out, target.ravel(), target.ravel() != PADDING)
         return TokenScores(*(each.reshape(target.shape) for each in scores)), extra
 
     def encode(params: Translator, source: Array) -> Memory:
-        return _encode(params, check_sentences(source, source_vocabulary, "source"), _Dropout(None, 0.0))
+        return _encode(params, check_sentences(source, source_vocabulary, "source"), blocks.Dropout(None, 0.0))
 
     def start(params: Translator, memory: Memory, length: int) -> Cache:
         def empty(keys: Array) -> Array:
-            return jnp.zeros((keys.shape[0], length, *keys.shape[2:]), keys.dtype)
+            return jnp.zeros((*keys.shape[:2], length, keys.shape[3]), keys.dtype)
 
         return Cache(tuple(map(empty, memory.keys)), tuple(map(empty, memory.values)))
 
     return EncoderDecoder(init, apply, encode, start, _step)
 
 
-def _init(
-    key: Key, source: int, target: int, sizes: tuple[int, int, int, int], tied: bool, joint: bool
-) -> Translator:
+def _init(key: Key, source: int, target: int, sizes: tuple[int, int, int, int], tied: bool, joint: bool) -> Translator:
     width, layers, heads, units = sizes
     shapes = {
         "in": (width, 3, heads, width // heads),
@@ -166,7 +164,9 @@ def _init(
     def parts(w: dict[str, Array]) -> dict[str, Any]:
         return {
             "attention_norm": blocks.init_norm(width),
-            "attention": blocks.Attention(w["in"], jnp.zeros(w["in"].shape[1:]), None, None, w["out"], jnp.zeros(width)),
+            "attention": blocks.Attention(
+                w["in"], jnp.zeros(w["in"].shape[1:]), None, None, w["out"], jnp.zeros(width)
+            ),
             "feed_forward_norm": blocks.init_norm(width),
             "feed_forward": blocks.FeedForward(w["1"], jnp.zeros(units), w["2"], jnp.zeros(width)),
         }
@@ -198,19 +198,6 @@ def _init(
     )
 
 
-class _Dropout:
-    """The dropout of one side of the model: each call takes the next key."""
-
-    def __init__(self, key: Key | None, rate: Any):
-        self.key, self.rate = key, rate
-
-    def __call__(self, x: Array) -> Array:
-        if self.key is None:
-            return x
-        self.key, key = jax.random.split(self.key)
-        return blocks.dropper(key, self.rate)(x)
-
-
 # ── The equations ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -220,7 +207,7 @@ def _embedded(table: Array, words: Array, positions: Array) -> Array:
     return lookup(table, words) * math.sqrt(width) + blocks.sinusoids(positions, width)[None].astype(table.dtype)
 
 
-def _encode(params: Translator, source: Array, dropped: _Dropout) -> Memory:
+def _encode(params: Translator, source: Array, dropped: blocks.Dropout) -> Memory:
     """Return what the decoder reads of sources [B, S]."""
     mask = source != PADDING
     table = params.target_embedding if params.source_embedding is None else params.source_embedding
@@ -235,7 +222,7 @@ def _encode(params: Translator, source: Array, dropped: _Dropout) -> Memory:
     return Memory(mask, tuple(keys for keys, _ in pairs), tuple(values for _, values in pairs))
 
 
-def _decode(params: Translator, memory: Memory, target: Array, dropped: _Dropout) -> Array:
+def _decode(params: Translator, memory: Memory, target: Array, dropped: blocks.Dropout) -> Array:
     """Return states [B, T, W] before the softmax, of all positions of targets [B, T] at once."""
     length = target.shape[1]
     y = dropped(_embedded(params.target_embedding, words_before(target), jnp.arange(length)))
@@ -258,14 +245,14 @@ def _step(
     for layer, keys, values, *so_far in zip(params.decoder, *memory[1:], *cache, strict=True):
         q, k, v = blocks.queries(layer.attention, blocks.normed(layer.attention_norm, y))
         k, v = (
-            jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), position, axis=1)
+            jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), position, axis=2)
             for old, new in zip(so_far, (k, v), strict=True)
         )
         keys_so_far.append(k)
         values_so_far.append(v)
-        heads, _ = attentions.scaled_dot_product(q, k, v, attentions.causal_mask(1, k.shape[1], position))
+        heads, _ = attentions.scaled_dot_product(q, k, v, attentions.causal_mask(1, k.shape[2], position))
         y = y + blocks.joined(layer.attention, heads)
-        read, weights = _read_source(layer, y, keys, values, memory.mask, _Dropout(None, 0.0))
+        read, weights = _read_source(layer, y, keys, values, memory.mask, blocks.Dropout(None, 0.0))
         attention = weights[:, :, 0].mean(axis=1)
         y = y + read
         y = y + _feed_forward(layer, y)
@@ -274,7 +261,7 @@ def _step(
 
 
 def _read_source(
-    layer: DecoderLayer, y: Array, keys: Array, values: Array, mask: Array, dropped: _Dropout
+    layer: DecoderLayer, y: Array, keys: Array, values: Array, mask: Array, dropped: blocks.Dropout
 ) -> tuple[Array, Array]:
     """Return what targets [B, T, W] read of the source, [B, T, W], and the weights [B, N, T, S]."""
     (q,) = blocks.queries(layer.source_attention, blocks.normed(layer.source_norm, y))
