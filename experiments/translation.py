@@ -46,7 +46,9 @@ class Settings(frame.Output, frame.Seeds, frame.Devices):
     vocabulary: int = frame.whole(
         8000, help="Subwords, of both languages together.", low=300, high=vocabulary.MAX_WORDS
     )
-    minimum: int = frame.whole(2, help="Least count of a word, or of a pair of symbols to be merged.", low=1)
+    minimum: int = frame.whole(
+        2, help="Least count of a character or a word, or of a pair of symbols to be merged.", low=1
+    )
     lowercase: bool = frame.switch(help="Translate to and from lower case.")
     longest: int = frame.whole(60, help="Most tokens of a side of a pair, to train on it.", low=2, high=10_000)
     models: tuple[str, ...] = frame.choices(

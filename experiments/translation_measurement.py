@@ -62,8 +62,10 @@ def load(run: frame.Context, settings: "Settings") -> Text:
             known = (joint, joint)
         else:
             make = {"characters": vocabulary.characters, "words": vocabulary.words}[tokens]
-            least = settings.minimum if tokens == "words" else 1
-            known = (make(source, minimum=least, **options), make(target, minimum=least, **options))
+            known = (
+                make(source, minimum=settings.minimum, **options),
+                make(target, minimum=settings.minimum, **options),
+            )
         return Text(text, tokens, training.lay_out(text, *known, settings.longest))
 
 

@@ -254,6 +254,7 @@ def train(
     sizes = len(sentences.source), len(sentences.target)
     model = translation_models.make(name, *sizes, arguments, dropout=dropout)
     batch_size = min(batch_size, len(sentences.rows["train"]))
+    segments = min(segments, epochs * -(-len(sentences.rows["train"]) // batch_size))
     grid = sweep.grid({"learning_rate": np.asarray(rates)}, seeds)
     parameters = check_memory(model, sentences, len(grid.seed), batch_size, epochs, 1 if shared_batches else seeds)
     schedule = batches(sentences, batch_size, epochs, 1 if shared_batches else seeds, segments)

@@ -36,7 +36,9 @@ def test_no_date_and_no_held_out_style_is_in_training_and_all_its_parts_are():
     assert not days["train"] & days["validation"]
     assert not days["validation"] & days["test"]
     count = len(dates.ARRANGEMENTS)
-    styles = {(place, each): dates.held_out(place, each) for place in range(len(dates.LOCALES)) for each in range(count)}
+    styles = {
+        (place, each): dates.held_out(place, each) for place in range(len(dates.LOCALES)) for each in range(count)
+    }
     assert sum(styles.values()) == 2 * len(dates.LOCALES)
     for each in range(count):  # other locales train each arrangement
         assert sum(not styles[place, each] for place in range(len(dates.LOCALES))) >= 6
@@ -59,7 +61,9 @@ def test_no_text_means_two_dates():
                 text = dates.written(date, locale, arrangement)
                 assert meanings.setdefault(text, date.isoformat()) == date.isoformat(), text
     written = dates.written
-    assert written(datetime.date(1998, 3, 3), dates.LOCALES["German"], dates.ARRANGEMENTS[1]) == "Dienstag, 3. März 1998"
+    assert (
+        written(datetime.date(1998, 3, 3), dates.LOCALES["German"], dates.ARRANGEMENTS[1]) == "Dienstag, 3. März 1998"
+    )
     assert written(datetime.date(1998, 3, 3), dates.LOCALES["English"], dates.ARRANGEMENTS[2]) == "March 3rd, 1998"
     assert written(datetime.date(1998, 3, 11), dates.LOCALES["English"], dates.ARRANGEMENTS[0]) == "11th March 1998"
     assert written(datetime.date(1998, 3, 3), dates.LOCALES["Spanish"], dates.ARRANGEMENTS[0]) == "3 de marzo de 1998"
@@ -131,7 +135,11 @@ def test_what_leads_nowhere_is_refused(tmp_path):
 
 def test_published_sets_have_the_published_sizes(data_dir):
     loaded = pairs.load("multi30k", data_dir=data_dir, download=False)
-    assert {part: len(each) for part, each in loaded.parts.items()} == {"train": 29000, "validation": 1014, "test": 1000}
+    assert {part: len(each) for part, each in loaded.parts.items()} == {
+        "train": 29000,
+        "validation": 1014,
+        "test": 1000,
+    }
     assert loaded.parts["test"][0][1] == "A man in an orange hat starring at something."
     french = pairs.load("tatoeba", source="en", data_dir=data_dir, download=False)
     english = {part: {source for source, _ in each} for part, each in french.parts.items()}
