@@ -128,8 +128,8 @@ def model(
     """Return the model; see the module for its equations, and `EncoderDecoder` for its functions.
 
     Initially the recurrent matrices are orthogonal and biases 0, as in the paper. Other weights follow Glorot's or
-    LeCun's rule where the paper draws from N(0, 0.01²), and $v_a$ is not 0, with which W_a and U_a would have no gradient
-    at first.
+    LeCun's rule where the paper draws from N(0, 0.01²). $v_a$ is drawn, too: of 0, as in the paper, W_a and U_a would
+    have no gradient at first.
 
     Args:
         source_vocabulary: V of the source.

@@ -93,12 +93,12 @@ def _forward(states, rows, b, targets, mask):
         low = e.astype(states.dtype)
         p_w = _product(low, rows, (low.ndim - 1, 0)) * share
         d_rows, d_b = sums
-        d_rows = d_rows + _summed(low, (states * share).astype(states.dtype))
-        d_b = d_b + _summed(e, share)[:, 0]
+        d_rows = d_rows + _summed((states * share).astype(states.dtype), low)
+        d_b = d_b + _summed(share, e)[0]
         return (d_rows, d_b), (_at(z, targets, mask), log_total, p_w.astype(states.dtype))
 
     wide = _wide(states)
-    sums = jnp.zeros(rows.shape, wide), jnp.zeros(b.shape, wide)
+    sums = jnp.zeros(rows.shape[::-1], wide), jnp.zeros(b.shape, wide)
     sums, (z_target, log_total, p_w) = lax.scan(one, sums, (states, targets, mask))
     results = _results(states, rows, b, mask, z_target, log_total)
     return results, (states, rows, b, targets, mask, log_total, p_w, sums)
@@ -120,7 +120,7 @@ def _backward(residuals, gradients):
         - both[..., None] * p_w
     )
     flat_targets, flat_states = targets.ravel(), states.reshape(-1, states.shape[-1])
-    d_rows = (flat_states.T @ m.ravel() / rows.shape[0])[None] - d_rows
+    d_rows = (flat_states.T @ m.ravel() / rows.shape[0])[None] - d_rows.T
     d_rows = d_rows.at[flat_targets].add(g.reshape(-1, 1) * flat_states, mode="drop")
     d_b = (m.sum() / rows.shape[0] - d_b).at[flat_targets].add(g.ravel(), mode="drop")
     return d_states.astype(states.dtype), d_rows.astype(rows.dtype), d_b.astype(b.dtype), None, None
@@ -136,10 +136,10 @@ def _weighted_sums(states, rows, b, log_total, weights):
         states, log_total, weights = each
         p = jnp.exp(_logits(states, rows, b) - log_total[..., None]) * weights[..., None]
         p_sum = p.sum(tuple(range(p.ndim - 1)))
-        return (sums[0] + _summed(p.astype(states.dtype), states), sums[1] + p_sum), None
+        return (sums[0] + _summed(states, p.astype(states.dtype)), sums[1] + p_sum), None
 
     wide = _wide(states)
-    sums = jnp.zeros(rows.shape, wide), jnp.zeros(b.shape, wide)
+    sums = jnp.zeros(rows.shape[::-1], wide), jnp.zeros(b.shape, wide)
     return lax.scan(one, sums, (states, log_total, weights))[0]
 
 
