@@ -17,7 +17,7 @@ def normalise(x: Array, mean: Array, variance: Array, epsilon: float) -> Array:
 
 
 def layer_norm(x: Array, scale: Array, shift: Array | None = None, epsilon: float = 1e-5) -> Array:
-    """Return x [..., H] with the features of each row normalised, times a scale [H], plus a shift [H] (Ba et al. 2016)."""
+    """Return rows x [..., H], normalised over their features, times a scale [H], plus a shift [H] (Ba et al. 2016)."""
     ones = (1,) * (x.ndim - 1)
     wide = widened(x)
     mean = wide.mean(-1, keepdims=True)

@@ -1,4 +1,4 @@
-r"""The parts of a Transformer: multi-head attention, the position-wise feed-forward net, layer normalisation, positions.
+r"""The parts of a Transformer: multi-head attention, the feed-forward net, layer normalisation, positional encodings.
 
 Each sub-layer stands in a residual connection and normalises what it reads (pre-norm: Xiong et al. 2020,
 arXiv:2002.04745; Radford et al. 2019):
@@ -116,7 +116,7 @@ def dense(x: Array, w: Array, b: Array | None) -> Array:
 
 
 def queries(attention: Attention, x: Array) -> tuple[Array, ...]:
-    """Return what x [B, T, W] gives: queries, keys and values of self-attention, or queries alone, [B, N, T, D] each."""
+    """Return what x [B, T, W] gives: queries, keys and values of self-attention, or queries, [B, N, T, D] each."""
     return _by_head(dense(x, attention.w_in, attention.b_in))
 
 

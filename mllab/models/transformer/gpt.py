@@ -10,7 +10,8 @@ a standard deviation of 0.02, and of $0.02 / \sqrt{2 L}$ where they add to x (Ra
 Without biases, as nanoGPT trains it by default, it has $V W + C W + L (12 W^2 + 2 W) + W$ parameters for a context of C
 positions; biases add $11 W$ a layer and $W$.
 
-Sources: Radford et al., *Language models are unsupervised multitask learners* (2019); Karpathy, nanoGPT (2022), `model.py`.
+Sources: Radford et al., *Language models are unsupervised multitask learners* (2019); Karpathy, nanoGPT (2022),
+`model.py`.
 """
 
 import functools
@@ -57,8 +58,8 @@ class Cache(NamedTuple):
     """What a model has read so far: the `extra` to sample from."""
 
     tokens: Array  # int32 [B, C], the last ones
-    count: Array  # [] tokens read, up to C
-    keys: tuple[Array, ...]  # of each layer, [B, N, C, D]; those of the first `count` positions count
+    filled: Array  # [] tokens read, up to C
+    keys: tuple[Array, ...]  # of each layer, [B, N, C, D]; those of the first `filled` positions count
     values: tuple[Array, ...]
 
 
@@ -114,7 +115,7 @@ def language(
             raise UserError(f"{', '.join(masks)} beside a cache: give tokens alone")
         if extra.tokens.shape[0] != tokens.shape[0]:
             raise UserError(f"{tokens.shape[0]} rows of tokens for a cache of {extra.tokens.shape[0]}: give as many")
-        fits = extra.count + tokens.shape[1] <= context
+        fits = extra.filled + tokens.shape[1] <= context
         return lax.cond(fits, _continued, _anew, params, extra, tokens.astype(extra.tokens.dtype))
 
     return Model(init, apply)
@@ -188,7 +189,7 @@ def _attended(length: int, masks: dict[str, Array]) -> tuple[Array, Array]:
 
 def _continued(params: GPT, cache: Cache, tokens: Array) -> tuple[Array, Cache]:
     """Return the logits of tokens [B, T] after those in a cache, all of them within the context."""
-    length, count = tokens.shape[1], cache.count
+    length, count = tokens.shape[1], cache.filled
     context = cache.tokens.shape[1]
     x = lookup(params.embedding, tokens) + lax.dynamic_slice_in_dim(params.positions, count, length)[None]
     mask = attentions.causal_mask(length, context, count)
@@ -203,22 +204,22 @@ def _continued(params: GPT, cache: Cache, tokens: Array) -> tuple[Array, Cache]:
         x = x + blocks.joined(layer.attention, heads)
         x = x + _feed_forward(layer, x)
         pairs.append((k, v))
-    keys, values = zip(*pairs, strict=True)
-    so_far = lax.dynamic_update_slice_in_dim(cache.tokens, tokens, count, axis=1)
-    return _logits(params, x), Cache(so_far, count + length, keys, values)
+    keys, values = (tuple(pair[part] for pair in pairs) for part in range(2))
+    tokens_so_far = lax.dynamic_update_slice_in_dim(cache.tokens, tokens, count, axis=1)
+    return _logits(params, x), Cache(tokens_so_far, count + length, keys, values)
 
 
 def _anew(params: GPT, cache: Cache, tokens: Array) -> tuple[Array, Cache]:
     """Return the logits of tokens [B, T] where the last C tokens are read as one window, and its cache."""
     length, context = tokens.shape[1], cache.tokens.shape[1]
-    # Tokens [0, count) of the cache, the new ones behind them, cut to the last C.
+    # Tokens [0, filled) of the cache, the new ones behind them, cut to the last C.
     extended = jnp.pad(cache.tokens, ((0, 0), (0, length)))
-    extended = lax.dynamic_update_slice_in_dim(extended, tokens, cache.count, axis=1)
-    window = lax.dynamic_slice_in_dim(extended, cache.count + length - context, context, axis=1)
+    extended = lax.dynamic_update_slice_in_dim(extended, tokens, cache.filled, axis=1)
+    window = lax.dynamic_slice_in_dim(extended, cache.filled + length - context, context, axis=1)
     logits, pairs = _window(params, window, {}, None, 0.0)
-    keys, values = zip(*pairs, strict=True)
-    pairs_like = jax.tree.map(lambda new, old: new.astype(old.dtype), (keys, values), (cache.keys, cache.values))
-    return logits[:, context - length :], Cache(window, jnp.full_like(cache.count, context), *pairs_like)
+    dtype = cache.keys[0].dtype
+    keys, values = (tuple(pair[part].astype(dtype) for pair in pairs) for part in range(2))
+    return logits[:, context - length :], Cache(window, jnp.full_like(cache.filled, context), keys, values)
 
 
 def _feed_forward(layer: Layer, x: Array) -> Array:
