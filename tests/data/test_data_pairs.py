@@ -1,4 +1,4 @@
-"""Parallel text: generated dates whose held-out styles are made of seen parts, published sets, and files of one's own."""
+"""Parallel text: dates whose held-out styles are made of seen parts, published sets, and files of one's own."""
 
 import datetime
 import gzip

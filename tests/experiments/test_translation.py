@@ -133,8 +133,8 @@ def test_a_part_whose_pairs_are_all_too_long_is_refused():
 
 TINY = {
     "tokens": "words", "hidden": 6, "embedding": 4, "models": ("gru",), "epochs": 2, "batch_size": 16, "segments": 4,
-    "seeds": 2, "beam": 2, "devices": 2, "average": 0.9, "dropout": 0.1, "label_smoothing": 0.1, "replace_unknown": True,
-    "checkpoint_seconds": 0.0,
+    "seeds": 2, "beam": 2, "devices": 2, "average": 0.9, "dropout": 0.1, "label_smoothing": 0.1,
+    "replace_unknown": True, "checkpoint_seconds": 0.0,
 }  # fmt: skip
 
 
