@@ -87,7 +87,7 @@ def test_unknown_words_are_replaced_by_the_word_that_was_read():
 
 def test_a_file_holds_all_that_translates(tmp_path, members):
     path = tmp_path / "m.safetensors"
-    model, params = members[0]
+    params = members[0][1]
     path.write_bytes(translation_models.encode(params, "gru", ARGUMENTS, SOURCE, TARGET, {"dataset": "toy"}))
     loaded = translation_models.load(path)
     assert (loaded.source, loaded.target, loaded.about["dataset"]) == (SOURCE, TARGET, "toy")

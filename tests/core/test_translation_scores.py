@@ -8,7 +8,7 @@ import pytest
 from mllab.metrics import translation
 from support.mistakes import refused_in_one_line
 
-WORDS = "a man is on the Street, and two dogs run. It's 3.5 o'clock (now)!".split()
+WORDS = ["a", "man", "is", "on", "the", "Street,", "and", "two", "dogs", "run.", "It's", "3.5", "o'clock", "(now)!"]
 
 
 def corpus(count, seed=0):
