@@ -66,7 +66,7 @@ def load(run: frame.Context, settings: "Settings") -> Text:
                 make(source, minimum=settings.minimum, **options),
                 make(target, minimum=settings.minimum, **options),
             )
-        return Text(text, tokens, training.lay_out(text, *known, settings.longest))
+        return Text(text, tokens, training.lay_out(text, *known, settings.longest, settings.crops))
 
 
 def train_all(run: frame.Context, settings: "Settings", text: Text) -> list[training.Trained]:

@@ -23,7 +23,6 @@ from mllab.special_tokens import PADDING
 from mllab.training import Result
 from mllab.types import Array, Examples, Losses, Metrics, Params, Rows
 
-CROP_SHARES = (0.4, 0.75, 0.95, 1.0)  # of the training sentences that fit in each crop
 SHOWN_TOKENS = 40  # of a translation that is shown during training
 
 
@@ -41,8 +40,10 @@ class Sentences(NamedTuple):
     target: Vocabulary
 
 
-def lay_out(pairs: Pairs, source: Vocabulary, target: Vocabulary, longest: int) -> Sentences:
+def lay_out(pairs: Pairs, source: Vocabulary, target: Vocabulary, longest: int, crops: int = 4) -> Sentences:
     """Return parallel text as ids; pairs with more than `longest` tokens on a side neither train nor count in losses.
+
+    Of n crops the k-th holds a share of 1 - (1 - k / n)^2 of the training sentences: few are much longer than the rest.
 
     Raises:
         UserError: a part whose pairs are all too long, or sentences that do not fit in memory.
@@ -61,17 +62,17 @@ def lay_out(pairs: Pairs, source: Vocabulary, target: Vocabulary, longest: int) 
     widths = lengths.max(axis=0)
     memory.check(8.0 * len(kept) * widths.sum(), "the sentences", "lower --longest or give fewer pairs")
     train = np.sort(lengths[ids["train"]], axis=0)
-    places = np.maximum(0, np.ceil(np.array(CROP_SHARES) * len(train)).astype(int) - 1)
-    bounds = train[places]
+    shares = 1 - (1 - np.arange(1, crops + 1) / crops) ** 2
+    bounds = train[np.maximum(0, np.ceil(shares * len(train)).astype(int) - 1)]
     bounds[-1] = widths
-    crops = [(int(s), int(t)) for s, t in np.unique(bounds, axis=0)]  # both columns ascend
-    bucket = np.max([np.searchsorted([crop[side] for crop in crops], lengths[:, side]) for side in (0, 1)], axis=0)
+    made = [(int(s), int(t)) for s, t in np.unique(bounds, axis=0)]  # both columns ascend
+    bucket = np.max([np.searchsorted([crop[side] for crop in made], lengths[:, side]) for side in (0, 1)], axis=0)
     return Sentences(
         {
             "source": translation_models.padded([one for one, _ in kept], int(widths[0])),
             "target": translation_models.padded([other for _, other in kept], int(widths[1])),
         },
-        ids, crops, bucket, pairs.parts, {part: [one for one, _ in encoded[part]] for part in PARTS}, left_out,
+        ids, made, bucket, pairs.parts, {part: [one for one, _ in encoded[part]] for part in PARTS}, left_out,
         source, target,
     )  # fmt: skip
 
