@@ -262,6 +262,7 @@ def train(
     steps = schedule.ids.shape[1]
     if shared_batches:
         schedule = Rows(schedule.ids[0], schedule.weight[0])
+    schedule_of_lane = np.zeros_like(grid.schedule) if shared_batches else grid.schedule
 
     def build(hyper: Mapping[str, Array]) -> Any:
         return optimizers.build(optimizer, hyper["learning_rate"], steps=steps, **settings)
@@ -269,12 +270,12 @@ def train(
     one = make_run(model, build, sentences.crops, smoothing)
     one = with_samples(one, model, sentences.examples["source"][np.asarray(shown)])
     if len(grid.seed) < mesh.size:
-        run = sweep.batches(one, grid.schedule, mesh=mesh)
+        run = sweep.batches(one, schedule_of_lane, mesh=mesh)
     else:
         # Lanes with batches of their own run one by one, so that each takes the crop of its batch alone.
         on_cpu = mesh.devices.flat[0].platform == "cpu"
         group = None if shared_batches and not on_cpu else 1
-        run = sweep.lanes(one, grid.schedule, mesh=mesh, group=group, min_shared_lanes=1)
+        run = sweep.lanes(one, schedule_of_lane, mesh=mesh, group=group, min_shared_lanes=1)
     blocks = {part: scored(sentences, part, batch_size) for part in ("validation", "test")}
     chosen = {**arguments, **settings, "dropout": dropout, "smoothing": smoothing, "optimizer": optimizer}
     result = training.drive(
