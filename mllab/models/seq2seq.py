@@ -124,6 +124,7 @@ def model(
     dropout: float = 0.0,
     tied: bool = False,
     form: str = "fast",
+    block: int = vocabulary.BLOCK,
 ) -> EncoderDecoder:
     """Return the model; see the module for its equations, and `EncoderDecoder` for its functions.
 
@@ -141,6 +142,7 @@ def model(
         dropout: rate at the embeddings and at t, with a key.
         tied: whether W_o is the target's embedding; L must be E.
         form: "fast" or "plain": the same functions, the latter as the equations are written.
+        block: words whose logits are in memory at once in the fast form; see `vocabulary.token_scores`.
 
     Raises:
         UserError: an argument out of range; when applied, sentences of another shape, or ids out of the vocabularies.
@@ -151,7 +153,9 @@ def model(
         raise unknown("form", str(form), FORMS)
     units = embedding if maxout is None else maxout
     sizes = {"hidden": hidden, "embedding": embedding, "maxout": units}
-    checks.check_whole(1, source_vocabulary=source_vocabulary, target_vocabulary=target_vocabulary, **sizes)
+    checks.check_whole(
+        1, source_vocabulary=source_vocabulary, target_vocabulary=target_vocabulary, block=block, **sizes
+    )
     if isinstance(dropout, int | float) and not 0 <= dropout < 1:
         raise UserError(f"dropout = {dropout}: give a rate from 0 up to, not including, 1")
     if tied and units != embedding:
@@ -166,12 +170,11 @@ def model(
         dropped = functools.partial(_dropped, rate=dropout)
         memory = _encode(params, source, lambda x: dropped(keys[0], x), form)
         y = dropped(keys[1], lookup(params.target_embedding, words_before(target).T))  # [T, B, E]
-
         t = dropped(keys[2], (_readouts if form == "fast" else _readouts_by_steps)(params, memory, y))
         mask = target != PADDING
         if form == "fast":
             w_o, b_o = _output(params)
-            scores = vocabulary.token_scores(t, w_o.T, b_o, target.T, mask.T)
+            scores = vocabulary.token_scores(t, w_o.T, b_o, target.T, mask.T, block=block)
         else:
             log_p = jax.nn.log_softmax(_logits(params, t))  # of P(y_i | s_i, y_{i-1}, c_i)
             scores = jnp.take_along_axis(log_p, target.T[..., None], axis=-1, mode="clip")[..., 0], log_p.mean(-1)

@@ -22,6 +22,7 @@ def additive(query: Array, keys: Array, v: Array, mask: Array) -> Array:
     return masked_softmax(jnp.tanh(query[..., None, :] + keys) @ v, mask)
 
 
+@jax.custom_vjp
 def masked_softmax(logits: Array, mask: Array) -> Array:
     """Return the softmax over the last axis of the entries where `mask` is true, and 0 elsewhere.
 
@@ -32,6 +33,19 @@ def masked_softmax(logits: Array, mask: Array) -> Array:
     weights = jnp.where(mask, jnp.exp(logits - logits.max(-1, keepdims=True)), jnp.zeros((), logits.dtype))
     total = weights.sum(-1, keepdims=True)
     return weights / jnp.where(total > 0, total, jnp.ones((), total.dtype))
+
+
+def _softmax_forward(logits: Array, mask: Array) -> tuple[Array, Array]:
+    weights = masked_softmax(logits, mask)
+    return weights, weights
+
+
+def _softmax_backward(weights: Array, gradient: Array) -> tuple[Array, None]:
+    # Weights alone are kept: where they are 0, so is the gradient.
+    return weights * (gradient - (gradient * weights).sum(-1, keepdims=True)), None
+
+
+masked_softmax.defvjp(_softmax_forward, _softmax_backward)
 
 
 def scaled_dot_product(

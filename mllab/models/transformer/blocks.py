@@ -143,6 +143,25 @@ def feed_forward(params: FeedForward, x: Array, activation: Callable[[Array], Ar
     return dense(activation(dense(x, params.w_1, params.b_1)), params.w_2, params.b_2)
 
 
+@jax.custom_vjp
+def gelu(x: Array) -> Array:
+    r"""Return $x \Phi(x)$, $\Phi$ the normal distribution function (Hendrycks & Gimpel 2016, arXiv:1606.08415)."""
+    return x * _normal_distribution(x)
+
+
+def _gelu_forward(x: Array) -> tuple[Array, Array]:
+    # The derivative is computed beside the value and kept in place of x: the backward pass is one product.
+    phi = _normal_distribution(x)
+    return x * phi, phi + x * jnp.exp(-0.5 * jnp.square(x)) * math.sqrt(0.5 / math.pi)
+
+
+def _normal_distribution(x: Array) -> Array:
+    return 0.5 + 0.5 * jax.lax.erf(x * math.sqrt(0.5))
+
+
+gelu.defvjp(_gelu_forward, lambda derivative, gradient: (derivative * gradient,))
+
+
 def sinusoids(positions: Array, width: int) -> Array:
     r"""Return positional encodings [..., W] of positions [...] (Vaswani et al. 2017, section 3.5).
 

@@ -14,7 +14,6 @@ Sources: Radford et al., *Language models are unsupervised multitask learners* (
 `model.py`.
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -223,8 +222,7 @@ def _anew(params: GPT, cache: Cache, tokens: Array) -> tuple[Array, Cache]:
 
 
 def _feed_forward(layer: Layer, x: Array) -> Array:
-    activation = functools.partial(jax.nn.gelu, approximate=False)
-    return blocks.feed_forward(layer.feed_forward, blocks.normed(layer.feed_forward_norm, x), activation)
+    return blocks.feed_forward(layer.feed_forward, blocks.normed(layer.feed_forward_norm, x), blocks.gelu)
 
 
 def _logits(params: GPT, x: Array) -> Array:
