@@ -52,7 +52,7 @@ class Settings(frame.Output, frame.Seeds, frame.Devices):
     lowercase: bool = frame.switch(help="Translate to and from lower case.")
     longest: int = frame.whole(60, help="Most tokens of a side of a pair, to train on it.", low=2, high=10_000)
     crops: int = frame.whole(
-        3, help="Lengths that batches are cut to: with more, steps waste less on padding and compiling takes longer.",
+        2, help="Lengths that batches are cut to: with more, steps waste less on padding and compiling takes longer.",
         low=1, high=16,
     )  # fmt: skip
     models: tuple[str, ...] = frame.choices(
