@@ -20,6 +20,7 @@ from mllab.translation_models import Translation
 if TYPE_CHECKING:
     from experiments.translation import Settings
 
+SIZES = ("hidden", "embedding", "width", "layers", "heads", "feedforward")  # that some models read
 SHOWN = 2  # validation sentences that are translated after each score
 EXAMPLES = 6  # test sentences on the page
 MOST_SHOWN = 32  # tokens of such a sentence
@@ -46,6 +47,7 @@ def load(run: frame.Context, settings: "Settings") -> Text:
     """
     if settings.clip_norm == 0:
         raise UserError("--clip_norm=0: no step would be taken; give a positive norm")
+    check_sizes(settings)
     with run.timed("data"):
         text = pairs.load(
             settings.dataset, source=settings.source, target=settings.target, data_dir=settings.data_dir,
@@ -67,6 +69,15 @@ def load(run: frame.Context, settings: "Settings") -> Text:
                 make(target, minimum=settings.minimum, **options),
             )
         return Text(text, tokens, training.lay_out(text, *known, settings.longest, settings.crops))
+
+
+def check_sizes(settings: "Settings") -> None:
+    """Raise UserError for a size that is set and that no model of the race reads."""
+    defaults, models = settings.defaults(), ", ".join(settings.models)
+    read = {name for model in settings.models for name in settings.arguments(model, joint=False)}
+    for name in SIZES:
+        if name not in read and getattr(settings, name) != defaults[name]:
+            raise UserError(f"--{name}: no model of --models={models} reads it; leave it out, or add one that does")
 
 
 def train_all(run: frame.Context, settings: "Settings", text: Text) -> list[training.Trained]:

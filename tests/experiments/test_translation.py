@@ -176,6 +176,23 @@ def test_a_run_resumes_publishes_and_translates(trained, tmp_path, monkeypatch, 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        ({"width": 64}, "--width: no model of --models=gru, gru_without_attention reads it"),
+        ({"models": ("transformer",), "hidden": 64}, "--hidden: no model of --models=transformer reads it"),
+        ({"clip_norm": 0}, "--clip_norm=0: no step"),
+        ({"dataset": "none.tsv"}, "no file none.tsv"),
+        ({"source": "de"}, "unknown language of dates 'de'"),
+        ({"longest": 4}, "every pair of the train part has more than 4 tokens"),
+    ],
+)
+def test_a_mistake_in_training_is_one_line_and_leaves_nothing(overrides, message, tmp_path):
+    with refused_in_one_line(message):
+        translation.run(workdir=str(tmp_path / "w"), **overrides)
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
         ({}, "params: name the file"),
         ({"params": ("none.safetensors",)}, "no file none.safetensors"),
         ({"params": ("x",), "n_best": 9}, "--n_best=9 of --beam=5"),
