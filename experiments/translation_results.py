@@ -11,6 +11,7 @@ from experiments.translation_quality import ByLength, Quality
 from experiments.translation_training import Trained
 from mllab import metrics
 from mllab.data.sets.dates import HELD_OUT
+from mllab.data.vocabulary import SPACE
 from mllab.metrics import Interval, interval
 from mllab.metrics import translation as bleu
 from mllab.report import draw, style
@@ -178,6 +179,7 @@ def result_table(measured: Measurement) -> Table:
     """Return one row per baseline, then the chosen seed and the vote of the seeds of each model."""
     groups = list(measured.systems[0].quality.exact_by_group)
     scores = {each.model: each for each in measured.scores}
+    led = any(each.lead for each in measured.systems)
     rows: list[list[object]] = []
     for each in measured.systems:
         quality, score = each.quality, scores.get(each.model)
@@ -187,10 +189,11 @@ def result_table(measured: Measurement) -> Table:
             if each.votes == 1:
                 row[2:] = [significant(score.learning_rate), shown(score.test)]
         if measured.by_bleu:
-            row += [shown(quality.bleu), shown(quality.bleu_lowercase), each.lead and shown(each.lead)]
+            row += [shown(quality.bleu), shown(quality.bleu_lowercase)]
+            row += [each.lead and shown(each.lead)] if led else []
         row += [percent(quality.exact_by_group[group]) for group in groups] or [percent(quality.exact)]
         rows.append(row)
-    best = [place for place, each in enumerate(measured.systems) if each == measured.headline]
+    best = [place for place, each in enumerate(measured.systems) if each is measured.headline]
     caption = (
         f"perplexity per token: {answers.over(measured.seeds, 'seed', comparison=len(measured.scores) > 1)}; "
         f"translations by a beam of {measured.beam}, ± 95% interval over test sentences; of each model the seed with "
@@ -199,7 +202,8 @@ def result_table(measured: Measurement) -> Table:
     if best:
         caption = f"* the published model, least validation loss; {caption}"
     columns = ["system", "parameters", "rate", "perplexity"]
-    columns += ["BLEU", "BLEU, lower case", "less the first model's"] if measured.by_bleu else []
+    columns += ["BLEU", "BLEU, lower case"] if measured.by_bleu else []
+    columns += ["BLEU less the first model's"] if led else []
     columns += [f"exact, {group}" for group in groups] or ["exact match"]
     return Table(columns, rows, best, caption)
 
@@ -216,7 +220,7 @@ def sections(measured: Measurement) -> list[Section]:
         "Point at a word of a translation, or tap it: the words of its source light up by their weights."
     ]
     for place, each in enumerate(aligned):
-        source, target = map(_visible, (each.source_tokens, each.target_tokens))
+        source, target = (_visible(tokens, measured.tokens) for tokens in (each.source_tokens, each.target_tokens))
         shown_alignments.append(Alignment(source, target, each.weights.tolist(), f"reference: {each.reference}"))
         if place < 2:
             figure = draw.alignment(source, target, each.weights, title="What was read for each word")
@@ -233,7 +237,12 @@ def sections(measured: Measurement) -> list[Section]:
     ]
 
 
-def _visible(tokens: Sequence[str]) -> list[str]:
+def _visible(tokens: Sequence[str], kind: str) -> list[str]:
+    """Return tokens as a figure names them: a space as ␣, a subword that continues a word after ·."""
+    if kind == "subwords":
+        tokens = [
+            each[1:] or each if each[0] == SPACE else f"·{each}" if each[0].isalnum() else each for each in tokens
+        ]
     return [printable(each) if each.strip() else "␣" for each in tokens]
 
 
