@@ -87,12 +87,14 @@ def text(default: str | None, *, help: str, affects_result: bool = True) -> Any:
 def texts(*, help: str) -> Any:
     """Return a field of texts, such as names of columns, each once; none by default.
 
-    A text that contains a comma is quoted: a,"b, c". From Python, a mapping is taken as texts KEY=VALUE.
+    A text that contains a comma is quoted: a,"b, c". From Python, a mapping is taken as texts KEY=VALUE, and a path as
+    its text.
     """
 
     def check(value: Any) -> tuple[str, ...]:
         pairs = [f"{_text(key)}={_text(of)}" for key, of in value.items()] if isinstance(value, Mapping) else value
-        return _distinct(tuple(_text(each.strip() if isinstance(each, str) else each) for each in _items(pairs)))
+        items = [os.fspath(each) if isinstance(each, os.PathLike) else each for each in _items(pairs)]
+        return _distinct(tuple(_text(each.strip() if isinstance(each, str) else each) for each in items))
 
     return with_default(Setting(help, _read_row, check, _show_row, "give texts separated by commas, each once"), ())
 

@@ -1,10 +1,9 @@
 """A run in a Jupyter or Colab kernel: progress that is updated in place, the page inline, a mistake in one line.
 
-Outside a kernel nothing here does anything, and nothing here imports IPython unless a kernel has.
+IPython is imported in a kernel alone.
 """
 
 import html
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import Any
 from mllab.errors import UserError
 from mllab.report.console import kernel
 
-MAX_PAGE_BYTES = 2_000_000  # a server drops more output than about 3 MB in 3 seconds
+MAX_FRAME = 2_000_000  # characters; Jupyter drops output beyond 3 MB in 3 seconds
 PAGE_HEIGHT = "40rem"
 UPDATE_S = 0.25  # between updates of a task, at least
 SHOWN_TASKS = 10  # of a run, the last ones
@@ -64,25 +63,28 @@ def board() -> Board | None:
     return Board() if kernel() else None
 
 
-def frame(page: Path) -> str:
-    """Return a report's page in a frame of its own, as HTML; empty outside a kernel, and where it is too large."""
-    if not kernel():
-        return ""
-    text = page.read_text(encoding="utf-8").replace("<head>", '<head><base target="_blank">', 1)
-    escaped = text.replace("&", "&amp;").replace("'", "&#39;")  # an attribute in single quotes needs no more
-    if len(escaped) > MAX_PAGE_BYTES:
-        return ""
+def show_closing(page: Path | None, text: str) -> None:
+    """Display a report's page in a frame of its own, or print what a run ends with where there is no such page.
+
+    Args:
+        page: report.html, if the run wrote one; one that is too large is not displayed.
+        text: the table and the answer.
+    """
+    if page and len(frame := _frame(page.read_text(encoding="utf-8"))) <= MAX_FRAME:
+        from IPython.display import display
+
+        display({"text/html": frame, "text/plain": text}, raw=True)
+    else:
+        print(text, end="")
+
+
+def _frame(page: str) -> str:
+    """Return a page, HTML, in an element that can be part of another page; links open in a tab of their own."""
+    escaped = page.replace("<head>", '<head><base target="_blank">', 1).replace("&", "&amp;").replace("'", "&#39;")
     return (
         f"<iframe sandbox='allow-popups allow-popups-to-escape-sandbox' title='report' srcdoc='{escaped}' "
         f"style='width: 100%; height: {PAGE_HEIGHT}; border: 1px solid #8888; resize: vertical'></iframe>"
     )
-
-
-def show(markup: str, text: str) -> None:
-    """Display HTML, and a text where HTML is not shown."""
-    from IPython.display import display
-
-    display({"text/html": markup, "text/plain": text}, raw=True)
 
 
 @contextmanager

@@ -278,10 +278,10 @@ def _execute(
         from mllab.report.page import seconds_table  # brings jinja2
 
         tables.append(seconds_table(context.seconds))
-    if page and (frame := notebook.frame(page)):
+    if console.kernel():
         closing = io.StringIO()
         _write_closing(made, tables, page, closing)
-        notebook.show(frame, closing.getvalue())
+        notebook.show_closing(page, closing.getvalue())
     else:
         _write_closing(made, tables, page, sys.stdout)
     return found

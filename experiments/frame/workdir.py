@@ -1,5 +1,6 @@
 """The folder that one run of an experiment writes: one process at a time, whole files, resumed by the same settings."""
 
+import itertools
 import json
 import os
 import platform
@@ -28,8 +29,10 @@ MOST_BYTES = 2**26  # of flags.cfg, environment.json and summary.json, far above
 
 
 def default_path(experiment: str) -> Path:
-    """Return `runs/<experiment>/<UTC time>`."""
-    return Path("runs") / experiment / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+    """Return `runs/<experiment>/<UTC time>`, with a number where an earlier run of the same second has that."""
+    path = Path("runs") / experiment / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+    numbered = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return next(each for each in itertools.chain([path], numbered) if not each.exists())
 
 
 class Workdir:

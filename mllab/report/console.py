@@ -39,7 +39,7 @@ class Progress:
     """
 
     def __init__(self, stream: TextIO | None = None, *, board: Board | None = None):
-        """Show progress on a stream, by default standard error, or on a board, with the lines of `say` on the stream."""
+        """Show progress on a stream, by default standard error, or on a board and the lines of `say` on the stream."""
         self._console = _console(_Lossy(stream or sys.stderr))
         self._board = board
         self._count = 0  # of tasks
