@@ -126,9 +126,10 @@ def test_an_interrupted_run_says_how_to_resume_and_resumes(kernel, tmp_path, mon
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt) as raised:
+    with monkeypatch.context() as patch:
         patch.setattr(console.Progress, "advance", interrupt)
-        toy_experiment.run(workdir=tmp_path / "cut", seeds=3)
+        with pytest.raises(KeyboardInterrupt) as raised:
+            toy_experiment.run(workdir=tmp_path / "cut", seeds=3)
     line = f"interrupted: the same settings with workdir={str(tmp_path / 'cut')!r} resume"
     assert raised.value._render_traceback_() == [line]
     assert (tmp_path / "cut" / "metrics.jsonl").read_text().count("\n") == 1
@@ -180,8 +181,7 @@ def test_it_installs_beside_the_jax_that_is_there(tmp_path, monkeypatch):
     status.returncode = 1
     with pytest.raises(AssertionError, match=r"could not install mllab beside jax .*\nno jax>=0.10"):
         names["install"](names["checkout"]("code"))
-    with pytest.raises(AssertionError, match="no code of mllab in elsewhere: upload mllab.zip"):
-        monkeypatch.chdir(tmp_path.parent)
+    with pytest.raises(AssertionError, match="no code of mllab in elsewhere: upload mllab"):
         names["checkout"]("elsewhere")
 
 
