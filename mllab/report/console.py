@@ -5,6 +5,7 @@ terminal there is a bar; in a pipe or a log file there are a few plain lines; in
 is respected.
 """
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -137,9 +138,11 @@ class _Console(Console):
 def _console(stream: Any) -> Console:
     """Return the console of a stream; some terminals, and $COLUMNS, claim to have no columns.
 
-    The streams of a notebook's kernel are no terminals, though it sets $FORCE_COLOR for the programs that it starts.
+    A notebook moves no cursor: neither for its kernel, nor for the programs that this starts (`!python -m ...`), though
+    they may have a terminal, and have $FORCE_COLOR of it.
     """
-    console = _Console(file=stream, highlight=False, force_jupyter=False, force_terminal=False if kernel() else None)
+    is_notebook = kernel() is not None or "JPY_PARENT_PID" in os.environ  # which Jupyter sets for kernels
+    console = _Console(file=stream, highlight=False, force_jupyter=False, force_terminal=False if is_notebook else None)
     console.width = max(console.width, 1)
     return console
 

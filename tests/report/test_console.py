@@ -31,7 +31,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def terminal(monkeypatch):
-    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS"):
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS", "JPY_PARENT_PID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
     return Terminal()
@@ -99,6 +99,16 @@ def test_a_terminal_gets_bars_and_said_lines_above_them(terminal, clock):
     assert "━" in shown
     assert "adam [bold]" in shown  # a name is no markup
     assert "the newest checkpoint is damaged" in shown
+
+
+def test_a_program_that_a_notebook_starts_prints_plain_lines(terminal, clock, monkeypatch):
+    monkeypatch.setenv("JPY_PARENT_PID", "1")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    race(terminal, clock, 1.0)
+    console.show(Table(["optimizer", "test"], [["sgd", 0.9]], best=0), stream=terminal)
+    assert "sgd:  20%" in terminal.getvalue()
+    assert "* sgd" in terminal.getvalue()
+    assert "\x1b" not in terminal.getvalue()
 
 
 @pytest.mark.parametrize("no_color", [False, True])
