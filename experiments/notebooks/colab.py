@@ -85,7 +85,8 @@ assert WANTED in ("any", backend), f"a {WANTED} was asked for, and jax finds onl
 print(f"jax {jax.__version__} on {jax.device_count()} × {jax.devices()[0].device_kind} ({backend})")
 
 # %% [markdown]
-# Runs are kept on Google Drive if it is mounted, so that they outlive the runtime.
+# Runs are kept on Google Drive if it is mounted (the folder icon at the left of Colab), so that they outlive the
+# runtime.
 
 # %%
 DRIVE = Path("/content/drive/MyDrive")

@@ -13,6 +13,7 @@ import types
 from importlib import metadata
 from pathlib import Path
 
+import jax
 import pytest
 
 from experiments.frame import notebook
@@ -185,6 +186,20 @@ def test_it_installs_beside_the_jax_that_is_there(tmp_path, monkeypatch):
         names["install"](names["checkout"]("code"))
     with pytest.raises(AssertionError, match="no code of mllab in elsewhere: upload mllab"):
         names["checkout"]("elsewhere")
+
+
+def test_it_says_in_one_line_that_a_device_is_absent(monkeypatch):
+    if "mllab" not in {package.name for package in metadata.distributions()}:
+        pytest.skip("mllab is not installed, and the first cell would install it")
+    absent = "tpu" if jax.default_backend() != "tpu" else "gpu"
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("MLLAB_SOURCE", str(ROOT))
+    monkeypatch.setenv("MLLAB_WANTED", absent)
+    cell = SOURCE.read_text().partition("# Runs are kept")[0]
+    with pytest.raises(
+        AssertionError, match=rf"a {absent} was asked for, and jax finds only a \w+: change the runtime"
+    ):
+        exec(cell, {})
 
 
 @pytest.mark.slow
