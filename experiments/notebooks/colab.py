@@ -135,7 +135,7 @@ written = char_rnn.run(workdir=RUNS / "text", **(sizes if TINY else {}))
 # %%
 from experiments import translate, translation
 
-sizes = {"hidden": 8, "embedding": 4, "seeds": 1, "segments": 2, "batch_size": 2000, "beam": 1}
+sizes = {"hidden": 8, "embedding": 4, "seeds": 1, "segments": 1, "batch_size": 2000, "crops": 1, "beam": 1}
 translated = translation.run(workdir=RUNS / "dates", models=("gru",), **(sizes if TINY else {}))
 
 # %%
