@@ -1,6 +1,6 @@
 """A run in a Jupyter or Colab kernel: progress that is updated in place, the page inline, a mistake in one line.
 
-IPython is imported in a kernel alone.
+IPython is imported only in a kernel.
 """
 
 import html
