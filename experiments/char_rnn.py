@@ -162,14 +162,14 @@ def train_cell(
         regularisation["recurrent_dropout"] = settings.recurrent_dropout
     return training.train(
         streams, text.vocabulary, settings.arguments(cell), regularisation=regularisation,
-        rates=settings.learning_rates, seeds=settings.seeds, steps=settings.steps, segments=SEGMENTS, window=settings.window,
-        optimizer=settings.optimizer,
+        rates=settings.learning_rates, seeds=settings.seeds, steps=settings.steps, segments=SEGMENTS,
+        window=settings.window, optimizer=settings.optimizer,
         settings={
             "schedule": settings.schedule, "clip_norm": settings.clip_norm,
             "weight_decay": settings.weight_decay, "average": settings.average,
         },
         writing=training.Writing(prime, LIVE, settings.filters()),
-        mesh=run.mesh(), observe=observe, workdir=run.path,
+        mesh=run.mesh(all_hosts=True), observe=observe, workdir=run.path,
         checkpoint_seconds=settings.checkpoint_seconds,
     )  # fmt: skip
 

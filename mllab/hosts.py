@@ -6,6 +6,7 @@ once; everything else is computed by each process for itself, with equal results
 With one process, each function does what its name says of that process alone.
 """
 
+import os
 from typing import Any, TypeVar
 
 import jax
@@ -15,6 +16,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 from mllab.errors import UserError
 
 HEARTBEAT_S = 10  # without a sign of life until a process counts as lost; the others then end
+SIGNS_OF_LOSS = (  # in errors of JAX and on standard error
+    "Gloo ", "Connection closed by peer", "Connection reset by peer", "JAX distributed service detected fatal errors", "coordination service",
+)  # fmt: skip
 START_S = 120  # to wait for the other processes at the start
 T = TypeVar("T")
 
@@ -51,6 +55,28 @@ def start(coordinator: str | None = None, count: int | None = None, process: int
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         where = f"--coordinator={coordinator}" if coordinator else "no cluster was found"
         raise UserError(f"{where}: the processes cannot join ({reason})") from error
+
+
+def in_cluster() -> bool:
+    """Return whether this process is one of several that a cluster started, in which JAX finds the others itself.
+
+    That is so under Slurm, Open MPI and on the hosts of a Cloud TPU, by their environment variables.
+    """
+    counts = (os.environ.get(name, "1") for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"))
+    started = "SLURM_PROCID" in os.environ or "OMPI_COMM_WORLD_RANK" in os.environ
+    tpu_hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
+    return len(tpu_hosts) > 1 or (started and any(count.isdigit() and int(count) > 1 for count in counts))
+
+
+def leave() -> None:
+    """Wait for the other processes, and part from them: a process that ends without is taken for lost."""
+    if several():
+        jax.distributed.shutdown()
+
+
+def is_loss(error: BaseException) -> bool:
+    """Return whether an error of JAX means that another process was lost."""
+    return any(sign in str(error) for sign in SIGNS_OF_LOSS)
 
 
 def is_first() -> bool:

@@ -199,7 +199,6 @@ def over_tasks(function: Callable, mesh: Mesh) -> Callable:
     Returns:
         `(tasks [T, ...], *arguments) -> outputs [T, ...]`; arguments are whole on every device.
     """
-
     mesh = devices.flat(mesh)
 
     def call(tasks: Array, *arguments: Any) -> Any:
@@ -226,7 +225,6 @@ def over_lanes(function: Callable, mesh: Mesh, lane_bytes: int) -> Callable:
     Returns:
         `(lanes, *arguments) -> outputs`, lanes and outputs with a leading axis [L]; arguments are shared by all lanes.
     """
-
     mesh = devices.flat(mesh)
 
     def call(lanes: Any, *arguments: Any) -> Any:
@@ -266,9 +264,9 @@ def lanes(
     Hyper and key gain a leading [L]; losses are returned as [L, S] and metrics as [L]. Rows [S, B] are shared by all
     lanes, so that a batch is gathered once; rows [P, S, B] hold P schedules, of which lane l reads `schedule[l]`.
 
-    Lanes are spread over the mesh's devices along `devices.AXIS`, and the rows of each batch along `devices.BATCH`, as by
-    `batches`. On each device lanes run group after group, so that a group's state stays
-    in cache. Where the number of devices times the group size does not divide L, padding lanes repeat the last one.
+    Lanes are spread over the mesh's devices along `devices.AXIS`, and the rows of each batch along `devices.BATCH`, as
+    by `batches`. On each device lanes run group after group, so that a group's state stays in cache. Where
+    the number of devices times the group size does not divide L, padding lanes repeat the last one.
     They exist in the *state* only, whose leading axis is then longer than L.
 
     Args:
