@@ -44,6 +44,8 @@ TINY = {
     "experiments.sequence_toys": ["--problems=parity", "--cells=gru", "--lengths=2", "--steps=4", "--seeds=1"],
     "experiments.music": ["--epochs=1", "--hidden=4", "--units=4", "--seeds=1", "--frames=12"],
     "experiments.time_series": ["--cells=tanh", "--steps=3", "--hidden=3", "--seeds=1", "--window=8"],
+    "experiments.compare": [],
+    "experiments.verify": [],
     "experiments.linear_regression": ["--steps=20", "--optimizers=sgd,adam"],
 }
 
@@ -109,6 +111,8 @@ def folder(tmp_path_factory):
     tiny = {"models": ("knn",), "folds": 2, "inner_folds": 2, "dataset": str(folder / "homes.csv"), "target": "price"}
     model_selection.run(workdir=str(folder / "runs" / "homes"), **tiny)
     optimizer_race.run(workdir=str(folder / "runs" / "race"), learning_rates=(0.01, 0.1), seeds=1, epochs=1)
+    wide = {"learning_rates": (0.01, 0.1), "seeds": 1, "epochs": 1, "hidden": (8,)}
+    optimizer_race.run(workdir=str(folder / "runs" / "wide"), **wide)
     sizes = {"hidden": 4, "embedding": 4, "steps": 2, "seeds": 1, "sample_length": 5}
     char_rnn.run(workdir=str(folder / "runs" / "text"), **sizes)
     (folder / "mllab").symlink_to(ROOT / "mllab")
@@ -119,7 +123,7 @@ def folder(tmp_path_factory):
 @pytest.mark.slow
 def test_its_commands_run(command, folder, tmp_path, data_dir):
     program, words = shlex.split(command)[2], shlex.split(command)[1:]
-    shows = program in ("experiments.predict", "experiments.sample")  # these write no workdir
+    shows = program in ("experiments.predict", "experiments.sample", "experiments.verify")  # these write no workdir
     flags = TINY[program] if shows else [*TINY[program], f"--workdir={tmp_path / 'w'}"]
     if program.removeprefix("experiments.") in (
         "optimizer_race",

@@ -8,6 +8,7 @@ from experiments.frame.datasets import dataset
 from experiments.frame.kinds import (
     choice,
     choices,
+    folders,
     grid,
     number,
     path,
@@ -58,6 +59,7 @@ __all__ = [
     "choice",
     "choices",
     "dataset",
+    "folders",
     "grid",
     "number",
     "path",

@@ -90,22 +90,11 @@ def texts(*, help: str) -> Any:
     A text that contains a comma is quoted: a,"b, c". From Python, a mapping is taken as texts KEY=VALUE.
     """
 
-    def read(value: str) -> tuple[str, ...]:
-        try:
-            return tuple(text for text in next(csv.reader([value], skipinitialspace=True), []) if text.strip())
-        except csv.Error:  # a line break, or a field of more than 128 KiB
-            raise Refused("not printable, or too long") from None
-
     def check(value: Any) -> tuple[str, ...]:
         pairs = [f"{_text(key)}={_text(of)}" for key, of in value.items()] if isinstance(value, Mapping) else value
         return _distinct(tuple(_text(each.strip() if isinstance(each, str) else each) for each in _items(pairs)))
 
-    def show(value: Any) -> str:
-        stream = io.StringIO()
-        csv.writer(stream, lineterminator="").writerow(value)
-        return stream.getvalue()
-
-    return with_default(Setting(help, read, check, show, "give texts separated by commas, each once"), ())
+    return with_default(Setting(help, _read_row, check, _show_row, "give texts separated by commas, each once"), ())
 
 
 def path(default: str | None, *, help: str, names: Iterable[str] = (), affects_result: bool = True) -> Any:
@@ -328,7 +317,48 @@ def paths(*, help: str, optional: bool = False) -> Any:
     return with_default(Setting(help, lambda value: (value,), check, " ".join, "name one or more"), ())
 
 
-# ── Grids as text ───────────────────────────────────────────────────────────────────────────────────────────────────
+def folders(*, help: str) -> Any:
+    """Return a field of one or more folders, each once: words of the command line that are no flags.
+
+    With the flag they are separated by commas, and one that contains a comma is quoted. flags.cfg holds absolute paths.
+    """
+
+    def check(value: Any) -> tuple[str, ...]:
+        chosen = [value] if isinstance(value, os.PathLike) else _items(value)
+        names = [_text(os.fspath(each) if isinstance(each, os.PathLike) else each) for each in chosen]
+        if not names:
+            raise Refused("none")
+        places = [os.path.realpath(os.path.expanduser(name)) for name in names]
+        if len({*places}) < len(places):
+            raise Refused("a folder is named twice")
+        return tuple(names)
+
+    def record(value: Sequence[str]) -> str:
+        return _show_row([os.path.abspath(os.path.expanduser(name)) for name in value])
+
+    def same(one: Sequence[str], other: Sequence[str]) -> bool:
+        return [*map(os.path.realpath, one)] == [*map(os.path.realpath, other)]
+
+    setting = Setting(help, _read_row, check, _show_row, "name folders, each once", record=record, same=same)
+    return with_default(setting, ())
+
+
+# ── Lists and grids as text ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _read_row(value: str) -> tuple[str, ...]:
+    """Return the texts of a line of CSV, but for blank ones."""
+    try:
+        return tuple(text for text in next(csv.reader([value], skipinitialspace=True), []) if text.strip())
+    except csv.Error:  # a line break, or a field of more than 128 KiB
+        raise Refused("not printable, or too long") from None
+
+
+def _show_row(value: Iterable[str]) -> str:
+    """Return texts as a line of CSV."""
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="").writerow(value)
+    return stream.getvalue()
 
 
 def read_grid(value: str) -> tuple[float, ...]:

@@ -195,6 +195,7 @@ def program(
     show_seconds: bool = False,
     words: str = "",
     instead: str = "",
+    failed: Callable[[F], bool] = lambda found: False,
 ) -> tuple[Callable[..., None], Callable[..., F]]:
     """Return an experiment's `main`, for the command line, and `run`, for Python.
 
@@ -208,6 +209,7 @@ def program(
         show_seconds: end with the table of where the time went, as the page has it.
         words: the setting that takes the command line's words that are not flags; none where empty.
         instead: a setting that may be given in place of words.
+        failed: whether `main` is to exit with code 1 after a measurement, which is shown all the same.
     """
     module = sys.modules[measure.__module__]
     name = _name(module)
@@ -242,9 +244,11 @@ def program(
             _join(name, chosen)
             devices.available()
             began = time.perf_counter() - process_seconds()
-            _execute(name, chosen, measure, report, began, show_seconds, _end_stuck)
+            found = _execute(name, chosen, measure, report, began, show_seconds, _end_stuck)
             sys.stdout.flush()
             hosts.leave()
+            if failed(found):
+                process.end(1)
         if module.__name__ == "__main__":  # a caller goes on
             process.finish()
 

@@ -24,7 +24,7 @@ from mllab.report.report import Environment
 
 FIRST_FILES = (".lock", "flags.cfg.partial")  # what a kill may leave before flags.cfg stands,
 HEADER_FILES = (*FIRST_FILES, "flags.cfg", "environment.json", "environment.json.partial")  # and before any result
-MOST_BYTES = 2**26  # of flags.cfg and environment.json, far above what the longest lists of settings need
+MOST_BYTES = 2**26  # of flags.cfg, environment.json and summary.json, far above what the longest lists need
 
 
 def default_path(experiment: str) -> Path:
@@ -83,7 +83,7 @@ class Workdir:
             if not self._has_results():
                 return
             try:
-                recorded = _read(self.path / "flags.cfg")
+                recorded = read_text(self.path / "flags.cfg")
             except ValueError as error:
                 raise UserError(
                     f"{self.path / 'flags.cfg'} is damaged ({error}): restore it, or name another --workdir"
@@ -186,7 +186,7 @@ class Workdir:
         if not path.exists():
             return None
         try:
-            recorded = json.loads(_read(path))
+            recorded = json.loads(read_text(path))
         except (ValueError, RecursionError):
             recorded = None
         if isinstance(recorded, dict):
@@ -285,7 +285,7 @@ def _is_result(path: Path) -> bool:
     return path.name != "metrics.jsonl" or path.stat().st_size > 0
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
     """Return the text of a small file.
 
     Raises:

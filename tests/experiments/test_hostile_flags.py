@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import experiments
-from experiments import frame
+from experiments import frame, recorded_run
 from experiments.frame import settings, shared_flags
 from experiments.frame.datasets import DatasetSetting
 from mllab.data import catalog
@@ -31,7 +31,7 @@ EXPERIMENTS = {
     for _, name, package in pkgutil.iter_modules(experiments.__path__)
     if not package and hasattr(module := importlib.import_module(f"experiments.{name}"), "Settings")
 }
-REQUIRED = {"pictures": ("a.png",)}  # settings without a default
+REQUIRED = {"pictures": ("a.png",), "workdirs": ("runs/a", "runs/b")}  # settings without a default
 ADDRESS_SPACE = 8 * 2**30  # bytes of the process that runs hostile flags
 
 
@@ -40,7 +40,11 @@ def made_of(cls, **overrides):
 
 
 def test_all_experiments_are_here():
-    assert len(EXPERIMENTS) == 17
+    assert len(EXPERIMENTS) == 19
+    tables = {name: module.Settings.table() for name, module in EXPERIMENTS.items()}
+    assert {
+        name: "devices" in table for name, table in tables.items() if "workdir" in table
+    } == recorded_run.EXPERIMENTS
 
 
 # ── Sizes ───────────────────────────────────────────────────────────────────────────────────────────────────────────

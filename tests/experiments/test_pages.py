@@ -5,11 +5,13 @@ import importlib
 import json
 import math
 import re
+import shutil
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
+from experiments import compare, recorded_run, run_comparison, run_scores
 from mllab.report import table
 from support.pages import Reader
 
@@ -42,8 +44,10 @@ RUNS = {
         "seeds": 2, "learning_rates": (0.01,),
     },
     "features": {"dataset": "digits", "fractions": (0.05,), "seeds": 1, "params": "PARAMS"},
+    "compare": {"workdirs": "RACES"},
 }  # fmt: skip
 SLOW = (
+    "compare",
     "char_rnn",
     "music",
     "time_series",
@@ -93,6 +97,10 @@ def started(name, folder):
             settings["dataset"] = str(series)
         if settings.get("params") == "PARAMS":
             settings["params"] = str(started("image_classifier", folder) / "params.safetensors")
+        if settings.get("workdirs") == "RACES":
+            race, wide = RUNS["optimizer_race"] | {"dataset": str(folder / OWN)}, folder / "wide"
+            importlib.import_module("experiments.optimizer_race").run(workdir=str(wide), **race, hidden=(8,))
+            settings["workdirs"] = (str(started("optimizer_race", folder)), str(wide))
         experiment = importlib.import_module(f"experiments.{name.split()[0]}")
         experiment.run(workdir=str(workdir), **settings)
     return workdir
@@ -201,3 +209,22 @@ def test_numbers_of_the_answer_and_of_the_table_are_those_of_the_summary(name, f
     if RUNS[name].get("seeds") == 1:
         assert "±" not in answer
         assert re.search(r"\(1 (seed|draw)\)", answer)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in run_scores.READERS]
+)
+def test_the_scores_of_a_run_are_found_and_differ_from_themselves_by_nothing(name, folder, capsys):
+    workdir = started(name, folder)
+    twin = folder / f"twin of {name}"
+    shutil.copytree(workdir, twin)
+    runs = run_comparison.read_runs([recorded_run.read(path) for path in (workdir, twin)])
+    for group in run_comparison.compare(runs, against_best=False).groups:
+        rows = group.contenders or group.winners
+        differences = [each for row in rows for each in (row.validation_difference, row.test_difference)]
+        taken = [each for each in differences if each is not None]
+        assert taken
+        assert {each.mean for each in taken} == {0.0}
+        assert all(steps.size for steps, _ in group.curves.values() if group.loss and group.part == "validation")
+    compare.run(workdirs=(str(workdir), str(twin)), workdir=str(folder / f"compared {name}"))
+    assert "The runs are not compared" not in capsys.readouterr().out

@@ -4,7 +4,21 @@
 `language.model` is the model of tokens.
 """
 
-from mllab.models.recurrent.cells import CELLS, GRU, LSTM, RNN, Cell, LSTMCarry, MinGRU
+from mllab.models.recurrent.cells import CELLS, GRU, LSTM, RESET_FIRST_GRU, RNN, Cell, LSTMCarry, MinGRU, ResetFirstGRU
 from mllab.models.recurrent.sequences import FORMS, bidirectional, stack, unroll
 
-__all__ = ["CELLS", "FORMS", "GRU", "LSTM", "RNN", "Cell", "LSTMCarry", "MinGRU", "bidirectional", "stack", "unroll"]
+__all__ = [
+    "CELLS",
+    "FORMS",
+    "GRU",
+    "LSTM",
+    "RESET_FIRST_GRU",
+    "RNN",
+    "Cell",
+    "LSTMCarry",
+    "MinGRU",
+    "ResetFirstGRU",
+    "bidirectional",
+    "stack",
+    "unroll",
+]

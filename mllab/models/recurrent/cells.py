@@ -62,6 +62,16 @@ class GRU:
 
 
 @struct.dataclass
+class ResetFirstGRU:
+    """Params of a GRU cell as published, whose reset gate acts before the recurrent product; gates r, z, n."""
+
+    w_x: Array  # [D, 3H]
+    w_h: Array  # [H, 2H] of r and z
+    u: Array  # [H, H] of n, which multiplies the state after its reset
+    b: Array  # [3H]
+
+
+@struct.dataclass
 class MinGRU:
     """Params of a minGRU cell: the update gate z, then the candidate."""
 
@@ -80,10 +90,13 @@ class Gates(NamedTuple):
     """The elementwise part of a step, and its hand-derived gradient."""
 
     forward: Callable[[Params, Array, Array, Carry], tuple[Carry, Saved]]  # (params, p, u, carry) -> (carry, saved)
-    # (saved, h_{t-1}, h_t, gradient of the carry) -> (gradient of p, gradient of the previous carry without W_h's part)
-    backward: Callable[[Saved, Array, Array, Carry], tuple[Array, Carry]]
+    # (params, saved, h_{t-1}, h_t, gradient of the carry)
+    # -> (gradient of p, gradient of the previous carry without W_h's part)
+    backward: Callable[[Params, Saved, Array, Array, Carry], tuple[Array, Carry]]
     # (saved, gradient of p) -> gradient of u; for arrays [..., GH], of one step or of all
     recurrent: Callable[[Saved, Array], Array]
+    # (saved, h_{t-1}, gradient of p), of all steps at once -> gradients of the params beside w_x, w_h and b, by name
+    others: Callable[[Saved, Array, Array], dict[str, Array]] = lambda saved, h_before, d_p: {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +143,8 @@ class Cell:
             else:
                 (w_h,) = initializers.normal(recurrent_key, [shape], [hidden**-0.5])
             fields["w_h"] = w_h.transpose(1, 0, 2).reshape(hidden, -1)
+        if self.params is ResetFirstGRU:
+            fields["w_h"], fields["u"] = fields["w_h"][:, : 2 * hidden], fields["w_h"][:, 2 * hidden :]
         if self.params is GRU:
             fields["b_n"] = jnp.zeros(hidden, w_x.dtype)
         return self.params(**fields)
@@ -186,7 +201,7 @@ def _rnn_forward(params: RNN, p: Array, u: Array, carry: Array) -> tuple[Array, 
     return jnp.tanh(p + u), ()
 
 
-def _rnn_backward(saved: Saved, h_before: Array, h: Array, gradient: Array) -> tuple[Array, Array]:
+def _rnn_backward(params: RNN, saved: Saved, h_before: Array, h: Array, gradient: Array) -> tuple[Array, Array]:
     return gradient * (1 - h * h), jnp.zeros_like(gradient)
 
 
@@ -212,7 +227,9 @@ def _lstm_forward(params: LSTM, p: Array, u: Array, carry: LSTMCarry) -> tuple[L
     return LSTMCarry(c, o * jnp.tanh(c)), (i, f, g, o, carry.c)
 
 
-def _lstm_backward(saved: Saved, h_before: Array, h: Array, gradient: LSTMCarry) -> tuple[Array, LSTMCarry]:
+def _lstm_backward(
+    params: LSTM, saved: Saved, h_before: Array, h: Array, gradient: LSTMCarry
+) -> tuple[Array, LSTMCarry]:
     i, f, g, o, c_before = saved
     tanh_c = jnp.tanh(f * c_before + i * g)
     d_c = gradient.c + gradient.h * o * (1 - tanh_c * tanh_c)
@@ -253,7 +270,7 @@ def _gru_forward(params: GRU, p: Array, u: Array, carry: Array) -> tuple[Array, 
     return n + z * (carry - n), (r, z, n, v)
 
 
-def _gru_backward(saved: Saved, h_before: Array, h: Array, gradient: Array) -> tuple[Array, Array]:
+def _gru_backward(params: GRU, saved: Saved, h_before: Array, h: Array, gradient: Array) -> tuple[Array, Array]:
     r, z, n, v = saved
     d_n = gradient * (1 - z) * (1 - n * n)
     d_z = gradient * (h_before - n) * z * (1 - z)
@@ -264,6 +281,56 @@ def _gru_backward(saved: Saved, h_before: Array, h: Array, gradient: Array) -> t
 def _gru_recurrent(saved: Saved, d_p: Array) -> Array:
     d_r, d_z, d_n = jnp.split(d_p, 3, axis=-1)
     return jnp.concatenate([d_r, d_z, d_n * saved[0]], axis=-1)
+
+
+def _gru_others(saved: Saved, h_before: Array, d_p: Array) -> dict[str, Array]:
+    return {"b_n": (d_p[..., -saved[0].shape[-1] :] * saved[0]).sum((0, 1))}
+
+
+# ── The GRU as published ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _reset_first_forward(params: ResetFirstGRU, p: Array, u: Array, carry: Array) -> tuple[Array, Saved]:
+    r"""Return the next carry of the GRU of Cho et al. 2014 and of Bahdanau et al. 2015 (arXiv:1409.0473, A.1.1).
+
+    $$ r, z = \sigma(p_t + u_t), \quad n = \tanh(p_t^{(n)} + (r \odot h_{t-1}) U), \qquad
+       h_t = (1 - z) \odot h_{t-1} + z \odot n $$
+
+    with the update gate of the latter paper, which near 0 keeps the state: its eq. in A.1.1 and A.2. Backward:
+
+    $$ \partial n = \delta_t \odot z \odot (1 - n^2), \quad
+       \partial z = \delta_t \odot (n - h_{t-1}) \odot z (1 - z), \quad \rho = \partial n \, U^\top, \quad
+       \partial r = \rho \odot h_{t-1} \odot r (1 - r) $$
+    $$ \partial p = [\partial r, \partial z, \partial n], \quad \partial u = [\partial r, \partial z], \quad
+       \partial U = \textstyle\sum_t (r \odot h_{t-1})^\top \partial n, \quad
+       \delta_{t-1} \mathrel{+}= \delta_t \odot (1 - z) + \rho \odot r + \partial u \, W_h^\top $$
+    """
+    p_r, p_z, p_n = jnp.split(p, 3, axis=-1)
+    u_r, u_z = jnp.split(u, 2, axis=-1)
+    r, z = jax.nn.sigmoid(p_r + u_r), jax.nn.sigmoid(p_z + u_z)
+    n = jnp.tanh(p_n + (r * carry) @ params.u)
+    return carry + z * (n - carry), (r, z, n)
+
+
+def _reset_first_backward(
+    params: ResetFirstGRU, saved: Saved, h_before: Array, h: Array, gradient: Array
+) -> tuple[Array, Array]:
+    r, z, n = saved
+    d_n = gradient * z * (1 - n * n)
+    d_z = gradient * (n - h_before) * z * (1 - z)
+    reset = d_n @ params.u.T
+    d_r = reset * h_before * r * (1 - r)
+    return jnp.concatenate([d_r, d_z, d_n], axis=-1), gradient * (1 - z) + reset * r
+
+
+def _reset_first_recurrent(saved: Saved, d_p: Array) -> Array:
+    return d_p[..., : 2 * saved[0].shape[-1]]
+
+
+def _reset_first_others(saved: Saved, h_before: Array, d_p: Array) -> dict[str, Array]:
+    hidden = h_before.shape[-1]
+    reset = (saved[0] * h_before).reshape(-1, hidden)
+    return {"u": reset.T @ d_p[..., 2 * hidden :].reshape(-1, hidden)}
 
 
 # ── minGRU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -295,9 +362,18 @@ def _same(saved: Saved, d_p: Array) -> Array:
 CELLS: Mapping[str, Cell] = {
     "tanh": Cell(RNN, 1, None, 0.0, Gates(_rnn_forward, _rnn_backward, _same)),
     "lstm": Cell(LSTM, 4, 1, 1.0, Gates(_lstm_forward, _lstm_backward, _same), has_cell=True),
-    "gru": Cell(GRU, 3, 1, 1.0, Gates(_gru_forward, _gru_backward, _gru_recurrent)),
+    "gru": Cell(GRU, 3, 1, 1.0, Gates(_gru_forward, _gru_backward, _gru_recurrent, _gru_others)),
     "mingru": Cell(MinGRU, 2, 0, -1.0, None),
 }
+
+# For models that were published with it; a second product in every step makes it slower than "gru".
+RESET_FIRST_GRU = Cell(
+    ResetFirstGRU,
+    3,
+    1,
+    -1.0,
+    Gates(_reset_first_forward, _reset_first_backward, _reset_first_recurrent, _reset_first_others),
+)
 
 
 def cell_of(params: Params) -> Cell:

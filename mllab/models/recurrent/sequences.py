@@ -88,6 +88,14 @@ def unroll(
     return jax.tree.map(lambda a, to: a.astype(to), carry, dtypes), states if time_major else jnp.swapaxes(states, 0, 1)
 
 
+def unroll_projected(cell: Cell, params: Params, carry: Carry, projected: Array) -> tuple[Carry, Array]:
+    """Return (carry, hidden states [T, B, H]) of inputs that are projected already, [T, B, GH], in the fast form.
+
+    The cell must have a recurrent product. Gradients of its `w_x` and `b` are 0: they belong to the projection.
+    """
+    return _fast(cell, params.replace(w_x=None, b=None), carry, projected, None, None)
+
+
 def bidirectional(
     cell: Cell, params: tuple[Params, Params], carry: tuple[Carry, Carry] | None, inputs: Array, **options: Any
 ) -> tuple[tuple[Carry, Carry], Array]:
@@ -262,16 +270,15 @@ def _fast_backward(cell, residuals, gradients):
         d_h, saved, h_before, h, valid, begins = each
         d_carry = _add_to_hidden(cell, d_carry, d_h)
         counted = _restart(None if valid is None else ~valid, d_carry)
-        d_p, d_before = cell.gates.backward(saved, h_before, h, counted)
+        d_p, d_before = cell.gates.backward(recurrent, saved, h_before, h, counted)
         d_before = _add_to_hidden(cell, d_before, cell.gates.recurrent(saved, d_p) @ w_back)
         d_before = _restart(begins, _select(valid, d_before, d_carry))
         return d_before, d_p
 
     d_carry, d_projected = lax.scan(step, d_end, (d_states, saved, before, states, valid, begins), reverse=True)
     d_u = cell.gates.recurrent(saved, d_projected)
-    d_recurrent = recurrent.replace(w_h=_flat(before).T @ _flat(d_u))
-    if hasattr(recurrent, "b_n"):
-        d_recurrent = d_recurrent.replace(b_n=d_u[..., -recurrent.b_n.shape[0] :].sum((0, 1)))
+    others = cell.gates.others(saved, before, d_projected)
+    d_recurrent = recurrent.replace(w_h=_flat(before).T @ _flat(d_u), **others)
     return d_recurrent, d_carry, d_projected, None, None
 
 
