@@ -17,6 +17,7 @@ from experiments.frame.kinds import (
     size,
     switch,
     text,
+    texts,
     whole,
     wholes,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "size",
     "switch",
     "text",
+    "texts",
     "to_json",
     "unsaved",
     "whole",
