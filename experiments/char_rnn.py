@@ -162,7 +162,7 @@ def train_cell(
             "weight_decay": settings.weight_decay, "average": settings.average,
         },
         writing=training.Writing(prime, LIVE, settings.filters()),
-        mesh=run.mesh(), observe=observe, workdir=run.path,
+        mesh=run.mesh(all_hosts=True), observe=observe, workdir=run.path,
         checkpoint_seconds=settings.checkpoint_seconds,
     )  # fmt: skip
 

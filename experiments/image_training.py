@@ -161,7 +161,7 @@ def train(
         UserError: a recipe or examples that cannot be trained on, before anything is written.
     """
     model = in_bfloat16(models.build(plan)) if recipe.precision == "bf16" else models.build(plan)
-    train_rows, mesh = len(data.split.train), run.mesh()
+    train_rows, mesh = len(data.split.train), run.mesh(all_hosts=True)
     rates, optimizers = [recipe.learning_rate], [recipe.optimizer]
     racing.check(rates, optimizers, recipe.batch_size, train_rows, recipe.optimizer_settings)
     racing.check_memory(
@@ -194,7 +194,7 @@ def train(
             objective=objective(model, recipe.augment, recipe.label_smoothing, len(data.classes)),
             mesh=mesh,
             group=1,  # the activations of a batch of images, not a lane's state, fill the cache
-            split_batches=len(seeds) % mesh.size != 0,
+            split_batches=len(seeds) % mesh.size != 0 and mesh.shape["batch"] == 1,
             observe=observe,
             workdir=run.path,
             checkpoint_seconds=checkpoint_seconds,

@@ -25,7 +25,7 @@ from experiments import frame
 from experiments import music_training as training
 from experiments.frame import observers
 from experiments.music_results import Measurement, Sample, Scores, answer, facts, result_table, sections
-from mllab import devices, music_models, optimizers, sweep
+from mllab import music_models, optimizers, sweep
 from mllab.data import music
 from mllab.errors import UserError
 from mllab.models.recurrent import CELLS, polyphony
@@ -144,7 +144,7 @@ def train_model(
         pieces, settings.arguments(output, cell), regularisation=dropout, transposed=settings.transposed,
         rates=settings.learning_rates, seeds=settings.seeds, epochs=settings.epochs, batch_size=settings.batch_size,
         segments=SEGMENTS, patience=settings.patience, optimizer=settings.optimizer, settings=chosen,
-        mesh=devices.mesh(min(run.mesh().size, lanes)), observe=observe, workdir=run.path,
+        mesh=run.mesh(lanes, all_hosts=True), observe=observe, workdir=run.path,
         checkpoint_seconds=settings.checkpoint_seconds,
     )  # fmt: skip
 

@@ -12,10 +12,11 @@ standard error, and ends the process if the main thread has not done so after `G
 import codecs
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
@@ -149,6 +150,42 @@ def silence(descriptor: int) -> None:
     """Direct standard output (1) or standard error (2) to nowhere, since nothing more can be written there."""
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
+def report_lost(line: str, signs: Sequence[str]) -> None:
+    """Show one line in place of what libraries print on standard error before they end this process.
+
+    They abort it where another process of the same run is lost, after some twenty lines. So a small program passes
+    standard error on line by line, without lines that begin with the marks of these libraries; at a sign of loss it
+    shows the line instead, and nothing after it.
+
+    Args:
+        line: to show.
+        signs: parts of lines that mean a loss.
+    """
+    words = [sys.executable, "-c", _FILTER, line, *signs]
+    relay = subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True)
+    assert relay.stdin is not None
+    sys.stderr.flush()
+    os.dup2(relay.stdin.fileno(), 2)
+    relay.stdin.close()
+
+
+_FILTER = r"""
+import re, sys
+line, signs = sys.argv[1].encode(), [sign.encode() for sign in sys.argv[2:]]
+noise = re.compile(
+    rb"[EWIF]\d{4} |\[Gloo\]|Additional GRPC|:UNKNOWN|RPC: |\*\*\* Check|    @ |The tasks have crashed|\d+$|$"
+)
+for each in sys.stdin.buffer:
+    lost = line in each or any(sign in each for sign in signs)
+    if lost or not noise.match(each):
+        sys.stderr.buffer.write(line + b"\n" if lost else each)
+        sys.stderr.flush()
+    if lost:
+        for _ in sys.stdin.buffer:
+            pass
+"""
 
 
 def _open_streams() -> None:

@@ -61,7 +61,8 @@ def problem(run: frame.Context, settings: Any) -> Problem:
     rates, names = settings.learning_rates, settings.optimizers
     racing.check(rates, names, settings.batch_size, min(len(part.train) for part in parts), of_optimizers)
     racing.check_memory(
-        model, data.examples, names, rates=len(rates), count=made.train_rows, settings=of_optimizers, mesh=run.mesh(),
+        model, data.examples, names, rates=len(rates), count=made.train_rows, settings=of_optimizers,
+        mesh=run.mesh(all_hosts=True),
         folds=len(parts), refit=len(race_rows.choosing(data.split)) if settings.refit else 0, copies=callable(source),
         **settings.values("epochs", "batch_size", "seeds", "shared_batches"),
     )  # fmt: skip
@@ -88,7 +89,7 @@ def train(run: frame.Context, settings: Any, posed: Problem) -> racing.Race:
         return racing.race(
             posed.model, posed.source, posed.data.split, folds=posed.folds, refit=settings.refit, task=posed.task,
             names=settings.optimizers, learning_rates=settings.learning_rates, seeds=range(settings.seeds),
-            settings=posed.optimizer_settings, mesh=run.mesh(), workdir=run.path, observe=observe,
+            settings=posed.optimizer_settings, mesh=run.mesh(all_hosts=True), workdir=run.path, observe=observe,
             observe_refit=observe_refit,
             **settings.values("epochs", "batch_size", "shared_batches", "patience", "checkpoint_seconds"),
         )  # fmt: skip

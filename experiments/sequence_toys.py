@@ -19,7 +19,7 @@ from experiments import frame, toy_drawings, toy_examples, toy_gradients
 from experiments import toy_training as training
 from experiments.frame import observers
 from experiments.toy_results import Measurement, ProblemScores, answer, result_table
-from mllab import devices, optimizers, sweep
+from mllab import optimizers, sweep
 from mllab.data.sets import toy_sequences
 from mllab.data.sets.toy_sequences import Problem
 from mllab.errors import UserError
@@ -72,7 +72,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     lanes = settings.seeds * len(settings.lengths) * len(settings.learning_rates)
     check(settings, problems, lanes)
     streams = training.lay_out(settings.seeds, settings.steps, settings.batch_size, settings.held_out)
-    mesh = devices.mesh(min(run.mesh().size, lanes))
+    mesh = run.mesh(lanes, all_hosts=True)
     drive = {"mesh": mesh, "workdir": run.path, "checkpoint_seconds": settings.checkpoint_seconds}
     trained: dict[str, list[training.Trained]] = {name: [] for name in problems}
     with observers.timed_race(run):

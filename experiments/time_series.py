@@ -21,7 +21,7 @@ from experiments import frame, series_page, series_scores
 from experiments import series_training as training
 from experiments.frame import observers
 from experiments.series_scores import Measurement, Scores
-from mllab import devices, forecasting, optimizers, sweep
+from mllab import forecasting, optimizers, sweep
 from mllab.data import series as data
 from mllab.errors import UserError
 from mllab.models.recurrent import CELLS
@@ -160,7 +160,7 @@ def train_cell(run: frame.Context, settings: Settings, plan: training.Plan, cell
         plan, arguments, rates=settings.learning_rates, seeds=settings.seeds, steps=settings.steps, segments=SEGMENTS,
         batch_size=settings.batch_size, optimizer=settings.optimizer,
         settings={"schedule": settings.schedule, "clip_norm": settings.clip_norm},
-        mesh=devices.mesh(min(run.mesh().size, lanes)), observe=observe, workdir=run.path,
+        mesh=run.mesh(lanes, all_hosts=True), observe=observe, workdir=run.path,
         checkpoint_seconds=settings.checkpoint_seconds,
     )  # fmt: skip
 

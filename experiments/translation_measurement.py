@@ -116,7 +116,7 @@ def _train(run: frame.Context, settings: "Settings", text: Text, name: str) -> t
             "schedule": settings.schedule, "clip_norm": settings.clip_norm, "weight_decay": settings.weight_decay,
             "average": settings.average,
         },
-        shown=shown, mesh=run.mesh(), observe=observe, patience=settings.patience, workdir=run.path,
+        shown=shown, mesh=run.mesh(all_hosts=True), observe=observe, patience=settings.patience, workdir=run.path,
         checkpoint_seconds=settings.checkpoint_seconds,
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from mllab import memory, optimizers, rows, sweep, training, translation_models
+from mllab import devices, memory, optimizers, rows, sweep, training, translation_models
 from mllab.averaging import evaluation_params
 from mllab.data.pairs import PARTS, Pair, Pairs
 from mllab.data.vocabulary import Vocabulary
@@ -269,12 +269,11 @@ def train(
 
     one = make_run(model, build, sentences.crops, smoothing)
     one = with_samples(one, model, sentences.examples["source"][np.asarray(shown)])
-    if len(grid.seed) < mesh.size:
+    if len(grid.seed) < mesh.size and mesh.shape[devices.BATCH] == 1:
         run = sweep.batches(one, schedule_of_lane, mesh=mesh)
     else:
         # Lanes with batches of their own run one by one, so that each takes the crop of its batch alone.
-        on_cpu = mesh.devices.flat[0].platform == "cpu"
-        group = None if shared_batches and not on_cpu else 1
+        group = devices.lanes_of_long_steps(mesh) if shared_batches else 1
         run = sweep.lanes(one, schedule_of_lane, mesh=mesh, group=group, min_shared_lanes=1)
     blocks = {part: scored(sentences, part, batch_size) for part in ("validation", "test")}
     chosen = {**arguments, **settings, "dropout": dropout, "smoothing": smoothing, "optimizer": optimizer}

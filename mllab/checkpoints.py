@@ -23,6 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mllab import hosts
 from mllab.errors import UserError
 
 LATE_WRITES_S = 10.0  # to wait for the threads of a failed save
@@ -160,7 +161,14 @@ def _orbax() -> Iterator[Any]:
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with orbax.checkpoint.PyTreeCheckpointer() as checkpointer:
+        options: Any = {}
+        if hosts.several():  # without, Orbax waits for the other processes to write as well
+            mine = {jax.process_index()}
+            options["multiprocessing_options"] = orbax.checkpoint.options.MultiprocessingOptions(
+                primary_host=jax.process_index(), active_processes=mine, barrier_sync_key_prefix=f"process{min(mine)}"
+            )
+        handler = orbax.checkpoint.PyTreeCheckpointHandler(**options)
+        with orbax.checkpoint.Checkpointer(handler, **options) as checkpointer:
             yield checkpointer
     finally:
         logging.disable(level)

@@ -17,7 +17,8 @@ from mllab import memory
 from mllab.errors import UserError
 from mllab.folders import user_cache
 
-AXIS = "lanes"  # the one axis of every mesh
+AXIS = "lanes"  # the axis of a mesh over which runs, points and tasks are spread
+BATCH = "batch"  # the axis over which the rows of each run's batches are
 CPU_CACHE_BYTES = 4 * 2**20  # lane state that one CPU device keeps in cache; measured, see BUILD_NOTES.md
 MAX_CPU_DEVICES = 64  # each has threads of its own; a machine with more cores may have as many
 MAPS_SHARE = 0.3  # of the memory maps that a process may have; the rest is left to what is compiled next
@@ -128,16 +129,31 @@ def check_xla_flags() -> None:
             raise UserError(f"XLA_FLAGS={flags}: {reason}: unset it, or correct it")
 
 
-def mesh(count: int | None = None) -> Mesh:
-    """Return a mesh of the first `count` devices (default: all) with the one axis `AXIS`.
+def mesh(count: int | None = None, batch: int = 1) -> Mesh:
+    """Return a mesh of the first `count` devices (default: all) with the axes `AXIS` and `BATCH`.
+
+    Args:
+        count: number of devices.
+        batch: devices along `BATCH`, a divisor of their number; the others are along `AXIS`.
 
     Raises:
-        UserError: fewer than `count` devices, or `count` below 1; or see `available`.
+        UserError: fewer than `count` devices, `count` below 1, or `batch` no divisor; or see `available`.
     """
     devices = available()
     if count is not None and not 1 <= count <= len(devices):
         raise UserError(f"--devices={count}: this machine has {len(devices)} {devices[0].platform} device(s)")
-    return Mesh(np.asarray(devices[:count]), (AXIS,), axis_types=(AxisType.Auto,))
+    chosen = np.asarray(devices[:count])
+    if batch < 1 or len(chosen) % batch:
+        raise UserError(f"--mesh: {len(chosen)} devices cannot be {batch} along {BATCH}: give a divisor")
+    return Mesh(chosen.reshape(-1, batch), (AXIS, BATCH), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
+def flat(mesh: Mesh) -> Mesh:
+    """Return the mesh with all of its devices along `AXIS`, for what has no batches; of several hosts, this one's."""
+    local = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+    if mesh.shape[BATCH] == 1 and len(local) == mesh.size:
+        return mesh
+    return Mesh(np.asarray(local).reshape(-1, 1), (AXIS, BATCH), axis_types=mesh.axis_types)
 
 
 def replicate(mesh: Mesh, tree: Any) -> Any:

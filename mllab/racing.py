@@ -308,7 +308,8 @@ def race(
         return lambda hyper: optimizers.build(makers[name], hyper["learning_rate"], steps=steps, **settings)
 
     def many(run: Run, grid: sweep.Grid) -> Run:
-        if split_batches is False or (split_batches is None and len(grid.seed) >= mesh.size):
+        full = len(grid.seed) >= mesh.size or mesh.shape[devices.BATCH] > 1
+        if split_batches is False or (split_batches is None and full):
             return sweep.lanes(run, grid.schedule, mesh=mesh, group=group)
         return sweep.batches(run, grid.schedule, mesh=mesh)
 

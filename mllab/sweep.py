@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from mllab import checks, devices
-from mllab.devices import AXIS
+from mllab import checks, devices, hosts
+from mllab.devices import AXIS, BATCH
 from mllab.errors import UserError
 from mllab.rows import seed_list
 from mllab.training import Run, State
@@ -48,7 +48,7 @@ class Grid(NamedTuple):
         Raises:
             UserError: values with another number of lanes.
         """
-        values = np.moveaxis(np.asarray(values), axis, 0)
+        values = np.moveaxis(np.asarray(hosts.fetch(values)), axis, 0)
         if len(values) != len(self.seed):
             raise UserError(f"values of {len(values)} lanes, and the grid has {len(self.seed)}: give one of each lane")
         sizes = tuple(len(each) for each in self.axes.values())
@@ -107,9 +107,9 @@ def repeated(lanes: Grid, count: int) -> Grid:
 
 
 def spread(function: Callable, mesh: Mesh, in_axes: Any, out_axes: Any = 0) -> Callable:
-    """Return `function` spread over the devices of a mesh: each device computes on its part of the arguments.
+    """Return `function` spread over the devices of a mesh: each computes on its part of the arguments.
 
-    Inside `function`, collectives (`psum`, `all_gather`) name the mesh's axis, `devices.AXIS`.
+    The parts lie along the mesh's axis `devices.AXIS`, which collectives inside `function` (`psum`, `all_gather`) name.
 
     Args:
         function: takes positional arguments.
@@ -127,7 +127,10 @@ def spread(function: Callable, mesh: Mesh, in_axes: Any, out_axes: Any = 0) -> C
             is_leaf=lambda axis: axis is None,
         )
 
-    return jax.shard_map(function, mesh=mesh, in_specs=specs(in_axes), out_specs=specs(out_axes), check_vma=False)
+    manual = set(mesh.axis_names) if mesh.shape[BATCH] == 1 else {AXIS}  # XLA's partitioner sees to `BATCH`
+    return jax.shard_map(
+        function, mesh=mesh, in_specs=specs(in_axes), out_specs=specs(out_axes), check_vma=False, axis_names=manual
+    )
 
 
 def over_points(function: Callable, mesh: Mesh | None, out_axes: Any) -> Callable:
@@ -155,6 +158,7 @@ def over_points(function: Callable, mesh: Mesh | None, out_axes: Any) -> Callabl
 
     if mesh is None:
         return lambda points, weight=None, **arguments: function(points=points, weight=weight, **arguments)
+    mesh = devices.flat(mesh)
     compiled = jax.jit(spread(local, mesh, (0, 0, None), out_axes))
 
     def call(points: Array, weight: Array | np.ndarray | None = None, **arguments: Any) -> Any:
@@ -195,6 +199,7 @@ def over_tasks(function: Callable, mesh: Mesh) -> Callable:
     Returns:
         `(tasks [T, ...], *arguments) -> outputs [T, ...]`; arguments are whole on every device.
     """
+    mesh = devices.flat(mesh)
 
     def call(tasks: Array, *arguments: Any) -> Any:
         count = len(tasks)
@@ -220,6 +225,7 @@ def over_lanes(function: Callable, mesh: Mesh, lane_bytes: int) -> Callable:
     Returns:
         `(lanes, *arguments) -> outputs`, lanes and outputs with a leading axis [L]; arguments are shared by all lanes.
     """
+    mesh = devices.flat(mesh)
 
     def call(lanes: Any, *arguments: Any) -> Any:
         count = len(jax.tree.leaves(lanes)[0])
@@ -258,8 +264,9 @@ def lanes(
     Hyper and key gain a leading [L]; losses are returned as [L, S] and metrics as [L]. Rows [S, B] are shared by all
     lanes, so that a batch is gathered once; rows [P, S, B] hold P schedules, of which lane l reads `schedule[l]`.
 
-    Lanes are spread over the mesh's devices. On each device they run group after group, so that a group's state stays
-    in cache. Where the number of devices times the group size does not divide L, padding lanes repeat the last one.
+    Lanes are spread over the mesh's devices along `devices.AXIS`, and the rows of each batch along `devices.BATCH`, as
+    by `batches`. On each device lanes run group after group, so that a group's state stays in cache. Where
+    the number of devices times the group size does not divide L, padding lanes repeat the last one.
     They exist in the *state* only, whose leading axis is then longer than L.
 
     Args:
@@ -280,21 +287,25 @@ def lanes(
         lane = jax.eval_shape(run.start, *jax.tree.map(lambda a: a[0], (hyper, key)))
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(lane))
         most = group or devices.lanes_in_cache(mesh, size) or count
-        return arrange(schedule, mesh.size, most, min_shared_lanes)
+        return arrange(schedule, mesh.shape[AXIS], most, min_shared_lanes)
 
     def map_lanes(function: Callable, hyper: Hyper, state: State, examples: Examples, rows: Rows) -> Any:
         """Apply `function(hyper, state, examples, rows)` to all lanes, group after group."""
         total, size, shared = layout(hyper, state.key)
         per_lane = rows.ids.ndim == 3  # [P, S, B]: each lane, or each group, reads its schedule
+        batch = rows.ids.shape[-1]
 
         def local(lane: Any, common: Any) -> Any:
             examples, rows = common
+            if mesh.shape[BATCH] > 1:  # of the axes, only this one is XLA's to partition in here
+                rows = _split(rows, mesh.shape[BATCH], lambda axes: PartitionSpec(*axes, BATCH))
 
             def one_group(lane: Any) -> Any:
                 hyper, state, index = lane
                 lane_rows = rows
                 if per_lane:
                     lane_rows = jax.tree.map(lambda a: jnp.asarray(a)[index[0] if shared else index], rows)
+                lane_rows = jax.tree.map(lambda a: a[..., :batch], lane_rows)
                 axes = (0, 0, None, 0 if per_lane and not shared else None)
                 return jax.vmap(function, axes)(hyper, state, examples, lane_rows)
 
@@ -337,16 +348,12 @@ def batches(run: Run, schedule: np.ndarray, *, mesh: Mesh) -> Run:
         return jax.lax.with_sharding_constraint(tree, sharding)
 
     def map_lanes(function: Callable, hyper: Hyper, state: State, examples: Examples, rows: Rows) -> Any:
-        size, axes = rows.ids.shape[-1], (None,) * (rows.ids.ndim - 1)
-        # JAX splits only axes that the devices divide evenly. So rows are padded, split, and cut to their size again:
-        # XLA leaves every part in place, and nothing that is computed from a batch depends on the padding.
-        even = np.arange(-(-size // mesh.size) * mesh.size) % size
-        padded = rows if len(even) == size else jax.tree.map(lambda a: jnp.asarray(a)[..., even], rows)
-        split = constrain(padded, NamedSharding(mesh, PartitionSpec(*axes, AXIS)))
+        size = rows.ids.shape[-1]
+        split = _split(rows, mesh.size, lambda axes: NamedSharding(mesh, PartitionSpec(*axes, (AXIS, BATCH))))
 
         def one_lane(lane: Any) -> Any:
             hyper, state, index = lane
-            lane_rows = jax.tree.map(lambda a: a[index], split) if len(axes) == 2 else split
+            lane_rows = jax.tree.map(lambda a: a[index], split) if split.ids.ndim == 3 else split
             return function(hyper, state, examples, jax.tree.map(lambda a: a[:, :size], lane_rows))
 
         return constrain(jax.lax.map(one_lane, (hyper, state, jnp.asarray(schedule))), replicated)
@@ -356,6 +363,18 @@ def batches(run: Run, schedule: np.ndarray, *, mesh: Mesh) -> Run:
         return constrain(jax.lax.map(lambda lane: run.start(*lane), (hyper, key)), replicated)
 
     return Run(start, functools.partial(map_lanes, run.advance), functools.partial(map_lanes, run.score))
+
+
+def _split(rows: Rows, parts: int, sharding: Callable[[tuple[None, ...]], Any]) -> Rows:
+    """Return rows [..., B] whose last axis is spread over the devices; `sharding` is made from the axes before.
+
+    JAX splits only axes that the devices divide evenly, so rows are padded. The caller cuts them to their size again:
+    XLA leaves every part in place, and nothing that is computed from a batch depends on the padding.
+    """
+    size = rows.ids.shape[-1]
+    even = np.arange(-(-size // parts) * parts) % size
+    padded = rows if len(even) == size else jax.tree.map(lambda a: jnp.asarray(a)[..., even], rows)
+    return jax.lax.with_sharding_constraint(padded, sharding((None,) * (rows.ids.ndim - 1)))
 
 
 def _check_lanes(tree: Any, count: int) -> None:

@@ -19,7 +19,7 @@ import optax
 from flax import struct
 from jax.stages import Wrapped
 
-from mllab import checks
+from mllab import checks, hosts
 from mllab.checkpoints import Checkpoints
 from mllab.errors import UserError
 from mllab.losses import per_example
@@ -269,6 +269,8 @@ def drive(
     steps = schedule.ids.shape[-2]
     ends = [*range(segment, steps, segment), steps]
 
+    if hosts.several():  # a key lies on one device of its host, where programs of all hosts cannot read it
+        key = hosts.place(key, hosts.everywhere())
     state = start(hyper, key)
     scored = jax.eval_shape(score, hyper, state, examples, held_out)
     if "loss" not in scored:
@@ -280,20 +282,30 @@ def drive(
     inputs = {"hyper": hyper, "key": key, "examples": examples, "rows": (schedule, held_out), "ends": np.asarray(ends)}
     inputs["about"] = np.frombuffer(fingerprint.encode(), np.uint8)
     checkpoints = Checkpoints(Path(workdir) / "checkpoints" / name, inputs) if workdir else None
+    if hosts.several():
+        hosts.check_alike("data, rows or settings", Checkpoints(Path(), inputs).identity)
     lanes = scored["loss"].shape
 
     def remembered() -> Memory:
         return Memory(_without_padding(state, lanes), _without_padding(kept, lanes), record)
 
-    if checkpoints and checkpoints.steps():
+    # The first process reads and writes checkpoints, so that several hosts need no common folder.
+    reads = checkpoints is not None and hosts.is_first() and bool(checkpoints.steps())
+    if hosts.from_first(np.array(reads)):
         template = remembered()
-        memory = checkpoints.restore(template, lambda text: notify(Notice(text)))
-        if memory is not template:
+        memory = template
+        if checkpoints and hosts.is_first():
+            memory = checkpoints.restore(template, lambda text: notify(Notice(text)))
+        if hosts.from_first(np.array(memory is not template)):
+            memory = hosts.from_first(memory)
             state, kept, record = _padded(memory.state, state), _padded(memory.kept, kept), memory.record
 
     def save() -> None:
-        if checkpoints:
-            checkpoints.save(int(record.done), remembered())
+        if checkpoints is None:
+            return
+        memory = remembered()
+        if hosts.is_first():
+            checkpoints.save(int(record.done), memory)
 
     for number in range(int(record.done)):
         notify(record.segment(number, ends, restored=True))
@@ -308,16 +320,22 @@ def drive(
         metrics = score(hyper, state, examples, held_out)
         # A copy: JAX may read the host array in place, even after another device has delivered its part of the result.
         kept, better = keep(metrics["loss"], record.kept_loss.copy(), state, kept)
-        losses, metrics, better = jax.device_get((losses, metrics, better))
+        losses, metrics, better = hosts.fetch((losses, metrics, better))
         record.add(first, losses, metrics, better, time.perf_counter() - began_segment)
         notify(record.segment(number, ends, restored=False))
-        if time.monotonic() - last_save >= checkpoint_seconds:
+        if hosts.from_first(np.array(time.monotonic() - last_save >= checkpoint_seconds)):
             save()
             last_save = time.monotonic()
+        if hosts.preempted(int(record.done)):
+            save()
+            raise UserError(f"a host is taken away: saved after step {ends[number]:,}; the same command resumes there")
     # Save the end of a long drive: repeating many such drives could take longer than the interval.
     took_long = time.monotonic() - began_drive > checkpoint_seconds / 4
-    if checkpoints and checkpoints.steps()[-1:] != [record.done] and took_long:
+    newest = checkpoints.steps()[-1:] if checkpoints and hosts.is_first() else []
+    if checkpoints and hosts.from_first(np.array(newest != [record.done] and took_long)):
         save()
+    if hosts.several():
+        state, kept = hosts.fetch((state, kept))
 
     history = History(np.asarray(ends), record.train_loss, record.held_out, record.seconds)
     return Result(state, kept, record.kept_loss, record.nonfinite_step, history)
@@ -439,7 +457,9 @@ def _compiled(run: Run) -> tuple[Wrapped, Wrapped, Wrapped, Wrapped]:
 
 def _without_padding(state: State, lanes: tuple[int, ...]) -> State:
     """Return the state on the host without the padding lanes of a sweep, whose number depends on the devices."""
-    host = jax.tree.map(lambda leaf: leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else np.array(leaf), state)
+    host = jax.tree.map(
+        lambda leaf: leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else np.array(leaf), hosts.fetch(state)
+    )
     return jax.tree.map(lambda leaf: leaf[: lanes[0]], host) if lanes else host
 
 
@@ -448,7 +468,7 @@ def _padded(state: State, like: State) -> State:
 
     def place(leaf: Any, like: Array) -> Array:
         missing = like.shape[0] - leaf.shape[0] if like.ndim else 0
-        return jax.device_put(jnp.concatenate([leaf, *[leaf[-1:]] * missing]) if missing else leaf, like.sharding)
+        return hosts.place(jnp.concatenate([leaf, *[leaf[-1:]] * missing]) if missing else leaf, like.sharding)
 
     return jax.tree.map(place, state, like)
 

@@ -261,6 +261,29 @@ def size(default: tuple[int, int] | None, *, help: str, high: int = MAX_SIDE) ->
     return with_default(Setting(help, read, check, lambda value: f"{value[0]}x{value[1]}", hint), default)
 
 
+def mesh(*, help: str) -> Any:
+    """Return a field of the sizes of a mesh, "lanes:4,batch:2"; None by default."""
+
+    def check(value: Any) -> str:
+        text = _text(value)
+        read_mesh(text)
+        return text
+
+    hint = "give sizes such as lanes:4,batch:2"
+    return with_default(Setting(help, str, check, str, hint, affects_result=False), None)
+
+
+def read_mesh(value: str) -> dict[str, int]:
+    """Return the sizes of a mesh by axis; ValueError for an axis that is unknown or given twice, or no size."""
+    sizes: dict[str, int] = {}
+    for entry in value.split(","):
+        axis, _, size = entry.strip().partition(":")
+        if axis not in ("lanes", "batch") or axis in sizes:
+            raise Refused(f"{shortened(axis)!r} is no axis, or is given twice")
+        sizes[axis] = _whole(int(size), 1, 4096)
+    return sizes
+
+
 def rates(options: Iterable[str], *, help: str, kind: str = "name") -> Any:
     """Return a field of positive numbers by name: NAME=NUMBER, separated by commas; empty by default."""
     names = list(options)

@@ -5,9 +5,11 @@ environment, progress, metrics.jsonl, timing of each part, figures, page, summar
 and one line for a mistake.
 """
 
+import hashlib
 import io
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,7 +24,7 @@ from experiments.frame.datasets import DatasetSetting, Needs
 from experiments.frame.summary import to_json
 from experiments.frame.watchdog import Watchdog
 from experiments.frame.workdir import Lines, Workdir, default_path, environment
-from mllab import devices
+from mllab import devices, hosts
 from mllab.data import catalog
 from mllab.data.dataset import Dataset
 from mllab.errors import UserError, shortened
@@ -30,6 +32,10 @@ from mllab.report import console
 from mllab.report.report import Environment, Provenance, Report
 from mllab.report.table import Table
 
+LOST = (
+    "error: another process of this run has ended, so this one ends, too: see its output, and start all of them again; "
+    "with the same --workdir they resume"
+)
 _STARTED = time.perf_counter()
 
 
@@ -51,6 +57,8 @@ class Context:
         self._workdir: Workdir | None = None
         if "workdir" in chosen.table():
             path = getattr(chosen, "workdir") or default_path(experiment)  # noqa: B009 - not all settings have one
+            if not hosts.is_first():  # whose files are the run's
+                path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "workdir"
             differences = partial(chosen.differences, others=shared_flags.SHARED)
             self._workdir = Workdir(path, experiment, chosen.flagfile(), differences)
             self._workdir.check()
@@ -99,9 +107,20 @@ class Context:
         """Record files that were read, by name, for environment.json; before the first result."""
         self._sha256 |= sha256
 
-    def mesh(self) -> Any:
-        """Return the mesh of the devices that the settings ask for (all by default), to spread a computation over."""
-        mesh = devices.mesh(getattr(self._settings, "devices", None))
+    def mesh(self, lanes: int | None = None, *, all_hosts: bool = False) -> Any:
+        """Return the mesh of the devices that the settings ask for (all by default), to spread a computation over.
+
+        Args:
+            lanes: runs that are spread; more devices are not taken, unless the settings name a mesh.
+            all_hosts: the devices of all processes, for `training.drive`; otherwise those of this one.
+        """
+        chosen = self._settings
+        count, batch = chosen.mesh_sizes() if isinstance(chosen, shared_flags.Devices) else (None, 1)
+        mesh = devices.mesh(None if hosts.several() else count, batch)
+        if hosts.several() and not all_hosts:
+            mesh = devices.flat(mesh)
+        elif not hosts.several() and lanes is not None and batch == 1 and lanes < mesh.size:
+            mesh = devices.mesh(lanes)
         self._device_count = mesh.size
         return mesh
 
@@ -233,12 +252,14 @@ def program(
             chosen = settings_class.make(values | ({words: tuple(rest)} if rest else {}))
             devices.check_xla_flags()
             if all_cores:
-                devices.use_cores(getattr(chosen, "devices", None))
+                devices.use_cores(_own_devices(chosen))
             devices.cache_compilations()
+            _join(name, chosen)
             devices.available()
             began = time.perf_counter() - process_seconds()
             found = _execute(name, chosen, measure, report, began, show_seconds, _end_stuck)
             sys.stdout.flush()
+            hosts.leave()
             if failed(found):
                 process.end(1)
         if module.__name__ == "__main__":  # a caller goes on
@@ -248,6 +269,38 @@ def program(
         f"    {key}: {setting.help}" for key, setting in settings_class.table().items()
     )
     return main, run
+
+
+def _own_devices(chosen: settings.Base) -> int | None:
+    """Return how many devices this process is to have; None for one a core."""
+    if not isinstance(chosen, shared_flags.Devices):
+        return None
+    count, _ = chosen.mesh_sizes()
+    processes = chosen.num_processes or 1
+    if count is None or chosen.mesh is None:
+        return count
+    if count % processes:
+        raise UserError(f"--mesh={chosen.mesh}: {processes} processes cannot share {count} devices equally")
+    return count // processes
+
+
+def _join(name: str, chosen: settings.Base) -> None:
+    """Join the other processes of this run, if there are any.
+
+    Raises:
+        UserError: see `hosts.start`; or a process was started with other settings.
+    """
+    if not isinstance(chosen, shared_flags.Devices):
+        return
+    asked = (chosen.coordinator, chosen.num_processes, chosen.process_id)
+    if asked == (None, None, None) and not hosts.in_cluster():
+        return
+    process.report_lost(LOST, hosts.SIGNS_OF_LOSS)
+    hosts.start(*asked)
+    if not hosts.is_first():
+        process.silence(1)  # the first process shows the results
+    flags = "\n".join([name, *chosen.result_flags()])
+    hosts.check_alike("flags", hashlib.sha256(flags.encode()).hexdigest())
 
 
 def _execute(
@@ -263,7 +316,9 @@ def _execute(
     devices.release_programs()  # of earlier runs in a notebook
     with _files_in_one_line(), ExitStack() as stack:
         board = notebook.board()
-        progress = stack.enter_context(console.Progress(sys.stdout if board else sys.stderr, board=board))
+        shown = sys.stdout if board else sys.stderr
+        stream = shown if hosts.is_first() else stack.enter_context(open(os.devnull, "w"))
+        progress = stack.enter_context(console.Progress(stream, board=board))
         stack.enter_context(Watchdog(lambda: progress.description or name, report_stuck))
         context = Context(name, chosen, progress, stack)
         stack.enter_context(notebook.brief_interruption(context.folder))
@@ -326,6 +381,8 @@ def _one_line(settings_class: type[settings.Base]) -> Iterator[None]:
         process.silence(1)
         _end(f"error: standard output: {os.strerror(error.errno) if error.errno else error}")
     except (RuntimeError, MemoryError) as error:
+        if hosts.several() and hosts.is_loss(error):
+            _end(LOST)
         if not _is_out_of_memory(error):
             raise
         sizes = ("seeds", "hidden", "batch_size", "rows", "restarts")

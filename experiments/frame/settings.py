@@ -25,6 +25,7 @@ from experiments.frame.kinds import Setting, with_default
 from mllab.errors import UserError, shortened, unknown
 
 Known = Mapping[str, tuple[Setting, Any]]  # flags by name: what is known of each, and its default
+NOT_RECORDED = ("workdir", "coordinator", "num_processes", "process_id")  # of one process, not of the run
 MAX_FLAGFILE = 1_000_000  # characters
 MAX_NAME = 200  # characters of a flag's name
 
@@ -79,11 +80,11 @@ class Base:
         return cls(**overrides)
 
     def flagfile(self) -> str:
-        """Return the settings as an absl flagfile, but for `workdir` and those that are None."""
+        """Return the settings as an absl flagfile, but for those of one process and those that are None."""
         lines = []
         for name, setting in sorted(self.table().items()):
             value = getattr(self, name)
-            if value is not None and name != "workdir" and not (value == () and self.defaults()[name] == ()):
+            if value is not None and name not in NOT_RECORDED and not (value == () and self.defaults()[name] == ()):
                 lines.append(f"--{name}={(setting.record or setting.show)(value)}\n")
         return "".join(lines)
 

@@ -199,6 +199,31 @@ class Devices(settings.Base):
         high=4096,
         affects_result=False,
     )
+    mesh: str | None = kinds.mesh(
+        help="Devices for runs side by side, and for the rows of each batch, such as lanes:4,batch:2. Default: all for "
+        "runs; where there are fewer runs than devices, for batches."
+    )
+    coordinator: str | None = kinds.text(
+        None, help="host:port of the first of several processes that compute together, each started with the same "
+        "flags. Needed where JAX does not find the cluster itself, as it does under Slurm and on Cloud TPU.",
+        affects_result=False,
+    )  # fmt: skip
+    num_processes: int | None = kinds.whole(None, help="Number of processes.", low=1, high=4096, affects_result=False)
+    process_id: int | None = kinds.whole(
+        None, help="Number of this process, from 0; the first one writes the files.", low=0, high=4095,
+        affects_result=False,
+    )  # fmt: skip
+
+    def mesh_sizes(self) -> tuple[int | None, int]:
+        """Return how many devices are wanted in all (None: those there are), and how many of them along batches."""
+        if self.mesh is None:
+            return self.devices, 1
+        sizes = kinds.read_mesh(self.mesh)
+        lanes, batch = sizes.get("lanes"), sizes.get("batch", 1)
+        count = self.devices if lanes is None else lanes * batch
+        if self.devices is not None and self.devices != count:
+            raise UserError(f"--devices={self.devices} and --mesh={self.mesh}: the mesh has {count} devices; leave one")
+        return count, batch
 
 
 @dataclass(frozen=True, kw_only=True)
