@@ -200,11 +200,14 @@ def read_settings(trees):
     steps = {each.name: each for each in context.body if isinstance(each, ast.FunctionDef)}
 
     names = {"workdir"}  # by every context
+    for node in program.body:  # by `main`, of every experiment that has them
+        if isinstance(node, ast.FunctionDef) and node.name in ("_join", "_own_devices"):
+            names |= read_by(node, {"chosen"})
     for tree in trees.values():
         outside = ast.Module([node for node in tree.body if getattr(node, "name", "") != "Settings"], [])
         names |= read_by(outside, {"settings"})
         for step in read_by(outside, {"run"}) & steps.keys():
-            names |= texts_in(steps[step])
+            names |= texts_in(steps[step]) | read_by(steps[step], {"chosen"})
     while new := {name for each in names & methods.keys() for name in read_by(methods[each], {"self"})} - names:
         names |= new
     for name in [each.removeprefix("fields of ") for each in names if each.startswith("fields of ")]:
