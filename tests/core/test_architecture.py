@@ -44,6 +44,7 @@ ALLOWED = {
     },
     "text_models": {"types", "errors", "models", "data", "weights"},
     "music_models": {"types", "errors", "models", "weights"},
+    "portable": {"types", "errors", "models", "data", "weights", "table_models", "text_models"},
     "nested": {"types", "errors", "checks", "metrics", "validation"},
     "learners": {
         "types", "errors", "checks", "memory", "rows", "losses", "devices", "optimizers", "models", "training", "sweep",
