@@ -1,0 +1,171 @@
+"""One table of cases: what every model trains and predicts with lowers to cpu, cuda and tpu, without a compilation.
+
+The models of `models.table` are cases of `test_models`, too, with what their races run.
+"""
+
+import ast
+import inspect
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mllab import models, training
+from mllab.learners import storage
+from mllab.models import convnet, linear, mlp, seq2seq, table
+from mllab.models.preprocessing import Columns, Layout
+from mllab.models.recurrent import CELLS, forecaster, language, polyphony, readout
+from mllab.types import Losses, Rows
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+DRAW = np.random.default_rng(0)
+ROWS, STEPS = 4, 3
+
+
+def numbers(*shape):
+    return DRAW.normal(size=(ROWS, *shape)).astype(np.float32)
+
+
+def ids(most, *shape):
+    return DRAW.integers(0, most, (ROWS, *shape)).astype(np.int32)
+
+
+def lowers(function, *arguments):
+    exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(*arguments)
+    assert exported.platforms == PLATFORMS
+
+
+# ── Models that are trained by gradients ────────────────────────────────────────────────────────────────────────────
+
+FRAMES = {
+    "frames": (numbers(STEPS, 5) > 0).astype(np.float32), "begins": np.ones((ROWS, STEPS), np.float32),
+    "weights": np.ones((ROWS, STEPS), np.float32),
+}  # fmt: skip
+SIZES = {"hidden": 4, "layers": 2}
+
+
+def of_table(name):
+    shape = (28, 28, 1) if table.MODELS[name].takes == "images" else (3,)
+    plan = table.plan(name, shape, 2 if "classification" in table.MODELS[name].tasks else 0)
+    return table.build(plan), numbers(*shape)
+
+
+# Module -> name -> () -> (model, inputs).
+TRAINED = {
+    **{
+        module: {name: lambda name=name: of_table(name) for name in names}
+        for module, names in {
+            linear: ["linear", "softmax"], mlp: ["mlp"], convnet: ["convnet", "lenet", "residual"],
+        }.items()
+    },
+    language: {
+        cell: lambda cell=cell: (language.model(7, cell=cell, batch_size=ROWS, **SIZES), {"tokens": ids(7, STEPS)})
+        for cell in CELLS
+    },
+    readout: {cell: lambda cell=cell: (readout.model(2, 3, cell=cell, **SIZES), numbers(STEPS, 2)) for cell in CELLS},
+    forecaster: {
+        cell: lambda cell=cell: (forecaster.model(2, 3, cell=cell, dropout=0.1, **SIZES), numbers(STEPS, 2))
+        for cell in CELLS
+    },
+    polyphony: {
+        name: lambda name=name: (polyphony.model(5, output=name, units=3, **SIZES), FRAMES)
+        for name in polyphony.OUTPUTS
+    },
+    seq2seq: {
+        name: lambda name=name: (
+            seq2seq.model(8, 9, attention=name, hidden=4, embedding=3, dropout=0.1),
+            {"source": ids(8, STEPS), "target": ids(9, STEPS)},
+        )
+        for name in seq2seq.ATTENTIONS
+    },
+}  # fmt: skip
+NAMES = [pytest.param(module, name, id=f"{module.__name__}-{name}") for module in TRAINED for name in TRAINED[module]]
+
+
+@pytest.mark.parametrize(("module", "name"), NAMES)
+def test_a_step_of_training_and_a_prediction_lower_to_three_platforms(module, name):
+    model, inputs = TRAINED[module][name]()
+
+    def objective(hyper, params, extra, batch, key):
+        outputs, extra = model.apply(params, extra, batch, key)
+        values = sum(leaf.reshape(ROWS, -1).sum(axis=1) for leaf in jax.tree.leaves(outputs))
+        return Losses(values, jnp.ones(ROWS)), extra
+
+    def metrics(hyper, params, extra, batch):
+        losses, extra = objective(hyper, params, extra, batch, None)
+        return {"loss": losses}, extra
+
+    run = training.supervised(model.init, objective, lambda hyper: optax.adam(hyper["rate"]), metrics)
+    hyper, schedule = {"rate": 0.1}, Rows(np.arange(ROWS)[None], np.ones((1, ROWS), np.float32))
+    state = jax.eval_shape(run.start, hyper, jax.random.key(0))
+    lowers(run.advance, hyper, state, inputs, schedule)
+    lowers(lambda *arguments: model.apply(*arguments, None), state.params, state.extra, inputs)
+
+
+def test_every_model_of_the_table_is_a_case():
+    assert set(table.MODELS) == {name for module in (linear, mlp, convnet) for name in TRAINED[module]}
+
+
+# ── Learners ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+LAYOUT = Layout(2, (0,), (4,))
+# Arguments of the plan, the setting, and the module of the model.
+LEARNERS = {
+    "boosted_trees": ({"classes": 2, "layout": LAYOUT, "iterations": 2}, {}, "trees"),
+    "ensemble": ({"of": {"learner": "mlp", "hidden": [4], "steps": 2}, "members": 2}, {}, "mlp"),
+    "kernel_ridge": ({}, {"l2": 1.0}, "kernel_ridge"),
+    "kmeans": ({"most": 2, "restarts": 2}, {"k": 2}, "kmeans.kmeans"),
+    "linear": ({}, {}, "linear"),
+    "mean": ({}, {}, None),
+    "mixture": ({"classes": 2, "covariance": "full", "restarts": 1}, {"floor": 0.1}, "mixture.mixture"),
+    "mlp": ({"classes": 2, "hidden": [4], "steps": 2}, {}, "mlp"),
+    "most_frequent": ({"classes": 2}, {}, None),
+    "nearest_neighbors": ({"classes": 2, "most": 2}, {"k": 2}, "neighbors"),
+    "preprocessed": ({"of": {"learner": "ridge"}, "layout": LAYOUT}, {"l2": 1.0}, "preprocessing"),
+    "published": ({"architecture": table.plan("mlp", (2,), 2), "classes": 2}, None, "mlp"),
+    "ridge": ({}, {"l2": 1.0}, "linear"),
+    "softmax_regression": ({"classes": 2}, {"l2": 1.0}, "softmax"),
+    "support_vector_regression": ({}, {"c": 1.0}, "svm.regression"),
+    "svm": ({"classes": 2}, {"c": 1.0}, "svm.classifier"),
+}
+# Fits that begin on the host: scikit-learn grows the trees, and NumPy draws the order of the minibatches.
+ON_THE_HOST = ("boosted_trees", "mlp", "ensemble")
+HOST_MODULES = {"pca": "NumPy and one factorisation, before a training"}
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_fit_and_a_prediction_of_a_learner_lower_to_three_platforms(name):
+    arguments, hyper, _ = LEARNERS[name]
+    learner = storage.rebuild(storage.plan(name, **arguments))
+    inputs = numbers(2)
+    inputs = Columns(inputs, ids(4, 1)) if "layout" in arguments else inputs
+    examples = {"inputs": inputs, "targets": np.arange(ROWS) % 2 if "classes" in arguments else numbers()}
+    rows = Rows(np.arange(ROWS), np.ones(ROWS, np.float32))
+    if name in ON_THE_HOST:
+        params = learner.fit(hyper, jax.random.key(0), examples, rows)
+    elif hyper is None:
+        params, _ = jax.eval_shape(table.build(arguments["architecture"]).init, jax.random.key(0))
+    else:
+        params = jax.eval_shape(lambda hyper, key: learner.fit(hyper, key, examples, rows), hyper, jax.random.key(0))
+        lowers(lambda hyper, key: learner.fit(hyper, key, examples, rows), hyper, jax.random.key(0))
+    lowers(learner.predict, params, inputs)
+
+
+# ── No model without a case ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_model_has_a_case():
+    folder = Path(models.__file__).parent
+    defined = {}
+    for path in folder.rglob("*.py"):
+        functions = {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+        if functions & {"model", "fit", "apply"}:
+            defined[".".join(path.relative_to(folder).with_suffix("").parts)] = path
+    cases = {module.__name__.removeprefix("mllab.models.") for module in TRAINED}
+    cases |= {module for _, _, module in LEARNERS.values() if module}
+    assert set(defined) == cases | set(HOST_MODULES)
+    assert set(LEARNERS) == set(storage.LEARNERS)
+    assert all(inspect.getsourcefile(module) for module in TRAINED)
