@@ -43,7 +43,7 @@ SAMPLES = 5  # of them that the page shows
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Sampling):
+class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Precision, frame.Sampling):
     """The text, the cells, how they are trained, and how they write."""
 
     text: str = frame.path(
@@ -163,7 +163,7 @@ def train_cell(
     return training.train(
         streams, text.vocabulary, settings.arguments(cell), regularisation=regularisation,
         rates=settings.learning_rates, seeds=settings.seeds, steps=settings.steps, segments=SEGMENTS,
-        window=settings.window, optimizer=settings.optimizer,
+        window=settings.window, optimizer=settings.optimizer, precision=settings.precision,
         settings={
             "schedule": settings.schedule, "clip_norm": settings.clip_norm,
             "weight_decay": settings.weight_decay, "average": settings.average,

@@ -20,6 +20,7 @@ from typing import Any, NoReturn, TypeVar
 from experiments import process
 from experiments.frame import layout, settings, shared_flags
 from experiments.frame.datasets import DatasetSetting, Needs
+from experiments.frame.precision import matmul_precision
 from experiments.frame.summary import to_json
 from experiments.frame.watchdog import Watchdog
 from experiments.frame.workdir import Lines, Workdir, default_path, environment
@@ -308,7 +309,8 @@ def _execute(
         context = Context(name, chosen, progress, stack)
         if (imports := time.perf_counter() - began) >= 0.05:
             context.seconds["start and imports"] = imports
-        found = measure(context, chosen)
+        with matmul_precision(chosen, progress.say):
+            found = measure(context, chosen)
         with context.timed("figures"):
             made = report(context, chosen, found)
         page = context.finish(made, found, began)

@@ -1,6 +1,6 @@
-"""One table of cases: what every model trains and predicts with lowers to cpu, cuda and tpu, without a compilation.
+"""One table of cases: what every model trains and predicts with lowers to cpu, cuda and tpu, and computes in bfloat16.
 
-The models of `models.table` are cases of `test_models`, too, with what their races run.
+Nothing is compiled. The models of `models.table` are cases of `test_models`, too, with what their races run.
 """
 
 import ast
@@ -15,7 +15,7 @@ import pytest
 
 from mllab import models, training
 from mllab.learners import storage
-from mllab.models import convnet, linear, mlp, seq2seq, table
+from mllab.models import base, convnet, linear, mlp, seq2seq, table
 from mllab.models.preprocessing import Columns, Layout
 from mllab.models.recurrent import CELLS, forecaster, language, polyphony, readout
 from mllab.types import Losses, Rows
@@ -103,6 +103,37 @@ def test_a_step_of_training_and_a_prediction_lower_to_three_platforms(module, na
     state = jax.eval_shape(run.start, hyper, jax.random.key(0))
     lowers(run.advance, hyper, state, inputs, schedule)
     lowers(lambda *arguments: model.apply(*arguments, None), state.params, state.extra, inputs)
+
+
+@pytest.mark.parametrize(("module", "name"), NAMES)
+def test_in_bfloat16_products_take_bfloat16_and_results_are_float32(module, name):
+    model, inputs = TRAINED[module][name]()
+    low, inputs = base.in_precision(model, "bf16"), jax.tree.map(jnp.asarray, inputs)
+    params, extra = jax.eval_shape(model.init, jax.random.key(0))
+
+    def loss(params, extra):
+        outputs, extra = low.apply(params, extra, inputs, jax.random.key(1))
+        return sum(leaf.sum() for leaf in jax.tree.leaves(outputs)), (outputs, extra)
+
+    traced, shapes = jax.make_jaxpr(jax.grad(loss, has_aux=True), return_shape=True)(params, extra)
+    assert shapes[0] == params
+    assert shapes[1][1] == extra
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} <= {jnp.dtype("float32")}
+    products = [eqn for eqn in equations(traced.jaxpr) if eqn.primitive.name in ("dot_general", "conv_general_dilated")]
+    low_products = [eqn for eqn in products if {each.aval.dtype for each in eqn.invars} == {jnp.dtype(jnp.bfloat16)}]
+    # The scores of words are summed in float32.
+    assert len(products) - len(low_products) <= (2 if module is seq2seq else 0)
+    assert low_products
+
+
+def equations(jaxpr):
+    """Yield the equations of a program and of those inside it."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for inner in jax.tree.leaves([*eqn.params.values()], is_leaf=lambda each: hasattr(each, "jaxpr")):
+            inner = getattr(inner, "jaxpr", inner)
+            if hasattr(inner, "eqns"):
+                yield from equations(inner)
 
 
 def test_every_model_of_the_table_is_a_case():
