@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from experiments import frame
+from mllab import text_models
 from mllab.models import linear
 from mllab.models.recurrent import language
 from mllab.models.recurrent.cells import cell_of
@@ -41,10 +42,12 @@ def find(params: Params, ids: np.ndarray, vocabulary: str) -> list[Tracker]:
     """Return the unit that tracks each property best, the best first; properties that do not vary are left out.
 
     Args:
-        params: of a `language.model`.
+        params: of a `recurrent.language.model`; of a Transformer, whose units hold no state, no units are returned.
         ids: of a text that the params were not trained on, [N].
         vocabulary: its characters.
     """
+    if text_models.context_of(params) is not None:
+        return []
     units = sum(cell_of(layer).hidden_size(layer) for layer in params.layers)
     ids = ids[: min(READ, ACTIVATIONS // units)]
     text, half = "".join(vocabulary[place] for place in ids), len(ids) // 2

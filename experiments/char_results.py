@@ -230,7 +230,10 @@ def during_training(writing: Writing) -> Bullets:
 def tracked(trackers: Sequence[Tracker]) -> list[Table | Drawing | str]:
     """Return a table of the units that track properties of the text, and texts coloured by the best ones."""
     if not trackers:
-        return []
+        return [
+            "None is shown: the text varies in no such property, or the best model is a Transformer, whose units "
+            "hold no state from character to character."
+        ]
     rows = [
         [each.property, each.layer, each.unit, number(each.correlation), number(each.all_units)] for each in trackers
     ]
@@ -259,7 +262,8 @@ def facts(measured: Measurement, batch_size: int, window: int, flags: Sequence[s
         "text": f"{legible(measured.text)}: {measured.characters:,} characters, {measured.vocabulary} distinct",
         "characters": f"{parts}, split by position",
         "training": f"{answers.counted(measured.steps, 'step')} of {batch_size} × {window} characters, "
-        f"{short(measured.passes)} passes; carries flow from window to window, gradients do not",
-        "scores": f"the parts are read in {batch_size} stretches side by side, each from an empty carry",
+        f"{short(measured.passes)} passes; carries of recurrent cells flow from window to window, gradients do not",
+        "scores": f"the parts are read in {batch_size} stretches side by side, each from an empty carry; a Transformer "
+        "reads each window alone, its first characters with little before them",
         "flags": [line for line in flags if line.isprintable()],
     }

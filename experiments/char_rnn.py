@@ -1,7 +1,8 @@
-r"""Train a character-level language model of recurrent cells on a text, and let it write.
+r"""Train a character-level language model of recurrent cells, or a Transformer, on a text, and let it write.
 
   python -m experiments.char_rnn
   python -m experiments.char_rnn --text=tinyshakespeare --cells=lstm,gru --hidden=256 --steps=3000 --prime="ROMEO:"
+  python -m experiments.char_rnn --text=tinyshakespeare --cells=gru,transformer --layers=2 --learning_rates=0.001,0.003
   python -m experiments.char_rnn --text=novel.txt --learning_rates=0.001:0.01:3 --seeds=3 --dropout=0.1
 
 A model reads a text character by character and predicts the next one. Its loss is
@@ -9,7 +10,8 @@ A model reads a text character by character and predicts the next one. Its loss 
     $$ L = -\frac{1}{M} \sum_i \log P(c_{i+1} \mid c_1, \dots, c_i) $$
 
 in nats per character; divided by log 2 it is bits per character. The last 10% of the text are read once, at the end; a
-share before them chooses the learning rate, the cell and the params of each seed; the rest trains.
+share before them chooses the learning rate, the cell and the params of each seed; the rest trains. Recurrent cells
+carry what they have read from window to window; a Transformer (GPT as nanoGPT writes it) sees one window at a time.
 `experiments.sample` loads the published model and writes on.
 """
 
@@ -20,6 +22,7 @@ import jax
 import numpy as np
 
 from experiments import char_cells as tracking
+from experiments import char_models as models
 from experiments import char_parts as parts
 from experiments import char_training as training
 from experiments import frame
@@ -28,8 +31,6 @@ from experiments.frame import observers
 from mllab import optimizers, sweep, text_models
 from mllab.data import texts
 from mllab.data.readers import characters
-from mllab.errors import UserError
-from mllab.models.recurrent import CELLS
 from mllab.report.report import Report
 from mllab.report.table import legible, printable
 from mllab.training import Notice, Segment
@@ -38,7 +39,6 @@ SEGMENTS = 20  # scores of the validation part over the training
 SHOWN = 1200  # characters of the test part that are coloured
 PRIME = 32  # characters of the test part to write on from by default
 LIVE = 120  # characters that are written after each score
-INITS = ("orthogonal", "normal")
 SAMPLES = 5  # of them that the page shows
 
 
@@ -50,22 +50,25 @@ class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Precision, frame.
         "python_reference", names=texts.TEXTS, help=f"Text: {', '.join(texts.TEXTS)}, or the path of a UTF-8 file."
     )
     data_dir: str | None = frame.Data.with_default("data_dir", None)
-    cells: tuple[str, ...] = frame.choices(CELLS, ("gru",), help="Cells to compare.", kind="cell")
-    hidden: int = frame.whole(128, help="Units of each layer.", low=1, high=100_000)
-    layers: int = frame.whole(1, help="Layers of cells.", low=1, high=100)
-    embedding: int = frame.whole(64, help="Features of a character.", low=1, high=100_000)
-    tied: bool = frame.switch(help="Use the embedding as output weights, too; its features are then --hidden.")
-    layer_norm: bool = frame.switch(help="Normalise what each layer yields.")
+    cells: tuple[str, ...] = frame.choices(text_models.CELLS, ("gru",), help="Models to compare.", kind="cell")
+    hidden: int = frame.whole(128, help="Units of each layer; a Transformer's width.", low=1, high=100_000)
+    layers: int = frame.whole(1, help="Layers.", low=1, high=100)
+    heads: int = frame.whole(4, help="Attention heads of a Transformer; a divisor of --hidden.", low=1, high=1000)
+    embedding: int = frame.whole(64, help="Features of a character, of recurrent cells.", low=1, high=100_000)
+    tied: bool = frame.switch(
+        help="Use the embedding as output weights, too, of recurrent cells; its features are then --hidden."
+    )
+    layer_norm: bool = frame.switch(help="Normalise what each layer of recurrent cells yields.")
     dropout: float = frame.number(
-        0.0, help="Probability of dropping a feature of the embedding, between layers and before the output, alike "
-        "for all characters of a window.", low=0, high=0.95,
+        0.0, help="Probability of dropping a feature: of cells of the embedding, between layers and before the output, "
+        "alike for all characters of a window; of a Transformer see models.transformer.language.", low=0, high=0.95,
     )  # fmt: skip
     recurrent_dropout: float = frame.number(
         0.0, help="Probability of dropping a recurrent weight, in cells that have such.", low=0, high=0.95
     )
     recurrent_init: str = frame.choice(
-        INITS, INITS[0], help="Initial recurrent weights of each gate, in cells that have such: a random orthogonal "
-        "matrix, or normal entries of variance 1/H.", kind="initialisation",
+        models.INITS, models.INITS[0], help="Initial recurrent weights of each gate, in cells that have such: a random "
+        "orthogonal matrix, or normal entries of variance 1/H.", kind="initialisation",
     )  # fmt: skip
     forget_bias: float = frame.number(
         1.0, help="Initial bias in favour of keeping the state: of an LSTM's forget gate, a GRU's or minGRU's update "
@@ -82,7 +85,9 @@ class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Precision, frame.
     weight_decay: float | None = frame.Training.with_default("weight_decay", None)
     average: float | None = frame.Training.with_default("average", None)
     batch_size: int = frame.whole(32, help="Places of the text that are read side by side.", low=1, high=1_000_000)
-    window: int = frame.whole(64, help="Characters that gradients flow back over.", low=1, high=1_000_000)
+    window: int = frame.whole(
+        64, help="Characters that gradients flow back over; a Transformer sees.", low=1, high=1_000_000
+    )
     validation_share: float = frame.number(
         0.09, help="Share of the text that chooses; the last 10% report, the rest trains.", low=1e-6, high=0.8
     )
@@ -98,15 +103,10 @@ class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Precision, frame.
         """Return the prime with its line breaks; empty for the default."""
         return (self.prime or "").replace("\\n", "\n")
 
-    def arguments(self, cell: str) -> dict[str, object]:
-        """Return the arguments of the model that its params depend on."""
-        sizes = {"hidden": self.hidden, "layers": self.layers, "embedding": self.embedding}
-        sizes |= {"embedding": self.hidden} if self.tied else {}
-        return {"cell": cell, **sizes, "tied": self.tied, "layer_norm": self.layer_norm}
-
 
 def measure(run: frame.Context, settings: Settings) -> Measurement:
     """Train every cell, choose on the validation part, score the test part once, publish the best model, and write."""
+    models.check(settings)
     with run.timed("data"):
         text = texts.load(settings.text, data_dir=settings.data_dir)
         streams = parts.lay_out(text, settings.batch_size, settings.window, settings.validation_share)
@@ -116,8 +116,6 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     prime = test[:PRIME]
     if settings.prime_text():
         prime = characters.encode(settings.prime_text(), text.vocabulary, "--prime")
-    if settings.clip_norm == 0:
-        raise UserError("--clip_norm=0: no step would be taken; give a positive norm")
     trained = []
     with observers.timed_race(run):
         for cell in settings.cells:
@@ -154,16 +152,11 @@ def train_cell(
             written = characters.decoded(event.held_out["sample"][0], text.vocabulary)
             run.progress.say(f"step {event.step:,} writes: {printable(' '.join(written.split()))}")
 
-    regularisation = {
-        "dropout": settings.dropout, "orthogonal": settings.recurrent_init == INITS[0],
-        "forget_bias": settings.forget_bias,
-    }  # fmt: skip
-    if CELLS[cell].gates is not None:
-        regularisation["recurrent_dropout"] = settings.recurrent_dropout
     return training.train(
-        streams, text.vocabulary, settings.arguments(cell), regularisation=regularisation,
-        rates=settings.learning_rates, seeds=settings.seeds, steps=settings.steps, segments=SEGMENTS,
-        window=settings.window, optimizer=settings.optimizer, precision=settings.precision,
+        streams, text.vocabulary, models.arguments(settings, cell),
+        regularisation=models.regularisation(settings, cell), rates=settings.learning_rates, seeds=settings.seeds,
+        steps=settings.steps, segments=SEGMENTS, window=settings.window,
+        optimizer=settings.optimizer, precision=settings.precision,
         settings={
             "schedule": settings.schedule, "clip_norm": settings.clip_norm,
             "weight_decay": settings.weight_decay, "average": settings.average,
@@ -210,7 +203,7 @@ def report(run: frame.Context, settings: Settings, measured: Measurement) -> Rep
     name = legible(measured.text)
     return Report(
         f"Character-level language model on {name}",
-        f"How well do recurrent cells predict the next character of {name}, and what do they write?",
+        f"How well do the models predict the next character of {name}, and what do they write?",
         answer(measured),
         result_table(measured),
         sections(measured),

@@ -15,16 +15,18 @@ from experiments.char_parts import Streams, repeated
 from mllab import devices, memory, optimizers, rows, sweep, text_models, training
 from mllab.averaging import evaluation_params
 from mllab.models.base import Model, in_precision
-from mllab.models.recurrent import CELLS, language, sampling
+from mllab.models.recurrent import CELLS, sampling
 from mllab.training import Result
 from mllab.types import Array, Examples, Losses, Metrics, Params, Rows
 
 
 def objective(model: Model) -> Callable:
-    """Return the loss of each character in nats, `Losses` [B, T], and the carry after the window."""
+    """Return the loss of each character in nats, `Losses` [B, T], and the carry after the window, if there is one."""
 
     def losses(hyper: Any, params: Params, extra: Any, batch: Examples, key: Any) -> tuple[Losses, Any]:
-        inputs = {"tokens": batch["tokens"], "reset": batch["begins"][:, 0]}
+        inputs = batch["tokens"]
+        if extra is not None:
+            inputs = {"tokens": inputs, "reset": batch["begins"][:, 0]}
         logits, extra = model.apply(params, extra, inputs, key)
         values = optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"])
         return Losses(values, batch["weights"]), extra
@@ -63,8 +65,8 @@ def with_samples(run: training.Run, model: Model, writing: Writing) -> training.
 
     def score(hyper: Any, state: training.State, examples: Examples, rows: Rows) -> Metrics:
         params = evaluation_params(state.optimizer, state.params)
-        carry, key = language.initial_carry(params, 1), jax.random.fold_in(state.key, state.step)
-        prime = jnp.asarray(writing.prime)[None]
+        key = jax.random.fold_in(state.key, state.step)
+        carry, prime = text_models.begin(params, jnp.asarray(writing.prime)[None])
         tokens = sampling.sample(model, params, carry, key, prime, length=writing.length, **writing.filters)
         return {**run.score(hyper, state, examples, rows), "sample": tokens[0]}
 
@@ -110,7 +112,7 @@ def train(
     Args:
         streams: the text.
         vocabulary: its characters.
-        arguments: of `language.model`: cell, hidden, layers, ...
+        arguments: of `text_models.make`: cell, hidden, layers, ...
         regularisation: what its training alone depends on: rates of dropout, initialisation.
         rates: learning rates, [R].
         seeds: G.
@@ -130,7 +132,8 @@ def train(
     """
     one_pass = streams.rows["train"]
     batch_size = one_pass.ids.shape[1]
-    model = in_precision(text_models.make(vocabulary, arguments, **regularisation, batch_size=batch_size), precision)
+    carried = {} if arguments["cell"] == text_models.TRANSFORMER else {"batch_size": batch_size}
+    model = in_precision(text_models.make(vocabulary, arguments, **regularisation, **carried), precision)
     lanes = len(rates) * seeds
     parameters = check_memory(model, arguments, len(vocabulary), lanes, batch_size, window, steps)
     grid = sweep.grid({"learning_rate": np.asarray(rates)}, seeds)
@@ -175,20 +178,45 @@ def check_memory(
     schedule = 8.0 * batch_size * steps
     memory.check(schedule, f"the windows of {steps:,} steps", "lower --steps or --batch_size")
     memory.check(16.0 * batch_size * window, "the characters of a batch", "lower --batch_size or --window")
-    cell, hidden, width = CELLS[arguments["cell"]], arguments["hidden"], arguments["embedding"]
-    gates = cell.gate_count * hidden
-    count = float(vocabulary * (width + hidden) + (width + hidden * (2 * arguments["layers"] - 1)) * gates)
+    count, states = sizes(arguments, vocabulary, window)
     what = f"the params and optimizer states of {lanes:,} lanes"
     remedy = "lower --hidden, --embedding, --layers, --seeds or the number of --learning_rates"
     memory.check(4.0 * 5 * count * lanes, what, remedy)  # params, two moments, the kept params, gradients
-    arrays = 4.0 * batch_size * window * (2 * vocabulary + arguments["layers"] * (gates + hidden))
+    arrays = 4.0 * batch_size * window * (2 * vocabulary + states)
     memory.check(arrays, "the states and outputs of a batch", "lower --batch_size, --window, --hidden or --layers")
     shapes, _ = jax.eval_shape(model.init, jax.random.key(0))
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
 
 
+def sizes(arguments: Mapping[str, Any], vocabulary: int, window: int) -> tuple[float, float]:
+    """Return the numbers of a model's params, nearly, and of what is kept of each character for the gradient."""
+    layers = arguments["layers"]
+    if arguments["cell"] == text_models.TRANSFORMER:
+        width = arguments["width"]
+        return float(width * (vocabulary + window + 12 * width * layers)), layers * (
+            16.0 * width + 3.0 * arguments["heads"] * window
+        )
+    hidden, width = arguments["hidden"], arguments["embedding"]
+    gates = CELLS[arguments["cell"]].gate_count * hidden
+    count = float(vocabulary * (width + hidden) + (width + hidden * (2 * layers - 1)) * gates)
+    return count, float(layers * (gates + hidden))
+
+
 def surprise(model: Model, params: Params, ids: np.ndarray) -> np.ndarray:
-    """Return the surprise -log2 P of each character after the first, in bits, [N - 1]; the carry begins there."""
-    logits, _ = jax.jit(model.apply, static_argnums=3)(params, None, jnp.asarray(ids)[None, :-1], None)
-    logs = jax.nn.log_softmax(logits[0])[jnp.arange(len(ids) - 1), ids[1:]]
-    return -np.asarray(logs) / math.log(2)
+    """Return the surprise -log2 P of each character after the first, in bits, [N - 1].
+
+    Nothing is carried from before. A Transformer reads windows that overlap by half, so that each character after the
+    first window is predicted from half a context or more.
+    """
+    count, context = len(ids) - 1, text_models.context_of(params) or len(ids) - 1
+    size, step = min(context, count), max(1, min(context, count) // 2)
+    starts = np.minimum(np.arange(0, max(1, count - size + step), step), count - size)
+    windows = starts[:, None] + np.arange(size)
+    logits, _ = jax.jit(model.apply, static_argnums=3)(params, None, jnp.asarray(ids[windows]), None)
+    logs = np.asarray(jax.nn.log_softmax(logits))
+    bits = np.empty(count)
+    for start, of_window in zip(starts[::-1], logs[::-1], strict=True):  # the first window that has it all counts
+        fresh = 0 if start == 0 else size - step
+        places = np.arange(start + fresh, start + size)
+        bits[places] = -of_window[places - start, ids[places + 1]] / math.log(2)
+    return bits

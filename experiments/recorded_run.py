@@ -27,6 +27,7 @@ EXPERIMENTS: Mapping[str, bool] = {  # those that write a workdir, and whether t
     "semi_supervised": True,
     "sequence_toys": True,
     "time_series": True,
+    "translation": True,
 }
 MAX_DEPTH = 50  # of nested lists and objects in a JSON file
 MAX_RECORD_BYTES = 2**20  # of a line of metrics.jsonl

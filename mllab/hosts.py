@@ -17,7 +17,8 @@ from mllab.errors import UserError
 
 HEARTBEAT_S = 10  # without a sign of life until a process counts as lost; the others then end
 SIGNS_OF_LOSS = (  # in errors of JAX and on standard error
-    "Gloo ", "Connection closed by peer", "Connection reset by peer", "JAX distributed service detected fatal errors", "coordination service",
+    "Gloo ", "Connection closed by peer", "Connection reset by peer", "coordination service",
+    "JAX distributed service detected fatal errors",
 )  # fmt: skip
 START_S = 120  # to wait for the other processes at the start
 T = TypeVar("T")

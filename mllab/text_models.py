@@ -1,7 +1,8 @@
 """Language models of characters as files: params, the arguments of the model, and its vocabulary.
 
-The header of a params file holds `kind` "characters", `arguments` of `models.recurrent.language.model`, and the
-`vocabulary` as one text, so that the file alone reads a prime text and writes on.
+The header of a params file holds `kind` "characters", `arguments` of `models.recurrent.language.model`, or of
+`models.transformer.language` beside the cell "transformer", and the `vocabulary` as one text, so that the file alone
+reads a prime text and writes on.
 """
 
 from collections.abc import Mapping
@@ -14,13 +15,17 @@ import numpy as np
 from mllab import weights
 from mllab.data.readers import characters
 from mllab.errors import UserError
+from mllab.models import recurrent, transformer
 from mllab.models.base import Model
-from mllab.models.recurrent import CELLS, language, sampling
-from mllab.types import Key, Params
+from mllab.models.recurrent import language, sampling
+from mllab.types import Array, Key, Params
 
 KIND = "characters"
+TRANSFORMER = "transformer"
+CELLS = (*recurrent.CELLS, TRANSFORMER)  # what a model may be made of
 SIZES = {"hidden": 100_000, "layers": 100, "embedding": 100_000}  # arguments, and their greatest values
 SWITCHES = ("tied", "layer_norm")
+TRANSFORMER_SIZES = {"width": 100_000, "layers": 100, "heads": 100_000, "context": 1_000_000}
 MAX_VOCABULARY = 0x110000
 
 
@@ -35,7 +40,22 @@ class TextModel(NamedTuple):
 
 def make(vocabulary: str, arguments: Mapping[str, Any], **others: Any) -> Model:
     """Return the language model with these arguments; `others` matter in training alone: dropout, batch_size, ..."""
-    return language.model(len(vocabulary), **arguments, **others)
+    if arguments.get("cell") != TRANSFORMER:
+        return language.model(len(vocabulary), **arguments, **others)
+    sizes = {name: value for name, value in arguments.items() if name != "cell"}
+    return transformer.language(len(vocabulary), **sizes, **others)
+
+
+def context_of(params: Params) -> int | None:
+    """Return the most characters that a model sees at once; None for recurrent cells, which carry what they read."""
+    return params.positions.shape[0] if isinstance(params, transformer.GPT) else None
+
+
+def begin(params: Params, prime: Array) -> tuple[Any, Array]:
+    """Return the state before B texts, and what a model reads of their prime [B, P]: all, or the end of its context."""
+    if not isinstance(params, transformer.GPT):
+        return language.initial_carry(params, len(prime)), prime
+    return transformer.initial_cache(params, len(prime)), prime[:, -params.positions.shape[0] :]
 
 
 def encode(params: Params, vocabulary: str, arguments: Mapping[str, Any], about: Mapping[str, Any]) -> bytes:
@@ -65,7 +85,9 @@ def load(path: str | Path, *, limit: int | None = None) -> TextModel:
         raise UserError(f"{path}: the vocabulary in its header is not sorted, or has a character twice: publish again")
 
     def build() -> Model:
-        return make(vocabulary, weights.checked_arguments(arguments, {"cell": CELLS}, SIZES, SWITCHES))
+        is_transformer = isinstance(arguments, dict) and arguments.get("cell") == TRANSFORMER
+        sizes, switches = (TRANSFORMER_SIZES, ()) if is_transformer else (SIZES, SWITCHES)
+        return make(vocabulary, weights.checked_arguments(arguments, {"cell": CELLS}, sizes, switches))
 
     return TextModel(*weights.restore(path, build, limit=limit), vocabulary, about)
 
@@ -80,9 +102,9 @@ def write_on(
         UserError: an empty prime, or one with a character that the vocabulary lacks; or see `sampling.sample`.
     """
     ids = characters.encode(prime, vocabulary, "prime")
-    extra = language.initial_carry(params, 1)
+    extra, read = begin(params, jnp.asarray(ids)[None])
     tokens = sampling.sample(
-        model, params, extra, key, jnp.asarray(ids)[None],
+        model, params, extra, key, read,
         length=length, temperature=temperature, top_k=top_k, top_p=top_p,
     )  # fmt: skip
     return characters.decoded(np.asarray(tokens[0]), vocabulary)

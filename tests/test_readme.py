@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import answers, char_rnn, image_classifier, model_selection, optimizer_race
+from experiments import answers, char_rnn, image_classifier, model_selection, optimizer_race, translation
 from mllab.metrics import Ranking
 from mllab.tasks import CLASSIFICATION, Baseline
 
@@ -47,6 +47,16 @@ TINY = {
     "experiments.time_series": ["--cells=tanh", "--steps=3", "--hidden=3", "--seeds=1", "--window=8"],
     "experiments.compare": [],
     "experiments.verify": [],
+    "experiments.translation": [
+        "--models=gru",
+        "--hidden=4",
+        "--embedding=4",
+        "--seeds=1",
+        "--batch_size=8000",
+        "--segments=1",
+        "--beam=1",
+    ],
+    "experiments.translate": ["--beam=1"],
     "experiments.linear_regression": ["--steps=20", "--optimizers=sgd,adam"],
 }
 
@@ -116,6 +126,9 @@ def folder(tmp_path_factory):
     optimizer_race.run(workdir=str(folder / "runs" / "wide"), **wide)
     sizes = {"hidden": 4, "embedding": 4, "steps": 2, "seeds": 1, "sample_length": 5}
     char_rnn.run(workdir=str(folder / "runs" / "text"), **sizes)
+    (folder / "own.tsv").write_text("".join(f"ein Hund {n}\ta dog {n}\n" for n in range(40)))
+    sizes = {"hidden": 4, "embedding": 4, "epochs": 1, "seeds": 1, "beam": 1, "models": ("gru",), "tokens": "words"}
+    translation.run(workdir=str(folder / "runs" / "translation"), dataset=str(folder / "own.tsv"), **sizes)
     (folder / "mllab").symlink_to(ROOT / "mllab")
     return folder
 
@@ -124,7 +137,7 @@ def folder(tmp_path_factory):
 @pytest.mark.slow
 def test_its_commands_run(command, folder, tmp_path, data_dir):
     program, words = shlex.split(command)[2], shlex.split(command)[1:]
-    shows = program.split(".")[1] in ("predict", "sample", "export", "verify")  # these write no workdir
+    shows = program.removeprefix("experiments.") in ("predict", "export", "sample", "translate", "verify")  # no workdir
     flags = TINY[program] if shows else [*TINY[program], f"--workdir={tmp_path / 'w'}"]
     if program.removeprefix("experiments.") in (
         "optimizer_race",
@@ -133,6 +146,7 @@ def test_its_commands_run(command, folder, tmp_path, data_dir):
         "clustering",
         "char_rnn",
         "music",
+        "translation",
     ):
         flags.append(f"--data_dir={data_dir}")
     done = subprocess.run(

@@ -17,6 +17,7 @@ from experiments.frame.kinds import (
     size,
     switch,
     text,
+    texts,
     whole,
     wholes,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "size",
     "switch",
     "text",
+    "texts",
     "to_json",
     "unsaved",
     "whole",

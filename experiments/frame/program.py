@@ -197,6 +197,7 @@ def program(
     words: str = "",
     instead: str = "",
     failed: Callable[[F], bool] = lambda found: False,
+    needs_words: bool = True,
 ) -> tuple[Callable[..., None], Callable[..., F]]:
     """Return an experiment's `main`, for the command line, and `run`, for Python.
 
@@ -211,6 +212,7 @@ def program(
         words: the setting that takes the command line's words that are not flags; none where empty.
         instead: a setting that may be given in place of words.
         failed: whether `main` is to exit with code 1 after a measurement, which is shown all the same.
+        needs_words: whether one of the two must be given.
     """
     module = sys.modules[measure.__module__]
     name = _name(module)
@@ -233,7 +235,7 @@ def program(
                 sys.stdout.flush()
                 return
             values, rest = settings.parse(settings_class, argv[1:], shared_flags.SHARED)
-            if words and not rest and words not in values and instead not in values:
+            if words and needs_words and not rest and words not in values and instead not in values:
                 raise UserError(f"name one or more {words}: python -m experiments.{name} {words.upper()} ...")
             if rest and not words:
                 raise UserError(f"unexpected argument {shortened(rest[0])!r}: flags are written --name=value")

@@ -16,7 +16,6 @@ Douze and Jégou, *Billion-scale similarity search with GPUs* (2017), section 3,
 J. Institute of Actuaries 73 (1947), for the smoothing.
 """
 
-import math
 from functools import partial
 from typing import NamedTuple
 
@@ -27,6 +26,7 @@ from flax import struct
 
 from mllab import checks
 from mllab.errors import UserError
+from mllab.models.ops import ranking
 from mllab.row_blocks import even_size, sampled_median
 from mllab.types import Array, is_concrete
 
@@ -188,7 +188,7 @@ def _nearest(train: Array, queries: Array, count: int, weight: Array, block_byte
     train, queries = train.astype(dtype), queries.astype(dtype)
     rows, features = train.shape
     candidates = min(count + SPARE, rows)
-    width = _block_width(rows, candidates)
+    width = ranking.block_width(rows, candidates)
     padding = -rows % width
     present = jnp.pad(weight > 0, (0, padding))
     centre = sampled_median(train, weight > 0)
@@ -201,7 +201,7 @@ def _nearest(train: Array, queries: Array, count: int, weight: Array, block_byte
 
     def near(query: Array) -> Array:
         product = jnp.matmul(query - centre, centred.T, precision="highest")
-        return _least(square_norm - 2 * product, candidates, width)  # the query's norm does not change the order
+        return ranking.least(square_norm - 2 * product, candidates, width)  # the query's norm does not change the order
 
     def ranked(query: Array, ids: Array) -> Nearest:
         squares = jnp.sum((train[ids] - query[None]) ** 2, axis=1)
@@ -212,24 +212,3 @@ def _nearest(train: Array, queries: Array, count: int, weight: Array, block_byte
     few = min(block, max(1, cache_bytes // (size * candidates * features)))
     ordered = jax.lax.map(lambda each: ranked(*each), (queries, ids), batch_size=few)
     return jax.tree.map(lambda array: array[:asked], ordered)
-
-
-def _block_width(rows: int, count: int) -> int:
-    """Return the width of the blocks of a row of distances, a power of two near the square root of rows / count."""
-    return 2 ** max(4, min(7, round(math.log2(max(1, rows / count)) / 2)))
-
-
-def _least(values: Array, count: int, width: int) -> Array:
-    """Return the ids [count] of the least values [N], the first of equal ones; N is a multiple of `width`.
-
-    Selection from a wide row is slow, a minimum is not. So the `count` blocks of least minimum are selected first, then
-    the least values within them. This is exact: every block ranked ahead of a value's own (by minimum, then by place)
-    holds a value ahead of it (less, or equal and earlier), so a value outside the selected blocks has `count` values
-    ahead of it.
-    """
-    blocks = values.reshape(-1, width)
-    if len(blocks) <= count:
-        return jax.lax.top_k(-values, count)[1]
-    chosen = jnp.sort(jax.lax.top_k(-jnp.min(blocks, axis=1), count)[1])  # sorted, so that places follow ids
-    place = jax.lax.top_k(-blocks[chosen].reshape(-1), count)[1]
-    return chosen[place // width] * width + place % width

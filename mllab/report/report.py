@@ -38,7 +38,17 @@ class Audio:
     caption: str = ""
 
 
-Block = str | Table | Drawing | Audio | Bullets  # text is a paragraph
+@dataclass(frozen=True)
+class Alignment:
+    """A translation of the page: where the reader points at a target word, its source words light up."""
+
+    source: Sequence[str]  # S words
+    target: Sequence[str]  # T words
+    weights: Sequence[Sequence[float]]  # [T][S] of the source words for each target word, in [0, 1]
+    caption: str = ""
+
+
+Block = str | Table | Drawing | Audio | Alignment | Bullets  # text is a paragraph
 
 
 @dataclass(frozen=True)

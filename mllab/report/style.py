@@ -70,11 +70,12 @@ MODELS: dict[str, Style] = {
     "mixture": Style(GREEN, DOTTED, "X"),
 }
 
-CELLS: dict[str, Style] = {  # of recurrent networks
+CELLS: dict[str, Style] = {  # of networks for sequences
     "tanh": Style(BLUE, SOLID, "o"),
     "lstm": Style(VERMILLION, SOLID, "s"),
     "gru": Style(GREEN, SOLID, "D"),
     "mingru": Style(ORANGE, SOLID, "^"),
+    "transformer": Style(PURPLE, SOLID, "P"),
 }
 
 PARTS: dict[str, Style] = {  # of the split

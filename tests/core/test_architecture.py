@@ -14,6 +14,7 @@ ALLOWED = {
     "types": set(),
     "errors": set(),
     "hosts": {"errors"},
+    "beam": {"types", "errors", "checks", "models", "special_tokens"},
     "checks": {"types", "errors"},
     "rows": {"types", "errors", "checks"},
     "losses": {"types", "errors", "checks"},
@@ -43,6 +44,9 @@ ALLOWED = {
         "weights",
     },
     "text_models": {"types", "errors", "models", "data", "weights"},
+    "translation_models": {
+        "types", "errors", "checks", "rows", "special_tokens", "beam", "sweep", "models", "data", "weights",
+    },
     "music_models": {"types", "errors", "models", "weights"},
     "portable": {"types", "errors", "models", "data", "weights", "table_models", "text_models"},
     "nested": {"types", "errors", "checks", "metrics", "validation"},
@@ -70,7 +74,7 @@ ALLOWED = {
     "growth": {"types", "errors", "checks", "memory", "rows", "metrics", "validation", "power_law"},
     "paths": {"types", "checks", "averaging"},
     "race_results": {"types", "rows", "metrics", "models", "race_rows", "racing"},
-    "data": {"types", "errors", "folders", "memory", "devices", "tasks", "models"},
+    "data": {"special_tokens", "types", "errors", "folders", "memory", "devices", "tasks", "models"},
     "report": {"errors"},
 }  # fmt: skip
 

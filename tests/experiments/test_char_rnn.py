@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from experiments import char_cells, char_parts, char_rnn, sample
+from experiments import char_cells, char_parts, char_rnn, char_training, sample
 from mllab import text_models, weights
 from mllab.data import texts
 from mllab.data.readers import characters
@@ -264,3 +264,69 @@ def test_the_flags_of_the_initialisation_reach_the_params(init, text, tmp_path):
     assert (off < 1e-4) == (init == "orthogonal")
     biases = np.asarray(cell.b).reshape(4, hidden)
     assert sorted(np.round(biases.mean(axis=1)).tolist()) == [0, 0, 0, 3]
+
+
+# ── The Transformer ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def transformed(text, tmp_path_factory):
+    """A run of a Transformer: workdir and measurement."""
+    workdir = tmp_path_factory.mktemp("transformed") / "w"
+    sizes = {name: value for name, value in TINY.items() if name != "embedding"} | {"heads": 2, "seeds": 2}
+    return workdir, char_rnn.run(text=str(text), workdir=str(workdir), cells=("transformer",), **sizes)
+
+
+@pytest.mark.slow
+def test_a_transformer_learns_is_published_and_writes_beyond_its_context(transformed):
+    workdir, measured = transformed
+    records = records_of(workdir)
+    assert records[-1]["validation_loss"] < records[0]["validation_loss"]
+    loaded = text_models.load(workdir / "params.safetensors")
+    assert loaded.params.positions.shape == (TINY["window"], TINY["hidden"])
+    assert len(measured.writing.written) == 20
+    params = str(workdir / "params.safetensors")
+    one, again = (sample.run(params=params, prime="the cat sat on", length=30, seed=3) for _ in range(2))
+    assert one.texts == again.texts
+    assert len(one.texts[0]) == 30
+    assert "the best model is a Transformer" in (workdir / "report.html").read_text()
+    # Surprise of each character: the last window that is read predicts the last ones.
+    ids = characters.encode("the cat sat on the mat", loaded.vocabulary)
+    bits_read = char_training.surprise(loaded.model, loaded.params, ids)
+    logits, _ = loaded.model.apply(loaded.params, None, jnp.asarray(ids[None, -9:-1]), None)
+    np.testing.assert_allclose(bits_read[-1], -jax.nn.log_softmax(logits[0, -1])[ids[-1]] / math.log(2), rtol=1e-4)
+    assert bits_read.shape == (len(ids) - 1,)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"heads": 10**9}, "heads = 1000000000"),
+        ({"tied": True}, "tied = True"),
+        ({"heads": 4}, "width = 6 for 4 heads"),
+    ],
+    ids=str,
+)
+def test_a_changed_header_of_a_transformer_is_refused(arguments, message, transformed, tmp_path):
+    source, path = transformed[0] / "params.safetensors", tmp_path / "p.safetensors"
+    _, about = weights.read(source)
+    about["arguments"] |= arguments
+    save_file(load_file(source), path, {"mllab": json.dumps(about)})
+    with refused_in_one_line(message):
+        text_models.load(path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"heads": 2}, "--heads is not read by a recurrent cell"),
+        ({"cells": ("transformer",), "tied": True}, "--tied is not read by a Transformer"),
+        ({"cells": ("transformer",), "embedding": 64, "hidden": 6}, "--hidden=6 --heads=4: give a multiple"),
+    ],
+    ids=str,
+)
+def test_flags_that_no_model_reads_are_refused(settings, message, text, tmp_path):
+    with refused_in_one_line(message):
+        char_rnn.run(text=str(text), workdir=str(tmp_path / "w"), **({**TINY, "embedding": 64} | settings))
+    assert not (tmp_path / "w").exists()

@@ -39,6 +39,10 @@ RUNS = {
         "steps": 4, "seeds": 2, "held_out": 8, "radii": (1.0,), "distance": 4, "learning_rates": (0.01,),
     },
     "music": {"hidden": 4, "units": 4, "epochs": 1, "seeds": 2, "frames": 12},
+    "translation": {
+        "dataset": "PAIRS", "tokens": "words", "minimum": 1, "models": ("gru", "gru_without_attention"), "hidden": 4,
+        "embedding": 3, "epochs": 1, "batch_size": 16, "segments": 2, "seeds": 2, "beam": 2,
+    },
     "time_series": {
         "dataset": "SERIES", "cells": ("tanh", "mingru"), "hidden": 3, "window": 6, "horizon": 3, "steps": 4,
         "seeds": 2, "learning_rates": (0.01,),
@@ -50,6 +54,7 @@ SLOW = (
     "compare",
     "char_rnn",
     "music",
+    "translation",
     "time_series",
     "features",
     "kernel_svm",
@@ -95,6 +100,11 @@ def started(name, folder):
             rows = "".join(f"{1990 + i // 12}-{i % 12 + 1:02d},{each:.2f}\n" for i, each in enumerate(high))
             series.write_text(f"when,{NASTY}\n{rows}", encoding="utf-8")
             settings["dataset"] = str(series)
+        if settings.get("dataset") == "PAIRS":
+            own = folder / "own pairs 中文 $x$.tsv"
+            words = [f"{NASTY}\x01 {n} {n % 7}" for n in range(60)]
+            own.write_text("".join(f"中文 😀 {word}\t{word} &amp;\n" for word in words), encoding="utf-8")
+            settings["dataset"] = str(own)
         if settings.get("params") == "PARAMS":
             settings["params"] = str(started("image_classifier", folder) / "params.safetensors")
         if settings.get("workdirs") == "RACES":

@@ -122,6 +122,15 @@ def test_a_contingency_table_gives_shares_by_darkness_and_number(tmp_path):
     assert "9" not in drawn(below, tmp_path / "classes.svg")[0]
 
 
+def test_an_alignment_is_darker_where_the_weight_is_greater(tmp_path):
+    figure = draw.alignment(["ein", "Hund"], ["a", "dog", "."], [[1, 0], [0.2, 0.8], [0.5, 0.5]], title="Read")
+    texts, (cells,) = drawn(figure, tmp_path / "alignment.svg")
+    assert {"ein", "Hund", "a", "dog", ".", "source", "target"} <= set(texts)
+    darkness = 765 - cells.sum(axis=-1, dtype=int)
+    assert darkness.shape == (3, 2)
+    assert darkness[0, 0] > darkness[1, 1] > darkness[2, 0] == darkness[2, 1] > darkness[1, 0] > darkness[0, 1] == 0
+
+
 @pytest.mark.parametrize("value", np.linspace(0, 1, 6))
 def test_numbers_contrast_with_their_cell(value):
     cells = heatmap.Cells(heatmap.ACCURACY([[value]])[..., :3], [["1"]])
@@ -139,6 +148,7 @@ def test_numbers_contrast_with_their_cell(value):
     ("function", "message"),
     [
         (lambda: draw.confusion(np.eye(3), ["a", "b"], title=""), r"\(3, 3\), but there are 2 classes"),
+        (lambda: draw.alignment("ab", "xyz", np.eye(3), title=""), r"\(3, 3\) of 3 target and 2 source tokens"),
         (lambda: draw.contingency(np.eye(3), "ab", "xyz", title=""), r"\(3, 3\), not \[2 clusters, 3 classes\]"),
     ],
 )

@@ -40,6 +40,7 @@ FUNCTIONS = {  # each puts a name wherever its figure takes a text
     draw.fitted_line: lambda name: draw.fitted_line(
         X, X, series(name), title=name, x_label=name, y_label=name, note=name
     ),
+    draw.alignment: lambda name: draw.alignment([name, "a", name], [name, "b"], np.full((2, 3), 0.3), title=name),
     draw.accuracy_by_setting: lambda name: draw.accuracy_by_setting(
         [draw.Grid(name, np.eye(2), (0, 0), [1, 2])] * 2, [1, 2], title=name, note=name
     ),

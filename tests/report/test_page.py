@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mllab.report import draw, page
 from mllab.report.draw import Series
-from mllab.report.report import Bullets, Drawing, Environment, Provenance, Report, Section
+from mllab.report.report import Alignment, Bullets, Drawing, Environment, Provenance, Report, Section
 from mllab.report.table import Table, printable
 from support.figures import NASTY as NASTY_NAMES
 from support.pages import Reader
@@ -206,3 +206,17 @@ def test_shares_of_the_time_without_a_total_are_of_the_sum():
         ["train", "3.00", "75.0%"],
         ["total", "4.00", "100.0%"],
     ]
+
+
+def test_an_alignment_lights_up_by_style_alone():
+    block = Alignment(["ein", NASTY], ["a", "<b>"], [[1.0, 0.0], [0.255, 0.745]], "reference: a dog")
+    made = Report("t", "q", "a", Table(["x"], [["1"]]), [Section("What it reads", [block])])
+    text = page.render(made, {}, provenance())
+    reader = Reader(text)
+    assert not {"script", "b"} & {tag for tag, _ in reader.elements}
+    weights = [each["style"] for tag, each in reader.elements if tag == "span" and "style" in each]
+    assert weights == ["--weight: 1.00", "--weight: 0.00", "--weight: 0.26", "--weight: 0.74"]
+    words = [each for tag, each in reader.elements if tag == "span" and each.get("class") == "word"]
+    assert [each["tabindex"] for each in words] == ["0", "0"]
+    assert ".alignment .word:is(:hover, :focus) > .lit" in text
+    assert "reference: a dog" in reader.words()

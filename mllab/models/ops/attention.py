@@ -1,5 +1,8 @@
 """Attention: weights over the positions of a memory, and the mean of the memory under them."""
 
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
 
 from mllab.types import Array
@@ -19,6 +22,7 @@ def additive(query: Array, keys: Array, v: Array, mask: Array) -> Array:
     return masked_softmax(jnp.tanh(query[..., None, :] + keys) @ v, mask)
 
 
+@jax.custom_vjp
 def masked_softmax(logits: Array, mask: Array) -> Array:
     """Return the softmax over the last axis of the entries where `mask` is true, and 0 elsewhere.
 
@@ -29,3 +33,53 @@ def masked_softmax(logits: Array, mask: Array) -> Array:
     weights = jnp.where(mask, jnp.exp(logits - logits.max(-1, keepdims=True)), jnp.zeros((), logits.dtype))
     total = weights.sum(-1, keepdims=True)
     return weights / jnp.where(total > 0, total, jnp.ones((), total.dtype))
+
+
+def _softmax_forward(logits: Array, mask: Array) -> tuple[Array, Array]:
+    weights = masked_softmax(logits, mask)
+    return weights, weights
+
+
+def _softmax_backward(weights: Array, gradient: Array) -> tuple[Array, None]:
+    # Weights alone are kept: where they are 0, so is the gradient.
+    return weights * (gradient - (gradient * weights).sum(-1, keepdims=True)), None
+
+
+masked_softmax.defvjp(_softmax_forward, _softmax_backward)
+
+
+def scaled_dot_product(
+    query: Array,
+    keys: Array,
+    values: Array,
+    mask: Array | None = None,
+    *,
+    dropped: Callable[[Array], Array] | None = None,
+) -> tuple[Array, Array]:
+    r"""Return what each head reads of the values, [..., N, T, D], and its weights [..., N, T, S].
+
+    $$ \mathrm{Attention}(Q, K, V) = \mathrm{softmax}\big(Q K^\top / \sqrt{D}\big) V $$
+
+    for each of N heads of D features (Vaswani et al. 2017, arXiv:1706.03762, equation 1 and section 3.2.2).
+
+    Args:
+        query: [..., N, T, D]. Heads come first: with positions first, products of small matrices are slow on CPU.
+        keys: [..., N, S, D].
+        values: [..., N, S, D].
+        mask: [..., T, S] or [..., 1, S], False where a query must not look: `causal_mask`, padding, or both. A query
+            that may look nowhere reads zeros. None lets all look everywhere.
+        dropped: dropout of the weights; those that are returned are without it.
+    """
+    logits = jnp.einsum("...td,...sd->...ts", query * query.shape[-1] ** -0.5, keys)
+    if mask is None:
+        weights = jax.nn.softmax(logits)
+    else:
+        mask = mask[..., None, :, :]  # alike for all heads
+        weights = masked_softmax(logits, mask.reshape((1,) * (logits.ndim - mask.ndim) + mask.shape))
+    read = weights if dropped is None else dropped(weights)
+    return jnp.einsum("...ts,...sd->...td", read, values), weights
+
+
+def causal_mask(queries: int, keys: int, first: int | Array = 0) -> Array:
+    """Return where queries at positions first, first + 1, ... may look among keys at 0, 1, ...: not ahead, [T, S]."""
+    return jnp.arange(keys)[None, :] <= first + jnp.arange(queries)[:, None]

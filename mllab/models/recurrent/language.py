@@ -121,7 +121,7 @@ def model(
         return params, None if batch_size is None else initial_carry(params, batch_size)
 
     def apply(params: LanguageModel, extra: Any, inputs: Inputs, key: Key | None) -> tuple[Array, Any]:
-        tokens, masks = _checked(inputs, vocabulary)
+        tokens, masks = check_tokens(inputs, vocabulary)
         if extra is not None:
             _check_batch(extra, tokens.shape[0])
         keys = None if key is None else jax.random.split(key, layers + 2)
@@ -167,6 +167,28 @@ def hidden_states(params: LanguageModel, tokens: Array) -> Array:
     return jnp.stack(layers).swapaxes(1, 2)
 
 
+def check_tokens(inputs: Inputs, vocabulary: int) -> tuple[Array, dict[str, Array]]:
+    """Return tokens [B, T] of a language model's inputs, and their masks by name: reset [B, T], mask, lengths.
+
+    Raises:
+        UserError: other entries than these, tokens of another shape, or one that is not in 0..V-1.
+    """
+    masks: dict[str, Array] = {}
+    if isinstance(inputs, Mapping):
+        if "tokens" not in inputs or inputs.keys() - {"tokens", "reset", "mask", "lengths"}:
+            raise UserError(f"inputs {sorted(inputs)}: give tokens, and where needed reset, mask or lengths")
+        masks = {name: jnp.asarray(value) for name, value in inputs.items() if name != "tokens"}
+        inputs = inputs["tokens"]
+    tokens = jnp.asarray(checks.as_numbers(inputs, "tokens"))
+    if tokens.ndim != 2 or 0 in tokens.shape or not jnp.issubdtype(tokens.dtype, jnp.integer):
+        raise UserError(f"tokens: {tokens.dtype}{list(tokens.shape)}, expected whole numbers [B, T]")
+    checks.check_labels(tokens.ravel(), tokens.size, vocabulary, "tokens")
+    if "reset" in masks and masks["reset"].ndim == 1:
+        first = jnp.arange(tokens.shape[1])[None] == 0
+        masks["reset"] = masks["reset"].astype(bool)[:, None] & first
+    return tokens, masks
+
+
 @jax.custom_vjp
 def lookup(table: Array, tokens: Array) -> Array:
     """Return the rows [..., E] of a table [V, E] for tokens [...]."""
@@ -192,33 +214,7 @@ def _normalised(params: LanguageModel, layer: int, states: Array) -> Array:
     """Return the states [T, B, H] of a layer after its layer normalisation, if the model has such."""
     if params.scale is None or params.shift is None:
         return states
-    return _layer_norm(states, params.scale[layer], params.shift[layer])
-
-
-def _layer_norm(states: Array, scale: Array, shift: Array) -> Array:
-    wide = normalisation.widened(states)
-    mean = wide.mean(-1, keepdims=True)
-    variance = jnp.square(wide - mean).mean(-1, keepdims=True)
-    normal = normalisation.normalise(wide, mean, variance, 1e-5).astype(states.dtype)
-    return normal * scale[None, None] + shift[None, None]
-
-
-def _checked(inputs: Inputs, vocabulary: int) -> tuple[Array, dict[str, Array]]:
-    """Return tokens [B, T], and the masks for `unroll`."""
-    masks: dict[str, Array] = {}
-    if isinstance(inputs, Mapping):
-        if "tokens" not in inputs or inputs.keys() - {"tokens", "reset", "mask", "lengths"}:
-            raise UserError(f"inputs {sorted(inputs)}: give tokens, and where needed reset, mask or lengths")
-        masks = {name: jnp.asarray(value) for name, value in inputs.items() if name != "tokens"}
-        inputs = inputs["tokens"]
-    tokens = jnp.asarray(checks.as_numbers(inputs, "tokens"))
-    if tokens.ndim != 2 or 0 in tokens.shape or not jnp.issubdtype(tokens.dtype, jnp.integer):
-        raise UserError(f"tokens: {tokens.dtype}{list(tokens.shape)}, expected whole numbers [B, T]")
-    checks.check_labels(tokens.ravel(), tokens.size, vocabulary, "tokens")
-    if "reset" in masks and masks["reset"].ndim == 1:
-        first = jnp.arange(tokens.shape[1])[None] == 0
-        masks["reset"] = masks["reset"].astype(bool)[:, None] & first
-    return tokens, masks
+    return normalisation.layer_norm(states, params.scale[layer], params.shift[layer])
 
 
 def _check_batch(extra: Any, batch: int) -> None:

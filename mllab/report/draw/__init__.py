@@ -2,6 +2,7 @@
 # ruff: noqa: F401 - the imports are the package's names
 
 from mllab.report.draw import backend  # first
+from mllab.report.draw.alignment import alignment
 from mllab.report.draw.base import save
 from mllab.report.draw.curves import Panel, Series, against_rate, curves, fitted_line, panels
 from mllab.report.draw.heatmap import Grid, Shares, accuracy_by_setting, confusion, contingency, successes

@@ -1,0 +1,61 @@
+"""Which settings of the character-level experiment each model reads: recurrent cells and the Transformer."""
+
+import dataclasses
+from typing import Any
+
+from mllab.errors import UserError
+from mllab.models.recurrent import CELLS
+from mllab.text_models import TRANSFORMER
+
+INITS = ("orthogonal", "normal")
+OF_CELLS = (
+    "embedding",
+    "tied",
+    "layer_norm",
+    "recurrent_dropout",
+    "recurrent_init",
+    "forget_bias",
+)  # settings that recurrent cells alone read
+OF_TRANSFORMER = ("heads",)
+
+
+def arguments(settings: Any, cell: str) -> dict[str, object]:
+    """Return the arguments of a model that its params depend on; a Transformer's context is the window."""
+    if cell == TRANSFORMER:
+        sizes = {"width": settings.hidden, "heads": settings.heads, "context": settings.window}
+        return {"cell": cell, "layers": settings.layers, **sizes}
+    embedding = settings.hidden if settings.tied else settings.embedding
+    sizes = {"hidden": settings.hidden, "layers": settings.layers, "embedding": embedding}
+    return {"cell": cell, **sizes, "tied": settings.tied, "layer_norm": settings.layer_norm}
+
+
+def regularisation(settings: Any, cell: str) -> dict[str, float | bool]:
+    """Return the arguments of a model that its training alone depends on: rates of dropout, initialisation."""
+    if cell == TRANSFORMER:
+        return {"dropout": settings.dropout}
+    chosen = {
+        "dropout": settings.dropout, "orthogonal": settings.recurrent_init == INITS[0],
+        "forget_bias": settings.forget_bias,
+    }  # fmt: skip
+    return chosen | ({} if CELLS[cell].gates is None else {"recurrent_dropout": settings.recurrent_dropout})
+
+
+def check(settings: Any) -> None:
+    """Check that each setting which was changed is read by one of the models.
+
+    Raises:
+        UserError: one is not, or a size that the Transformer cannot have.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(settings)}
+    cells = set(settings.cells)
+    for names, is_read, what in (
+        (OF_CELLS, bool(cells - {TRANSFORMER}), "a Transformer"),
+        (OF_TRANSFORMER, TRANSFORMER in cells, "a recurrent cell"),
+    ):
+        for name in names:
+            if not is_read and getattr(settings, name) != defaults[name]:
+                raise UserError(f"--{name} is not read by {what}: leave it out, or add another model to --cells")
+    if TRANSFORMER in cells and settings.hidden % settings.heads:
+        raise UserError(f"--hidden={settings.hidden} --heads={settings.heads}: give a multiple of the heads")
+    if settings.clip_norm == 0:
+        raise UserError("--clip_norm=0: no step would be taken; give a positive norm")
