@@ -14,10 +14,11 @@ flatbuffers; jax of the version that exported it, or up to six months newer:
   images = np.zeros((5, 28, 28, 1), np.float32)  # as about["inputs"] says
   print([about["classes"][place] for place in program.call(images).argmax(axis=-1)])
 
-A language model takes tokens and a tuple of states, zeros at the beginning of a text, and returns logits and the states
-for the next call:
+A recurrent language model takes tokens and a tuple of states, zeros at the beginning of a text, and returns logits and
+the states for the next call; a Transformer takes the tokens of a window, and returns logits:
 
   logits, states = program.call(tokens, states)
+  logits = program.call(tokens)
 
 Models of images and rows, of tables (all learners that experiments.model_selection publishes) and of characters are
 exported. Pictures are read and tables encoded by the caller, as the .json file says; `experiments.predict` does both.

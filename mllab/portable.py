@@ -59,6 +59,7 @@ class _Prediction(NamedTuple):
     outputs: Sequence[_Array | tuple[_Array, ...]]
     params: Params
     about: Mapping[str, Any]
+    constraint: str | None = None  # on the axes of any size
 
 
 def make(path: str | Path, platforms: Sequence[str] = PLATFORMS) -> Portable:
@@ -95,7 +96,8 @@ def make(path: str | Path, platforms: Sequence[str] = PLATFORMS) -> Portable:
 
 
 def _exported(prediction: _Prediction, platforms: Sequence[str]) -> export.Exported:
-    rows, steps = export.symbolic_shape(f"{ROWS}, {STEPS}")
+    constraints = [prediction.constraint] if prediction.constraint else []
+    rows, steps = export.symbolic_shape(f"{ROWS}, {STEPS}", constraints=constraints)
     sizes = {ROWS: rows, STEPS: steps}
 
     def spec(array: _Array) -> jax.ShapeDtypeStruct:
@@ -230,34 +232,40 @@ def _columns(schema: Schema) -> dict[str, Any]:
 
 
 def _of_text(text: text_models.TextModel) -> _Prediction:
-    """Return the logits of the next characters, and the carry after them, from tokens and the carry before them."""
-    params = text.params
-    carry = language.initial_carry(params, 1)
-    leaves, tree = jax.tree.flatten(carry)
-    size = len(text.vocabulary)
+    """Return the logits of the next characters from tokens, and states from call to call where the model carries them.
 
-    def outputs_of(tokens: Array, carry: tuple[Array, ...]) -> tuple[Array, tuple[Array, ...]]:
-        logits, after = text.model.apply(params, jax.tree.unflatten(tree, carry), tokens, None)
-        return logits, tuple(jax.tree.leaves(after))
+    A Transformer reads a window from its beginning.
+    """
+    model, params, size = text.model, text.params, len(text.vocabulary)
+    context = text_models.context_of(params)
+    leaves, tree = jax.tree.flatten(language.initial_carry(params, 1)) if context is None else ([], None)
 
-    def states(help: str) -> tuple[_Array, ...]:
-        names = [f"state {place}" for place in range(len(leaves))]
-        return tuple(
-            _Array(name, str(leaf.dtype), (ROWS, *leaf.shape[1:]), help)
-            for name, leaf in zip(names, leaves, strict=True)
-        )
+    def of_window(tokens: Array) -> Array:
+        return model.apply(params, None, tokens, None)[0]
 
+    def of_stream(tokens: Array, states: tuple[Array, ...]) -> tuple[Array, tuple[Array, ...]]:
+        logits, carry = model.apply(params, jax.tree.unflatten(tree, states), tokens, None)
+        return logits, tuple(jax.tree.leaves(carry))
+
+    def states(help: str) -> list[tuple[_Array, ...]]:
+        parts = [
+            _Array(f"state {place}", str(leaf.dtype), (ROWS, *leaf.shape[1:]), help)
+            for place, leaf in enumerate(leaves)
+        ]
+        return [tuple(parts)] if parts else []
+
+    limit = f"; up to {context:,} of them" if context else ""
+    tokens = _Array("tokens", "int32", (ROWS, STEPS), f"places of characters in `vocabulary`, from 0{limit}")
+    logits = _Array("logits", "float32", (ROWS, STEPS, size), "softmax of them: probabilities of the character after")
+    before = "before the first token: zeros at the beginning of a text, or what the last call returned"
     return _Prediction(
-        outputs_of,
-        [
-            _Array("tokens", "int32", (ROWS, STEPS), "places of characters in `vocabulary`, from 0"),
-            states("state before the first token: zeros at the beginning of a text, or what the last call returned"),
-        ],
-        [
-            _Array("logits", "float32", (ROWS, STEPS, size), "softmax of them: probabilities of the character after"),
-            states("state after the last token"),
-        ],
+        of_window if context else of_stream,
+        [tokens, *states(before)],
+        [logits, *states("after the last token")],
         params,
-        {**_about("characters", text.about.get("arguments", {}).get("cell"), text.about),
-         "vocabulary": text.vocabulary},
+        {
+            **_about("characters", text.about["arguments"].get("cell"), text.about), "vocabulary": text.vocabulary,
+            "context": context,
+        },
+        f"{STEPS} <= {context}" if context else None,
     )  # fmt: skip

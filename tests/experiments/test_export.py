@@ -21,6 +21,7 @@ pytest.importorskip("flatbuffers")
 SEVEN = str(predict.pretrained().with_name("seven.png"))
 VOCABULARY = "\n abc"
 ARGUMENTS = {"cell": "lstm", "hidden": 4, "layers": 2, "embedding": 3}
+WINDOW = {"cell": "transformer", "width": 4, "layers": 1, "heads": 2, "context": 20}
 TEXT = "abc cab\nbca a b c"
 # Runs each artifact of a folder on the inputs in NAME.npz, and on those but the last; writes the outputs.
 PLAIN = """
@@ -48,11 +49,11 @@ def random(model):
     return jax.tree.map(lambda leaf: draw.uniform(0, 0.5, leaf.shape).astype(leaf.dtype), like)
 
 
-def texts(path):
+def texts(path, arguments=ARGUMENTS):
     """Write a language model to a file; return it."""
-    model = text_models.make(VOCABULARY, ARGUMENTS)
+    model = text_models.make(VOCABULARY, arguments)
     params, _ = random(model)
-    path.write_bytes(text_models.encode(params, VOCABULARY, ARGUMENTS, {"dataset": "letters"}))
+    path.write_bytes(text_models.encode(params, VOCABULARY, arguments, {"dataset": "letters"}))
     return model, params
 
 
@@ -92,6 +93,9 @@ def test_programs_predict_without_mllab_as_the_models_do(tmp_path, capsys):
     assert [each["shape"] for each in about["inputs"][1]] == [["b", 4]] * 4
     tokens = np.stack([characters.encode(each, VOCABULARY, "text") for each in (TEXT, TEXT[::-1])])
     np.savez(tmp_path / "text.npz", tokens)
+    window, window_params = texts(tmp_path / "window.safetensors", WINDOW)
+    export.run(params=tmp_path / "window.safetensors", platforms="cpu")
+    np.savez(tmp_path / "window.npz", tokens)
 
     subprocess.run([sys.executable, "-c", PLAIN, str(tmp_path)], cwd=tmp_path, check=True)
     made = {path.name.split(".")[0]: [*np.load(path).values()] for path in tmp_path.glob("*.out.npz")}
@@ -109,6 +113,9 @@ def test_programs_predict_without_mllab_as_the_models_do(tmp_path, capsys):
     logits, carry = model.apply(params, language.initial_carry(params, 2), tokens, None)
     for one, other in zip(made["text"], [logits, *jax.tree.leaves(carry)], strict=False):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        made["window"][0], window.apply(window_params, None, tokens, None)[0], rtol=1e-5, atol=1e-6
+    )
     for outputs in made.values():  # one row fewer
         whole, few = outputs[0], outputs[len(outputs) // 2]
         np.testing.assert_allclose(few, whole[:-1], rtol=1e-5, atol=1e-6)
