@@ -43,7 +43,7 @@ SAMPLES = 5  # of them that the page shows
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Precision, frame.Sampling):
+class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Steps, frame.Sampling):
     """The text, the cells, how they are trained, and how they write."""
 
     text: str = frame.path(

@@ -38,7 +38,7 @@ SEGMENTS = 40  # scores of the validation part over the training
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Precision):
+class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Steps):
     """The music, the models, how they are trained, and how they play."""
 
     dataset: str = frame.path(

@@ -31,7 +31,7 @@ CLIPPING_STEPS = 300
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Precision):
+class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Steps):
     """The problems, the cells, and how they are trained."""
 
     problems: tuple[str, ...] = frame.choices(

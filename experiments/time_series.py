@@ -32,7 +32,7 @@ SEGMENTS = 10  # scores of the validation part over the training
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Precision):
+class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Steps):
     """The series, how far ahead, and the models."""
 
     dataset: str = frame.path(

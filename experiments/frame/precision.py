@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import jax
 
 from experiments.frame import settings
-from experiments.frame.shared_flags import Precision
+from experiments.frame.shared_flags import Steps
 
 
 @contextmanager
@@ -15,7 +15,7 @@ def matmul_precision(chosen: settings.Base, say: Callable[[str], None]) -> Itera
 
     It is set for all threads, some of which compile programs.
     """
-    if not isinstance(chosen, Precision):
+    if not isinstance(chosen, Steps):
         yield
         return
     platform = jax.default_backend()

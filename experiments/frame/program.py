@@ -18,9 +18,10 @@ from types import ModuleType
 from typing import Any, NoReturn, TypeVar
 
 from experiments import process
-from experiments.frame import layout, settings, shared_flags
+from experiments.frame import layout, profile, settings, shared_flags
 from experiments.frame.datasets import DatasetSetting, Needs
 from experiments.frame.precision import matmul_precision
+from experiments.frame.profile import Observer, Profile, Profiled
 from experiments.frame.summary import to_json
 from experiments.frame.watchdog import Watchdog
 from experiments.frame.workdir import Lines, Workdir, default_path, environment
@@ -54,6 +55,7 @@ class Context:
         self._lines: Lines | None = None
         self._environment: Environment | None = None
         self._workdir: Workdir | None = None
+        self._profile: Profile | None = None
         if "workdir" in chosen.table():
             path = getattr(chosen, "workdir") or default_path(experiment)  # noqa: B009 - not all settings have one
             if not hosts.is_first():  # whose files are the run's
@@ -122,6 +124,17 @@ class Context:
             mesh = devices.mesh(lanes)
         self._device_count = mesh.size
         return mesh
+
+    def profiled(self, observer: Observer) -> Observer:
+        """Return an observer of a drive that makes a profile, too, where the settings ask for one."""
+        chosen = self._settings
+        if not isinstance(chosen, shared_flags.Steps) or chosen.profile is None:
+            return observer
+        if self._profile is None:
+            folder = self.path / profile.FOLDER
+            self._profile = Profile(folder, self.progress.say, chosen.precision, self._device_count)
+            self._stack.callback(self._profile.close)
+        return Profiled(observer, self._profile)
 
     @property
     def path(self) -> Path:

@@ -254,12 +254,18 @@ class Network(settings.Base):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Precision(settings.Base):
-    """Precision of the arithmetic of a training."""
+class Steps(settings.Base):
+    """How the steps of a training by gradients are computed, and whether they are profiled."""
 
     precision: str = kinds.choice(
         PRECISIONS, "float32", help="Precision to compute in. Params, optimizer states and sums are float32 in each; "
         "tf32 rounds the inputs of matrix products, on GPU and TPU alone.",
+    )  # fmt: skip
+
+    profile: str | None = kinds.choice(
+        ["steps"], None, help="Write a trace of one segment for TensorBoard and Perfetto to the workdir, and show the "
+        "share of the machine's peak that steps reach. Default: no profile.",
+        affects_result=False,
     )  # fmt: skip
 
     def matmul_precision(self, platform: str) -> str | None:
@@ -271,7 +277,7 @@ class Precision(settings.Base):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(Seeds, Devices, Precision):
+class Training(Seeds, Devices, Steps):
     """Training by minibatches."""
 
     batch_size: int | None = kinds.whole(32, help="Rows in a minibatch.", low=1)

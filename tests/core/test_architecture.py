@@ -21,6 +21,7 @@ ALLOWED = {
     "augmentation": {"types", "errors"},
     "metrics": {"types", "errors", "checks", "losses"},
     "tasks": {"types", "errors", "losses", "metrics"},
+    "flops": set(),
     "folders": {"errors"},
     "devices": {"errors", "folders", "memory"},
     "memory": {"errors"},

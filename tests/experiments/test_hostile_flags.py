@@ -199,7 +199,7 @@ def read_settings(trees):
     context = next(node for node in program.body if isinstance(node, ast.ClassDef) and node.name == "Context")
     steps = {each.name: each for each in context.body if isinstance(each, ast.FunctionDef)}
 
-    names = {"workdir"}  # by every context
+    names = {"workdir", "profile"}  # by every context
     for tree in trees.values():
         outside = ast.Module([node for node in tree.body if getattr(node, "name", "") != "Settings"], [])
         names |= read_by(outside, {"settings"})

@@ -26,7 +26,7 @@ def test_products_of_a_run_have_the_precision_of_the_settings(platform, chosen, 
     monkeypatch.setattr(jax, "default_backend", lambda: platform)
     lines = []
     before = jax.config.jax_default_matmul_precision
-    settings = frame.Precision.make({"precision": chosen})
+    settings = frame.Steps.make({"precision": chosen})
     with contextlib.suppress(KeyError), precision.matmul_precision(settings, lines.append):
         assert jax.config.jax_default_matmul_precision == (name or before)
         raise KeyError
