@@ -53,10 +53,10 @@ class Profile:
         if len(self._segments) == 3 or (len(self._segments) == 2 and event.step == event.steps):
             self._measure()
 
-    def close(self) -> None:
-        """End a trace that is still going on, and say so where there is no profile."""
+    def close(self, failed: bool = False) -> None:
+        """End a trace that is still going on; say so where a run that has not failed has no profile."""
         self._stop()
-        if not self._is_done:
+        if not self._is_done and not failed:
             self._say("no profile: a training of two segments or more is needed, not one that is resumed at its end")
 
     def _stop(self) -> None:

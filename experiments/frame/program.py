@@ -132,8 +132,9 @@ class Context:
             return observer
         if self._profile is None:
             folder = self.path / profile.FOLDER
-            self._profile = Profile(folder, self.progress.say, chosen.precision, self._device_count)
-            self._stack.callback(self._profile.close)
+            made = Profile(folder, self.progress.say, chosen.precision, self._device_count)
+            self._stack.push(lambda kind, error, trace: made.close(failed=kind is not None))
+            self._profile = made
         return Profiled(observer, self._profile)
 
     @property

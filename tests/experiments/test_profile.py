@@ -1,5 +1,6 @@
 """A profile of a training: which segment is traced, which is timed, what is written and shown."""
 
+import contextlib
 import json
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -92,6 +93,10 @@ def test_a_run_profiles_its_first_drive_where_asked_to(made, tmp_path, capsys):
         asked = context(profile="steps")
         one, other = asked.profiled(print), asked.profiled(print)
         assert one.begin == other.begin
-    assert "no profile" in capsys.readouterr().out
+    assert "no profile" in capsys.readouterr().err
+    with contextlib.suppress(KeyError), ExitStack() as stack:
+        context(profile="steps").profiled(print)
+        raise KeyError
+    assert not capsys.readouterr().err
     with refused_in_one_line("--?profile"):
         Settings.make({"profile": "step"})
