@@ -170,7 +170,9 @@ def choice(
     """Return a field of one name among `options`; `kind` is what an unknown one is called in the message."""
     names = list(options)
     hint = f"give one of {', '.join(names)}"
-    setting = Setting(_listing(help, names), str, lambda value: _named(value, names, kind), str, hint, affects_result=affects_result)
+    setting = Setting(
+        _listing(help, names), str, lambda value: _named(value, names, kind), str, hint, affects_result=affects_result
+    )
     return with_default(setting, default)
 
 

@@ -199,12 +199,12 @@ def read_settings(trees):
     context = next(node for node in program.body if isinstance(node, ast.ClassDef) and node.name == "Context")
     steps = {each.name: each for each in context.body if isinstance(each, ast.FunctionDef)}
 
-    names = {"workdir", "profile"}  # by every context
+    names = {"workdir", "profile", "coordinator", "num_processes", "process_id"}  # by every context and program
     for tree in trees.values():
         outside = ast.Module([node for node in tree.body if getattr(node, "name", "") != "Settings"], [])
         names |= read_by(outside, {"settings"})
         for step in read_by(outside, {"run"}) & steps.keys():
-            names |= texts_in(steps[step])
+            names |= texts_in(steps[step]) | read_by(steps[step], {"chosen"})
     while new := {name for each in names & methods.keys() for name in read_by(methods[each], {"self"})} - names:
         names |= new
     for name in [each.removeprefix("fields of ") for each in names if each.startswith("fields of ")]:
