@@ -28,7 +28,7 @@ from mllab.data.schema import ColumnSchema, Schema, TargetSchema
 from mllab.errors import UserError, shortened
 from mllab.models.preprocessing import Columns
 from mllab.models.recurrent import language
-from mllab.types import Array, Params
+from mllab.types import Array, Inputs, Outputs, Params
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 ROWS, STEPS = "b", "t"  # the axes of any size: rows or texts, and characters
@@ -180,9 +180,9 @@ def _of_table(model: table_models.TableModel) -> _Prediction:
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, model.params)
     predict, target, layout = model.learner.predict, model.schema.target, model.schema.layout
 
-    def row(numbers: Array, codes: Array) -> Array:
-        output = predict(params, Columns(numbers[None], codes[None]))[0]
-        return output if target.classes else _in_unit(target, output)
+    def outputs_of(numbers: Array, codes: Array) -> Array:
+        outputs = by_row(predict, params, Columns(numbers, codes))
+        return outputs if target.classes else _in_unit(target, outputs)
 
     classes = list(model.classes)
     output = (
@@ -191,7 +191,7 @@ def _of_table(model: table_models.TableModel) -> _Prediction:
         else _Array("values", "float32", (ROWS,), f"of {target.name}, in its unit")
     )
     return _Prediction(
-        jax.vmap(row),
+        outputs_of,
         [
             _Array("numbers", "float32", (ROWS, layout.numbers), "as `numbers` says, in that order"),
             _Array("codes", "int32", (ROWS, len(layout.categories)), "as `codes` says, in that order"),
@@ -205,8 +205,16 @@ def _of_table(model: table_models.TableModel) -> _Prediction:
     )  # fmt: skip
 
 
+def by_row(predict: Callable[[Params, Inputs], Outputs], params: Params, inputs: Inputs) -> Outputs:
+    """Return a learner's predictions, each row's by itself: the number of rows may then be symbolic.
+
+    Learners choose the sizes of blocks from the number of rows.
+    """
+    return jax.vmap(lambda row: predict(params, jax.tree.map(lambda leaf: leaf[None], row))[0])(inputs)
+
+
 def _in_unit(target: TargetSchema, output: Array) -> Array:
-    """Return a standardised output in the target's unit, float32; as `TargetSchema.inverse`."""
+    """Return standardised outputs in the target's unit, float32; as `TargetSchema.inverse`."""
     value = jnp.float32(target.mean) + jnp.float32(target.scale) * output
     return jnp.exp(value) if target.transform == "log" else value
 

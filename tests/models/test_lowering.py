@@ -4,6 +4,7 @@ Nothing is compiled. The models of `models.table` are cases of `test_models`, to
 """
 
 import ast
+import functools
 from pathlib import Path
 
 import jax
@@ -12,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from mllab import models, training
+from mllab import models, portable, training
 from mllab.learners import storage
 from mllab.models import base, convnet, linear, mlp, seq2seq, table
 from mllab.models.preprocessing import Columns, Layout
@@ -194,6 +195,9 @@ def test_a_fit_and_a_prediction_of_a_learner_lower_to_three_platforms(name):
         params = jax.eval_shape(lambda hyper, key: learner.fit(hyper, key, examples, rows), hyper, jax.random.key(0))
         lowers(lambda hyper, key: learner.fit(hyper, key, examples, rows), hyper, jax.random.key(0))
     lowers(learner.predict, params, inputs)
+    (any_number,) = jax.export.symbolic_shape("b")
+    rows = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((any_number, *leaf.shape[1:]), leaf.dtype), inputs)
+    lowers(functools.partial(portable.by_row, learner.predict), params, rows)
 
 
 # ── No model without a case ─────────────────────────────────────────────────────────────────────────────────────────
