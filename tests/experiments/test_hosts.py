@@ -13,7 +13,7 @@ import pytest
 from support.workdirs import ROOT, bits, program
 
 RACE = ("--optimizers=adam,sgd", "--learning_rates=0.001,0.01", "--epochs=2", "--hidden=8", "--model=mlp")
-TEXT = ("--hidden=8", "--embedding=4", "--steps=400", "--batch_size=8", "--window=16", "--checkpoint_seconds=0")
+TEXT = ("--hidden=8", "--embedding=4", "--steps=100", "--batch_size=8", "--window=16", "--checkpoint_seconds=0")
 
 pytestmark = pytest.mark.slow
 
@@ -86,6 +86,8 @@ def test_when_one_process_is_killed_the_other_ends_with_one_line_and_both_resume
     lines = [line for line in error.splitlines() if not line.startswith(("gru", "step"))]
     assert len(lines) == 1
     assert "another process of this run has ended" in lines[0]
+    if victim == 0:
+        return  # resuming does not depend on who was lost
     codes, _, errors = both("char_rnn", flags, workdir)
     assert codes == [0, 0], errors
     whole = tmp_path / "whole"
