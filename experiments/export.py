@@ -45,7 +45,7 @@ class Settings(frame.settings.Base):
 
     params: str | None = frame.path(None, help="params.safetensors that an experiment published.")
     platforms: tuple[str, ...] = frame.choices(
-        portable.PLATFORMS, help="Platforms to run on; none needs to be present.", kind="platform"
+        portable.PLATFORMS, help="Platforms to run on, cuda for NVIDIA GPUs; none needs to be present.", kind="platform"
     )
     output: str | None = frame.path(
         None, help="File of the artifact; its description has .json after that name. Default: beside the params, "
