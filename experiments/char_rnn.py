@@ -43,7 +43,7 @@ SAMPLES = 5  # of them that the page shows
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Sampling):
+class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Steps, frame.Sampling):
     """The text, the cells, how they are trained, and how they write."""
 
     text: str = frame.path(
@@ -156,7 +156,7 @@ def train_cell(
         streams, text.vocabulary, models.arguments(settings, cell),
         regularisation=models.regularisation(settings, cell), rates=settings.learning_rates, seeds=settings.seeds,
         steps=settings.steps, segments=SEGMENTS, window=settings.window,
-        optimizer=settings.optimizer,
+        optimizer=settings.optimizer, precision=settings.precision,
         settings={
             "schedule": settings.schedule, "clip_norm": settings.clip_norm,
             "weight_decay": settings.weight_decay, "average": settings.average,

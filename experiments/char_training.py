@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from experiments.char_parts import Streams, repeated
 from mllab import devices, memory, optimizers, rows, sweep, text_models, training
 from mllab.averaging import evaluation_params
-from mllab.models.base import Model
+from mllab.models.base import Model, in_precision
 from mllab.models.recurrent import CELLS, sampling
 from mllab.training import Result
 from mllab.types import Array, Examples, Losses, Metrics, Params, Rows
@@ -104,7 +104,8 @@ class Trained(NamedTuple):
 def train(
     streams: Streams, vocabulary: str, arguments: Mapping[str, Any], *, regularisation: Mapping[str, float | bool],
     rates: tuple[float, ...], seeds: int, steps: int, segments: int, window: int, optimizer: str,
-    settings: Mapping[str, Any], writing: Writing, mesh: Mesh, observe: Callable[[sweep.Grid], list], **drive: Any,
+    settings: Mapping[str, Any], writing: Writing, mesh: Mesh, observe: Callable[[sweep.Grid], list],
+    precision: str = "float32", **drive: Any,
 ) -> Trained:  # fmt: skip
     """Train one cell with every learning rate and seed; choose the rate on the validation part, score the test part.
 
@@ -119,6 +120,7 @@ def train(
         segments: how often the validation part is scored.
         window: characters a step.
         optimizer: a key of `optimizers.OPTIMIZERS`.
+        precision: see `base.in_precision`.
         settings: of `optimizers.build`.
         writing: what each lane writes after each segment.
         mesh: devices to spread the lanes over.
@@ -131,7 +133,7 @@ def train(
     one_pass = streams.rows["train"]
     batch_size = one_pass.ids.shape[1]
     carried = {} if arguments["cell"] == text_models.TRANSFORMER else {"batch_size": batch_size}
-    model = text_models.make(vocabulary, arguments, **regularisation, **carried)
+    model = in_precision(text_models.make(vocabulary, arguments, **regularisation, **carried), precision)
     lanes = len(rates) * seeds
     parameters = check_memory(model, arguments, len(vocabulary), lanes, batch_size, window, steps)
     grid = sweep.grid({"learning_rate": np.asarray(rates)}, seeds)

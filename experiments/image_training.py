@@ -14,7 +14,7 @@ from mllab import augmentation, losses, metrics, racing, sweep, training
 from mllab.data.dataset import Dataset
 from mllab.metrics import Interval, interval
 from mllab.models import table as models
-from mllab.models.base import Model, in_bfloat16, predict
+from mllab.models.base import Model, in_precision, predict
 from mllab.race_results import Lane, lanes
 from mllab.report.class_tables import ClassRow
 from mllab.report.learning import LearningCurves
@@ -160,7 +160,7 @@ def train(
     Raises:
         UserError: a recipe or examples that cannot be trained on, before anything is written.
     """
-    model = in_bfloat16(models.build(plan)) if recipe.precision == "bf16" else models.build(plan)
+    model = in_precision(models.build(plan), recipe.precision)
     train_rows, mesh = len(data.split.train), run.mesh(all_hosts=True)
     rates, optimizers = [recipe.learning_rate], [recipe.optimizer]
     racing.check(rates, optimizers, recipe.batch_size, train_rows, recipe.optimizer_settings)

@@ -38,7 +38,7 @@ SEGMENTS = 40  # scores of the validation part over the training
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(frame.Output, frame.Seeds, frame.Devices):
+class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Steps):
     """The music, the models, how they are trained, and how they play."""
 
     dataset: str = frame.path(
@@ -143,9 +143,9 @@ def train_model(
     return training.train(
         pieces, settings.arguments(output, cell), regularisation=dropout, transposed=settings.transposed,
         rates=settings.learning_rates, seeds=settings.seeds, epochs=settings.epochs, batch_size=settings.batch_size,
-        segments=SEGMENTS, patience=settings.patience, optimizer=settings.optimizer, settings=chosen,
-        mesh=run.mesh(lanes, all_hosts=True), observe=observe, workdir=run.path,
-        checkpoint_seconds=settings.checkpoint_seconds,
+        segments=SEGMENTS, patience=settings.patience, optimizer=settings.optimizer,
+        precision=settings.precision, settings=chosen, mesh=run.mesh(lanes, all_hosts=True), observe=observe,
+        workdir=run.path, checkpoint_seconds=settings.checkpoint_seconds,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from mllab import devices, memory, optimizers, rows, sweep, training
 from mllab.averaging import evaluation_params
-from mllab.models.base import Model
+from mllab.models.base import Model, in_precision
 from mllab.models.recurrent import CELLS, polyphony
 from mllab.training import Result
 from mllab.types import Array, Examples, Losses, Params
@@ -154,7 +154,8 @@ class Trained(NamedTuple):
 def train(
     pieces: Pieces, arguments: Mapping[str, Any], *, regularisation: Mapping[str, Any], transposed: float,
     rates: tuple[float, ...], seeds: int, epochs: int, batch_size: int, segments: int, patience: int | None,
-    optimizer: str, settings: Mapping[str, Any], mesh: Mesh, observe: Callable[[sweep.Grid, int], list], **drive: Any,
+    optimizer: str, precision: str = "float32", settings: Mapping[str, Any], mesh: Mesh,
+    observe: Callable[[sweep.Grid, int], list], **drive: Any,
 ) -> Trained:  # fmt: skip
     """Train a model with every learning rate and seed; choose the rate on the validation part, score the test part.
 
@@ -170,6 +171,7 @@ def train(
         segments: how often the validation part is scored.
         patience: see `training.drive`.
         optimizer: a key of `optimizers.OPTIMIZERS`.
+        precision: see `base.in_precision`.
         settings: of `optimizers.build`.
         mesh: devices to spread the lanes over.
         observe: (grid, steps) -> observers of the drive.
@@ -178,7 +180,7 @@ def train(
     Raises:
         UserError: sizes that do not fit in memory, or settings that the model or the optimizer refuses.
     """
-    model = polyphony.model(**arguments, voices=pieces.voices, **regularisation)
+    model = in_precision(polyphony.model(**arguments, voices=pieces.voices, **regularisation), precision)
     batch_size = min(batch_size, len(pieces.rows["train"]))
     parameters = check_memory(model, pieces, arguments, len(rates) * seeds, batch_size, seeds, epochs)
     grid = sweep.grid({"learning_rate": np.asarray(rates)}, seeds)

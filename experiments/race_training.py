@@ -12,7 +12,7 @@ from mllab import race_rows, racing, sweep
 from mllab.data import refitted
 from mllab.data.dataset import Dataset
 from mllab.models import table as models
-from mllab.models.base import Model, in_bfloat16
+from mllab.models.base import Model, in_precision
 from mllab.race_rows import Part, Source
 from mllab.tasks import TASKS, Task
 from mllab.validation import Folds
@@ -51,7 +51,7 @@ def problem(run: frame.Context, settings: Any) -> Problem:
     folds, described = _folds(data, settings)
     parts = race_rows.parts_of(data.split, folds)
     plan = models.plan(settings.model, data.inputs.shape[1:], len(data.classes), **settings.options())
-    model = in_bfloat16(models.build(plan)) if settings.precision == "bf16" else models.build(plan)
+    model = in_precision(models.build(plan), settings.precision)
     of_optimizers = settings.values("schedule", "clip_norm", "weight_decay", "average")
     source: Source = data.examples
     if folds is not None or settings.refit:

@@ -31,7 +31,7 @@ CLIPPING_STEPS = 300
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(frame.Output, frame.Seeds, frame.Devices):
+class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Steps):
     """The problems, the cells, and how they are trained."""
 
     problems: tuple[str, ...] = frame.choices(
@@ -73,7 +73,10 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     check(settings, problems, lanes)
     streams = training.lay_out(settings.seeds, settings.steps, settings.batch_size, settings.held_out)
     mesh = run.mesh(lanes, all_hosts=True)
-    drive = {"mesh": mesh, "workdir": run.path, "checkpoint_seconds": settings.checkpoint_seconds}
+    drive = {
+        "mesh": mesh, "workdir": run.path, "precision": settings.precision,
+        "checkpoint_seconds": settings.checkpoint_seconds,
+    }  # fmt: skip
     trained: dict[str, list[training.Trained]] = {name: [] for name in problems}
     with observers.timed_race(run):
         for name, problem in problems.items():

@@ -19,7 +19,7 @@ from mllab import memory, optimizers, rows, sweep, training
 from mllab.averaging import evaluation_params
 from mllab.errors import UserError
 from mllab.forecasting import Block, Transform, Walk, season_waves
-from mllab.models.base import Model
+from mllab.models.base import Model, in_precision
 from mllab.models.recurrent import CELLS, forecaster
 from mllab.types import Array, Examples, Hyper, Losses, Params, Rows
 
@@ -168,7 +168,7 @@ class Trained(NamedTuple):
 
 def train(
     plan: Plan, arguments: Mapping[str, Any], *, rates: tuple[float, ...], seeds: int, steps: int, segments: int,
-    batch_size: int, optimizer: str, settings: Mapping[str, Any], mesh: Mesh,
+    batch_size: int, optimizer: str, precision: str = "float32", settings: Mapping[str, Any], mesh: Mesh,
     observe: Callable[[str, sweep.Grid, int], list], **drive: Any,
 ) -> Trained:  # fmt: skip
     """Train one cell: choose a learning rate and a step on the validation part, then forecast both parts.
@@ -182,6 +182,7 @@ def train(
         segments: how often the validation part is scored.
         batch_size: windows a step.
         optimizer: a key of `optimizers.OPTIMIZERS`.
+        precision: see `base.in_precision`.
         settings: of `optimizers.build`.
         mesh: devices to spread the lanes over.
         observe: (name, grid, steps) -> observers of a drive.
@@ -190,7 +191,7 @@ def train(
     Raises:
         UserError: sizes that do not fit in memory, or settings that the model or the optimizer refuses.
     """
-    model = forecaster.model(plan.features, plan.walk.horizon, **arguments)
+    model = in_precision(forecaster.model(plan.features, plan.walk.horizon, **arguments), precision)
     blocks, horizon = plan.walk.validation, plan.walk.horizon
     parameters = check_memory(plan, model, arguments, len(rates) * len(blocks) * seeds, batch_size, steps, seeds)
 

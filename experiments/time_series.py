@@ -32,7 +32,7 @@ SEGMENTS = 10  # scores of the validation part over the training
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(frame.Output, frame.Seeds, frame.Devices):
+class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Steps):
     """The series, how far ahead, and the models."""
 
     dataset: str = frame.path(
@@ -158,7 +158,7 @@ def train_cell(run: frame.Context, settings: Settings, plan: training.Plan, cell
     lanes = settings.seeds * settings.blocks * len(settings.learning_rates)
     return training.train(
         plan, arguments, rates=settings.learning_rates, seeds=settings.seeds, steps=settings.steps, segments=SEGMENTS,
-        batch_size=settings.batch_size, optimizer=settings.optimizer,
+        batch_size=settings.batch_size, optimizer=settings.optimizer, precision=settings.precision,
         settings={"schedule": settings.schedule, "clip_norm": settings.clip_norm},
         mesh=run.mesh(lanes, all_hosts=True), observe=observe, workdir=run.path,
         checkpoint_seconds=settings.checkpoint_seconds,

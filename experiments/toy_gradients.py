@@ -13,7 +13,7 @@ from experiments.toy_training import Trained
 from mllab import memory, optimizers, sweep, training
 from mllab.data.sets.toy_sequences import Problem
 from mllab.errors import UserError
-from mllab.models.base import Model
+from mllab.models.base import Model, in_precision
 from mllab.models.recurrent import CELLS, jacobians, readout
 from mllab.types import Array, Hyper, Key
 
@@ -93,7 +93,7 @@ def of_cell(trained: Trained, problem: Problem, arguments: dict[str, Any], dista
 
 def clipping(
     problem: Problem, hidden: int, clip_norm: float, seeds: int, steps: int, batch_size: int, mesh: Mesh,
-    observe: Callable[[sweep.Grid], list], **drive: Any,
+    observe: Callable[[sweep.Grid], list], *, precision: str = "float32", **drive: Any,
 ) -> Clipping:  # fmt: skip
     """Train tanh cells on copy memory by SGD from a radius at which gradients explode, with and without clipping.
 
@@ -112,7 +112,8 @@ def clipping(
     streams = toy_training.lay_out(seeds, steps, batch_size, toy_training.SCORED)
     clips = np.array([clip_norm, UNCLIPPED])
     grid = sweep.grid({"learning_rate": [RATE], "clip_norm": clips, "length": [DELAY]}, seeds)
-    run = toy_training.make_run(problem, Model(init, plain.apply), build, DELAY, beyond=False)
+    model = in_precision(Model(init, plain.apply), precision)
+    run = toy_training.make_run(problem, model, build, DELAY, beyond=False)
     result = training.drive(
         sweep.lanes(run, grid.schedule, mesh=mesh), grid.hyper, grid.key, streams.examples, streams.train,
         held_out=streams.validation, segment=-(-steps // 30), observers=observe(grid), name="clipping",

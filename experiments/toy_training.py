@@ -13,7 +13,7 @@ from mllab import memory, optimizers, rows, sweep, training
 from mllab.data.sets import toy_sequences
 from mllab.data.sets.toy_sequences import Problem, Sequence
 from mllab.errors import UserError
-from mllab.models.base import Model
+from mllab.models.base import Model, in_precision
 from mllab.models.recurrent import CELLS, readout
 from mllab.training import Result, Run
 from mllab.types import Array, Examples, Hyper, Losses, Params, Rows
@@ -132,8 +132,8 @@ class Trained(NamedTuple):
 
 def train(
     name: str, problem: Problem, streams: Streams, arguments: Mapping[str, Any], *, rates: tuple[float, ...],
-    lengths: tuple[int, ...], seeds: int, steps: int, segments: int, optimizer: str, settings: Mapping[str, Any],
-    mesh: Mesh, observe: Callable[[sweep.Grid], list], **drive: Any,
+    lengths: tuple[int, ...], seeds: int, steps: int, segments: int, optimizer: str, precision: str = "float32",
+    settings: Mapping[str, Any], mesh: Mesh, observe: Callable[[sweep.Grid], list], **drive: Any,
 ) -> Trained:  # fmt: skip
     """Train one cell on a problem; choose the rate of each length on validation sequences, score the test ones once.
 
@@ -148,12 +148,13 @@ def train(
         steps: of training.
         segments: how often the validation sequences are scored.
         optimizer: a key of `optimizers.OPTIMIZERS`.
+        precision: see `base.in_precision`.
         settings: of `optimizers.build`.
         mesh: devices to spread the lanes over.
         observe: grid -> observers of the drive.
         **drive: further arguments of `training.drive`: workdir, checkpoint_seconds.
     """
-    model = model_of(problem, arguments)
+    model = in_precision(model_of(problem, arguments), precision)
     grid = sweep.grid({"learning_rate": np.asarray(rates), "length": np.asarray(lengths)}, seeds)
 
     def build(hyper: Hyper) -> Any:

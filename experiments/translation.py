@@ -27,7 +27,7 @@ from mllab.report.table import legible
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(frame.Output, frame.Seeds, frame.Devices):
+class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Steps):
     """The parallel text, the models, how they are trained, and how they translate."""
 
     dataset: str = frame.path(

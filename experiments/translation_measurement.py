@@ -111,7 +111,7 @@ def _train(run: frame.Context, settings: "Settings", text: Text, name: str) -> t
         sentences, name, settings.arguments(name, text.tokens == "subwords"), dropout=settings.dropout,
         smoothing=settings.label_smoothing, rates=settings.learning_rates, seeds=settings.seeds, epochs=settings.epochs,
         batch_size=settings.batch_size, shared_batches=settings.shared_batches, segments=settings.segments,
-        optimizer=settings.optimizer,
+        optimizer=settings.optimizer, precision=settings.precision,
         settings={
             "schedule": settings.schedule, "clip_norm": settings.clip_norm, "weight_decay": settings.weight_decay,
             "average": settings.average,

@@ -18,6 +18,7 @@ from mllab.averaging import evaluation_params
 from mllab.data.pairs import PARTS, Pair, Pairs
 from mllab.data.vocabulary import Vocabulary
 from mllab.errors import UserError
+from mllab.models.base import Model, in_precision
 from mllab.models.encoder_decoder import EncoderDecoder, TokenScores
 from mllab.special_tokens import PADDING
 from mllab.training import Result
@@ -226,7 +227,7 @@ def train(
     sentences: Sentences, name: str, arguments: Mapping[str, Any], *, dropout: float, smoothing: float,
     rates: tuple[float, ...], seeds: int, epochs: int, batch_size: int, shared_batches: bool, segments: int,
     optimizer: str, settings: Mapping[str, Any], shown: Sequence[int], mesh: Mesh,
-    observe: Callable[[sweep.Grid, int], list], **drive: Any,
+    observe: Callable[[sweep.Grid, int], list], precision: str = "float32", **drive: Any,
 ) -> Trained:  # fmt: skip
     """Train a model with every learning rate and seed; choose the rate on the validation part, score the test part.
 
@@ -247,6 +248,7 @@ def train(
         shown: rows whose sources are translated after each score.
         mesh: devices to spread the lanes over, or the batches of few lanes.
         observe: (grid, steps) -> observers of the drive.
+        precision: see `base.in_precision`.
         **drive: further arguments of `training.drive`: patience, workdir, checkpoint_seconds.
 
     Raises:
@@ -267,7 +269,8 @@ def train(
     def build(hyper: Mapping[str, Array]) -> Any:
         return optimizers.build(optimizer, hyper["learning_rate"], steps=steps, **settings)
 
-    one = make_run(model, build, sentences.crops, smoothing)
+    trained = model._replace(apply=in_precision(Model(model.init, model.apply), precision).apply)
+    one = make_run(trained, build, sentences.crops, smoothing)
     one = with_samples(one, model, sentences.examples["source"][np.asarray(shown)])
     if len(grid.seed) < mesh.size and mesh.shape[devices.BATCH] == 1:
         run = sweep.batches(one, schedule_of_lane, mesh=mesh)

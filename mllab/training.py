@@ -247,7 +247,8 @@ def drive(
             schedules [P, S, B] in the same order; never test rows.
         segment: steps per segment (the last may be shorter).
         patience: stop when no lane's held-out loss has improved for this many segments (None: never).
-        observers: callables that receive every event, a `Segment` or a `Notice`.
+        observers: callables that receive every event, a `Segment` or a `Notice`. A method `begin` of one is called
+            first, with a function that returns the jaxprs of `advance` over a segment and of `score`.
         workdir: folder for `checkpoints/<name>`; a checkpoint found there is resumed, to the same bits.
         name: distinguishes the drives of one workdir.
         fingerprint: extra text hashed into the checkpoint's identity; a checkpoint with another one is refused.
@@ -310,6 +311,16 @@ def drive(
     for number in range(int(record.done)):
         notify(record.segment(number, ends, restored=True))
 
+    def programs() -> tuple[Any, Any]:
+        of_segment = Rows(*(array[..., : ends[0], :] for array in schedule))
+        return (
+            jax.make_jaxpr(run.advance)(hyper, state, examples, of_segment),
+            jax.make_jaxpr(run.score)(hyper, state, examples, held_out),
+        )
+
+    for observer in observers:
+        if begin := getattr(observer, "begin", None):
+            begin(programs)
     began_drive = last_save = time.monotonic()
     while record.done < len(ends) and not (patience is not None and np.all(record.stale >= patience)):
         began_segment = time.perf_counter()

@@ -40,6 +40,7 @@ TINY = {
     "experiments.semi_supervised": ["--labels=6", "--draws=1", "--covariances=spherical", "--restarts=1"],
     "experiments.predict": [],
     "experiments.sample": ["--length=5"],
+    "experiments.export": [],
     "experiments.char_rnn": ["--steps=2", "--hidden=4", "--embedding=4", "--seeds=1", "--sample_length=5"],
     "experiments.sequence_toys": ["--problems=parity", "--cells=gru", "--lengths=2", "--steps=4", "--seeds=1"],
     "experiments.music": ["--epochs=1", "--hidden=4", "--units=4", "--seeds=1", "--frames=12"],
@@ -136,7 +137,7 @@ def folder(tmp_path_factory):
 @pytest.mark.slow
 def test_its_commands_run(command, folder, tmp_path, data_dir):
     program, words = shlex.split(command)[2], shlex.split(command)[1:]
-    shows = program.removeprefix("experiments.") in ("predict", "sample", "translate", "verify")  # no workdir
+    shows = program.removeprefix("experiments.") in ("predict", "export", "sample", "translate", "verify")  # no workdir
     flags = TINY[program] if shows else [*TINY[program], f"--workdir={tmp_path / 'w'}"]
     if program.removeprefix("experiments.") in (
         "optimizer_race",

@@ -35,6 +35,7 @@ from experiments.frame.shared_flags import (
     Sampling,
     Seeds,
     Separation,
+    Steps,
     Table,
     Training,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "Sampling",
     "Seeds",
     "Separation",
+    "Steps",
     "Table",
     "Training",
     "choice",

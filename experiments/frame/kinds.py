@@ -166,11 +166,15 @@ def number(
     return with_default(Setting(help, float, check, _shortest, hint, affects_result=affects_result), default)
 
 
-def choice(options: Iterable[str], default: str | None, *, help: str, kind: str = "name") -> Any:
+def choice(
+    options: Iterable[str], default: str | None, *, help: str, kind: str = "name", affects_result: bool = True
+) -> Any:
     """Return a field of one name among `options`; `kind` is what an unknown one is called in the message."""
     names = list(options)
     hint = f"give one of {', '.join(names)}"
-    setting = Setting(_listing(help, names), str, lambda value: _named(value, names, kind), str, hint)
+    setting = Setting(
+        _listing(help, names), str, lambda value: _named(value, names, kind), str, hint, affects_result=affects_result
+    )
     return with_default(setting, default)
 
 

@@ -63,7 +63,7 @@ def observer(
             progress.advance(event.step - done, best=best if math.isfinite(best) else None)
         done, restored = event.step, event.restored
 
-    return observe
+    return context.profiled(observe)
 
 
 def records(

@@ -19,8 +19,10 @@ from types import ModuleType
 from typing import Any, NoReturn, TextIO, TypeVar
 
 from experiments import process
-from experiments.frame import layout, notebook, settings, shared_flags
+from experiments.frame import layout, notebook, profile, settings, shared_flags
 from experiments.frame.datasets import DatasetSetting, Needs
+from experiments.frame.precision import matmul_precision
+from experiments.frame.profile import Observer, Profile, Profiled
 from experiments.frame.summary import to_json
 from experiments.frame.watchdog import Watchdog
 from experiments.frame.workdir import Lines, Workdir, default_path, environment
@@ -55,6 +57,7 @@ class Context:
         self._lines: Lines | None = None
         self._environment: Environment | None = None
         self._workdir: Workdir | None = None
+        self._profile: Profile | None = None
         if "workdir" in chosen.table():
             path = getattr(chosen, "workdir") or default_path(experiment)  # noqa: B009 - not all settings have one
             if not hosts.is_first():  # whose files are the run's
@@ -123,6 +126,18 @@ class Context:
             mesh = devices.mesh(lanes)
         self._device_count = mesh.size
         return mesh
+
+    def profiled(self, observer: Observer) -> Observer:
+        """Return an observer of a drive that makes a profile, too, where the settings ask for one."""
+        chosen = self._settings
+        if not isinstance(chosen, shared_flags.Steps) or chosen.profile is None:
+            return observer
+        if self._profile is None:
+            folder = self.path / profile.FOLDER
+            made = Profile(folder, self.progress.say, chosen.precision, self._device_count)
+            self._stack.push(lambda kind, error, trace: made.close(failed=kind is not None))
+            self._profile = made
+        return Profiled(observer, self._profile)
 
     @property
     def folder(self) -> Path | None:
@@ -324,7 +339,8 @@ def _execute(
         stack.enter_context(notebook.brief_interruption(context.folder))
         if (imports := time.perf_counter() - began) >= 0.05:
             context.seconds["start and imports"] = imports
-        found = measure(context, chosen)
+        with matmul_precision(chosen, progress.say):
+            found = measure(context, chosen)
         with context.timed("figures"):
             made = report(context, chosen, found)
         page = context.finish(made, found, began)

@@ -14,6 +14,7 @@ from mllab.data.readers import table
 from mllab.data.schema.target import TRANSFORMS
 from mllab.data.split import sample
 from mllab.errors import UserError, shortened
+from mllab.models.base import PRECISIONS
 from mllab.models.mlp import ACTIVATIONS
 from mllab.models.table import models_help, option_help
 from mllab.optimizers import OPTIMIZERS, SCHEDULES
@@ -253,7 +254,30 @@ class Network(settings.Base):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(Seeds, Devices):
+class Steps(settings.Base):
+    """How the steps of a training by gradients are computed, and whether they are profiled."""
+
+    precision: str = kinds.choice(
+        PRECISIONS, "float32", help="Precision to compute in. Params, optimizer states and sums are float32 in each; "
+        "tf32 rounds the inputs of matrix products, on GPU and TPU alone.",
+    )  # fmt: skip
+
+    profile: str | None = kinds.choice(
+        ["steps"], None, help="Write a trace of one segment for TensorBoard and Perfetto to the workdir, and show the "
+        "share of the machine's peak that steps reach. Default: no profile.",
+        affects_result=False,
+    )  # fmt: skip
+
+    def matmul_precision(self, platform: str) -> str | None:
+        """Return JAX's name of the precision of float32 matrix products on a platform; None for its default.
+
+        By default GPUs compute them in TF32, and TPUs in bfloat16. A CPU has float32 alone.
+        """
+        return None if platform == "cpu" else {"float32": "float32", "tf32": "tensorfloat32"}.get(self.precision)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Seeds, Devices, Steps):
     """Training by minibatches."""
 
     batch_size: int | None = kinds.whole(32, help="Rows in a minibatch.", low=1)
@@ -265,11 +289,6 @@ class Training(Seeds, Devices):
     weight_decay: float | None = kinds.number(None, help="Weight decay. Default: the optimizer's own.", low=0)
     average: float | None = kinds.number(
         None, help="Decay of a moving average of the params to evaluate, such as 0.999. Default: no average."
-    )
-    precision: str = kinds.choice(
-        ["float32", "bf16"],
-        "float32",
-        help="Precision to compute in: bf16 computes in bfloat16, with params and sums in float32.",
     )
     checkpoint_seconds: float = kinds.number(10.0, help="Seconds between checkpoints.", low=0, affects_result=False)
 

@@ -1,4 +1,4 @@
-"""The model interface: two pure functions. Also prediction in blocks, saliency and bfloat16."""
+"""The model interface: two pure functions. Also prediction in blocks, saliency and precision of the arithmetic."""
 
 import functools
 from collections.abc import Callable
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mllab import checks
+from mllab.errors import unknown
 from mllab.types import Array, Inputs, Key, Outputs, Params
 
 
@@ -70,17 +71,38 @@ def _gradient(apply: Callable, params: Params, extra: Any, inputs: Inputs, label
     return jax.grad(logits)(inputs)
 
 
+PRECISIONS = ("float32", "bf16", "tf32")
+
+
+def in_precision(model: Model, precision: str) -> Model:
+    """Return the model that computes in a precision of PRECISIONS.
+
+    tf32 is a setting of matrix products, `jax_default_matmul_precision`, not of a model, which is returned as it is.
+
+    Raises:
+        UserError: another precision.
+    """
+    if precision not in PRECISIONS:
+        raise unknown("precision", str(precision), PRECISIONS)
+    return in_bfloat16(model) if precision == "bf16" else model
+
+
 def in_bfloat16(model: Model) -> Model:
     """Return the model with bfloat16 arithmetic; params, outputs and extra state stay in float32."""
 
     def lower(tree: Any) -> Any:
-        return jax.tree.map(lambda a: a.astype(jnp.bfloat16) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
+        return _cast(tree, jnp.bfloat16)
 
     def apply(params, extra, inputs, key):
         outputs, updated = model.apply(lower(params), extra, lower(inputs), key)
         updated = jax.tree.map(
             lambda new, old: new if new.dtype == old.dtype else new.astype(old.dtype), updated, extra
         )
-        return outputs.astype(jnp.float32), updated
+        return _cast(outputs, jnp.float32), updated
 
     return Model(model.init, apply)
+
+
+def _cast(tree: Any, dtype: Any) -> Any:
+    """Return a tree whose floating-point arrays have another dtype."""
+    return jax.tree.map(lambda a: jnp.asarray(a, dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)

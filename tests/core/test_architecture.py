@@ -21,6 +21,7 @@ ALLOWED = {
     "augmentation": {"types", "errors"},
     "metrics": {"types", "errors", "checks", "losses"},
     "tasks": {"types", "errors", "losses", "metrics"},
+    "flops": set(),
     "folders": {"errors"},
     "devices": {"errors", "folders", "memory"},
     "memory": {"errors"},
@@ -48,6 +49,7 @@ ALLOWED = {
         "types", "errors", "checks", "rows", "special_tokens", "beam", "sweep", "models", "data", "weights",
     },
     "music_models": {"types", "errors", "models", "weights"},
+    "portable": {"types", "errors", "models", "data", "weights", "table_models", "text_models"},
     "nested": {"types", "errors", "checks", "metrics", "validation"},
     "learners": {
         "types", "errors", "checks", "memory", "rows", "losses", "devices", "optimizers", "models", "training", "sweep",

@@ -40,7 +40,7 @@ def made_of(cls, **overrides):
 
 
 def test_all_experiments_are_here():
-    assert len(EXPERIMENTS) == 21
+    assert len(EXPERIMENTS) == 22
     tables = {name: module.Settings.table() for name, module in EXPERIMENTS.items()}
     assert {
         name: "devices" in table for name, table in tables.items() if "workdir" in table
@@ -199,7 +199,7 @@ def read_settings(trees):
     context = next(node for node in program.body if isinstance(node, ast.ClassDef) and node.name == "Context")
     steps = {each.name: each for each in context.body if isinstance(each, ast.FunctionDef)}
 
-    names = {"workdir"}  # by every context
+    names = {"workdir", "profile"}  # by every context
     for node in program.body:  # by `main`, of every experiment that has them
         if isinstance(node, ast.FunctionDef) and node.name in ("_join", "_own_devices"):
             names |= read_by(node, {"chosen"})

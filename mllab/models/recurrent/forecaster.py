@@ -68,7 +68,8 @@ def model(
         return Forecaster(cells, w_out, jnp.zeros(horizon)), None
 
     def apply(params: Forecaster, extra: None, inputs: Array, key: Key | None) -> tuple[Array, None]:
-        inputs = checks.check_array(inputs, ("B", "T", features), "inputs")
+        inputs = checks.check_inputs(inputs, ("B", "T", features), "inputs")
+        inputs = inputs.astype(jnp.result_type(inputs, params.w_out))
         keys = None if key is None or dropout == 0 else jax.random.split(key, layers)
 
         def dropped(layer: int, states: Array) -> Array:
