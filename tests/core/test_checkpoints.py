@@ -185,7 +185,7 @@ def test_writes_that_fail_late_report_nothing(tmp_path, monkeypatch, caplog, cap
         threading.Thread(target=write_late).start()
         raise OSError(errno.ENOSPC, "", str(path), task)
 
-    monkeypatch.setattr(orbax.checkpoint.PyTreeCheckpointer, "save", save)
+    monkeypatch.setattr(orbax.checkpoint.Checkpointer, "save", save)
     with pytest.raises(UserError, match=r"cannot write checkpoint .*: No space left on device") as caught:
         Checkpoints(tmp_path, inputs=0).save(1, tree())
     time.sleep(0.4)
