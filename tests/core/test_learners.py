@@ -177,12 +177,13 @@ def test_the_order_of_rows_does_not_change_the_scores(seed, ks, count):
     [
         ("nearest_neighbors", KNeighborsClassifier(algorithm="brute"), {"k": "n_neighbors"}),
         ("svm", SVC(break_ties=True, tol=1e-5), {"gamma": "gamma", "c": "C"}),
-        ("svm_scale", SVC(gamma="scale", tol=1e-5, break_ties=True), {"c": "C"}),
+        pytest.param("svm_scale", SVC(gamma="scale", tol=1e-5, break_ties=True), {"c": "C"}, marks=pytest.mark.slow),
         ("svm_linear", OneVsRestClassifier(SVC(kernel="linear", tol=1e-5)), {"c": "estimator__C"}),
-        (
+        pytest.param(
             "svm_polynomial",
             SVC(kernel="poly", coef0=1.0, tol=1e-5, break_ties=True),
             {"degree": "degree", "c": "C", "gamma": "gamma"},
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -50,6 +50,7 @@ def greedy(members, ids, length):
     return made, total
 
 
+@pytest.mark.slow
 def test_an_ensemble_averages_probabilities(members):
     ids = SOURCE.encode("bad cab")
     (best,) = translation_models.translate(members, [ids], width=1)

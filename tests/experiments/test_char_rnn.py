@@ -83,6 +83,7 @@ def test_baselines_are_the_entropies_of_counts():
     assert math.isclose(found["frequencies of pairs"], -np.log(pairs).mean())
 
 
+@pytest.mark.slow
 def test_the_test_loss_is_that_of_the_published_params_read_stretch_by_stretch(trained, text):
     workdir, measured = trained
     loaded = text_models.load(workdir / "params.safetensors")
@@ -100,6 +101,7 @@ def test_the_test_loss_is_that_of_the_published_params_read_stretch_by_stretch(t
     np.testing.assert_allclose(np.array(cell.test_bits[:3]) * math.log(2), cell.test[:3], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_records_every_lane_and_learns(trained):
     workdir, measured = trained
     records = records_of(workdir)
@@ -206,6 +208,7 @@ def test_mistakes_end_in_one_line_and_leave_nothing(settings, message, text, tmp
 # ── Published models ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_a_published_model_writes_on_and_the_seed_repeats_it(trained):
     params = str(trained[0] / "params.safetensors")
     one, again = (sample.run(params=params, prime="the ", length=30, count=2, seed=3) for _ in range(2))
@@ -224,6 +227,7 @@ def test_a_published_model_writes_on_and_the_seed_repeats_it(trained):
         weights.load_model(params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -66,6 +66,7 @@ def encoded(about, rows):
     return np.array(number, np.float32), np.array(code, np.int32)
 
 
+@pytest.mark.slow
 def test_programs_predict_without_mllab_as_the_models_do(tmp_path, capsys):
     # A classifier of images.
     export.run(params=predict.pretrained(), output=tmp_path / "image.jaxexport")

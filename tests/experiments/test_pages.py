@@ -52,6 +52,7 @@ RUNS = {
 }  # fmt: skip
 SLOW = (
     "compare",
+    "clustering",
     "char_rnn",
     "music",
     "translation",

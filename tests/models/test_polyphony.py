@@ -85,6 +85,7 @@ def test_log_probabilities_equal_numpy_alone_padded_and_packed(output):
     assert not np.asarray(logs)[batch["weights"] == 0].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_the_probabilities_of_all_frames_sum_to_one_and_draws_match_them(output):
     model, params = made(output)

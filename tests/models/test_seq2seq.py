@@ -123,7 +123,14 @@ def scores_by_hand(params, source, target):
     return results
 
 
-@pytest.mark.parametrize(("attention", "tied"), [("additive", False), ("none", False), ("additive", True)])
+@pytest.mark.parametrize(
+    ("attention", "tied"),
+    [
+        ("additive", False),
+        pytest.param("none", False, marks=pytest.mark.slow),
+        pytest.param("additive", True, marks=pytest.mark.slow),
+    ],
+)
 def test_values_equal_the_papers_equations_and_gradients_finite_differences(attention, tied):
     params = jax.tree.map(np.asarray, params_of(attention, tied))
     gradients, scores = outcome(attention, "fast", tied)
@@ -207,6 +214,7 @@ def test_padding_alone_has_zero_gradients():
 # ── Training ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_dropout_acts_with_a_key_alone_and_a_step_lowers_to_all_platforms():
     model = seq2seq.model(V_X, V_Y, dropout=0.5, **SIZES)
     params = jax.tree.map(lambda a: a.astype(np.float32), params_of("additive"))
