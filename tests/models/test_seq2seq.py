@@ -193,7 +193,8 @@ def test_steps_equal_the_whole_and_attention_is_over_the_words_alone(attention):
 
 
 def test_a_sentence_depends_on_neither_its_neighbours_nor_its_padding():
-    compute = jax.jit(lambda source, target: apply("additive", "fast", params_of("additive"), source, target))
+    params = params_of("additive")  # made outside of the program, since it is cached
+    compute = jax.jit(lambda source, target: apply("additive", "fast", params, source, target))
     wide = [np.pad(each, ((0, 3), (0, 4))) for each in (SOURCE, TARGET)]
     alone = [np.where(np.arange(len(each))[:, None] == 1, each, PADDING) for each in wide]
     with jax.enable_x64(True):
