@@ -323,7 +323,7 @@ def test_large_images_are_drawn_by_a_part_of_their_pixels():
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_photograph_takes_little_memory(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 64, (2000, 6000, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 64, (1500, 4000, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.png", compress_level=1)
     program = (
         "from experiments import clustering;"
@@ -331,7 +331,9 @@ def test_a_photograph_takes_little_memory(tmp_path):
         "print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"  # ru_maxrss counts the parent's
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert int(done.stdout.splitlines()[-1]) < 1.5e6  # kilobytes
+    assert (
+        int(done.stdout.splitlines()[-1]) < 1.3e6
+    )  # kilobytes; 1.5 million of them are 72 MB as float32 in each of several arrays
 
 
 def test_grey_images_have_as_many_colours_as_levels(tmp_path):

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 
 from support.workdirs import ROOT, bits, program
@@ -54,18 +53,6 @@ def test_a_race_over_two_processes_has_the_bits_of_one_process(tmp_path):
     flags = (tmp_path / "two" / "flags.cfg").read_text()
     assert "coordinator" not in flags
     assert "process" not in flags
-
-
-def test_a_batch_that_is_split_over_two_processes_gives_the_same_figures(tmp_path):
-    flags = (*TEXT, "--seeds=1", "--steps=30")
-    codes, _, errors = both("char_rnn", (*flags, "--mesh=lanes:1,batch:2"), tmp_path / "two")
-    assert codes == [0, 0], errors
-    assert program("char_rnn", *flags, "--devices=1", f"--workdir={tmp_path / 'one'}").returncode == 0
-    losses = [
-        json.loads((tmp_path / name / "summary.json").read_text())["cells"][0]["test_by_seed"]
-        for name in ("two", "one")
-    ]
-    np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
 @pytest.mark.parametrize("victim", [0, 1])

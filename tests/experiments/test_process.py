@@ -246,11 +246,9 @@ def test_a_cache_that_cannot_be_written_is_not_mentioned():
 
 
 MOMENTS = 2  # of each experiment
-TINY = {  # a training, a fit in closed form, many fits in one program, and a program without a folder
+TINY = {  # a training, and a program without a folder
     "optimizer_race": "--optimizers=sgd,adam --learning_rates=0.01,0.1 --seeds=2 --epochs=3 --hidden=16 "
     "--checkpoint_seconds=0",
-    "linear_regression": "",
-    "semi_supervised": "--draws=2 --restarts=2 --covariances=full,tied",
     "predict": "mllab/pretrained/seven.png",
 }
 

@@ -10,7 +10,7 @@ import pytest
 
 from experiments import series_page, series_scores, series_training, time_series
 from experiments.series_scores import Forecasts, compare, score
-from mllab import forecasting
+from mllab import devices, forecasting
 from mllab.forecasting import TRANSFORMS
 from mllab.models.recurrent import CELLS, forecaster
 from support.mistakes import refused_in_one_line
@@ -46,7 +46,7 @@ def trained(values, walk, transform=TRANSFORMS["difference"], **options):
     settings = {"rates": (0.01, 0.03), "seeds": 2, "steps": 6, "segments": 2, "batch_size": 8, "optimizer": "adam"}
     return series_training.train(
         plan, {"cell": "tanh", "hidden": 3, "layers": 1, "dropout": 0.0}, settings={},
-        mesh=time_series.devices.mesh(1), observe=lambda *_: [], **settings | options,
+        mesh=devices.mesh(1), observe=lambda *_: [], **settings | options,
     )  # fmt: skip
 
 
