@@ -41,20 +41,14 @@ class CellScores:
     @classmethod
     def of(cls, trained: Trained, rates: Sequence[float]) -> "CellScores":
         """Return the scores of a trained cell."""
-        place, history = trained.best, trained.result.history
-        missing = np.full(trained.validation.shape[1], np.nan)
-        validation, test = (missing if place is None else each[place] for each in (trained.validation, trained.test))
-
-        def band(values: np.ndarray) -> np.ndarray:
-            at_rate = trained.grid.by_axis(values, -1)[:, place or 0]  # [E, G]
-            return np.stack([interval(row / math.log(2))[:3] for row in at_rate])
-
+        validation, test = (trained.at_rate(each) for each in (trained.validation, trained.test))
+        curves = {"validation": trained.result.history.held_out["loss"], "training": trained.result.history.train_loss}
         return cls(
-            cell=trained.cell, parameters=trained.parameters, learning_rate=None if place is None else rates[place],
-            nonfinite=int((trained.result.nonfinite_step >= 0).sum()), lanes=trained.validation.size,
+            cell=trained.cell, parameters=trained.parameters, learning_rate=trained.rate(rates),
+            nonfinite=trained.nonfinite, lanes=trained.validation.size,
             validation=interval(validation), test=interval(test), test_bits=interval(test / math.log(2)),
-            validation_by_seed=validation, test_by_seed=test, step=history.step,
-            curves={"validation": band(history.held_out["loss"]), "training": band(history.train_loss)},
+            validation_by_seed=validation, test_by_seed=test, step=trained.steps,
+            curves={name: trained.band(each, lambda row: row / math.log(2)) for name, each in curves.items()},
         )  # fmt: skip
 
 

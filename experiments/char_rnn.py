@@ -28,6 +28,7 @@ from experiments import char_training as training
 from experiments import frame
 from experiments.char_results import CellScores, Measurement, Sample, Writing, answer, facts, result_table, sections
 from experiments.frame import observers
+from experiments.rate_choice import least
 from mllab import optimizers, sweep, text_models
 from mllab.data import texts
 from mllab.data.readers import characters
@@ -121,8 +122,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         for cell in settings.cells:
             trained.append(train_cell(run, settings, streams, text, cell, prime))
     scores = [CellScores.of(one, settings.learning_rates) for one in trained]
-    finite = [one for one in trained if one.best is not None]
-    best = min(finite, key=lambda one: one.validation[one.best or 0].mean(), default=None)
+    best = least(trained)
     constants = parts.baselines(train, test, len(text.vocabulary))
     writing = None
     if best is not None:

@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -12,11 +13,11 @@ import optax
 from jax.sharding import Mesh
 
 from experiments.char_parts import Streams, repeated
+from experiments.rate_choice import TrainedLanes
 from mllab import devices, memory, optimizers, rows, sweep, text_models, training
 from mllab.averaging import evaluation_params
-from mllab.models.base import Model, in_precision
+from mllab.models.base import Model, in_precision, parameter_count
 from mllab.models.recurrent import CELLS, sampling
-from mllab.training import Result
 from mllab.types import Array, Examples, Losses, Metrics, Params, Rows
 
 
@@ -73,32 +74,14 @@ def with_samples(run: training.Run, model: Model, writing: Writing) -> training.
     return run._replace(score=score)
 
 
-class Trained(NamedTuple):
-    """One cell, trained with every learning rate and seed."""
+@dataclass(frozen=True, kw_only=True)
+class Trained(TrainedLanes):
+    """One cell, trained with every learning rate and seed; losses are in nats per character."""
 
     cell: str
     arguments: dict[str, Any]  # of the model
     parameters: int
-    result: Result
-    grid: sweep.Grid
-    validation: np.ndarray  # [R, G] nats of the kept params; NaN where a lane went non-finite
-    test: np.ndarray  # [R, G] nats of the kept params, which no choice depends on
-    best: int | None  # index of the rate with the least mean validation loss; None if each has a non-finite lane
-
-    def params(self, seed: int) -> Params:
-        """Return the kept params of a seed, by position, at the chosen rate."""
-        kept, lane = self.result.kept, self.lane(seed)
-        state, params = jax.tree.map(lambda leaf: np.asarray(leaf)[lane], (kept.optimizer, kept.params))
-        return jax.tree.map(jnp.asarray, evaluation_params(state, params))
-
-    def lane(self, seed: int) -> int:
-        """Return the lane of a seed, by position, at the chosen rate."""
-        return seed * self.validation.shape[0] + (self.best or 0)
-
-    @property
-    def seed(self) -> int:
-        """The position of the seed with the least validation loss at the chosen rate."""
-        return int(np.nanargmin(self.validation[self.best or 0]))
+    test: np.ndarray  # [R, G] losses of the kept params, which no choice depends on
 
 
 def train(
@@ -156,15 +139,14 @@ def train(
         f"{writing.prime.tolist()} {writing.length} {sorted(writing.filters.items())}",
         **drive,
     )  # fmt: skip
-    finite = grid.by_axis(result.nonfinite_step) < 0
-    validation = np.where(finite, grid.by_axis(result.kept_loss), np.nan)
-    mean = validation.mean(axis=1)
-    best = None if np.isnan(mean).all() else int(np.nanargmin(mean))
     tested = jax.jit(lambda *arguments: run.score(*arguments)["loss"])(  # without samples
         grid.hyper, result.kept, streams.examples, streams.rows["test"]
     )
-    test = np.where(finite, grid.by_axis(tested), np.nan)
-    return Trained(str(arguments["cell"]), dict(arguments), parameters, result, grid, validation, test, best)
+    scored_lanes = TrainedLanes(result=result, grid=grid)
+    return Trained(
+        result=result, grid=grid, cell=str(arguments["cell"]), arguments=dict(arguments), parameters=parameters,
+        test=scored_lanes.finite(tested),
+    )  # fmt: skip
 
 
 def check_memory(
@@ -184,8 +166,7 @@ def check_memory(
     memory.check(4.0 * 5 * count * lanes, what, remedy)  # params, two moments, the kept params, gradients
     arrays = 4.0 * batch_size * window * (2 * vocabulary + states)
     memory.check(arrays, "the states and outputs of a batch", "lower --batch_size, --window, --hidden or --layers")
-    shapes, _ = jax.eval_shape(model.init, jax.random.key(0))
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+    return parameter_count(model)
 
 
 def sizes(arguments: Mapping[str, Any], vocabulary: int, window: int) -> tuple[float, float]:

@@ -151,7 +151,7 @@ def train_model(
 
 def publish_and_play(run: frame.Context, settings: Settings, loaded: music.Music, best: training.Trained) -> Sample:
     """Publish the best seed of a model; let it play on from a piece of the test part, and write that as MIDI."""
-    output, params = best.named[0], best.params()
+    output, params = best.named[0], best.params(best.seed)
     header = {"dataset": loaded.name, "licence": loaded.licence, "citation": loaded.citation, "seed": best.seed}
     header |= {"test_nats": float(best.test["loss"][best.best or 0].mean()), "flags": settings.result_flags()}
     run.write(f"{output}.safetensors", music_models.encode(params, best.arguments, header))

@@ -46,25 +46,18 @@ class Scores:
     @classmethod
     def of(cls, trained: Trained, rates: Sequence[float]) -> "Scores":
         """Return the scores of a trained model."""
-        place, history = trained.best, trained.result.history
-        missing = np.full(trained.validation.shape[1], np.nan)
+        history = trained.result.history
         validation, test, with_first = (
-            missing if place is None else each[place]
-            for each in (trained.validation, trained.test["loss"], trained.test["with_first"])
+            trained.at_rate(each) for each in (trained.validation, trained.test["loss"], trained.test["with_first"])
         )
-        done = np.isfinite(history.seconds)  # of an early stop
-
-        def band(values: np.ndarray) -> np.ndarray:
-            at_rate = trained.grid.by_axis(values[done], -1)[:, place or 0]  # [E, G]
-            return np.stack([interval(row)[:3] for row in at_rate])
-
         return cls(
             output=trained.arguments["output"], cell=trained.arguments["cell"], parameters=trained.parameters,
-            learning_rate=None if place is None else rates[place],
-            nonfinite=int((trained.result.nonfinite_step >= 0).sum()), lanes=trained.validation.size,
+            learning_rate=trained.rate(rates), nonfinite=trained.nonfinite, lanes=trained.validation.size,
             validation=interval(validation), test=interval(test), test_with_first=interval(with_first),
-            validation_by_seed=validation, test_by_seed=test, step=history.step[done],
-            curves={"validation": band(history.held_out["loss"]), "training": band(history.train_loss)},
+            validation_by_seed=validation, test_by_seed=test, step=trained.steps,
+            curves={
+                "validation": trained.band(history.held_out["loss"]), "training": trained.band(history.train_loss),
+            },
         )  # fmt: skip
 
 

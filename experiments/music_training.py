@@ -7,6 +7,7 @@ takes half the steps of a row for each piece.
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -14,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from experiments.rate_choice import TrainedLanes
 from mllab import devices, memory, optimizers, rows, sweep, training
 from mllab.averaging import evaluation_params
-from mllab.models.base import Model, in_precision
+from mllab.models.base import Model, in_precision, parameter_count
 from mllab.models.recurrent import CELLS, polyphony
-from mllab.training import Result
 from mllab.types import Array, Examples, Losses, Params
 
 PARTS = ("train", "validation", "test")
@@ -122,33 +123,18 @@ def make_run(
     )  # fmt: skip
 
 
-class Trained(NamedTuple):
-    """One output model with one cell, trained with every learning rate and seed."""
+@dataclass(frozen=True, kw_only=True)
+class Trained(TrainedLanes):
+    """One output model with one cell, trained with every learning rate and seed; losses are in nats per frame."""
 
     arguments: dict[str, Any]  # of the model
     parameters: int
-    result: Result
-    grid: sweep.Grid
-    validation: np.ndarray  # [R, G] nats per frame of the kept params; NaN where a lane went non-finite
-    test: dict[str, np.ndarray]  # `loss` and `with_first`, [R, G] each, which no choice depends on
-    best: int | None  # index of the rate with the least mean validation loss; None if each has a non-finite lane
+    test: dict[str, np.ndarray]  # `loss` and `with_first` of the kept params, [R, G] each; no choice depends on them
 
     @property
     def named(self) -> tuple[str, str]:
         """The names of the output model and of the cell."""
         return self.arguments["output"], self.arguments["cell"]
-
-    @property
-    def seed(self) -> int:
-        """The position of the seed with the least validation loss at the chosen rate."""
-        return int(np.nanargmin(self.validation[self.best or 0]))
-
-    def params(self) -> Params:
-        """Return the kept params of that seed."""
-        lane = self.seed * self.validation.shape[0] + (self.best or 0)
-        kept = self.result.kept
-        state, params = jax.tree.map(lambda leaf: np.asarray(leaf)[lane], (kept.optimizer, kept.params))
-        return jax.tree.map(jnp.asarray, evaluation_params(state, params))
 
 
 def train(
@@ -200,13 +186,12 @@ def train(
         segment=-(-steps // segments), patience=patience, observers=observe(grid, steps), name=name,
         fingerprint=f"{sorted(chosen.items())}", **drive,
     )  # fmt: skip
-    finite = grid.by_axis(result.nonfinite_step) < 0
-    validation = np.where(finite, grid.by_axis(result.kept_loss), np.nan)
-    mean = validation.mean(axis=1)
-    best = None if np.isnan(mean).all() else int(np.nanargmin(mean))
     tested = jax.jit(run.score)(grid.hyper, result.kept, pieces.examples, scored["test"])
-    test = {name: np.where(finite, grid.by_axis(values), np.nan) for name, values in tested.items()}
-    return Trained(dict(arguments), parameters, result, grid, validation, test, best)
+    scored_lanes = TrainedLanes(result=result, grid=grid)
+    return Trained(
+        result=result, grid=grid, arguments=dict(arguments), parameters=parameters,
+        test={name: scored_lanes.finite(values) for name, values in tested.items()},
+    )  # fmt: skip
 
 
 def check_memory(
@@ -229,8 +214,7 @@ def check_memory(
     of_output = (pieces.voices + 1) * (2 * pieces.keys + units)
     arrays = 4.0 * frames * (layers * (gates + hidden) + of_output)
     memory.check(arrays, "the states and outputs of a batch", "lower --batch_size, --hidden, --units or --layers")
-    shapes, _ = jax.eval_shape(model.init, jax.random.key(0))
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+    return parameter_count(model)
 
 
 # ── Baselines ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -19,7 +19,7 @@ from mllab import memory, optimizers, rows, sweep, training
 from mllab.averaging import evaluation_params
 from mllab.errors import UserError
 from mllab.forecasting import Block, Transform, Walk, season_waves
-from mllab.models.base import Model, in_precision
+from mllab.models.base import Model, in_precision, parameter_count
 from mllab.models.recurrent import CELLS, forecaster
 from mllab.types import Array, Examples, Hyper, Losses, Params, Rows
 
@@ -296,4 +296,4 @@ def check_memory(
     memory.check(20.0 * count * lanes, what, "lower --hidden, --layers, --seeds or the number of --learning_rates")
     arrays = 4.0 * max(batch_size, 1) * plan.window * (layers * (gates + hidden) + 2 * horizon)
     memory.check(arrays, "the states and outputs of a batch", "lower --batch_size, --window, --hidden or --layers")
-    return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0))[0]))
+    return parameter_count(model)

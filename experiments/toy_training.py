@@ -13,7 +13,7 @@ from mllab import memory, optimizers, rows, sweep, training
 from mllab.data.sets import toy_sequences
 from mllab.data.sets.toy_sequences import Problem, Sequence
 from mllab.errors import UserError
-from mllab.models.base import Model, in_precision
+from mllab.models.base import Model, in_precision, parameter_count
 from mllab.models.recurrent import CELLS, readout
 from mllab.training import Result, Run
 from mllab.types import Array, Examples, Hyper, Losses, Params, Rows
@@ -177,8 +177,7 @@ def train(
     scored = jax.jit(sweep.lanes(final, grid.schedule, mesh=mesh).score)
     tested = scored(grid.hyper, result.kept, streams.examples, streams.test)["error"]
     test = np.where(finite, grid.by_axis(tested), np.nan)
-    count = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0))))
-    return Trained(name, str(arguments["cell"]), count, result, grid, validation, test, best)
+    return Trained(name, str(arguments["cell"]), parameter_count(model), result, grid, validation, test, best)
 
 
 def model_of(problem: Problem, arguments: Mapping[str, Any]) -> Model:

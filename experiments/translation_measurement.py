@@ -8,6 +8,7 @@ from experiments import frame
 from experiments import translation_quality as qualities
 from experiments import translation_training as training
 from experiments.frame import observers
+from experiments.rate_choice import least
 from experiments.translation_results import Example, Measurement, Scores, System
 from mllab import sweep, translation_models
 from mllab.data import pairs, vocabulary
@@ -139,7 +140,7 @@ def translate_all(
         systems.append(System(name, model, votes, quality, qualities.by_length(quality, lengths), lead))
 
     finite = [each for each in trained if each.best is not None]
-    best = min(finite, key=lambda each: each.validation[each.best or 0].mean(), default=None)
+    best = least(trained)
     chosen: list[Translation] = []
     with run.timed("translating"):
         for name, hypotheses in qualities.baselines(sentences.pairs, text.is_dates).items():

@@ -45,16 +45,13 @@ class Scores:
     @classmethod
     def of(cls, trained: Trained, rates: Sequence[float]) -> "Scores":
         """Return the scores of a trained model."""
-        place, history = trained.best, trained.result.history
-        missing = np.full(trained.validation.shape[1], np.nan)
-        validation, test = (missing if place is None else each[place] for each in (trained.validation, trained.test))
-        done = np.isfinite(history.seconds)  # of an early stop
-        at_rate = trained.grid.by_axis(history.held_out["loss"][done], -1)[:, place or 0]  # [E, G]
+        validation, test = (trained.at_rate(each) for each in (trained.validation, trained.test))
+        losses = trained.result.history.held_out["loss"]
         return cls(
-            model=trained.name, parameters=trained.parameters, learning_rate=None if place is None else rates[place],
-            nonfinite=int((trained.result.nonfinite_step >= 0).sum()), lanes=trained.validation.size,
+            model=trained.name, parameters=trained.parameters, learning_rate=trained.rate(rates),
+            nonfinite=trained.nonfinite, lanes=trained.validation.size,
             validation_nats=validation, validation=interval(np.exp(validation)), test=interval(np.exp(test)),
-            step=history.step[done], curve=np.stack([interval(np.exp(np.minimum(row, 50)))[:3] for row in at_rate]),
+            step=trained.steps, curve=trained.band(losses, lambda row: np.exp(np.minimum(row, 50))),
         )  # fmt: skip
 
 

@@ -4,8 +4,8 @@ Sentences are padded to the longest once. A step reads a batch, and computes on 
 its sentences fit in: one program, whose steps cost what their lengths need.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from experiments.rate_choice import TrainedLanes
 from mllab import devices, memory, optimizers, rows, sweep, training, translation_models
 from mllab.averaging import evaluation_params
 from mllab.data.pairs import PARTS, Pair, Pairs
@@ -21,7 +22,6 @@ from mllab.errors import UserError
 from mllab.models.base import Model, in_precision
 from mllab.models.encoder_decoder import EncoderDecoder, TokenScores
 from mllab.special_tokens import PADDING
-from mllab.training import Result
 from mllab.types import Array, Examples, Losses, Metrics, Params, Rows
 
 SHOWN_TOKENS = 40  # of a translation that is shown during training
@@ -194,33 +194,15 @@ def with_samples(run: training.Run, model: EncoderDecoder, sources: np.ndarray) 
     return run._replace(score=score)
 
 
-class Trained(NamedTuple):
-    """One model, trained with every learning rate and seed."""
+@dataclass(frozen=True, kw_only=True)
+class Trained(TrainedLanes):
+    """One model, trained with every learning rate and seed; losses are in nats per target token."""
 
     name: str
-    model: EncoderDecoder
+    model: EncoderDecoder  # without dropout
     arguments: dict[str, Any]
     parameters: int
-    result: Result
-    grid: sweep.Grid
-    validation: np.ndarray  # [R, G] nats per token of the kept params; NaN where a lane went non-finite
-    test: np.ndarray  # [R, G] the same of the test part, which no choice depends on
-    best: int | None  # index of the rate with the least mean validation loss; None if each has a non-finite lane
-
-    @property
-    def seed(self) -> int:
-        """The position of the seed with the least validation loss at the chosen rate."""
-        return int(np.nanargmin(self.validation[self.best or 0]))
-
-    def lane(self, seed: int) -> int:
-        """Return the lane of a seed, by position, at the chosen rate."""
-        return seed * self.validation.shape[0] + (self.best or 0)
-
-    def params(self, seed: int) -> Params:
-        """Return the kept params of a seed, by position, at the chosen rate."""
-        kept, lane = self.result.kept, self.lane(seed)
-        state, params = jax.tree.map(lambda leaf: np.asarray(leaf[lane]), (kept.optimizer, kept.params))
-        return jax.tree.map(jnp.asarray, evaluation_params(state, params))
+    test: np.ndarray  # [R, G] losses of the kept params, which no choice depends on
 
 
 def train(
@@ -285,16 +267,14 @@ def train(
         segment=steps // segments, observers=observe(grid, steps), name=name,
         fingerprint=f"{sorted(chosen.items())} {list(shown)}", **drive,
     )  # fmt: skip
-    finite = grid.by_axis(result.nonfinite_step) < 0
-    validation = np.where(finite, grid.by_axis(result.kept_loss), np.nan)
-    mean = validation.mean(axis=1)
-    best = None if np.isnan(mean).all() else int(np.nanargmin(mean))
     tested = jax.jit(lambda *arguments: run.score(*arguments)["loss"])(  # without samples
         grid.hyper, result.kept, sentences.examples, blocks["test"]
     )
-    test = np.where(finite, grid.by_axis(tested), np.nan)
-    without_dropout = translation_models.make(name, *sizes, arguments)
-    return Trained(name, without_dropout, dict(arguments), parameters, result, grid, validation, test, best)
+    scored_lanes = TrainedLanes(result=result, grid=grid)
+    return Trained(
+        result=result, grid=grid, name=name, model=translation_models.make(name, *sizes, arguments),
+        arguments=dict(arguments), parameters=parameters, test=scored_lanes.finite(tested),
+    )  # fmt: skip
 
 
 def check_memory(
@@ -310,7 +290,7 @@ def check_memory(
         "lower --epochs or --seeds",
     )  # fmt: skip
     shapes, _ = jax.eval_shape(model.init, jax.random.key(0))
-    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes))
     remedy = "lower the sizes of the model, --seeds or the number of --learning_rates"
     what = f"the params and optimizer states of {lanes:,} lanes"
     memory.check(4.0 * 5 * parameters * lanes, what, remedy)  # params, two moments, the kept params, gradients

@@ -71,6 +71,12 @@ def _gradient(apply: Callable, params: Params, extra: Any, inputs: Inputs, label
     return jax.grad(logits)(inputs)
 
 
+def parameter_count(model: Model) -> int:
+    """Return the number of a model's parameters, without allocating them."""
+    params, _ = jax.eval_shape(model.init, jax.random.key(0))
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
 PRECISIONS = ("float32", "bf16", "tf32")
 
 
