@@ -33,8 +33,16 @@ def _of(eqn: Any) -> float:
     inner = [count(each) for each in _inner(list(params.values()))]
     if name == "cond":
         return max(inner, default=0.0)
-    times = params["length"] if name == "scan" else params["mesh"].size if name == "shard_map" else 1
-    return times * sum(inner)
+    return _times(name, params) * sum(inner)
+
+
+def _times(name: str, params: Any) -> int:
+    """Return how often an operation runs the programs among its parameters."""
+    if name == "scan":
+        return params["length"]
+    if name == "shard_map":  # along the mesh's other axes the program inside is that of all devices
+        return math.prod(params["mesh"].shape[axis] for axis in params["newly_manual_axes"])
+    return 1
 
 
 def _inner(values: list[Any]) -> Iterator[Any]:

@@ -42,3 +42,8 @@ def test_scans_repeat_branches_exclude_each_other_and_devices_add_up():
     mesh = Mesh(np.array(jax.devices()[:2]), ("d",))
     spread = jax.shard_map(lambda x: x @ SQUARE, mesh=mesh, in_specs=PartitionSpec("d"), out_specs=PartitionSpec("d"))
     assert counted(spread, SQUARE) == PRODUCT
+    mesh = Mesh(np.array(jax.devices()[:4]).reshape(2, 2), ("d", "rest"))  # the second axis is the partitioner's
+    halved = jax.shard_map(
+        lambda x: x @ SQUARE, mesh=mesh, in_specs=PartitionSpec("d"), out_specs=PartitionSpec("d"), axis_names={"d"}
+    )
+    assert counted(jax.jit(halved), SQUARE) == PRODUCT
