@@ -19,7 +19,7 @@ from mllab.averaging import evaluation_params
 from mllab.data.pairs import PARTS, Pair, Pairs
 from mllab.data.vocabulary import Vocabulary
 from mllab.errors import UserError
-from mllab.models.base import Model, in_precision
+from mllab.models.base import in_precision
 from mllab.models.encoder_decoder import EncoderDecoder, TokenScores
 from mllab.special_tokens import PADDING
 from mllab.types import Array, Examples, Losses, Metrics, Params, Rows
@@ -251,8 +251,7 @@ def train(
     def build(hyper: Mapping[str, Array]) -> Any:
         return optimizers.build(optimizer, hyper["learning_rate"], steps=steps, **settings)
 
-    trained = model._replace(apply=in_precision(Model(model.init, model.apply), precision).apply)
-    one = make_run(trained, build, sentences.crops, smoothing)
+    one = make_run(in_precision(model, precision), build, sentences.crops, smoothing)
     one = with_samples(one, model, sentences.examples["source"][np.asarray(shown)])
     if len(grid.seed) < mesh.size and mesh.shape[devices.BATCH] == 1:
         run = sweep.batches(one, schedule_of_lane, mesh=mesh)

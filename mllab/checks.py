@@ -237,6 +237,13 @@ def check_count(name: str, count: Array | int, weight: AnyArray, of: str) -> Non
         raise UserError(f"{name} = {count}: expected 1 to {limit}, the number of {of}{some}")
 
 
+def check_rate(**rates: Any) -> None:
+    """Raise UserError unless rates of dropout, by name, are from 0 up to, not including, 1; traced ones may be any."""
+    for name, rate in rates.items():
+        if is_concrete(rate) and not 0 <= rate < 1:
+            raise UserError(f"{name} = {rate}: give a rate from 0 up to, not including, 1")
+
+
 def check_whole(least: int | None = None, **numbers: Array | int) -> None:
     """Raise where a number is not a single whole number, or is below `least`."""
     for name, value in numbers.items():

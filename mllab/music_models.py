@@ -41,11 +41,11 @@ def load(path: str | Path, *, limit: int | None = None) -> MusicModel:
     Raises:
         UserError: no such file, one of another kind, or a header that does not match its arrays.
     """
-    _, about = weights.read(path, limit)
+    stored, about = weights.read(path, limit)
     if about.get("kind") != KIND:
         raise UserError(f"{path} holds no model of music: give params that experiments.music published")
 
     def make() -> Model:
         return polyphony.model(**weights.checked_arguments(about.get("arguments"), NAMES, SIZES))
 
-    return MusicModel(*weights.restore(path, make, limit=limit), about)
+    return MusicModel(*weights.restore(path, stored, make), about)

@@ -133,8 +133,7 @@ def _prediction(path: str | Path) -> _Prediction:
 
 
 def _about(kind: str, model: Any, header: Mapping[str, Any]) -> dict[str, Any]:
-    dataset = header.get("dataset")
-    return {"kind": kind, "model": str(model), "dataset": dataset if isinstance(dataset, str) else None}
+    return {"kind": kind, "model": str(model), "dataset": header.get("dataset")}
 
 
 def _of_rows(path: str | Path, published: weights.Published) -> _Prediction:

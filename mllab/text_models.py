@@ -53,9 +53,10 @@ def context_of(params: Params) -> int | None:
 
 def begin(params: Params, prime: Array) -> tuple[Any, Array]:
     """Return the state before B texts, and what a model reads of their prime [B, P]: all, or the end of its context."""
-    if not isinstance(params, transformer.GPT):
+    context = context_of(params)
+    if context is None:
         return language.initial_carry(params, len(prime)), prime
-    return transformer.initial_cache(params, len(prime)), prime[:, -params.positions.shape[0] :]
+    return transformer.initial_cache(params, len(prime)), prime[:, -context:]
 
 
 def encode(params: Params, vocabulary: str, arguments: Mapping[str, Any], about: Mapping[str, Any]) -> bytes:
@@ -73,7 +74,7 @@ def load(path: str | Path, *, limit: int | None = None) -> TextModel:
     Raises:
         UserError: no such file, one of another kind, or a header that does not match its arrays.
     """
-    _, about = weights.read(path, limit)
+    stored, about = weights.read(path, limit)
     if about.get("kind") != KIND:
         raise UserError(
             f"{path} holds no language model of characters: give params that experiments.char_rnn published"
@@ -89,7 +90,7 @@ def load(path: str | Path, *, limit: int | None = None) -> TextModel:
         sizes, switches = (TRANSFORMER_SIZES, ()) if is_transformer else (SIZES, SWITCHES)
         return make(vocabulary, weights.checked_arguments(arguments, {"cell": CELLS}, sizes, switches))
 
-    return TextModel(*weights.restore(path, build, limit=limit), vocabulary, about)
+    return TextModel(*weights.restore(path, stored, build), vocabulary, about)
 
 
 def write_on(

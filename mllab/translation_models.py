@@ -15,14 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from mllab import beam, checks, rows, sweep, weights
+from mllab import beam, checks, devices, rows, sweep, weights
 from mllab.data import vocabulary
 from mllab.data.vocabulary import Vocabulary
 from mllab.errors import UserError, shortened
 from mllab.models import seq2seq, transformer
-from mllab.models.base import Model
 from mllab.models.encoder_decoder import EncoderDecoder
-from mllab.special_tokens import END, PADDING, UNKNOWN
+from mllab.special_tokens import PADDING, UNKNOWN
 from mllab.types import Array, Params
 
 KIND = "translation"
@@ -37,19 +36,15 @@ class Entry(NamedTuple):
     make: Callable[..., EncoderDecoder]  # (source_vocabulary, target_vocabulary, **arguments, dropout=...)
     sizes: Mapping[str, int]  # arguments that are whole numbers, and the greatest value of each
     switches: Sequence[str]
-    help: str
 
 
 _OF_GRU = ({"hidden": 100_000, "embedding": 100_000}, ("tied",))
 MODELS: Mapping[str, Entry] = {
-    "gru": Entry(seq2seq.model, *_OF_GRU, "GRU encoder and decoder with additive attention"),
-    "gru_without_attention": Entry(
-        functools.partial(seq2seq.model, attention="none"), *_OF_GRU, "the same with the last state as the only context"
-    ),
+    "gru": Entry(seq2seq.model, *_OF_GRU),
+    "gru_without_attention": Entry(functools.partial(seq2seq.model, attention="none"), *_OF_GRU),
     "transformer": Entry(
         transformer.translator, {"width": 100_000, "layers": 100, "heads": 1_000, "feedforward": 1_000_000},
         ("tied", "joint"),
-        "Transformer encoder and decoder",
     ),
 }  # fmt: skip
 
@@ -92,7 +87,7 @@ def load(path: str | Path, *, limit: int | None = None) -> TranslationModel:
         UserError: no such file, one of another kind, a header that does not match its arrays, or vocabularies that do
             not fit; or subwords without the `tokenizers` package.
     """
-    _, about = weights.read(path, limit)
+    stored, about = weights.read(path, limit)
     if about.get("kind") != KIND:
         raise UserError(f"{path} holds no translation model: give params that experiments.translation published")
     name = about.get("model")
@@ -105,13 +100,8 @@ def load(path: str | Path, *, limit: int | None = None) -> TranslationModel:
         arguments = weights.checked_arguments(about.get("arguments"), {}, MODELS[name].sizes, MODELS[name].switches)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-
-    def build() -> Model:
-        made = make(name, len(source), len(target), arguments)
-        return Model(made.init, made.apply)
-
-    _, params = weights.restore(path, build, limit=limit)
-    return TranslationModel(make(name, len(source), len(target), arguments), params, source, target, about)
+    restored = weights.restore(path, stored, lambda: make(name, len(source), len(target), arguments))
+    return TranslationModel(*restored, source, target, about)
 
 
 def check_ensemble(members: Sequence[TranslationModel], names: Sequence[str]) -> None:
@@ -171,16 +161,18 @@ def translate(
             f"sentence {int(lengths.argmax()) + 1:,} has {int(lengths.max()):,} tokens, more than {MOST_WORDS:,}: "
             "split it into sentences"
         )
-    devices = mesh.size if mesh is not None else 1
-    batch_size = -(-min(batch_size, len(sources)) // devices) * devices
+    mesh = None if mesh is None else devices.flat(mesh)
+    parts = 1 if mesh is None else mesh.size
+    batch_size = -(-min(batch_size, len(sources)) // parts) * parts
     models, params = zip(*members, strict=True)
+    power = jnp.asarray(penalty, jnp.float32)
     translations: list[list[Translation]] = [[] for _ in sources]
     for bucket in rows.buckets(lengths, batch_size, SHAPES):
         size = -(-bucket.length // ROUNDED) * ROUNDED
         search = _searcher(tuple(models), width, n_best, 2 * size, mesh)
         for ids, weight in zip(*bucket.rows, strict=True):
             batch = padded([sources[index] for index in ids], size)
-            hypotheses = jax.device_get(search(params, batch, jnp.asarray(penalty, jnp.float32)))
+            hypotheses = jax.device_get(search(params, batch, power))
             for row, index in enumerate(ids):
                 if weight[row]:
                     translations[index] = _ranked(hypotheses, row, lengths[index])
@@ -195,13 +187,13 @@ def padded(sentences: Sequence[Sequence[int]], length: int) -> np.ndarray:
     return array
 
 
-def _ranked(hypotheses: beam.Hypotheses, row: int, length: int) -> list[Translation]:
+def _ranked(hypotheses: Any, row: int, length: int) -> list[Translation]:
+    """Return the translations of a row of `beam.Hypotheses` on the host, best first."""
     made = []
     for place, count in enumerate(hypotheses.lengths[row]):
         if count:
-            ids, attention = np.asarray(hypotheses.tokens[row, place]), np.asarray(hypotheses.attention[row, place])
-            score = float(hypotheses.scores[row, place])
-            made.append(Translation(ids[:count], score, attention[:count, :length]))
+            ids, attention = hypotheses.tokens[row, place], hypotheses.attention[row, place]
+            made.append(Translation(ids[:count], float(hypotheses.scores[row, place]), attention[:count, :length]))
     return made
 
 
@@ -255,12 +247,10 @@ def sentence(translation: Translation, target: Vocabulary, source_tokens: Sequen
 
 def tokens(translation: Translation, target: Vocabulary, source_tokens: Sequence[str] | None = None) -> list[str]:
     """Return the tokens of a translation, without END; see `sentence`."""
-    made = []
-    for index, weights_of_word in zip(translation.ids.tolist(), translation.attention, strict=True):
-        if index == END:
-            break
-        word = target.words[index]
-        if index == UNKNOWN and source_tokens and weights_of_word[: len(source_tokens)].any():
-            word = source_tokens[int(weights_of_word[: len(source_tokens)].argmax())]
-        made.append(word)
+    made = target.named(translation.ids.tolist())
+    source_tokens = source_tokens or ()
+    for place in np.flatnonzero(translation.ids[: len(made)] == UNKNOWN):
+        attention = translation.attention[place, : len(source_tokens)]
+        if attention.any():
+            made[place] = source_tokens[int(attention.argmax())]
     return made

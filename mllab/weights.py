@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,18 @@ from mllab.errors import UserError, shortened
 from mllab.folders import expand
 from mllab.models import table
 from mllab.models.base import Model
-from mllab.types import Params
+from mllab.types import Key, Params
 
+
+class Initialised(Protocol):
+    """What has an `init` as a model's."""
+
+    @property
+    def init(self) -> Callable[[Key], tuple[Params, Any]]:
+        """Key -> (params, extra)."""
+
+
+M = TypeVar("M", bound=Initialised)
 HEADER_SIZE_BYTES = 8  # at the start of a safetensors file
 DTYPES = {  # of arrays in a safetensors file
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
@@ -96,13 +106,13 @@ def load_model(path: str | Path, *, limit: int | None = None) -> Published:
     return Published(model, *_unflatten(path, stored, like, like_extra), about)
 
 
-def restore(path: str | Path, make: Callable[[], Model], *, limit: int | None = None) -> tuple[Model, Params]:
+def restore(path: str | Path, stored: dict[str, np.ndarray], make: Callable[[], M]) -> tuple[M, Params]:
     """Return the model that the header of a file describes, and its params.
 
     Args:
         path: of the file.
-        make: builds the model from what the header says; its mistakes are reported with the path.
-        limit: on the bytes of the file; a share of the memory by default.
+        stored: its arrays, see `read`.
+        make: builds the model, which has an `init`, from what the header says; its mistakes are reported with the path.
 
     Raises:
         UserError: the header describes no model, or one that the arrays do not fit.
@@ -112,7 +122,7 @@ def restore(path: str | Path, make: Callable[[], Model], *, limit: int | None = 
         like, _ = jax.eval_shape(model.init, jax.random.key(0))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    params, _, _ = load(path, like, limit=limit)
+    params, _ = _unflatten(path, stored, like, None)
     return model, jax.tree.map(jnp.asarray, params)
 
 

@@ -113,7 +113,7 @@ def words(sentences: Iterable[str], *, lowercase: bool = False, minimum: int = 2
 
 def _counted(kind: str, sentences: Iterable[Sequence[str]], lowercase: bool, minimum: int) -> Vocabulary:
     counts = Counter(token for sentence in sentences for token in sentence)
-    kept = [token for token, count in counts.items() if count >= minimum and token not in SPECIALS]
+    kept = [token for token, count in counts.items() if count >= minimum]
     if not kept:
         raise UserError(f"none of the {len(counts):,} {kind} occurs {minimum} times: lower the minimum count")
     kept.sort(key=(lambda token: (-counts[token], token)) if kind == "words" else None)

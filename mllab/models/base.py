@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,9 @@ class Model(NamedTuple):
     init: Callable[[Key], tuple[Params, Any]]  # key -> (params, extra)
     # (params, extra, inputs, key) -> (outputs, extra); training mode with a key, evaluation mode with None
     apply: Callable[[Params, Any, Inputs, Key | None], tuple[Outputs, Any]]
+
+
+M = TypeVar("M", bound=Any)  # a Model, or a tuple with its two functions and others
 
 
 def plain(init: Callable[[Key], Params], apply: Callable[[Params, Inputs], Outputs]) -> Model:
@@ -80,8 +83,8 @@ def parameter_count(model: Model) -> int:
 PRECISIONS = ("float32", "bf16", "tf32")
 
 
-def in_precision(model: Model, precision: str) -> Model:
-    """Return the model that computes in a precision of PRECISIONS.
+def in_precision(model: M, precision: str) -> M:
+    """Return the model, a `Model` or a tuple with its functions, that computes in a precision of PRECISIONS.
 
     tf32 is a setting of matrix products, `jax_default_matmul_precision`, not of a model, which is returned as it is.
 
@@ -93,7 +96,7 @@ def in_precision(model: Model, precision: str) -> Model:
     return in_bfloat16(model) if precision == "bf16" else model
 
 
-def in_bfloat16(model: Model) -> Model:
+def in_bfloat16(model: M) -> M:
     """Return the model with bfloat16 arithmetic; params, outputs and extra state stay in float32."""
 
     def lower(tree: Any) -> Any:
@@ -106,7 +109,7 @@ def in_bfloat16(model: Model) -> Model:
         )
         return _cast(outputs, jnp.float32), updated
 
-    return Model(model.init, apply)
+    return model._replace(apply=apply)
 
 
 def _cast(tree: Any, dtype: Any) -> Any:

@@ -46,6 +46,7 @@ from mllab.models.encoder_decoder import EncoderDecoder, TokenScores, check_pair
 from mllab.models.ops import attention as attentions
 from mllab.models.ops import vocabulary
 from mllab.models.ops.dropout import dropout as drop
+from mllab.models.ops.dropout import is_zero
 from mllab.models.recurrent import attending
 from mllab.models.recurrent.cells import RESET_FIRST_GRU, ResetFirstGRU
 from mllab.models.recurrent.language import lookup
@@ -156,8 +157,7 @@ def model(
     checks.check_whole(
         1, source_vocabulary=source_vocabulary, target_vocabulary=target_vocabulary, block=block, **sizes
     )
-    if isinstance(dropout, int | float) and not 0 <= dropout < 1:
-        raise UserError(f"dropout = {dropout}: give a rate from 0 up to, not including, 1")
+    checks.check_rate(dropout=dropout)
     if tied and units != embedding:
         raise UserError(f"tied embeddings of {embedding} features for {units} maxout units: make the two sizes equal")
 
@@ -166,7 +166,7 @@ def model(
 
     def apply(params: Seq2Seq, extra: None, inputs: Inputs, key: Key | None) -> tuple[TokenScores, None]:
         source, target = check_pairs(inputs, source_vocabulary, target_vocabulary)
-        keys = (None,) * 3 if key is None or _is_zero(dropout) else jax.random.split(key, 3)
+        keys = (None,) * 3 if key is None or is_zero(dropout) else jax.random.split(key, 3)
         dropped = functools.partial(_dropped, rate=dropout)
         memory = _encode(params, source, lambda x: dropped(keys[0], x), form)
         y = dropped(keys[1], lookup(params.target_embedding, words_before(target).T))  # [T, B, E]
@@ -304,7 +304,7 @@ def _readouts(params: Seq2Seq, memory: Memory, y: Array) -> Array:
     else:
         weights = attending.Weights(params.alignment.w_a, params.alignment.v_a, decoder.u_gates, decoder.u)
         projected = _product(memory.h, decoder.c)
-        before, _, alpha = attending.unroll(weights, memory.s_0, inputs, memory.keys, projected, memory.mask)
+        before, alpha = attending.unroll(weights, memory.s_0, inputs, memory.keys, projected, memory.mask)
         from_context = _product(jnp.einsum("tbs,bsd->tbd", alpha, memory.h), readout.c_o)
     return _maxout(_product(before, readout.u_o) + _product(y, readout.v_o) + from_context + readout.b_t[None, None])
 
@@ -333,8 +333,3 @@ def _output(params: Seq2Seq) -> tuple[Array, Array]:
 
 def _dropped(key: Key | None, x: Array, rate: float) -> Array:
     return x if key is None else drop(key, x, rate)
-
-
-def _is_zero(rate: Any) -> bool:
-    """Return True where a rate is known to be 0."""
-    return isinstance(rate, int | float) and rate == 0

@@ -46,7 +46,7 @@ ALLOWED = {
     },
     "text_models": {"types", "errors", "models", "data", "weights"},
     "translation_models": {
-        "types", "errors", "checks", "rows", "special_tokens", "beam", "sweep", "models", "data", "weights",
+        "types", "errors", "checks", "devices", "rows", "special_tokens", "beam", "sweep", "models", "data", "weights",
     },
     "music_models": {"types", "errors", "models", "weights"},
     "portable": {"types", "errors", "models", "data", "weights", "table_models", "text_models"},

@@ -4,6 +4,7 @@ Lines are UTF-8 and end in a line feed; white space around a sentence is left ou
 and counted.
 """
 
+import codecs
 import io
 import zipfile
 import zlib
@@ -13,8 +14,6 @@ from typing import NamedTuple
 
 from mllab.data.readers import content
 from mllab.errors import UserError
-
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Parallel(NamedTuple):
@@ -31,7 +30,7 @@ def lines(raw: bytes, name: str) -> list[str]:
         UserError: bytes that are no UTF-8, or a NUL byte.
     """
     texts = []
-    for number, line in enumerate(raw.removeprefix(BYTE_ORDER_MARK).split(b"\n"), start=1):
+    for number, line in enumerate(raw.removeprefix(codecs.BOM_UTF8).split(b"\n"), start=1):
         try:
             text = line.decode("utf-8")
         except UnicodeDecodeError as error:

@@ -91,7 +91,7 @@ def _forward(states, rows, b, targets, mask):
         log_total = jnp.where(mask, (highest + jnp.log(total))[..., 0], jnp.zeros((), z.dtype))
         share = jnp.where(mask[..., None], 1 / total, jnp.zeros((), z.dtype))  # P = e / total, 0 at padding
         low = e.astype(states.dtype)
-        p_w = _product(low, rows, (low.ndim - 1, 0)) * share
+        p_w = _product(low, rows, 0) * share
         d_rows, d_b = sums
         d_rows = d_rows + _summed((states * share).astype(states.dtype), low)
         d_b = d_b + _summed(share, e)[0]
@@ -130,7 +130,7 @@ _scores.defvjp(_forward, _backward)
 
 
 def _weighted_sums(states, rows, b, log_total, weights):
-    """Return the sums over all rows of weights · P states^T [V, H], and of weights · P [V]; logits computed again."""
+    """Return the sums over all rows of weights · states P^T [H, V], and of weights · P [V]; logits computed again."""
 
     def one(sums, each):
         states, log_total, weights = each
@@ -144,12 +144,12 @@ def _weighted_sums(states, rows, b, log_total, weights):
 
 
 def _results(states, rows, b, mask, z_target, log_total):
-    z_mean = _product(states, rows.mean(0), (states.ndim - 1, 0)) + b.mean()
+    z_mean = _product(states, rows.mean(0), 0) + b.mean()
     return z_target - log_total, jnp.where(mask, z_mean, jnp.zeros((), z_mean.dtype)) - log_total
 
 
 def _logits(states, rows, b):
-    return _product(states, rows, (states.ndim - 1, 1)) + b.reshape((1,) * (states.ndim - 1) + (-1,))
+    return _product(states, rows, 1) + b.reshape((1,) * (states.ndim - 1) + (-1,))
 
 
 def _at(z, targets, mask):
@@ -159,13 +159,14 @@ def _at(z, targets, mask):
 
 
 def _summed(a, b):
-    """Return the sum over all leading axes of a [..., V] times b [..., H], [V, H]."""
+    """Return the sum over all leading axes of the outer products of a [..., M] and b [..., N], [M, N]."""
     leading = tuple(range(a.ndim - 1))
     return lax.dot_general(a, b, ((leading, leading), ((), ())), preferred_element_type=_wide(a))
 
 
-def _product(a, b, axes):
-    return lax.dot_general(a, b, (((axes[0],), (axes[1],)), ((), ())), preferred_element_type=_wide(a))
+def _product(a, b, axis):
+    """Return a [..., H] times b, whose `axis` has the size H."""
+    return lax.dot_general(a, b, (((a.ndim - 1,), (axis,)), ((), ())), preferred_element_type=_wide(a))
 
 
 def _wide(a):

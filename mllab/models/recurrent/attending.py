@@ -42,7 +42,6 @@ class Attended(NamedTuple):
     """What `unroll` returns."""
 
     before: Array  # [T, B, H] s_{i-1}
-    last: Array  # [B, H] s_T
     alpha: Array  # [T, B, S]
 
 
@@ -79,8 +78,8 @@ def _forward(weights, s_0, inputs, keys, projected, mask):
         n = jnp.tanh(p_n + (r * s) @ weights.u)
         return s + z * (n - s), (s, alpha, _Saved(r, z, n))
 
-    last, (before, alpha, saved) = lax.scan(step, s_0, inputs)
-    return Attended(before, last, alpha), (weights, before, alpha, saved, keys, projected)
+    _, (before, alpha, saved) = lax.scan(step, s_0, inputs)
+    return Attended(before, alpha), (weights, before, alpha, saved, keys, projected)
 
 
 def _backward(residuals, gradients):
@@ -107,7 +106,7 @@ def _backward(residuals, gradients):
         d_s = d_before + d_s * (1 - z) + d_reset * r + d_u @ w_s.T
         return (d_s, d_keys, d_v), (d_p, d_q)
 
-    start = (gradients.last, jnp.zeros_like(keys), jnp.zeros_like(keys[:, 0]))
+    start = (jnp.zeros_like(before[0]), jnp.zeros_like(keys), jnp.zeros_like(keys[:, 0]))
     queries = queries.reshape(*before.shape[:2], width)
     steps = (before, queries, alpha, saved, gradients.before, gradients.alpha)
     (d_s_0, d_keys, d_v), (d_p, d_q) = lax.scan(step, start, steps, reverse=True)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from mllab import checks
-from mllab.errors import UserError, unknown
+from mllab.errors import unknown
 from mllab.models import initializers
 from mllab.models.base import Model
 from mllab.models.ops.dropout import dropout as drop
@@ -58,8 +58,7 @@ def model(
         raise unknown("cell", str(cell), CELLS)
     chosen = CELLS[cell]
     checks.check_whole(1, features=features, horizon=horizon, hidden=hidden, layers=layers)
-    if not 0 <= dropout < 1:
-        raise UserError(f"dropout = {dropout}: give a rate from 0 up to, not including, 1")
+    checks.check_rate(dropout=dropout)
 
     def init(key: Key) -> tuple[Forecaster, None]:
         out_key, *layer_keys = jax.random.split(key, 1 + layers)

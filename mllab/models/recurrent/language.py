@@ -25,6 +25,7 @@ from mllab.models import initializers
 from mllab.models.base import Model
 from mllab.models.ops import normalisation
 from mllab.models.ops.dropout import dropout as drop
+from mllab.models.ops.dropout import is_zero
 from mllab.models.recurrent.cells import CELLS, Carry, cell_of
 from mllab.models.recurrent.sequences import init_layers, stack, unroll
 from mllab.types import Array, Inputs, Key, Params
@@ -97,9 +98,7 @@ def model(
     checks.check_whole(1, vocabulary=vocabulary, hidden=hidden, layers=layers, embedding=width)
     if batch_size is not None:
         checks.check_whole(1, batch_size=batch_size)
-    for name, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
-        if isinstance(rate, int | float) and not 0 <= rate < 1:
-            raise UserError(f"{name} = {rate}: give a rate from 0 up to, not including, 1")
+    checks.check_rate(dropout=dropout, recurrent_dropout=recurrent_dropout)
     if tied and width != hidden:
         raise UserError(f"tied embeddings of {width} features for {hidden} hidden units: make the two sizes equal")
     if recurrent_dropout and chosen.gates is None:
@@ -126,7 +125,7 @@ def model(
             _check_batch(extra, tokens.shape[0])
         keys = None if key is None else jax.random.split(key, layers + 2)
         cells = params.layers
-        if keys is not None and _is_positive(recurrent_dropout):
+        if keys is not None and not is_zero(recurrent_dropout):
             weight_keys = jax.random.split(keys[-1], layers)
             cells = tuple(
                 each.replace(w_h=drop(weight_keys[i], each.w_h, recurrent_dropout)) for i, each in enumerate(cells)
@@ -134,7 +133,7 @@ def model(
 
         def dropped(number: int, states: Array) -> Array:
             """Return states [T, B, H] with features dropped for all steps of a sequence alike."""
-            if keys is None or not _is_positive(dropout):
+            if keys is None or is_zero(dropout):
                 return states
             return states * drop(keys[number], jnp.ones((1, *states.shape[1:]), states.dtype), dropout)
 
@@ -221,8 +220,3 @@ def _check_batch(extra: Any, batch: int) -> None:
     for leaf in jax.tree.leaves(extra):
         if leaf.shape[0] != batch:
             raise UserError(f"{batch} rows of tokens for a carry of {leaf.shape[0]}: use the same batch size for both")
-
-
-def _is_positive(rate: Any) -> bool:
-    """Return False where a rate is known to be 0."""
-    return not isinstance(rate, int | float) or rate > 0

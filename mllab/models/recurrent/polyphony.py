@@ -114,9 +114,7 @@ def model(
     most = keys if voices is None else voices
     checks.check_whole(1, keys=keys, hidden=hidden, layers=layers, units=units)
     checks.check_whole(0, voices=most)
-    for name, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
-        if not 0 <= rate < 1:
-            raise UserError(f"{name} = {rate}: give a rate from 0 up to, not including, 1")
+    checks.check_rate(dropout=dropout, recurrent_dropout=recurrent_dropout)
     if recurrent_dropout and CELLS[cell].gates is None:
         raise UserError(f"recurrent_dropout = {recurrent_dropout}: {cell} has no recurrent weights, give 0")
 

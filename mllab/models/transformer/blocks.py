@@ -26,6 +26,7 @@ from mllab import checks
 from mllab.errors import UserError
 from mllab.models.ops import normalisation
 from mllab.models.ops.dropout import dropout as drop
+from mllab.models.ops.dropout import is_zero
 from mllab.types import Array, Key
 
 
@@ -68,8 +69,7 @@ def check_sizes(*, width: int, layers: int, heads: int, dropout: Any, **sizes: i
     checks.check_whole(1, width=width, layers=layers, heads=heads, **sizes)
     if width % heads:
         raise UserError(f"width = {width} for {heads} heads: give a multiple of the heads")
-    if isinstance(dropout, int | float) and not 0 <= dropout < 1:
-        raise UserError(f"dropout = {dropout}: give a rate from 0 up to, not including, 1")
+    checks.check_rate(dropout=dropout)
 
 
 def init_layers(key: Key, layers: int, make: Callable[[Key], Any]) -> tuple[Any, ...]:
@@ -91,8 +91,7 @@ class Dropout:
 
     def __init__(self, key: Key | None, rate: Any):
         """Take the key of the call and the rate."""
-        is_zero = isinstance(rate, int | float) and rate == 0
-        self._key, self._rate = None if is_zero else key, rate
+        self._key, self._rate = None if is_zero(rate) else key, rate
 
     def __call__(self, x: Array) -> Array:
         """Return x with dropout."""
