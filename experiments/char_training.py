@@ -127,7 +127,7 @@ def train(
     # The activations of a window, not a lane's state, fill the cache. Where lanes leave devices idle, the rows of each
     # batch are spread instead.
     one = with_samples(make_run(model, build, window), model, writing)
-    if lanes % mesh.size and mesh.shape[devices.BATCH] == 1:
+    if sweep.leaves_idle(lanes, mesh, uneven=True):
         run = sweep.batches(one, grid.schedule, mesh=mesh)
     else:
         run = sweep.lanes(one, grid.schedule, mesh=mesh, group=devices.lanes_of_long_steps(mesh))

@@ -194,7 +194,7 @@ def train(
             objective=objective(model, recipe.augment, recipe.label_smoothing, len(data.classes)),
             mesh=mesh,
             group=1,  # the activations of a batch of images, not a lane's state, fill the cache
-            split_batches=len(seeds) % mesh.size != 0 and mesh.shape["batch"] == 1,
+            split_batches=sweep.leaves_idle(len(seeds), mesh, uneven=True),
             observe=observe,
             workdir=run.path,
             checkpoint_seconds=checkpoint_seconds,

@@ -84,6 +84,7 @@ class _Interruption:
 
 
 _interruption = _Interruption()
+_relays: list[subprocess.Popen[bytes]] = []  # at most one, see `report_lost`
 
 
 def begin() -> None:
@@ -134,6 +135,10 @@ def end(code: int) -> NoReturn:
     _flush()
     with suppress(OSError, ValueError):
         sys.stdout.flush()
+    if _relays:  # the last line may still be on its way
+        silence(2)
+        with suppress(subprocess.TimeoutExpired):
+            _relays[-1].wait(GRACE_S)
     os._exit(code)
 
 
@@ -165,6 +170,7 @@ def report_lost(line: str, signs: Sequence[str]) -> None:
     """
     words = [sys.executable, "-c", _FILTER, line, *signs]
     relay = subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True)
+    _relays.append(relay)
     assert relay.stdin is not None
     sys.stderr.flush()
     os.dup2(relay.stdin.fileno(), 2)
@@ -178,7 +184,8 @@ noise = re.compile(
     rb"[EWIF]\d{4} |\[Gloo\]|Additional GRPC|:UNKNOWN|RPC: |\*\*\* Check|    @ |The tasks have crashed|\d+$|$"
 )
 for each in sys.stdin.buffer:
-    lost = line in each or any(sign in each for sign in signs)
+    # A message of the program itself may quote such a sign, and says more.
+    lost = line in each or (not each.startswith(b"error: ") and any(sign in each for sign in signs))
     if lost or not noise.match(each):
         sys.stderr.buffer.write(line + b"\n" if lost else each)
         sys.stderr.flush()

@@ -253,7 +253,7 @@ def train(
 
     one = make_run(in_precision(model, precision), build, sentences.crops, smoothing)
     one = with_samples(one, model, sentences.examples["source"][np.asarray(shown)])
-    if len(grid.seed) < mesh.size and mesh.shape[devices.BATCH] == 1:
+    if sweep.leaves_idle(len(grid.seed), mesh):
         run = sweep.batches(one, schedule_of_lane, mesh=mesh)
     else:
         # Lanes with batches of their own run one by one, so that each takes the crop of its batch alone.

@@ -163,9 +163,9 @@ def _orbax() -> Iterator[Any]:
     try:
         options: Any = {}
         if hosts.several():  # without, Orbax waits for the other processes to write as well
-            mine = {jax.process_index()}
+            process = jax.process_index()
             options["multiprocessing_options"] = orbax.checkpoint.options.MultiprocessingOptions(
-                primary_host=jax.process_index(), active_processes=mine, barrier_sync_key_prefix=f"process{min(mine)}"
+                primary_host=process, active_processes={process}, barrier_sync_key_prefix=f"process{process}"
             )
         handler = orbax.checkpoint.PyTreeCheckpointHandler(**options)
         with orbax.checkpoint.Checkpointer(handler, **options) as checkpointer:
@@ -174,13 +174,9 @@ def _orbax() -> Iterator[Any]:
         logging.disable(level)
 
 
-def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def _on_host(tree: Any) -> Any:
     """Return the tree on the host, with typed keys as their data."""
-    return jax.device_get(jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree))
+    return jax.device_get(jax.tree.map(lambda leaf: jax.random.key_data(leaf) if hosts.is_key(leaf) else leaf, tree))
 
 
 def _numbered(leaves: list[Any]) -> dict[str, Any]:
@@ -198,7 +194,7 @@ def _placed(stored: Any, like: Any) -> Any:
     """Return a stored leaf where the template's leaf is: on the host, or with its sharding."""
     if not isinstance(like, jax.Array):
         return np.array(stored, like.dtype)
-    if _is_key(like):
+    if hosts.is_key(like):
         stored = jax.random.wrap_key_data(stored, impl=jax.random.key_impl(like))
     return jax.device_put(stored, like.sharding)
 

@@ -18,7 +18,7 @@ from mllab.errors import UserError
 from mllab.folders import user_cache
 
 AXIS = "lanes"  # the axis of a mesh over which runs, points and tasks are spread
-BATCH = "batch"  # the axis over which the rows of each run's batches are
+BATCH = "batch"  # the axis over which the rows of each batch are spread
 CPU_CACHE_BYTES = 4 * 2**20  # lane state that one CPU device keeps in cache; measured, see BUILD_NOTES.md
 MAX_CPU_DEVICES = 64  # each has threads of its own; a machine with more cores may have as many
 MAPS_SHARE = 0.3  # of the memory maps that a process may have; the rest is left to what is compiled next
@@ -166,7 +166,7 @@ def lanes_of_long_steps(mesh: Mesh) -> int | None:
 
     One on a CPU. A GPU or TPU is idle for most of a small step, so it runs all lanes at once.
     """
-    return 1 if mesh.devices.flat[0].platform == "cpu" else None
+    return lanes_in_cache(mesh, CPU_CACHE_BYTES)
 
 
 def lanes_in_cache(mesh: Mesh, lane_bytes: int) -> int | None:

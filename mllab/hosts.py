@@ -3,9 +3,10 @@
 Every process runs the same program on the same data. Training that is spread over the devices of all hosts is computed
 once; everything else is computed by each process for itself, with equal results. The first process alone writes files.
 
-With one process, each function does what its name says of that process alone.
+In a single process `fetch` and `place` are `jax.device_get` and `jax.device_put`, and the others do nothing.
 """
 
+import itertools
 import os
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ SIGNS_OF_LOSS = (  # in errors of JAX and on standard error
     "JAX distributed service detected fatal errors",
 )  # fmt: skip
 START_S = 120  # to wait for the other processes at the start
+_sync_points = itertools.count(1)  # JAX wants numbers that rise in the same way in all processes, over all drives
 T = TypeVar("T")
 
 
@@ -34,7 +36,7 @@ def start(coordinator: str | None = None, count: int | None = None, process: int
             Cloud TPU and under Slurm.
 
     Raises:
-        UserError: some but not all are given, a number out of range, an address that is none, or the others cannot be
+        UserError: some but not all are given, a number out of range, a malformed address, or the others cannot be
             reached.
     """
     given = {"--coordinator": coordinator, "--num_processes": count, "--process_id": process}
@@ -70,7 +72,7 @@ def in_cluster() -> bool:
 
 
 def leave() -> None:
-    """Wait for the other processes, and part from them: a process that ends without is taken for lost."""
+    """Wait for the other processes and disconnect; a process that ends without doing so counts as lost."""
     if several():
         jax.distributed.shutdown()
 
@@ -95,13 +97,21 @@ def fetch(tree: T) -> T:
 
     Typed keys remain such, on this process's devices.
     """
+    for leaf in jax.tree.leaves(tree):  # all copies begin before the first one is waited for
+        if isinstance(leaf, jax.Array) and not is_key(leaf) and leaf.is_fully_addressable:
+            leaf.copy_to_host_async()
     return jax.tree.map(_fetched, tree)
+
+
+def is_key(leaf: Any) -> bool:
+    """Return whether a leaf is a typed key."""
+    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _fetched(leaf: Any) -> Any:
     if not isinstance(leaf, jax.Array):
         return leaf
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if is_key(leaf):
         if not several():
             return leaf
         return jax.random.wrap_key_data(_fetched(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
@@ -116,7 +126,7 @@ def place(leaf: Any, sharding: Sharding) -> jax.Array:
     """Return an array that every process holds whole, an array of the host or a typed key, with a sharding."""
     if not several():
         return jax.device_put(leaf, sharding)
-    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if is_key(leaf):
         # A key has no layout of its own on several hosts: a program lays it out.
         data, impl = np.asarray(jax.random.key_data(leaf)), jax.random.key_impl(leaf)
         return jax.jit(lambda data: jax.random.wrap_key_data(data, impl=impl), out_shardings=sharding)(data)
@@ -131,7 +141,7 @@ def from_first(value: T) -> T:
     from jax.experimental import multihost_utils
 
     def sent(leaf: Any) -> Any:
-        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if is_key(leaf):
             data = np.asarray(jax.random.key_data(leaf))
             return jax.random.wrap_key_data(sent(data), impl=jax.random.key_impl(leaf))
         return np.array(multihost_utils.broadcast_one_to_all(np.asarray(leaf)))
@@ -155,13 +165,13 @@ def check_alike(what: str, digest: str) -> None:
         raise UserError(f"process {different[0]} has other {what} than process 0: start all with the same")
 
 
-def preempted(step: int) -> bool:
-    """Return whether a host is about to be taken away, at the same step in every process."""
+def preempted() -> bool:
+    """Return whether a host is about to be taken away; every process learns of it at the same call."""
     if not several():
         return False
     from jax.experimental import multihost_utils
 
-    return bool(multihost_utils.reached_preemption_sync_point(step))
+    return bool(multihost_utils.reached_preemption_sync_point(next(_sync_points)))
 
 
 def everywhere() -> Sharding:

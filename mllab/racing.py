@@ -247,7 +247,7 @@ def race(
         mesh: devices to spread the lanes over (default: the first one alone).
         group: lanes that a device runs at once (default: as many as its cache holds).
         split_batches: run lane after lane with each batch split over the devices, instead of spreading the lanes
-            (default: if there are fewer lanes than devices).
+            (default: if there are fewer lanes than devices, and the mesh names none for batches).
         observe: (optimizer, grid) -> observers for its drive.
         observe_refit: (optimizer, grid, steps) -> observers for the drive of its refit; what it has as held-out metrics
             are those of some training rows.
@@ -308,10 +308,9 @@ def race(
         return lambda hyper: optimizers.build(makers[name], hyper["learning_rate"], steps=steps, **settings)
 
     def many(run: Run, grid: sweep.Grid) -> Run:
-        full = len(grid.seed) >= mesh.size or mesh.shape[devices.BATCH] > 1
-        if split_batches is False or (split_batches is None and full):
-            return sweep.lanes(run, grid.schedule, mesh=mesh, group=group)
-        return sweep.batches(run, grid.schedule, mesh=mesh)
+        if sweep.leaves_idle(len(grid.seed), mesh) if split_batches is None else split_batches:
+            return sweep.batches(run, grid.schedule, mesh=mesh)
+        return sweep.lanes(run, grid.schedule, mesh=mesh, group=group)
 
     runs = {name: many(make(optimizer(name, steps)), grid) for name in makers}
     entries = []

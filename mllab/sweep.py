@@ -330,6 +330,18 @@ def lanes(
     return Run(start, advance, score)
 
 
+def leaves_idle(lanes: int, mesh: Mesh, *, uneven: bool = False) -> bool:
+    """Return whether lanes leave devices idle, so that `batches` is to be preferred; a mesh with a batch axis decides.
+
+    Args:
+        lanes: L.
+        mesh: the devices.
+        uneven: whether some are idle, too, where the devices do not divide the lanes.
+    """
+    idle = lanes % mesh.size != 0 if uneven else lanes < mesh.size
+    return idle and mesh.shape[BATCH] == 1
+
+
 def batches(run: Run, schedule: np.ndarray, *, mesh: Mesh) -> Run:
     """Return the same three functions over L lanes, one lane after another, each batch split over the devices.
 

@@ -284,7 +284,7 @@ def drive(
     inputs["about"] = np.frombuffer(fingerprint.encode(), np.uint8)
     checkpoints = Checkpoints(Path(workdir) / "checkpoints" / name, inputs) if workdir else None
     if hosts.several():
-        hosts.check_alike("data, rows or settings", Checkpoints(Path(), inputs).identity)
+        hosts.check_alike("data, rows or settings", (checkpoints or Checkpoints(Path(), inputs)).identity)
     lanes = scored["loss"].shape
 
     def remembered() -> Memory:
@@ -334,12 +334,14 @@ def drive(
         losses, metrics, better = hosts.fetch((losses, metrics, better))
         record.add(first, losses, metrics, better, time.perf_counter() - began_segment)
         notify(record.segment(number, ends, restored=False))
-        if hosts.from_first(np.array(time.monotonic() - last_save >= checkpoint_seconds)):
+        is_due = hosts.from_first(np.array(time.monotonic() - last_save >= checkpoint_seconds))
+        is_preempted = hosts.preempted()
+        if is_due or is_preempted:
             save()
             last_save = time.monotonic()
-        if hosts.preempted(int(record.done)):
-            save()
-            raise UserError(f"a host is taken away: saved after step {ends[number]:,}; the same command resumes there")
+        if is_preempted:
+            saved = f"saved after step {ends[number]:,}; the same command resumes there"
+            raise UserError(f"a host is taken away: {saved if checkpoints else 'without a workdir nothing is saved'}")
     # Save the end of a long drive: repeating many such drives could take longer than the interval.
     took_long = time.monotonic() - began_drive > checkpoint_seconds / 4
     newest = checkpoints.steps()[-1:] if checkpoints and hosts.is_first() else []
@@ -468,9 +470,7 @@ def _compiled(run: Run) -> tuple[Wrapped, Wrapped, Wrapped, Wrapped]:
 
 def _without_padding(state: State, lanes: tuple[int, ...]) -> State:
     """Return the state on the host without the padding lanes of a sweep, whose number depends on the devices."""
-    host = jax.tree.map(
-        lambda leaf: leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else np.array(leaf), hosts.fetch(state)
-    )
+    host = jax.tree.map(lambda leaf: leaf if hosts.is_key(leaf) else np.array(leaf), hosts.fetch(state))
     return jax.tree.map(lambda leaf: leaf[: lanes[0]], host) if lanes else host
 
 

@@ -107,7 +107,7 @@ def path(default: str | None, *, help: str, names: Iterable[str] = (), affects_r
     built_in = frozenset(names)
 
     def check(value: Any) -> str:
-        return os.path.expanduser(_text(os.fspath(value) if isinstance(value, os.PathLike) else value))
+        return os.path.expanduser(_path_text(value))
 
     def record(value: str) -> str:
         absolute = os.path.abspath(value)
@@ -315,7 +315,7 @@ def paths(*, help: str, optional: bool = False) -> Any:
     """Return a field of one or more paths (or none): the words of the command line that are no flags."""
 
     def check(value: Any) -> tuple[str, ...]:
-        chosen = tuple(_text(os.fspath(each) if isinstance(each, os.PathLike) else each) for each in _items(value))
+        chosen = tuple(_path_text(each) for each in _items(value))
         if not chosen and not optional:
             raise Refused("none")
         return chosen
@@ -331,7 +331,7 @@ def folders(*, help: str) -> Any:
 
     def check(value: Any) -> tuple[str, ...]:
         chosen = [value] if isinstance(value, os.PathLike) else _items(value)
-        names = [_text(os.fspath(each) if isinstance(each, os.PathLike) else each) for each in chosen]
+        names = [_path_text(each) for each in chosen]
         if not names:
             raise Refused("none")
         places = [os.path.realpath(os.path.expanduser(name)) for name in names]
@@ -441,6 +441,10 @@ def _text(value: Any) -> str:
     if len(value) > MAX_TEXT:
         raise Refused(f"longer than {MAX_TEXT:,} characters")
     return str(value)
+
+
+def _path_text(value: Any) -> str:
+    return _text(os.fspath(value) if isinstance(value, os.PathLike) else value)
 
 
 def _listing(help: str, names: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """A profile of a training: a trace of one segment, device memory, and the share of the machine's peak.
 
-The first segment compiles, the second one is traced, and the third one, without a tracer, is timed.
+The first segment compiles, the second one is traced, and the third one, without a tracer, is timed. Of a training of
+two segments the traced one is timed.
 """
 
 import json
@@ -72,7 +73,9 @@ class Profile:
         first, last = self._segments[-2:]
         steps = last.step - first.step
         advance, score = map(flops.count, self._programs())
-        peak = peak_rate(jax.local_devices()[: self._device_count], DTYPES[self._precision])
+        local = jax.local_devices()[: self._device_count]
+        # Operations are those of all hosts.
+        peak = peak_rate(local, DTYPES[self._precision]) * self._device_count / len(local)
         # A segment trains for its steps and scores once. The programs are those of the longest segment.
         longest = self._segments[0].step
         done = advance * steps / longest + score
@@ -83,7 +86,7 @@ class Profile:
             "peak_flops_per_second": peak,
             "share_of_peak": done / last.seconds / peak,
             "is_traced": len(self._segments) == 2,  # the timed segment, which takes longer then
-            "peak_memory_bytes": memory_bytes(jax.local_devices()[: self._device_count]),
+            "peak_memory_bytes": memory_bytes(local),
         }
         (self._folder / "profile.json").write_text(json.dumps(measured, indent=1) + "\n")
         self._say(line(measured, self._folder))

@@ -114,12 +114,14 @@ class Context:
         """Return the mesh of the devices that the settings ask for (all by default), to spread a computation over.
 
         Args:
-            lanes: runs that are spread; more devices are not taken, unless the settings name a mesh.
+            lanes: runs that are spread; more devices are not taken, unless the mesh splits batches.
             all_hosts: the devices of all processes, for `training.drive`; otherwise those of this one.
         """
         chosen = self._settings
         count, batch = chosen.mesh_sizes() if isinstance(chosen, shared_flags.Devices) else (None, 1)
         mesh = devices.mesh(None if hosts.several() else count, batch)
+        if hosts.several() and (sizes := getattr(chosen, "mesh", None)) and count not in (None, mesh.size):
+            raise UserError(f"--mesh={sizes}: the processes have {mesh.size} devices together")
         if hosts.several() and not all_hosts:
             mesh = devices.flat(mesh)
         elif not hosts.several() and lanes is not None and batch == 1 and lanes < mesh.size:
@@ -349,7 +351,7 @@ def _execute(
         from mllab.report.page import seconds_table  # brings jinja2
 
         tables.append(seconds_table(context.seconds))
-    if console.kernel():
+    if board:
         closing = io.StringIO()
         _write_closing(made, tables, page, closing)
         notebook.show_closing(page, closing.getvalue())

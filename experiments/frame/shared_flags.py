@@ -195,14 +195,14 @@ class Devices(settings.Base):
 
     devices: int | None = kinds.whole(
         None,
-        help="Devices to spread the runs over. Default: all; on a CPU, one a core.",
+        help="Devices to spread the runs over, of each process. Default: all; on a CPU, one a core.",
         low=1,
         high=4096,
         affects_result=False,
     )
     mesh: str | None = kinds.mesh(
-        help="Devices for runs side by side, and for the rows of each batch, such as lanes:4,batch:2. Default: all for "
-        "runs; where there are fewer runs than devices, for batches."
+        help="Devices for runs side by side, and for the rows of each batch, such as lanes:4,batch:2. Default: as the "
+        "experiment chooses."
     )
     coordinator: str | None = kinds.text(
         None, help="host:port of the first of several processes that compute together, each started with the same "

@@ -111,7 +111,7 @@ def test_one_process_is_the_first_and_sends_itself_nothing():
     assert fetched["key"] is tree["key"]
     assert hosts.from_first(fetched) is fetched
     hosts.check_alike("data", "00")
-    assert (hosts.is_first(), hosts.several(), hosts.preempted(3)) == (True, False, False)
+    assert (hosts.is_first(), hosts.several(), hosts.preempted()) == (True, False, False)
 
 
 @pytest.mark.parametrize(
