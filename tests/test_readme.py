@@ -123,7 +123,7 @@ def folder(tmp_path_factory):
     model_selection.run(workdir=str(folder / "runs" / "homes"), **tiny)
     optimizer_race.run(workdir=str(folder / "runs" / "race"), learning_rates=(0.01, 0.1), seeds=1, epochs=1)
     wide = {"learning_rates": (0.01, 0.1), "seeds": 1, "epochs": 1, "hidden": (8,)}
-    optimizer_race.run(workdir=str(folder / "runs" / "wide"), **wide)
+    optimizer_race.run(workdir=str(folder / "runs" / "convnet"), **wide)
     sizes = {"hidden": 4, "embedding": 4, "steps": 2, "seeds": 1, "sample_length": 5}
     char_rnn.run(workdir=str(folder / "runs" / "text"), **sizes)
     (folder / "own.tsv").write_text("".join(f"ein Hund {n}\ta dog {n}\n" for n in range(40)))

@@ -138,8 +138,8 @@ class _Console(Console):
 def _console(stream: Any) -> Console:
     """Return the console of a stream; some terminals, and $COLUMNS, claim to have no columns.
 
-    A notebook moves no cursor: neither for its kernel, nor for the programs that this starts (`!python -m ...`), though
-    they may have a terminal, and have $FORCE_COLOR of it.
+    Output in a notebook never counts as a terminal, neither the kernel's nor that of programs it starts
+    (`!python -m ...`), which may have a terminal and inherit $FORCE_COLOR.
     """
     is_notebook = kernel() is not None or "JPY_PARENT_PID" in os.environ  # which Jupyter sets for kernels
     console = _Console(file=stream, highlight=False, force_jupyter=False, force_terminal=False if is_notebook else None)

@@ -1,4 +1,4 @@
-"""The flag --precision: how matrix products are computed in a run, and what is said on a CPU."""
+"""The flag --precision: the precision of matrix products in a run, and the note on a CPU."""
 
 import contextlib
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ SIZES = {"width": 6, "layers": 2, "heads": 2, "feedforward": 5}
 
 
 def sentences(vocabulary, lengths, size, seed=0):
-    """Return sentences [B, size] of so many words, END included; 0 is a row of padding."""
+    """Return sentences [B, size] of the given numbers of words, END included; a row with 0 words is padding."""
     ids = np.random.default_rng(seed).integers(FIRST_WORD, vocabulary, (len(lengths), size))
     for row, length in enumerate(lengths):
         ids[row, length:] = PADDING
