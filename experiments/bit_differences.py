@@ -44,18 +44,19 @@ class FileComparison:
     differing: int
     absent: int  # those of them that only one of the two has
     differences: list[Difference]  # MAX_KEPT of them, the greatest first
+    greatest_present: float  # relative difference of a figure that both have; 0 where all are equal
 
     @classmethod
     def of(cls, name: str, figures: int, differences: Sequence[Difference], unlisted: int = 0) -> Self:
         """Return the comparison of a file; `unlisted` differences are counted only."""
-        absent = sum(each.is_absent for each in differences)
+        present = [each.relative for each in differences if not each.is_absent]
         kept = heapq.nlargest(MAX_KEPT, differences, key=lambda each: each.relative)
-        return cls(name, figures, len(differences) + unlisted, absent, kept)
+        absent = len(differences) - len(present)
+        return cls(name, figures, len(differences) + unlisted, absent, kept, max(present, default=0.0))
 
     def greatest(self, *, absent: bool = True) -> float:
         """Return the greatest relative difference, 0 where all are equal; with figures that are absent or without."""
-        kept = (each.relative for each in self.differences if absent or not each.is_absent)
-        return max(kept, default=0.0)
+        return max((each.relative for each in self.differences), default=0.0) if absent else self.greatest_present
 
 
 def json_differences(recorded: Any, replayed: Any, place: str = "") -> tuple[int, list[Difference]]:
@@ -112,9 +113,10 @@ def compare_params(recorded: Path, replayed: Path) -> FileComparison:
         elif before.tobytes() != now.tobytes():
             differing, greatest = _array_differences(name, before, now)
             differences, unlisted = differences + greatest, unlisted + differing - len(greatest)
-    whole = [content.read(path) if path else b"" for path in files]
-    if not differences and about == about_other and whole[0] != whole[1]:
-        differences.append(Difference("order of bytes", len(whole[0]), len(whole[1]), math.inf))
+    if not differences and about == about_other:
+        whole = [content.read(path) if path else b"" for path in files]
+        if whole[0] != whole[1]:
+            differences.append(Difference("order of bytes", len(whole[0]), len(whole[1]), math.inf))
     return FileComparison.of(recorded.name, count, differences, unlisted)
 
 

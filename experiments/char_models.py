@@ -1,8 +1,8 @@
 """Which settings of the character-level experiment each model reads: recurrent cells and the Transformer."""
 
-import dataclasses
 from typing import Any
 
+from experiments import frame
 from mllab.errors import UserError
 from mllab.models.recurrent import CELLS
 from mllab.text_models import TRANSFORMER
@@ -46,7 +46,7 @@ def check(settings: Any) -> None:
     Raises:
         UserError: one is not, or a size that the Transformer cannot have.
     """
-    defaults = {field.name: field.default for field in dataclasses.fields(settings)}
+    defaults = settings.defaults()
     cells = set(settings.cells)
     for names, is_read, what in (
         (OF_CELLS, bool(cells - {TRANSFORMER}), "a Transformer"),
@@ -57,5 +57,4 @@ def check(settings: Any) -> None:
                 raise UserError(f"--{name} is not read by {what}: leave it out, or add another model to --cells")
     if TRANSFORMER in cells and settings.hidden % settings.heads:
         raise UserError(f"--hidden={settings.hidden} --heads={settings.heads}: give a multiple of the heads")
-    if settings.clip_norm == 0:
-        raise UserError("--clip_norm=0: no step would be taken; give a positive norm")
+    frame.check_clip_norm(settings.clip_norm)

@@ -106,12 +106,13 @@ def result_table(measured: Measurement) -> Table:
         for row, run in zip(group.winners, measured.runs, strict=True):
             if row.run in group.tied or (not group.tied and row.run == group.best):
                 marked.append(len(rows))
-            rows.append([legible(row.run), _contender(group, row), *_scores(group, row), run.seconds.get("total")])
+            total = run.seconds.get("total")
+            seconds = None if total is None else table.significant(total)
+            rows.append([legible(row.run), _contender(group, row), *_scores(group, row), seconds])
         for name, value in group.baselines.items():
             rows.append([f"baseline: {name}", group.title, None, table.significant(value), None, None, None])
     group = measured.groups[0]
     columns = ["run", group.noun, *_score_columns(group), "seconds"]
-    rows = [[*row[:-1], None if row[-1] is None else table.significant(float(str(row[-1])))] for row in rows]
     return _without_empty(columns, rows, marked, _caption(measured))
 
 

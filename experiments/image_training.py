@@ -12,7 +12,7 @@ from experiments.frame import observers
 from experiments.inspection import Inspection
 from mllab import augmentation, losses, metrics, racing, sweep, training
 from mllab.data.dataset import Dataset
-from mllab.metrics import Interval, interval
+from mllab.metrics import Interval, bands, interval
 from mllab.models import table as models
 from mllab.models.base import Model, in_precision, predict
 from mllab.race_results import Lane, lanes
@@ -119,12 +119,8 @@ class Trained(NamedTuple):
 
     def curves(self) -> LearningCurves:
         """Return the curves over epochs."""
-
-        def band(values: np.ndarray) -> np.ndarray:  # [E, G] -> [E, 3]
-            return np.stack([interval(row)[:3] for row in values])
-
         train, validation, accuracy = (
-            band(values[:, 0]) for values in (self.entry.train_loss, self.entry.loss, self.entry.curve)
+            bands(values[:, 0]) for values in (self.entry.train_loss, self.entry.loss, self.entry.curve)
         )
         return LearningCurves(np.arange(1, len(train) + 1), train, validation, accuracy, self.race.seeds.size)
 

@@ -95,8 +95,7 @@ class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Steps):
 
 def measure(run: frame.Context, settings: Settings) -> Measurement:
     """Train every model, choose on the validation part, score the test part once, publish the best ones, and play."""
-    if settings.clip_norm == 0:
-        raise UserError("--clip_norm=0: no step would be taken; give a positive norm")
+    frame.check_clip_norm(settings.clip_norm)
     if settings.primed >= settings.frames:
         raise UserError(f"--primed={settings.primed} of --frames={settings.frames}: leave frames to sample")
     if settings.midi is not None:

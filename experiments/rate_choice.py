@@ -11,7 +11,7 @@ import numpy as np
 
 from mllab import sweep
 from mllab.averaging import evaluation_params
-from mllab.metrics import interval
+from mllab.metrics import bands
 from mllab.training import Result
 from mllab.types import Params
 
@@ -69,7 +69,7 @@ class TrainedLanes:
     @property
     def steps(self) -> np.ndarray:
         """The steps taken before each score, [E], up to an early stop."""
-        return self.result.history.step[self._done]
+        return self.result.history.step[self.scored]
 
     def band(self, values: np.ndarray, scale: Callable[[np.ndarray], np.ndarray] = lambda row: row) -> np.ndarray:
         """Return mean, low and high over seeds, [E, 3], of values of the lanes [E, L] at the chosen rate.
@@ -78,12 +78,13 @@ class TrainedLanes:
             values: after each segment.
             scale: values of the seeds [G] -> values in another unit.
         """
-        at_rate = self.grid.by_axis(values[self._done], -1)[:, self.best or 0]  # [E, G]
-        return np.stack([interval(scale(row))[:3] for row in at_rate])
+        at_rate = self.grid.by_axis(values[self.scored], -1)[:, self.best or 0]  # [E, G]
+        return bands(scale(row) for row in at_rate)
 
     @property
-    def _done(self) -> np.ndarray:
-        return np.isfinite(self.result.history.seconds)  # of an early stop
+    def scored(self) -> np.ndarray:
+        """Whether each segment was reached, [E]; some are not after an early stop."""
+        return np.isfinite(self.result.history.seconds)
 
 
 T = TypeVar("T", bound=TrainedLanes)

@@ -53,11 +53,16 @@ class RecordedRun:
         return {name: value for name, value in self.summary.items() if name != "flags"}
 
     @property
+    def seconds_by_part(self) -> dict[str, float]:
+        """Wall times, `total` among them; empty where none are recorded."""
+        parts = self.summary.get("seconds")
+        items = parts.items() if isinstance(parts, dict) else ()
+        return {name: float(value) for name, value in items if isinstance(value, int | float)}
+
+    @property
     def seconds(self) -> float | None:
         """Total wall time; None where it is not recorded."""
-        parts = self.summary.get("seconds")
-        total = parts.get("total") if isinstance(parts, dict) else None
-        return float(total) if isinstance(total, int | float) else None
+        return self.seconds_by_part.get("total")
 
     @property
     def device_count(self) -> int | None:

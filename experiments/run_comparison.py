@@ -101,13 +101,7 @@ def read_runs(recorded: Sequence[RecordedRun]) -> list[Run]:
     scores = [run_scores.read(each) for each in recorded]
     made = []
     for label, each, its_scores in zip(_labels(recorded), recorded, scores, strict=True):
-        parts = each.summary.get("seconds")
-        seconds = {
-            name: float(value)
-            for name, value in (parts.items() if isinstance(parts, dict) else ())
-            if isinstance(value, int | float)
-        }
-        made.append(Run(label, str(each.path), seconds, _machine(each), each, its_scores))
+        made.append(Run(label, str(each.path), each.seconds_by_part, _machine(each), each, its_scores))
     return made
 
 

@@ -105,8 +105,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
                 "season; give --period=1"
             )
         plan = training.plan(series.values, transform, walk, settings.window, period, pairs)
-        if settings.clip_norm == 0:
-            raise UserError("--clip_norm=0: no step would be taken; give a positive norm")
+        frame.check_clip_norm(settings.clip_norm)
     values = series.values
     recent = max(
         walk.test_start - walk.validation[0].end, 2 * period

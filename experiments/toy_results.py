@@ -9,7 +9,7 @@ from experiments import answers, frame
 from experiments.toy_gradients import Gradients
 from experiments.toy_training import Trained
 from mllab.data.sets.toy_sequences import Problem
-from mllab.metrics import Interval, interval
+from mllab.metrics import Interval, bands, interval
 from mllab.report import draw
 from mllab.report.table import Table, number, short, significant
 from mllab.report.table import interval as shown
@@ -49,7 +49,7 @@ class Solved:
             learning_rate=None if rate is None else float(trained.grid.axes["learning_rate"][rate]),
             solved=int((errors <= goal).sum()), nonfinite=int(lost.sum()), lanes=lost.size, error=interval(errors),
             steps=NONE if rate is None or not steps.size else interval(steps.astype(float)), error_by_seed=errors,
-            step=history.step, curve=np.stack([interval(row)[:3] for row in curve]),
+            step=history.step, curve=bands(curve),
         )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ MOST_BYTES = 2**30  # of standard input
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(frame.settings.Base):
+class Settings(frame.BeamSearch):
     """The models, and how they translate."""
 
     params: tuple[str, ...] = frame.texts(
@@ -35,14 +35,8 @@ class Settings(frame.settings.Base):
         help="Sentences, given as plain arguments or with this flag. Default: the lines of standard input.",
         optional=True,
     )
-    beam: int = frame.whole(5, help="Width of the beam search; 1 is greedy.", low=1, high=1_000)
     n_best: int = frame.whole(1, help="Translations of each sentence, up to --beam.", low=1, high=1_000)
-    penalty: float = frame.number(
-        1.0, help="Exponent of the length that the score of a translation is divided by.", low=0, high=10
-    )
-    replace_unknown: bool = frame.switch(
-        True, help="Replace an unknown word of a translation by the source word with the greatest weight."
-    )
+    replace_unknown: bool = frame.BeamSearch.with_default("replace_unknown", True)
     output: str | None = frame.path(None, help="File to write the best translation of each sentence to, a line each.")
 
 

@@ -27,7 +27,7 @@ from mllab.report.table import legible
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Steps):
+class Settings(frame.Output, frame.Seeds, frame.Devices, frame.BeamSearch, frame.Steps):
     """The parallel text, the models, how they are trained, and how they translate."""
 
     dataset: str = frame.path(
@@ -87,13 +87,6 @@ class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Steps):
     patience: int | None = frame.whole(None, help="Stop after this many scores without a better one.", low=1)
     seeds: int = frame.Seeds.with_default("seeds", 2)
     checkpoint_seconds: float = frame.Training.with_default("checkpoint_seconds", 10.0)
-    beam: int = frame.whole(5, help="Width of the beam search; 1 is greedy.", low=1, high=1_000)
-    penalty: float = frame.number(
-        1.0, help="Exponent of the length that the score of a translation is divided by.", low=0, high=10
-    )
-    replace_unknown: bool = frame.switch(
-        help="Replace an unknown word of a translation by the source word with the greatest weight."
-    )
 
     def arguments(self, model: str, joint: bool) -> dict[str, object]:
         """Return the arguments of a model that its params depend on; `joint`: source and target share a vocabulary."""

@@ -46,8 +46,7 @@ def load(run: frame.Context, settings: "Settings") -> Text:
     Raises:
         UserError: data that cannot be loaded, or a package of the extra `translation` that is missing.
     """
-    if settings.clip_norm == 0:
-        raise UserError("--clip_norm=0: no step would be taken; give a positive norm")
+    frame.check_clip_norm(settings.clip_norm)
     check_sizes(settings)
     with run.timed("data"):
         text = pairs.load(
@@ -94,7 +93,7 @@ def _train(run: frame.Context, settings: "Settings", text: Text, name: str) -> t
     def observe(grid: sweep.Grid, steps: int) -> list:
         title = f"{name} on {legible(text.pairs.name)}, -perplexity"
         observer = observers.observer(
-            run, name, grid, steps, lambda held: -np.exp(np.minimum(held["loss"], 50)), title, "model"
+            run, name, grid, steps, lambda held: -training.perplexity(held["loss"]), title, "model"
         )
         return [observer, show]
 
@@ -189,7 +188,7 @@ def publish(
 def examples(text: Text, translations: list[Translation]) -> list[Example]:
     """Return translations of sentences from all over the test part, the longest left out."""
     sentences = text.sentences
-    short = [row for row, ids in enumerate(sentences.sources["test"]) if len(ids) <= MOST_SHOWN]
+    short = [row for row, ids in enumerate(sentences.test_sources) if len(ids) <= MOST_SHOWN]
     made = []
     for row in np.unique(np.linspace(0, len(short) - 1, EXAMPLES).astype(int)) if short else ():
         source, reference = sentences.pairs["test"][short[row]]
@@ -205,10 +204,10 @@ def examples(text: Text, translations: list[Translation]) -> list[Example]:
 def during(text: Text, best: training.Trained) -> list[str]:
     """Return what a sentence of the validation part was translated to during the training of the best seed."""
     history, lane, target = best.result.history, best.lane(best.seed), text.sentences.target
-    done = np.flatnonzero(np.isfinite(history.seconds))
+    done = np.flatnonzero(best.scored)
     lines = [f"A sentence of the validation part, during training: {text.sentences.pairs['validation'][0][0]}"]
     for place in np.unique(np.linspace(done[0], done[-1], 5).round().astype(int)):
         words = target.named(history.held_out["sample"][place, lane, 0].tolist())
-        perplexity = float(np.exp(min(history.held_out["loss"][place, lane], 50)))
+        perplexity = float(training.perplexity(history.held_out["loss"][place, lane]))
         lines.append(f"step {history.step[place]:,}, perplexity {perplexity:.3g}: {printable(target.join(words))}")
     return lines

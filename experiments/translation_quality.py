@@ -88,7 +88,7 @@ class Translator(NamedTuple):
     def translate(self, members: Sequence[tuple[EncoderDecoder, Params]]) -> list[Translation]:
         """Return the best translation of each test source, [N]."""
         found = translation_models.translate(
-            members, self.sentences.sources["test"], width=self.width, penalty=self.penalty, mesh=self.mesh,
+            members, self.sentences.test_sources, width=self.width, penalty=self.penalty, mesh=self.mesh,
             batch_size=BATCH_SIZE,
         )  # fmt: skip
         return [each[0] for each in found]

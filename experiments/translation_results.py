@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments import answers, frame
 from experiments.translation_quality import ByLength, Quality
-from experiments.translation_training import Trained
+from experiments.translation_training import Trained, perplexity
 from mllab import metrics
 from mllab.data.sets.dates import HELD_OUT
 from mllab.data.vocabulary import SPACE
@@ -51,7 +51,7 @@ class Scores:
             model=trained.name, parameters=trained.parameters, learning_rate=trained.rate(rates),
             nonfinite=trained.nonfinite, lanes=trained.validation.size,
             validation_nats=validation, validation=interval(np.exp(validation)), test=interval(np.exp(test)),
-            step=trained.steps, curve=trained.band(losses, lambda row: np.exp(np.minimum(row, 50))),
+            step=trained.steps, curve=trained.band(losses, perplexity),
         )  # fmt: skip
 
 
@@ -64,7 +64,7 @@ class System:
     votes: int  # seeds whose probabilities are averaged; 0 for a baseline
     quality: Quality
     by_length: ByLength = frame.unsaved()
-    lead: Interval | None = None  # BLEU less that of the first system, over the same sentences
+    lead: Interval | None = None  # BLEU less that of the first model, over the same sentences
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def result_table(measured: Measurement) -> Table:
     caption = (
         f"perplexity per token: {answers.over(measured.seeds, 'seed', comparison=len(measured.scores) > 1)}; "
         f"translations by a beam of {measured.beam}, ± 95% interval over test sentences; of each model the seed with "
-        "the least validation loss, and the average of all seeds' probabilities; first row: the baseline"
+        "the least validation loss, and the average of all seeds' probabilities; first rows: the baselines"
     )
     if best:
         caption = f"* the published model, least validation loss; {caption}"

@@ -27,6 +27,14 @@ from mllab.types import Array, Examples, Losses, Metrics, Params, Rows
 SHOWN_TOKENS = 40  # of a translation that is shown during training
 
 
+MAX_NATS = 50.0  # of a perplexity, which would overflow float32 from 88 on
+
+
+def perplexity(nats: np.ndarray | float) -> np.ndarray:
+    """Return the perplexity of a loss in nats per token, exp(MAX_NATS) at most."""
+    return np.exp(np.minimum(nats, MAX_NATS))
+
+
 class Sentences(NamedTuple):
     """Parallel text as ids of tokens, padded to the longest."""
 
@@ -35,7 +43,7 @@ class Sentences(NamedTuple):
     crops: list[tuple[int, int]]  # the lengths of source and target of each, ascending
     bucket: np.ndarray  # [N] the first crop that a sentence fits in
     pairs: Mapping[str, list[Pair]]  # all of them by part, those that are too long for training and losses, too
-    sources: dict[str, list[list[int]]]  # ids of all sources by part, END included
+    test_sources: list[list[int]]  # ids of all sources of the test part, END included
     left_out: dict[str, int]  # by part: pairs that are too long
     source: Vocabulary
     target: Vocabulary
@@ -73,7 +81,7 @@ def lay_out(pairs: Pairs, source: Vocabulary, target: Vocabulary, longest: int, 
             "source": translation_models.padded([one for one, _ in kept], int(widths[0])),
             "target": translation_models.padded([other for _, other in kept], int(widths[1])),
         },
-        ids, made, bucket, pairs.parts, {part: [one for one, _ in encoded[part]] for part in PARTS}, left_out,
+        ids, made, bucket, pairs.parts, [one for one, _ in encoded["test"]], left_out,
         source, target,
     )  # fmt: skip
 

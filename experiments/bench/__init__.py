@@ -12,6 +12,7 @@
 | neighbors | scikit-learn, faiss, NumPy | seconds of a search |
 | recurrent | PyTorch | seconds of the gradients of recurrent cells |
 | translation_step | PyTorch (`translation_step_torch`) | seconds of a training step of the translation model |
+| transformer_language | PyTorch | seconds of a training of a Transformer on tinyshakespeare, and its validation loss |
 | selection | scikit-learn | seconds and scores of nested cross-validation |
 | keel | scikit-learn | mean rank of mllab's choice on 13 tables, and its seconds |
 | published_splits | published figures | RMSE and log likelihood of deep ensembles on five UCI sets |

@@ -23,6 +23,7 @@ from experiments.frame.kinds import (
 )
 from experiments.frame.program import Context, program
 from experiments.frame.shared_flags import (
+    BeamSearch,
     Data,
     Devices,
     Folds,
@@ -38,10 +39,12 @@ from experiments.frame.shared_flags import (
     Steps,
     Table,
     Training,
+    check_clip_norm,
 )
 from experiments.frame.summary import DatasetFacts, to_json, unsaved
 
 __all__ = [
+    "BeamSearch",
     "Context",
     "Data",
     "DatasetFacts",
@@ -59,6 +62,7 @@ __all__ = [
     "Steps",
     "Table",
     "Training",
+    "check_clip_norm",
     "choice",
     "choices",
     "dataset",

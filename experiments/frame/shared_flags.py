@@ -293,6 +293,12 @@ class Training(Seeds, Devices, Steps):
     checkpoint_seconds: float = kinds.number(10.0, help="Seconds between checkpoints.", low=0, affects_result=False)
 
 
+def check_clip_norm(clip_norm: float | None) -> None:
+    """Raise UserError for a norm of 0, with which no step would be taken."""
+    if clip_norm == 0:
+        raise UserError("--clip_norm=0: no step would be taken; give a positive norm")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Optimizers(settings.Base):
     """Optimizers to compare."""
@@ -329,6 +335,19 @@ class Sampling(settings.Base):
     def filters(self) -> dict[str, Any]:
         """Return the arguments of `sampling.sample`."""
         return {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeamSearch(settings.Base):
+    """How a sentence is translated."""
+
+    beam: int = kinds.whole(5, help="Width of the beam search; 1 is greedy.", low=1, high=1_000)
+    penalty: float = kinds.number(
+        1.0, help="Exponent of the length that the score of a translation is divided by.", low=0, high=10
+    )
+    replace_unknown: bool = kinds.switch(
+        help="Replace an unknown word of a translation by the source word with the greatest weight."
+    )
 
 
 # The flags that all experiments had in earlier versions, with their defaults.

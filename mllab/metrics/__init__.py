@@ -15,7 +15,7 @@ from mllab.metrics.examples import (
     regression,
 )
 from mllab.metrics.forecasts import DieboldMariano, diebold_mariano, holm, over_origins
-from mllab.metrics.intervals import Interval, interval, proportion
+from mllab.metrics.intervals import Interval, bands, interval, proportion
 from mllab.metrics.paired_tests import McNemar, bootstrap, mcnemar
 from mllab.metrics.reliability import Bin, Calibration, calibration
 from mllab.metrics.search_budget import expected_best
@@ -29,6 +29,7 @@ __all__ = [
     "Lead",
     "McNemar",
     "Ranking",
+    "bands",
     "bootstrap",
     "by_output",
     "calibration",

@@ -1,5 +1,6 @@
 """Means and proportions with 95% intervals."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +41,11 @@ def interval(values: np.ndarray) -> Interval:
 
     half = float(stdtrit(values.size - 1, 0.975) * values.std(ddof=1) / np.sqrt(values.size))
     return Interval(mean, mean - half, mean + half, values.size)
+
+
+def bands(values: Iterable[np.ndarray]) -> np.ndarray:
+    """Return mean, low and high of each row [G] of values, [E, 3]; see `interval`."""
+    return np.stack([interval(row)[:3] for row in values])
 
 
 def proportion(correct: np.ndarray) -> Interval:

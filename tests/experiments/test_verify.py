@@ -278,3 +278,12 @@ def test_a_race_repeats_to_the_bit_and_a_flipped_bit_is_reported(tmp_path):
     assert done.returncode == 1, done.stderr
     assert "race repeats to the bit; " in done.stdout
     assert "flipped differs in 1 figure, greatest relative difference " in done.stdout
+
+
+def test_many_absent_figures_hide_no_difference_of_the_others():
+    """As of a later version, which records ten more figures."""
+    new = {f"new{number}": 1.0 for number in range(bit_differences.MAX_KEPT)}
+    compared = bit_differences.compare_objects("summary.json", {"loss": 1.0}, {"loss": 2.0, **new})
+    assert (compared.differing, compared.absent) == (11, 10)
+    assert compared.greatest(absent=False) == 0.5
+    assert compared.greatest() == float("inf")
