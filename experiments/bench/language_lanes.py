@@ -92,15 +92,16 @@ def mllab(problem: Arrays) -> Solver:
 
 
 def torch(problem: Arrays) -> Solver:
-    """Return PyTorch's trainings one after another, with a thread a core."""
+    """Return PyTorch's trainings one after another, with a thread a core, or on a CUDA GPU."""
     import torch as pytorch
 
+    from experiments.bench import torch_start
     from mllab import devices
 
-    pytorch.set_num_threads(devices.cores())
+    device = torch_start.start(devices.cores())
     starts, window = problem["starts"], int(problem["window"])
-    text = pytorch.from_numpy(problem["text"].astype(np.int64))
-    windows = pytorch.from_numpy(starts[..., None] + np.arange(window))  # [S, B, T]
+    text = pytorch.from_numpy(problem["text"].astype(np.int64)).to(device)
+    windows = pytorch.from_numpy(starts[..., None] + np.arange(window)).to(device)  # [S, B, T]
 
     def network(seed):
         weights = {name: problem[f"{name} {seed}"] for name in ("embedding", "w_x", "w_h", "b", "w_out")}

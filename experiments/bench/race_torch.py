@@ -2,8 +2,8 @@ r"""A peer of the race: PyTorch, as a loop over runs or with all runs of an opti
 
   python -m experiments.bench.race_torch --data=race.npz --learning_rates=0.01,0.1 --form=loop --report=torch.json
 
-It imports nothing of mllab, so that only PyTorch's own start counts. The data are tensors, and batches are index
-tensors without a `DataLoader`, which would be several times slower.
+It computes on a CUDA GPU where there is one, and imports nothing of mllab, so that only PyTorch's own start counts. The
+data are tensors, and batches are index tensors without a `DataLoader`, which would be several times slower.
 """
 
 import argparse
@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
+
+from experiments.bench import torch_start
 
 FORMS = {
     "loop": "one run after another, by torch.optim",
@@ -187,9 +189,9 @@ def main() -> None:
     parser.add_argument("--part", type=int, default=0, help="which part of the runs, of --parts")
     parser.add_argument("--parts", type=int, default=1, help="number of processes that share the runs")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    device = torch_start.start(args.threads)
     with np.load(args.data) as file:
-        data = {name: torch.from_numpy(file[name]) for name in file.files}
+        data = {name: torch.from_numpy(file[name]).to(device) for name in file.files}
     rates = [float(rate) for rate in args.learning_rates.split(",")]
     seeds, names = range(len(data["orders"])), args.optimizers.split(",")
     grid = [(name, rate, seed) for name in names for seed in seeds for rate in rates][args.part :: args.parts]

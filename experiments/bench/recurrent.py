@@ -84,10 +84,10 @@ def torch(problem: Arrays) -> Solver:
     """Return PyTorch's native module, with a thread a core, or on a CUDA GPU."""
     import torch as pytorch
 
+    from experiments.bench import torch_start
     from mllab import devices
 
-    pytorch.set_num_threads(devices.cores())
-    device = "cuda" if pytorch.cuda.is_available() else "cpu"
+    device = torch_start.start(devices.cores())
     cell = str(problem["cell"])
     features, hidden = problem["inputs"].shape[-1], problem["w_h"].shape[0]
     kinds = {"lstm": pytorch.nn.LSTM, "gru": pytorch.nn.GRU, "tanh": pytorch.nn.RNN}
@@ -99,7 +99,6 @@ def torch(problem: Arrays) -> Solver:
     with pytorch.no_grad():
         for parameter, value in zip(module.parameters(), values, strict=True):
             parameter.copy_(pytorch.from_numpy(np.ascontiguousarray(value)))
-    module = module.to(device)
     x = pytorch.from_numpy(problem["inputs"]).to(device).requires_grad_()
     weights = pytorch.from_numpy(problem["weights"]).to(device)
 
@@ -108,7 +107,7 @@ def torch(problem: Arrays) -> Solver:
         x.grad = None
         loss = (module(x)[0] * weights).sum()
         loss.backward()
-        if device == "cuda":
+        if device.type == "cuda":
             pytorch.cuda.synchronize()
         return loss
 

@@ -125,15 +125,16 @@ def mllab(problem: Arrays) -> Solver:
 
 
 def torch(problem: Arrays) -> Solver:
-    """Return PyTorch's training, as nanoGPT writes it, with a thread a core."""
+    """Return PyTorch's training, as nanoGPT writes it, with a thread a core, or on a CUDA GPU."""
     import torch as pytorch
     from torch import nn
 
+    from experiments.bench import torch_start
     from mllab import devices
 
-    pytorch.set_num_threads(devices.cores())
+    device = torch_start.start(devices.cores())
     functional, starts = nn.functional, problem["starts"]
-    text = pytorch.from_numpy(problem["text"].astype(np.int64))
+    text = pytorch.from_numpy(problem["text"].astype(np.int64)).to(device)
 
     class Block(nn.Module):
         def __init__(self):
@@ -184,7 +185,7 @@ def torch(problem: Arrays) -> Solver:
         return model
 
     def windows(places):
-        index = pytorch.from_numpy(places[:, None] + np.arange(CONTEXT + 1))
+        index = pytorch.from_numpy(places[:, None] + np.arange(CONTEXT + 1)).to(device)
         return text[index[:, :-1]], text[index[:, 1:]]
 
     def solve():

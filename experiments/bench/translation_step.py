@@ -80,21 +80,21 @@ def mllab(problem: Arrays) -> Solver:
 
 
 def torch(name: str, problem: Arrays) -> Solver:
-    """Return a step of one of PyTorch's forms, with a thread a core."""
+    """Return a step of one of PyTorch's forms, with a thread a core, or on a CUDA GPU."""
     import torch as pytorch
 
-    from experiments.bench import translation_step_torch
+    from experiments.bench import torch_start, translation_step_torch
     from mllab import devices
 
-    pytorch.set_num_threads(devices.cores())
-    source, target = (pytorch.from_numpy(problem[each]) for each in ("source", "target"))
+    device = torch_start.start(devices.cores())
+    source, target = (pytorch.from_numpy(problem[each]).to(device) for each in ("source", "target"))
     step = translation_step_torch.step(name, source, target, learning_rate=LEARNING_RATE, **_sizes(problem))
     first: list[float] = []
 
     def warm_up():
         first.append(step().item())
 
-    return Solver(step, lambda loss: {"first": first[0], "last": loss.item()}, warm_up, calls=CALLS)
+    return Solver(lambda: step().item(), lambda loss: {"first": first[0], "last": loss}, warm_up, calls=CALLS)
 
 
 def tutorial(problem: Arrays) -> Solver:

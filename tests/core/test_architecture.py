@@ -67,6 +67,7 @@ ALLOWED = {
         "types", "errors", "checks", "memory", "rows", "metrics", "tasks", "devices", "averaging", "optimizers",
         "models", "training", "sweep", "report", "validation", "race_rows", "race_checks", "race_refit",
     },
+    "control": {"types", "errors", "checks", "rows", "optimizers", "models", "training"},
     "clustering": {"memory", "metrics", "models", "sweep"},
     "special_tokens": set(),
     "semi_supervised": {"types", "checks", "memory", "metrics", "models", "sweep", "selection", "data"},

@@ -1,0 +1,1 @@
+"""The environments of the house, a file each."""
