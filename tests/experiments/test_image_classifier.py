@@ -472,12 +472,6 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(straight, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1])
-def test_killed_at_a_random_moment(straight, tmp_path, seed):
-    kill_and_resume(straight, tmp_path / "w", seed)
-
-
-@pytest.mark.slow
 def test_a_finished_run_is_repeated_without_training(tmp_path, capsys):
     settings = {"model": "softmax", "epochs": 3, "checkpoint_seconds": 0}
     first = classify(tmp_path, **settings)

@@ -41,7 +41,7 @@ RUNS = {
     "music": {"hidden": 4, "units": 4, "epochs": 1, "seeds": 2, "frames": 12},
     "translation": {
         "dataset": "PAIRS", "tokens": "words", "minimum": 1, "models": ("gru", "gru_without_attention"), "hidden": 4,
-        "embedding": 3, "epochs": 1, "batch_size": 16, "segments": 2, "seeds": 2, "beam": 2,
+        "embedding": 3, "epochs": 1, "batch_size": 16, "segments": 2, "seeds": 2, "beam": 2, "crops": 1,
     },
     "time_series": {
         "dataset": "SERIES", "cells": ("tanh", "mingru"), "hidden": 3, "window": 6, "horizon": 3, "steps": 4,
