@@ -31,6 +31,7 @@ UNTRACEABLE = (
     jax.errors.NonConcreteBooleanIndexError,
 )
 FLAGS = ("terminated", "truncated")
+ENTRIES = (jax.Array, np.ndarray, np.generic, bool, int, float)
 
 
 def make(
@@ -107,8 +108,17 @@ def _shapes(function: Callable, name: str, arguments: tuple[str, ...], results: 
         inspect.signature(function).bind(*arguments)
     except (TypeError, ValueError):
         raise UserError(f"{name}: expected a function that is called as {name}({', '.join(arguments)})") from None
+
+    def checked(*values: Any) -> Any:
+        result = function(*values)
+        for path, leaf in jax.tree.leaves_with_path(result):
+            if not isinstance(leaf, ENTRIES):
+                label = f"result{jax.tree_util.keystr(path)}"
+                raise UserError(f"{name}: {label} is {type(leaf).__name__}, expected arrays and numbers")
+        return result
+
     try:
-        result = jax.eval_shape(function, *shapes)
+        result = jax.eval_shape(checked, *shapes)
     except UNTRACEABLE as error:
         kind = type(error).__name__
         raise UserError(
@@ -122,7 +132,8 @@ def _shapes(function: Callable, name: str, arguments: tuple[str, ...], results: 
 
 def _check_same(name: str, before: Any, after: Any) -> None:
     """Raise unless the arrays that `step` returns are like those of `reset`."""
-    if not jax.tree.structure(before) == jax.tree.structure(after):
+    structure: Any = jax.tree.structure(before)
+    if structure != jax.tree.structure(after):
         raise UserError(f"step: {name} is {_described(after)}, but {_described(before)} after reset")
     for (path, old), new in zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True):
         same = old.dtype == new.dtype or (new.weak_type and old.dtype.kind == new.dtype.kind)

@@ -82,11 +82,13 @@ def evaluate(
     """
     _check(process, discount, tolerance, max_sweeps)
     states, actions = process.rewards.shape
-    if jnp.issubdtype(policy.dtype, jnp.integer):
+    if jnp.issubdtype(jnp.result_type(policy), jnp.integer):
         check_shape(policy, (states,), "policy")
-        policy = jax.nn.one_hot(policy, actions)
+        if is_concrete(policy) and not ((policy >= 0) & (policy < actions)).all():
+            raise UserError(f"policy: expected actions from 0 to {actions - 1}")
+        policy = jax.nn.one_hot(policy, actions, dtype=process.rewards.dtype)
     check_shape(policy, (states, actions), "policy")
-    check_finite(policy, "policy")
+    _check_distributions(policy, "policy")
     return _iterate(process, discount, lambda table: (policy * table).sum(-1), tolerance, max_sweeps)
 
 
@@ -129,9 +131,13 @@ def _check(process: Process, discount: Array | float, tolerance: float, max_swee
     check_at_least(1, max_sweeps=max_sweeps)
     if is_concrete(discount) and not 0 <= discount <= 1:
         raise UserError(f"discount = {discount}: give a number from 0 to 1")
-    if is_concrete(process.transitions):
-        host = np.asarray(process.transitions)
-        wrong = np.argwhere((host < 0).any(-1) | ~(abs(host.sum(-1) - 1) < 1e-4))
+    _check_distributions(process.transitions, "transitions")
+
+
+def _check_distributions(probabilities: Array, name: str) -> None:
+    """Raise unless concrete probabilities are 0 or more and sum to 1 over their last axis."""
+    if is_concrete(probabilities):
+        host = np.asarray(probabilities)
+        wrong = np.argwhere(~((host >= 0).all(-1) & (abs(host.sum(-1) - 1) < 1e-4)))
         if len(wrong):
-            state, action = wrong[0].tolist()
-            raise UserError(f"transitions[{state}, {action}]: expected probabilities of 0 or more that sum to 1")
+            raise UserError(f"{name}{wrong[0].tolist()}: expected probabilities of 0 or more that sum to 1")
