@@ -57,7 +57,7 @@ def value_iteration(
             outside 0 to 1.
     """
     _check(process, discount, tolerance, max_sweeps)
-    return _iterate(process, discount, lambda table: table.max(-1), tolerance, max_sweeps)
+    return _value_iteration(process, discount, tolerance, max_sweeps)
 
 
 def evaluate(
@@ -89,7 +89,7 @@ def evaluate(
         policy = jax.nn.one_hot(policy, actions, dtype=process.rewards.dtype)
     check_shape(policy, (states, actions), "policy")
     _check_distributions(policy, "policy")
-    return _iterate(process, discount, lambda table: (policy * table).sum(-1), tolerance, max_sweeps)
+    return _evaluate(process, policy, discount, tolerance, max_sweeps)
 
 
 def greedy(action_values: Array) -> Array:
@@ -102,8 +102,18 @@ def best_actions(action_values: Array, tolerance: float = 1e-4) -> Array:
     return action_values >= action_values.max(-1, keepdims=True) - tolerance
 
 
+@jax.jit
+def _value_iteration(process: Process, discount: Array, tolerance: Array, max_sweeps: Array) -> Plan:
+    return _iterate(process, discount, lambda table: table.max(-1), tolerance, max_sweeps)
+
+
+@jax.jit
+def _evaluate(process: Process, policy: Array, discount: Array, tolerance: Array, max_sweeps: Array) -> Plan:
+    return _iterate(process, discount, lambda table: (policy * table).sum(-1), tolerance, max_sweeps)
+
+
 def _iterate(
-    process: Process, discount: Array | float, backup: Callable[[Array], Array], tolerance: float, max_sweeps: int
+    process: Process, discount: Array, backup: Callable[[Array], Array], tolerance: Array, max_sweeps: Array
 ) -> Plan:
     """Repeat values <- backup(action values) until they change no more."""
     first = jnp.zeros_like(process.rewards[:, 0])

@@ -31,20 +31,10 @@ def test_two_functions_of_python_numbers_make_an_environment():
 
     def walk(key, actions):
         first = environment.reset(key)[0]
-        return jax.lax.scan(
-            lambda state, action: step_and_reset(environment, key, state, action)[:1] * 2, first, actions
-        )
+        return jax.lax.scan(lambda state, act: step_and_reset(environment, key, state, act)[:1] * 2, first, actions)
 
     last, states = jax.jit(walk)(jax.random.key(0), jnp.array([1, 1, 0, 1, 1, 1, 1]))
-    assert states.inner["place"].tolist() == [
-        1,
-        2,
-        1,
-        2,
-        3,
-        0,
-        1,
-    ]  # the fourth place ends it, and so does the sixth step
+    assert states.inner["place"].tolist() == [1, 2, 1, 2, 3, 0, 1]  # the fourth place or the sixth step is the end
     assert states.time.tolist() == [1, 2, 3, 4, 5, 0, 1]
     assert isinstance(last, Limited)
     result = environment.step(jax.random.key(0), environment.reset(jax.random.key(0))[0], 1)
@@ -89,15 +79,15 @@ def altered(**entries):
 @pytest.mark.parametrize(
     ("other", "pattern"),
     [
-        (altered(observation=lambda result: result.observation[:2]), r"observation is float32 \[2\], but float32 \[3\]"),
+        (altered(observation=lambda result: result.observation[:2]), r"observation is float32 \[2\], but .* \[3\]"),
         (altered(state=lambda result: {"place": 0}), "step: state is dict.*but.*after reset"),
-        (altered(state=lambda result: result.state | {"place": jnp.float32(1)}), r"state\['place'\] is float32 \[\], but int32"),
+        (altered(state=lambda result: result.state | {"place": 1.0}), r"\['place'\] is float32 .*, but int32"),
         (altered(reward=lambda result: jnp.ones(2)), r"reward is float32 \[2\], expected a number, of shape \[\]"),
-        (altered(reward=lambda result: "high"), "step: .*reward"),
+        (altered(reward=lambda result: "high"), r"step: result\.reward is str, expected arrays and numbers"),
         (altered(terminated=lambda result: 1.0), r"terminated is float32 \[\], expected a bool"),
         (altered(reward=lambda result: result.reward / result.state["place"]), r"the reward is not finite: (nan|inf)"),
         (altered(observation=lambda result: jnp.log(result.observation - 1)), "the observation is not finite"),
-        (lambda key, state, action: step(key, state, action)[:4], r"step: it returns \(.*expected \(state, observation"),
+        (lambda key, state, action: step(key, state, action)[:4], r"step: it returns \(.*expected \(state, "),
         (lambda state, action: None, r"expected a function that is called as step\(key, state, action\)"),
         (lambda key, state, action: 1 if action > 0 else 0, "step: JAX cannot trace it"),
         (lambda key, state, action: np.asarray(action), "step: JAX cannot trace it"),

@@ -100,17 +100,21 @@ def test_steps_and_whole_episodes_are_those_of_gymnasium(name):
 def test_episodes_begin_and_are_limited_as_in_gymnasium(name):
     env = gymnasium.make(ORACLES[name], disable_env_checker=True)
     theirs = np.array([env.reset(seed=seed)[0] for seed in range(300)])
-    state, ours = jax.vmap(made(name).reset)(jax.random.split(jax.random.key(0), 300))
-    width = np.ptp(theirs, axis=0).clip(1e-6)
-    assert (abs(np.asarray(ours).min(0) - theirs.min(0)) <= 0.1 * width).all()
-    assert (abs(np.asarray(ours).max(0) - theirs.max(0)) <= 0.1 * width).all()
-    assert env.observation_space.shape == made(name).observation
     limit = gymnasium.spec(ORACLES[name]).max_episode_steps
-    action = random_action(made(name).actions, jax.random.key(0))
-    step = jax.jit(made(name).step)
-    one = jax.tree.map(lambda array: array[0], state.inner)
-    cut = [step(jax.random.key(0), Limited(one, jnp.int32(time)), action).truncated for time in (limit - 2, limit - 1)]
-    assert [bool(flag) for flag in cut] == [False, True]
+    assert env.observation_space.shape == made(name).observation
+
+    @jax.jit
+    def begun(keys):
+        states, observations = jax.vmap(made(name).reset)(keys)
+        late = states._replace(time=jnp.full(len(keys), limit - 2).at[0].set(limit - 1))
+        action = random_action(made(name).actions, keys[0])
+        return observations, jax.vmap(made(name).step, (0, 0, None))(keys, late, action).truncated
+
+    ours, cut = map(np.asarray, begun(jax.random.split(jax.random.key(0), 300)))
+    width = np.ptp(theirs, axis=0).clip(1e-6)
+    assert (abs(ours.min(0) - theirs.min(0)) <= 0.1 * width).all()
+    assert (abs(ours.max(0) - theirs.max(0)) <= 0.1 * width).all()
+    assert cut.tolist() == [True] + [False] * 299
 
 
 def test_episodes_of_both_ends_were_compared():
@@ -122,14 +126,14 @@ def test_episodes_of_both_ends_were_compared():
 
 
 @cache
-def rollout(name):
-    """Return a compiled function of a key: the steps of 40 random actions, with resets."""
+def compiled(name):
+    """Return a compiled function of keys: the steps of 40 random actions for each, with resets."""
     environment = made(name)
 
     def step(carry, key):
         action_key, step_key = jax.random.split(key)
         new = step_and_reset(environment, step_key, carry, random_action(environment.actions, action_key))
-        return new.state, new._replace(state=())
+        return new.state, new
 
     def run(key):
         state, observation = environment.reset(key)
@@ -138,12 +142,18 @@ def rollout(name):
     return jax.jit(jax.vmap(run))
 
 
+def rollout(name, seed):
+    """Return the first observations [8, ...] of an environment and 40 random steps [8, 40, ...], as NumPy's arrays."""
+    key = jax.random.key(seed, impl="unsafe_rbg")  # compiled sooner than the default
+    return jax.tree.map(np.asarray, compiled(name)(jax.random.split(key, 8)))
+
+
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 @hypothesis.settings(max_examples=5, deadline=None)
 @hypothesis.given(seed=st.integers(0, 2**31 - 1))
 def test_random_actions_lead_to_finite_numbers_inside_the_bounds(name, seed):
     environment = made(name)
-    first, steps = jax.tree.map(np.asarray, rollout(name)(jax.random.split(jax.random.key(seed), 8)))
+    first, steps = rollout(name, seed)
     assert first.shape[1:] == environment.observation
     assert steps.reward.shape == (8, 40)
     assert np.isfinite(steps.reward).all()
@@ -209,22 +219,24 @@ def test_the_grids_steps_are_as_frequent_as_its_transitions_say():
     environment, process = gridworld.environment(**options), gridworld.process(**options)
     samples = 4000
 
-    def sampled(state, action):
-        def one(key):
+    states = np.flatnonzero(~np.asarray(process.terminal))
+    assert states.tolist() == [0, 1, 3]
+
+    @jax.jit
+    def sampled(key):
+        def one(key, state, action):
             result = environment.step(key, Limited(state, jnp.int32(0)), action)
             return result.state.inner, result.reward, result.terminated
 
-        return jax.vmap(one)(jax.random.split(jax.random.fold_in(jax.random.key(0), state * 4 + action), samples))
+        pairs = jnp.asarray(states.repeat(4 * samples)), jnp.tile(jnp.arange(4).repeat(samples), 3)
+        return jax.vmap(one)(jax.random.split(key, 12 * samples), *pairs)
 
-    states = np.flatnonzero(~np.asarray(process.terminal))
-    assert states.tolist() == [0, 1, 3]
-    sampled = jax.jit(jax.vmap(jax.vmap(sampled, (None, 0)), (0, None)))
-    reached, rewards, terminated = sampled(jnp.asarray(states), jnp.arange(4))
-    frequencies = np.asarray(jax.nn.one_hot(reached, 6).mean(2))
-    error = 4 / np.sqrt(samples)  # four standard errors of a frequency, at most
+    reached, rewards, terminated = (np.asarray(array).reshape(3, 4, samples) for array in sampled(jax.random.key(0)))
+    frequencies = (reached[..., None] == np.arange(6)).mean(2)
+    error = 4 / np.sqrt(samples)  # four standard errors of a number whose variance is 1
     close(frequencies, process.transitions[states], error / 2)
     close(rewards.mean(-1), process.rewards[states], error)
-    np.testing.assert_array_equal(terminated, process.terminal[reached])
+    np.testing.assert_array_equal(terminated, np.asarray(process.terminal)[reached])
     np.testing.assert_allclose(process.transitions.sum(-1), 1, rtol=1e-6)
     # On paper: from the start, right leads to cell 1, and its slips down to 3 and up against the edge.
     np.testing.assert_allclose(process.transitions[0, 1], [0.15, 0.7, 0, 0.15, 0, 0], rtol=1e-6)
@@ -234,20 +246,18 @@ def test_the_grids_steps_are_as_frequent_as_its_transitions_say():
 def test_a_bandits_arms_pay_their_means():
     environment = bandit.environment((1.0, -2.0), deviation=0.5)
     keys = jax.random.split(jax.random.key(0), 4000)
-    result = jax.vmap(environment.step, (0, None, None))(keys, jnp.int32(-1), jnp.int32(1))
-    assert float(result.reward.mean()) == pytest.approx(-2, abs=0.04)
-    assert float(result.reward.std()) == pytest.approx(0.5, abs=0.03)
-    assert result.terminated.all()
+    result = jax.jit(jax.vmap(environment.step, (0, None, None)))(keys, jnp.int32(-1), jnp.int32(1))
+    assert np.mean(result.reward) == pytest.approx(-2, abs=0.04)
+    assert np.std(result.reward) == pytest.approx(0.5, abs=0.03)
+    assert np.all(result.terminated)
     assert environment.states == 1
     assert environment.actions == Discrete(2)
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_scenes_lie_in_view(name):
-    environment, entry = made(name), ENVIRONMENTS[name]
-    state, _ = environment.reset(jax.random.key(0))
-    action = random_action(environment.actions, jax.random.key(1))
-    picture = entry.scene(environment.step(jax.random.key(0), state, action).state)
+    state = jax.tree.map(lambda array: array[0, 3], rollout(name, 0)[1].state)
+    picture = ENVIRONMENTS[name].scene(np.int32(3) if name == "bandit" else state)  # whose episodes are over at once
     view = picture.view
     assert any(shape.role == "agent" for shape in picture.shapes)
     for shape in picture.shapes:
@@ -302,9 +312,12 @@ def test_mistakes_are_refused():
 
 
 def test_random_actions_cover_their_range():
-    keys = jax.random.split(jax.random.key(0), 200)
-    discrete = jax.vmap(lambda key: random_action(Discrete(3), key))(keys)
-    assert set(np.asarray(discrete).tolist()) == {0, 1, 2}
-    real = np.asarray(jax.vmap(lambda key: random_action(Continuous((-1.0, 2.0), (1.0, 3.0)), key))(keys))
+    @jax.jit
+    @jax.vmap
+    def drawn(key):
+        return random_action(Discrete(3), key), random_action(Continuous((-1.0, 2.0), (1.0, 3.0)), key)
+
+    discrete, real = map(np.asarray, drawn(jax.random.split(jax.random.key(0), 200)))
+    assert set(discrete.tolist()) == {0, 1, 2}
     assert ((real >= [-1, 2]) & (real <= [1, 3])).all()
     assert (np.ptp(real, axis=0) > [1.8, 0.9]).all()
