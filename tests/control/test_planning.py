@@ -67,6 +67,14 @@ def test_the_four_by_three_world_has_the_utilities_of_the_textbook():
     assert (arrows[1, 0], arrows[1, 2]) == ("^", "^")
 
 
+def test_action_values_look_one_step_ahead_and_ignore_values_of_terminal_states():
+    process, values = problem(), np.arange(1.0, 6.0, dtype=np.float32)
+    expected = process.rewards + 0.9 * np.asarray(process.transitions) @ (values * [1, 1, 1, 1, 0])
+    table = planning.action_values(process, jnp.asarray(values), 0.9)
+    np.testing.assert_allclose(table[:-1], expected[:-1], rtol=1e-5)
+    np.testing.assert_array_equal(table[-1], 0)
+
+
 def test_many_discounts_are_planned_in_one_program_for_all_platforms():
     process = problem()
     discounts = jnp.array([0.0, 0.5, 0.9])
