@@ -17,7 +17,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from mllab.control.environment import Discrete, Environment, Step, limited
+from mllab.control.environment import Discrete, Environment, Limited, Step, limited
+from mllab.control.scene import Line, Rectangle, Scene, View
 from mllab.types import Array, Key
 
 GRAVITY, CART_MASS, POLE_MASS, HALF_LENGTH = 9.8, 1.0, 0.1, 0.5  # m/s², kg, kg, m
@@ -47,6 +48,15 @@ def environment(limit: int = 500) -> Environment:
         acceleration = push - moment * spin_rate * cosine / mass
         state = state + STEP_S * jnp.stack([velocity, acceleration, spin, spin_rate])
         fallen = (jnp.abs(state[0]) > MAX_POSITION) | (jnp.abs(state[2]) > MAX_ANGLE)
-        return Step(state, state, jnp.ones(()), fallen, jnp.zeros((), bool))
+        return Step(state, state, jnp.ones((), state.dtype), fallen, jnp.zeros((), bool))
 
     return limited(Environment(reset, step, Discrete(2), (4,), "cartpole", BOUNDS), limit)
+
+
+def scene(state: Limited) -> Scene:
+    """Return the track, the cart and the pole."""
+    position, angle = float(state.inner[0]), float(state.inner[2])
+    end = (position + 2 * HALF_LENGTH * math.sin(angle), 2 * HALF_LENGTH * math.cos(angle))
+    track = Line((-MAX_POSITION, 0.0), (MAX_POSITION, 0.0), "ground")
+    cart = Rectangle((position, 0.0), 0.5, 0.3, "agent")
+    return Scene((track, cart, Line((position, 0.0), end, "part", 0.1)), View(-2.7, -0.4, 2.7, 1.3))
