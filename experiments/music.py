@@ -133,7 +133,7 @@ def train_model(
     name = f"{output}_{cell}"
 
     def observe(grid: sweep.Grid, steps: int) -> list:
-        return [observers.observer(run, name, grid, steps, lambda held: -held["loss"], f"{name}, -nats", "model")]
+        return [observers.observer(run, name, grid, steps, lambda held: -held["loss"], f"{name}, −nats", "model")]
 
     dropout = {"dropout": settings.dropout}
     if CELLS[cell].gates is not None:

@@ -153,7 +153,7 @@ def train_cell(run: frame.Context, settings: Settings, plan: training.Plan, cell
     """Train one cell with every learning rate, block and seed, with progress and records."""
 
     def observe(name: str, grid: sweep.Grid, steps: int) -> list:
-        title = f"{name} on {legible(settings.dataset)}, -error"
+        title = f"{name} on {legible(settings.dataset)}, −error"
         refit = not name.endswith(training.CHOICE)  # trained on the rows that the first drive was scored on
         return [observers.observer(run, cell, grid, steps, lambda held: -held["loss"], title, "cell", refit)]
 

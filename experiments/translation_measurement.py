@@ -93,7 +93,7 @@ def _train(run: frame.Context, settings: "Settings", text: Text, name: str) -> t
     target, shown = sentences.target, sentences.rows["validation"][:SHOWN].tolist()
 
     def observe(grid: sweep.Grid, steps: int) -> list:
-        title = f"{name} on {legible(text.pairs.name)}, -perplexity"
+        title = f"{name} on {legible(text.pairs.name)}, −perplexity"
         observer = observers.observer(
             run, name, grid, steps, lambda held: -training.perplexity(held["loss"]), title, "model"
         )
