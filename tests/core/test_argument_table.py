@@ -16,7 +16,7 @@ import pytest
 import mllab
 from mllab import learners, losses, metrics, optimizers, paths, rows, selection, sweep, training, validation
 from mllab.data.dataset import Split
-from mllab.metrics import clustering
+from mllab.metrics import clustering, comparisons
 from mllab.models import base, convnet, kmeans, linear, mixture, mlp, neighbors, pca, softmax, svm
 from mllab.models.svm import kernels
 from mllab.types import Rows
@@ -183,6 +183,8 @@ CASES = {
     "metrics.example_rows": Case(metrics.example_rows, (L, "predicted", W), ("NaN", "infinite")),
     "metrics.interval": Case(metrics.interval, (V,), (*MORE, "NaN", "infinite")),
     "metrics.proportion": Case(metrics.proportion, ("correct",), MORE),
+    "metrics.holm": Case(metrics.holm, ("rates",), (*MORE, "NaN", "empty")),
+    "comparisons.greatest": Case(comparisons.greatest, ("rates",), (*MORE, "NaN", "infinite")),
     "clustering.silhouette": Case(clustering.silhouette, (P, "any_labels")),
     "clustering.v_measure": Case(clustering.v_measure, ("any_labels", "any_labels")),
     "clustering.adjusted_rand": Case(clustering.adjusted_rand, ("any_labels", "any_labels")),
