@@ -77,6 +77,8 @@ class Settings(frame.Table):
 
 def measure(run: frame.Context, settings: Settings) -> Measurement:
     """Score every axis, then every learning curve, on repeated samples."""
+    if "degree" not in settings.axes:
+        settings.refuse_unread(["degrees"], "of the axis degree; add it to --axes, or leave them out")
     capacity_axes.check_memory(settings.samples, settings.rows or 0, settings.most_rows)
     with run.timed("data"):
         data = None
@@ -98,8 +100,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
             longer = capacity.resampled(pool, most, held, settings.samples, settings.split_seed, data.targets)
             more, problem = examples, legible(data.name)
         else:
-            if settings.target is not None:
-                raise UserError(f"--target={settings.target}: name the table, too (--dataset=TABLE.csv)")
+            settings.refuse_table("name the table, too (--dataset=TABLE.csv)")
             task, classes = settings.task or REGRESSION.name, 2
             rows, held_out, most = settings.rows or ROWS[task], MOST_HELD_OUT, settings.most_rows
             drawn = settings.samples, settings.split_seed

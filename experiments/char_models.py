@@ -17,6 +17,7 @@ OF_CELLS = (
     "forget_bias",
 )  # settings that recurrent cells alone read
 OF_TRANSFORMER = ("heads",)
+OF_PRODUCTS = ("recurrent_dropout", "recurrent_init")  # of cells with recurrent weights
 
 
 def arguments(settings: Any, cell: str) -> dict[str, object]:
@@ -46,15 +47,20 @@ def check(settings: Any) -> None:
     Raises:
         UserError: one is not, or a size that the Transformer cannot have.
     """
-    defaults = settings.defaults()
     cells = set(settings.cells)
     for names, is_read, what in (
         (OF_CELLS, bool(cells - {TRANSFORMER}), "a Transformer"),
         (OF_TRANSFORMER, TRANSFORMER in cells, "a recurrent cell"),
     ):
-        for name in names:
-            if not is_read and getattr(settings, name) != defaults[name]:
-                raise UserError(f"--{name} is not read by {what}: leave it out, or add another model to --cells")
+        if not is_read:
+            settings.refuse_unread(names, f"not read by {what}; leave it out, or add another model to --cells")
+    recurrent = cells - {TRANSFORMER}
+    if not any(CELLS[cell].gates for cell in recurrent):
+        settings.refuse_unread(OF_PRODUCTS, "minGRU has no recurrent weights; leave it out, or add another cell")
+    if recurrent <= {"tanh"}:
+        settings.refuse_unread(["forget_bias"], "a tanh cell has no gate; leave it out, or add another cell")
+    if settings.tied:
+        settings.refuse_unread(["embedding"], "of --hidden features where embeddings are tied; leave it out")
     if TRANSFORMER in cells and settings.hidden % settings.heads:
         raise UserError(f"--hidden={settings.hidden} --heads={settings.heads}: give a multiple of the heads")
     frame.check_clip_norm(settings.clip_norm)

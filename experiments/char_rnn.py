@@ -142,7 +142,7 @@ def train_cell(
     """Train one cell with every learning rate and seed, with progress, records, and samples after ids [P]."""
 
     def observe(grid: sweep.Grid) -> list:
-        title = f"{cell} on {legible(text.name)}, -nats"
+        title = f"{cell} on {legible(text.name)}, −nats"
         observer = observers.observer(run, cell, grid, settings.steps, lambda held: -held["loss"], title, "cell")
         return [observer, show]
 

@@ -68,6 +68,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement | color_quant
     if settings.image is not None:
         if settings.dataset is not None:
             raise UserError(f"--image={settings.image} --dataset={settings.dataset}: give one of them")
+        settings.refuse_table("of a table, and --image names an image; leave it out")
         return color_quantization.measure(run, settings.image, settings.clusters, settings.seeds, settings.restarts)
     with run.timed("data"):
         data = run.load(dataset=settings.dataset or "blobs")

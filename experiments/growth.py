@@ -24,7 +24,6 @@ from experiments import growth_models as models
 from experiments import growth_results as results
 from experiments.growth_results import Measurement
 from mllab import memory
-from mllab.errors import UserError
 from mllab.growth import Cost
 from mllab.report.report import Bullets, Report, Section
 from mllab.report.table import byte_size, duration, legible, listed
@@ -80,8 +79,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     began = time.perf_counter()
     with run.timed("data"):
         if settings.dataset is None:
-            if settings.target is not None:
-                raise UserError(f"--target={settings.target}: name the table, too (--dataset=TABLE.csv)")
+            settings.refuse_table("name the table, too (--dataset=TABLE.csv)")
             data, task = None, settings.task or CLASSIFICATION.name
             make, usual, classes = models.synthetic(task), models.COLUMNS, 2
             job = settings.job_rows or DEFAULT_JOB

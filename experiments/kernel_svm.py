@@ -62,6 +62,11 @@ class Settings(frame.Table, frame.Rows, frame.Folds):
 
 def measure(run: frame.Context, settings: Settings) -> Measurement:
     """Tune every kernel on folds, fit it to all rows, and test it once."""
+    read = {name for kernel in settings.kernels for name in kernels.named(kernel).reads}
+    settings.refuse_unread(
+        [name for name in ("gamma", "degree", "coef0") if name not in read],
+        f"no kernel of --kernels={','.join(settings.kernels)} reads it; leave it out, or add one that does",
+    )
     with run.timed("data"):
         data = run.load()
         ids, test = settings.draw(data), data.split.test

@@ -96,6 +96,8 @@ class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Steps):
 def measure(run: frame.Context, settings: Settings) -> Measurement:
     """Train every model, choose on the validation part, score the test part once, publish the best ones, and play."""
     frame.check_clip_norm(settings.clip_norm)
+    if settings.cells == ("mingru",):
+        settings.refuse_unread(["recurrent_dropout"], "minGRU has no recurrent weights; leave it out, or add a cell")
     if settings.primed >= settings.frames:
         raise UserError(f"--primed={settings.primed} of --frames={settings.frames}: leave frames to sample")
     if settings.midi is not None:
@@ -106,10 +108,9 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         constants = training.baselines(loaded.parts)
         run.read({loaded.name: loaded.sha256})
         run.sources += [line for line in (loaded.citation, loaded.licence and f"licence: {loaded.licence}") if line]
-    trained = []
+    models = [(output, cell) for output in settings.outputs for cell in settings.cells]
     with observers.timed_race(run):
-        for output in settings.outputs:
-            trained += [train_model(run, settings, pieces, output, cell) for cell in settings.cells]
+        trained = [train_model(run, settings, pieces, *model) for model in models]
     measured = Measurement(
         music=loaded.name, pieces={part: len(each) for part, each in loaded.parts.items()}, frames=pieces.predicted,
         voices=pieces.voices, seeds=settings.seeds, epochs=settings.epochs,
@@ -132,7 +133,7 @@ def train_model(
     name = f"{output}_{cell}"
 
     def observe(grid: sweep.Grid, steps: int) -> list:
-        return [observers.observer(run, name, grid, steps, lambda held: -held["loss"], f"{name}, -nats", "model")]
+        return [observers.observer(run, name, grid, steps, lambda held: -held["loss"], f"{name}, −nats", "model")]
 
     dropout = {"dropout": settings.dropout}
     if CELLS[cell].gates is not None:

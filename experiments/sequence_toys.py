@@ -95,6 +95,8 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
 
 def check(settings: Settings, problems: dict[str, Problem], lanes: int) -> None:
     """Raise UserError for lengths that a problem does not have, and sizes that do not fit in memory."""
+    if "copy" not in problems:
+        settings.refuse_unread(["symbols"], "of the problem copy; add it to --problems, or leave them out")
     for name, problem in problems.items():
         if min(settings.lengths) < problem.least:
             raise UserError(f"--lengths={min(settings.lengths)}: {name} needs {problem.least} or more")

@@ -95,6 +95,10 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
         run.read(series.sha256)
         run.sources += [line for line in (series.citation, series.licence and f"licence: {series.licence}") if line]
         period = series.period if settings.period is None else settings.period
+        if period == 1 and settings.waves:
+            raise UserError(
+                f"--waves={settings.waves}: the series has no season; give its --period, or leave waves out"
+            )
         pairs = settings.waves if settings.waves is not None else 3 if series.fixed_season else 0
         name = settings.transform or series.transform
         transform = forecasting.transform_of(name, series.values, legible(series.name))
@@ -149,7 +153,7 @@ def train_cell(run: frame.Context, settings: Settings, plan: training.Plan, cell
     """Train one cell with every learning rate, block and seed, with progress and records."""
 
     def observe(name: str, grid: sweep.Grid, steps: int) -> list:
-        title = f"{name} on {legible(settings.dataset)}, -error"
+        title = f"{name} on {legible(settings.dataset)}, −error"
         refit = not name.endswith(training.CHOICE)  # trained on the rows that the first drive was scored on
         return [observers.observer(run, cell, grid, steps, lambda held: -held["loss"], title, "cell", refit)]
 

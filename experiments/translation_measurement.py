@@ -12,7 +12,6 @@ from experiments.rate_choice import least
 from experiments.translation_results import Example, Measurement, Scores, System
 from mllab import sweep, translation_models
 from mllab.data import pairs, vocabulary
-from mllab.errors import UserError
 from mllab.metrics import translation as bleu
 from mllab.report.table import legible, printable
 from mllab.training import Notice, Segment
@@ -59,6 +58,8 @@ def load(run: frame.Context, settings: "Settings") -> Text:
         run.sources += [line for line in (text.citation, text.licence and f"licence: {text.licence}") if line]
         tokens, options = settings.tokens or text.tokens, {"lowercase": settings.lowercase}
         source, target = ([pair[side] for pair in text.parts["train"]] for side in (0, 1))
+        if tokens != "subwords":
+            settings.refuse_unread(["vocabulary"], f"the most subwords, and tokens are {tokens}; leave it out")
         if tokens == "subwords":
             joint = vocabulary.subwords([*source, *target], settings.vocabulary, minimum=settings.minimum, **options)
             known = (joint, joint)
@@ -73,11 +74,12 @@ def load(run: frame.Context, settings: "Settings") -> Text:
 
 def check_sizes(settings: "Settings") -> None:
     """Raise UserError for a size that is set and that no model of the race reads."""
-    defaults, models = settings.defaults(), ", ".join(settings.models)
+    models = ",".join(settings.models)
     read = {name for model in settings.models for name in settings.arguments(model, joint=False)}
-    for name in SIZES:
-        if name not in read and getattr(settings, name) != defaults[name]:
-            raise UserError(f"--{name}: no model of --models={models} reads it; leave it out, or add one that does")
+    settings.refuse_unread(
+        [name for name in SIZES if name not in read],
+        f"no model of --models={models} reads it; leave it out, or add one that does",
+    )
 
 
 def train_all(run: frame.Context, settings: "Settings", text: Text) -> list[training.Trained]:
@@ -91,7 +93,7 @@ def _train(run: frame.Context, settings: "Settings", text: Text, name: str) -> t
     target, shown = sentences.target, sentences.rows["validation"][:SHOWN].tolist()
 
     def observe(grid: sweep.Grid, steps: int) -> list:
-        title = f"{name} on {legible(text.pairs.name)}, -perplexity"
+        title = f"{name} on {legible(text.pairs.name)}, −perplexity"
         observer = observers.observer(
             run, name, grid, steps, lambda held: -training.perplexity(held["loss"]), title, "model"
         )

@@ -240,7 +240,7 @@ def check_count(name: str, count: Array | int, weight: AnyArray, of: str) -> Non
 def check_rate(**rates: Any) -> None:
     """Raise UserError unless rates of dropout, by name, are from 0 up to, not including, 1; traced ones may be any."""
     for name, rate in rates.items():
-        if is_concrete(rate) and not 0 <= rate < 1:
+        if is_concrete(rate) and not (as_numbers(rate, name).ndim == 0 and 0 <= rate < 1):
             raise UserError(f"{name} = {rate}: give a rate from 0 up to, not including, 1")
 
 

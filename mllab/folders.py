@@ -3,17 +3,19 @@
 import os
 from pathlib import Path
 
-from mllab.errors import UserError
+from mllab.errors import UserError, shortened
 
 
 def expand(path: str | Path) -> Path:
     """Return a path with `~` and `~user` replaced by home folders.
 
     Raises:
-        UserError: no such user, or a user without a home folder.
+        UserError: no path at all, no such user, or a user without a home folder.
     """
     try:
         return Path(path).expanduser()
+    except TypeError:
+        raise UserError(f"{shortened(repr(path))} is no path: give a text or a Path") from None
     except RuntimeError:
         user = Path(path).parts[0]
         raise UserError(f"{path}: cannot determine the home folder {user}: give the path without ~") from None

@@ -101,8 +101,40 @@ def walk(count: int, horizon: int, *, share: float = 0.2, blocks: int = 3) -> Wa
 
 
 def truth(values: np.ndarray, origins: np.ndarray, horizon: int) -> np.ndarray:
-    """Return the values that are forecast from each origin, [M, H]."""
-    return np.asarray(values)[np.asarray(origins)[:, None] + np.arange(1, horizon + 1)]
+    """Return the values that are forecast from each origin, [M, H].
+
+    Raises:
+        UserError: values that are not finite, or origins with fewer than H values behind them.
+    """
+    checks.check_whole(1, horizon=horizon)
+    values = check_values(values)
+    return values[_check_origins(origins, len(values) - horizon)[:, None] + np.arange(1, horizon + 1)]
+
+
+def check_values(values: np.ndarray) -> np.ndarray:
+    """Return the values of a series, [N] float64.
+
+    Raises:
+        UserError: another shape, or the first value that is missing, infinite or no number.
+    """
+    array = np.asarray(checks.as_numbers(values, "values"), np.float64)
+    if array.ndim != 1 or not len(array):
+        raise UserError(f"values: shape {list(array.shape)}, expected [N], one value or more")
+    wrong = np.flatnonzero(~np.isfinite(array))
+    if len(wrong):
+        raise UserError(f"values: index {wrong[0]} is {array[wrong[0]]}; a series has no gaps, fill it in")
+    return array
+
+
+def _check_origins(origins: np.ndarray, count: int) -> np.ndarray:
+    """Return origins [M], which must be whole numbers in 0..count-1."""
+    array = np.asarray(checks.as_numbers(origins, "origins"))
+    if array.ndim != 1 or not len(array) or not np.issubdtype(array.dtype, np.integer):
+        raise UserError(f"origins: {array.dtype}{list(array.shape)}, expected [M] whole numbers, one or more")
+    wrong = np.flatnonzero((array < 0) | (array >= count))
+    if len(wrong):
+        raise UserError(f"origins: index {wrong[0]} is {array[wrong[0]]}, expected 0 to {count - 1}")
+    return array
 
 
 # ── Scales ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -163,10 +195,11 @@ def transform_of(name: str, values: np.ndarray, source: str) -> Transform:
     """Return a transform by name.
 
     Raises:
-        UserError: an unknown name, or a logarithm of values that are not positive.
+        UserError: an unknown name, values that are not finite, or a logarithm of values that are not positive.
     """
     if name not in TRANSFORMS:
         raise unknown("transform", name, TRANSFORMS)
+    values = check_values(values)
     if TRANSFORMS[name].log and np.min(values) <= 0:
         place = int(np.flatnonzero(values <= 0)[0])
         raise UserError(
@@ -201,9 +234,12 @@ def naive(name: str, values: np.ndarray, origins: np.ndarray, horizon: int, peri
     Source: Hyndman and Athanasopoulos, *Forecasting: principles and practice*, 3rd edition, 2021, section 5.2.
 
     Raises:
-        UserError: an unknown name, or an origin before the end of the first season.
+        UserError: an unknown name, values that are not finite, an origin that is not among them, or one before the end
+            of the first season.
     """
-    values, origins = np.asarray(values, np.float64), np.asarray(origins)
+    checks.check_whole(1, horizon=horizon, period=period)
+    values = check_values(values)
+    origins = _check_origins(origins, len(values))
     steps = np.arange(1, horizon + 1)
     if name == "last value":
         return np.repeat(values[origins][:, None], horizon, axis=1)
@@ -225,7 +261,14 @@ def mase_scale(values: np.ndarray, period: int) -> float:
 
     An absolute error divided by it has no unit, and 1 is as good as those forecasts (Hyndman and Koehler, *Another look
     at measures of forecast accuracy*, International Journal of Forecasting 22, 2006). NaN where it is 0.
+
+    Raises:
+        UserError: fewer than two values, or one that is not finite.
     """
+    checks.check_whole(1, period=period)
+    values = check_values(values)
+    if len(values) < 2:
+        raise UserError("values: one value has no error to scale by; give two or more")
     step = period if period < len(values) else 1
     scale = float(np.abs(values[step:] - values[:-step]).mean())
     return scale if scale > 0 else math.nan
@@ -321,6 +364,7 @@ def half_widths(errors: np.ndarray, coverage: float) -> np.ndarray:
     """
     if not 0 < coverage < 1:
         raise UserError(f"coverage = {coverage}: give a number between 0 and 1")
+    errors = np.asarray(checks.as_numbers(errors, "errors"), np.float64)
     if errors.ndim != 2 or not len(errors):
         raise UserError(f"errors: shape {list(errors.shape)}, expected [M, H]")
     rank = math.ceil(coverage * (len(errors) + 1) - 1e-9)

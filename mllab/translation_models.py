@@ -153,7 +153,7 @@ def translate(
         UserError: a source of more than MOST_WORDS tokens, or an argument out of range.
     """
     checks.check_whole(1, batch_size=batch_size)
-    if not sources:
+    if not len(sources):
         return []
     lengths = np.array([len(each) for each in sources])
     if lengths.max() > MOST_WORDS:

@@ -22,6 +22,7 @@ MAX_WHOLE = 2**31 - 1  # by default: sizes and ids are int32
 MAX_NUMBERS = 100_000  # of a list
 MAX_TEXT = 4096  # characters, the longest path of Linux
 MAX_SIDE = 4096  # pixels of an image
+LEAST_FLOAT, MOST_FLOAT = 2.0**-126, 2.0**127  # sizes of a number that float32 holds, beside 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +161,7 @@ def number(
         checked = float(_real(value))
         if not math.isfinite(checked):
             raise Refused("not a finite number")
-        return _within(checked, low, high)
+        return _within(_held(checked), low, high)
 
     hint = f"give a number{_range(low, high)}"
     return with_default(Setting(help, float, check, _shortest, hint, affects_result=affects_result), default)
@@ -208,7 +209,7 @@ def grid(default: str | None, *, help: str, low: float = 0.0, high: float = math
         values = tuple(sorted(float(_real(each)) for each in _items(value)))
         if not values or not all(math.isfinite(each) and low < each <= high for each in values):
             raise Refused("empty, or a number out of range")
-        return _distinct(values)
+        return _distinct(tuple(map(_held, values)))
 
     span = f"above {low:g}" + ("" if math.isinf(high) else f" and up to {high:g}")
     hint = f"give LOW:HIGH:COUNT, such as 0.01:100:5, or numbers {span}, such as 0.1,1, each once"
@@ -301,6 +302,8 @@ def rates(options: Iterable[str], *, help: str, kind: str = "name") -> Any:
         checked = tuple((_named(name, names, kind), float(_real(rate))) for name, rate in pairs)
         if not all(math.isfinite(rate) and rate > 0 for _, rate in checked):
             raise Refused("a rate is a positive number")
+        for _, rate in checked:
+            _held(rate)
         if len({name for name, _ in checked}) < len(checked):
             raise Refused("a name is given twice")
         return checked
@@ -425,6 +428,13 @@ def _real(value: Any) -> Any:
     value = value.item() if getattr(value, "ndim", None) == 0 else value
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise Refused("not a number")
+    return value
+
+
+def _held(value: float) -> float:
+    """Return a number that float32, in which runs compute, does not turn into infinity or 0."""
+    if value and not LEAST_FLOAT <= abs(value) <= MOST_FLOAT:
+        raise Refused(f"beyond float32, whose numbers have sizes from {LEAST_FLOAT:g} to {MOST_FLOAT:g}")
     return value
 
 

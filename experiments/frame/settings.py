@@ -16,7 +16,7 @@ import inspect
 import itertools
 import os
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from absl import flags
@@ -78,6 +78,18 @@ class Base:
             if name not in cls.table():
                 raise unknown("setting", name, cls.table())
         return cls(**overrides)
+
+    def refuse_unread(self, names: Iterable[str], reason: str) -> None:
+        """Raise UserError for the first of these settings that was changed, although nothing reads it in this run.
+
+        Args:
+            names: settings.
+            reason: why not, or what to do about it.
+        """
+        defaults, known = self.defaults(), self.table()
+        for name in names:
+            if getattr(self, name) != defaults[name]:
+                raise UserError(f"--{name}={known[name].shown(getattr(self, name))}: {reason}")
 
     def flagfile(self) -> str:
         """Return the settings as an absl flagfile, but for those of one process and those that are None."""

@@ -82,6 +82,11 @@ class Table(Data):
         "are in its own unit.",
     )
 
+    def refuse_table(self, reason: str) -> None:
+        """Raise UserError for a setting of a table that was changed, in a run that reads none."""
+        names = "target", "test", "split_column", "drop", "query", "column_types", "target_transform"
+        self.refuse_unread(names, reason)
+
     def table_options(self, extra: Sequence[str] = ()) -> table.Options:
         """Return what is set for a table; `extra` names columns to return raw, which are not inputs then.
 

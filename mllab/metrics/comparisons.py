@@ -16,6 +16,8 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mllab import checks
+from mllab.errors import UserError
 from mllab.metrics.intervals import Interval, interval
 
 FLOAT32_DIGITS = 6
@@ -87,8 +89,14 @@ def greatest(scores: np.ndarray) -> int:
     """Return the index of the greatest of scores [N], of those that are equal up to rounding the first; NaN is least.
 
     Scores are compared to as many digits as their type supports, at most DIGITS.
+
+    Raises:
+        UserError: another shape, or no score.
     """
-    scores = np.asarray(scores)
+    scores = np.asarray(checks.as_numbers(scores, "scores"))
+    if scores.ndim != 1 or not len(scores):
+        raise UserError(f"scores: shape {list(scores.shape)}, expected [N], one or more")
+    scores = scores if np.issubdtype(scores.dtype, np.floating) else scores.astype(np.float64)
     top = float(np.nanmax(scores))
     digits = min(DIGITS, np.finfo(scores.dtype).precision)
     return int(np.flatnonzero(scores >= top - 10.0**-digits * abs(top))[0])

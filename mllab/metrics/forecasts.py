@@ -121,8 +121,13 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     The i-th smallest is multiplied by K + 1 - i, and none falls below a smaller one's. NaN counts as 1.
 
     Source: Holm, *A simple sequentially rejective multiple test procedure*, Scandinavian J. Statistics 6 (1979).
+
+    Raises:
+        UserError: another shape, or a number that is no probability.
     """
-    p = np.nan_to_num(np.asarray(p_values, np.float64), nan=1.0)
+    p = np.nan_to_num(np.asarray(checks.as_numbers(p_values, "p_values"), np.float64), nan=1.0)
+    if p.ndim != 1 or ((p < 0) | (p > 1)).any():
+        raise UserError(f"p_values: shape {list(p.shape)}, expected [K] numbers from 0 to 1")
     order = np.argsort(p, kind="stable")
     scaled = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
     adjusted = np.empty_like(p)

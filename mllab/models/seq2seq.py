@@ -253,7 +253,7 @@ def _encode(params: Seq2Seq, source: Array, dropped: Any, form: str) -> Memory:
     mask = source != PADDING
     x = dropped(lookup(params.source_embedding, source.T))  # E x_j
     (last, first), h = bidirectional(  # h_j = [forward; backward], and the states at j = T_x and at j = 1
-        RESET_FIRST_GRU, params.encoder, None, x, mask=mask, form=form, time_major=True
+        RESET_FIRST_GRU, params.encoder, None, x, mask=mask, form=form, time_major=True, finite=False
     )
     s_0 = jnp.tanh(first @ params.w_s + params.b_s[None])  # s_0 = tanh(W_s h_1 backward)
     if params.alignment is None:

@@ -206,7 +206,7 @@ class _Task:
             if self.completed < self.total:
                 parts.append(f"{_duration((self.total - self.completed) / rate)} left")
         if self.best is not None:
-            parts.append(f"best {self.best:.4g}")
+            parts.append(f"best {short(self.best, 4)}")
         return ", ".join(parts)
 
 

@@ -5,7 +5,7 @@ Arrays have the same shapes in all cases, so that what is accepted (lists, half 
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +16,11 @@ import pytest
 import mllab
 from mllab import learners, losses, metrics, optimizers, paths, rows, selection, sweep, training, validation
 from mllab.data.dataset import Split
-from mllab.errors import UserError
-from mllab.metrics import clustering
+from mllab.metrics import clustering, comparisons
 from mllab.models import base, convnet, kmeans, linear, mixture, mlp, neighbors, pca, softmax, svm
 from mllab.models.svm import kernels
 from mllab.types import Rows
+from support.wrong_arguments import ACCEPTED, Case, check_arrays, outcome
 
 KEY = jax.random.key(0)
 COUNT, FEATURES, CLASSES = 12, 3, 3
@@ -47,47 +47,6 @@ ARRAYS = {
 SPLIT = Split(np.arange(6), np.arange(6, 9), np.arange(9, 12))
 FOLDS = validation.folds(np.arange(COUNT), 2, 0, LABELS)
 TRAIN = Rows(np.arange(COUNT), np.ones(COUNT, np.float32))
-
-
-def numbers(array: np.ndarray) -> bool:
-    return array.dtype.kind == "f"
-
-
-def place(value: float) -> Callable[[np.ndarray], np.ndarray | None]:
-    """Return a function that puts a number into the middle of an array of floats; None for other arrays."""
-
-    def wrong(array: np.ndarray) -> np.ndarray | None:
-        if not numbers(array):
-            return None
-        changed = array.copy()
-        changed.flat[array.size // 2] = value
-        return changed
-
-    return wrong
-
-
-WRONG: dict[str, Callable[[np.ndarray], Any]] = {
-    "NaN": place(np.nan),
-    "infinite": place(-np.inf),
-    "huge": lambda array: array * np.float32(1e30) if numbers(array) else None,
-    "negative": lambda array: None if array.dtype == bool else -array - 1,
-    "empty": lambda array: array[:0],
-    "list": lambda array: array.tolist(),
-    "half": lambda array: array.astype(np.float16),
-    "text": lambda array: array.astype(str),
-    "nothing": lambda array: None if array.ndim == 0 else [],
-    "ragged": lambda array: [[1.0], [1.0, 2.0]],
-    "one row more": lambda array: np.concatenate([array, array[-1:]]),
-    "an axis more": lambda array: array[..., None],
-    "a number": lambda array: 1.5,
-}
-
-
-class Case(NamedTuple):
-    call: Callable[..., Any]
-    arguments: tuple[str, ...]  # of `call`, by the names of ARRAYS
-    # What is not tried, since it is valid: more rows of the only array, say, or NaN where it stands for a lost lane.
-    skipped: tuple[str, ...] = ()
 
 
 MORE = ("one row more",)
@@ -162,7 +121,6 @@ LEARNERS = {
     "kmeans": (learners.kmeans(2, 2), {"k": 2}),
     "mixture": (learners.mixture(CLASSES, "spherical", restarts=2), {"floor": 1e-3}),
 }
-ACCEPTED = ("list", "half")  # by what compiles anew for each call; see test_racing for these
 P, Q, L, V, W = "points", "queries", "labels", "values", "weight"
 SPHERICAL = {"covariance": "spherical", "restarts": 2, "steps": 5}
 
@@ -225,6 +183,8 @@ CASES = {
     "metrics.example_rows": Case(metrics.example_rows, (L, "predicted", W), ("NaN", "infinite")),
     "metrics.interval": Case(metrics.interval, (V,), (*MORE, "NaN", "infinite")),
     "metrics.proportion": Case(metrics.proportion, ("correct",), MORE),
+    "metrics.holm": Case(metrics.holm, ("rates",), (*MORE, "NaN", "empty")),
+    "comparisons.greatest": Case(comparisons.greatest, ("rates",), (*MORE, "NaN", "infinite")),
     "clustering.silhouette": Case(clustering.silhouette, (P, "any_labels")),
     "clustering.v_measure": Case(clustering.v_measure, ("any_labels", "any_labels")),
     "clustering.adjusted_rand": Case(clustering.adjusted_rand, ("any_labels", "any_labels")),
@@ -259,18 +219,6 @@ ARRAYS |= {
 }
 
 
-def outcome(case: Case, arguments: list[Any]) -> str | None:
-    """Return the message of a refusal, or None after a check that results are finite."""
-    try:
-        result = case.call(*arguments)
-    except UserError as error:
-        return str(error)
-    for leaf in jax.tree.leaves(None if isinstance(result, validation.Learner) else result):
-        array = np.asarray(leaf) if not jnp.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key) else np.zeros(1)
-        assert np.isfinite(np.asarray(array, np.float64)).all(), result
-    return None
-
-
 ALIKE = "kmeans.sweep", "mixture.em", "mixture.sweep", "learners.kmeans", "learners.mixture", "svm.grid"  # as the fits
 
 
@@ -278,25 +226,7 @@ ALIKE = "kmeans.sweep", "mixture.em", "mixture.sweep", "learners.kmeans", "learn
     "name", [pytest.param(name, marks=[pytest.mark.slow] if name in ALIKE else []) for name in CASES]
 )
 def test_a_wrong_array_is_refused_in_one_line_or_gives_finite_results(name):
-    case, failures = CASES[name], []
-    good = [ARRAYS[argument] for argument in case.arguments]
-    if not set(ACCEPTED) <= set(case.skipped):
-        assert outcome(case, good) is None
-    for index, argument in enumerate(case.arguments):
-        for kind, wrong in WRONG.items():
-            changed = wrong(ARRAYS[argument])
-            if kind in case.skipped or changed is None:
-                continue
-            try:
-                message = outcome(case, [*good[:index], changed, *good[index + 1 :]])
-                if message and "\n" in message:
-                    failures.append(f"{argument} {kind}: more than one line: {message}")
-                must_be_refused = kind in ("NaN", "infinite", "text", "ragged", "empty")
-                if message is None and must_be_refused and argument not in ("any_labels", "groups"):
-                    failures.append(f"{argument} {kind}: accepted")
-            except Exception as error:
-                failures.append(f"{argument} {kind}: {type(error).__name__} {str(error)[:150]}")
-    assert not failures, "\n".join(failures)
+    check_arrays(CASES[name], ARRAYS)
 
 
 # ── Numbers and names ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -126,3 +126,9 @@ def test_a_file_of_no_model_or_of_another_is_refused(tmp_path, about, message):
     path.write_bytes(weights.encode(mlp.init(jax.random.key(0), (3, 2)), about))
     with refused_in_one_line(message):
         weights.load_model(path)
+
+
+@pytest.mark.parametrize("path", [None, 3, b"params", ["params"]], ids=str)
+def test_what_is_no_path_is_refused_in_one_line(path):
+    with refused_in_one_line("is no path: give a text or a Path"):
+        weights.load_model(path)

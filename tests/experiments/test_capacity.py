@@ -77,6 +77,9 @@ def test_a_whole_run(tmp_path, capsys):
     ("message", "settings"),
     [
         ("--target=price: name the table", {"target": "price"}),
+        ("--drop=price: name the table", {"drop": ("price",)}),
+        ("--query=SELECT 1: name the table", {"query": "SELECT 1"}),
+        ("--degrees=3: of the axis degree", {"axes": ("k",), "degrees": (3,)}),
         ("unknown axis 'depth'", {"axes": ("depth",)}),
         ("--rows=480: 480 training and validation rows", {"dataset": "moons", "rows": 480}),
         ("task: only for your own data", {"dataset": "moons", "task": "regression"}),

@@ -324,8 +324,12 @@ def test_a_changed_header_of_a_transformer_is_refused(arguments, message, transf
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"heads": 2}, "--heads is not read by a recurrent cell"),
-        ({"cells": ("transformer",), "tied": True}, "--tied is not read by a Transformer"),
+        ({"heads": 2}, "--heads=2: not read by a recurrent cell"),
+        ({"cells": ("transformer",), "tied": True}, "--tied=true: not read by a Transformer"),
+        ({"cells": ("mingru",), "recurrent_dropout": 0.5}, "--recurrent_dropout=0.5: minGRU has no recurrent weights"),
+        ({"cells": ("mingru",), "recurrent_init": "normal"}, "--recurrent_init=normal: minGRU has no"),
+        ({"cells": ("tanh",), "forget_bias": 2.0}, "--forget_bias=2: a tanh cell has no gate"),
+        ({"tied": True, "embedding": 3}, "--embedding=3: of --hidden features"),
         ({"cells": ("transformer",), "embedding": 64, "hidden": 6}, "--hidden=6 --heads=4: give a multiple"),
     ],
     ids=str,

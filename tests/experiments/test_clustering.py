@@ -356,6 +356,7 @@ def test_grey_images_have_as_many_colours_as_levels(tmp_path):
         ({"image": "absent/photo.jpg"}, "--image=absent/photo.jpg: no such file"),
         ({"image": __file__}, "is not a readable image"),
         ({"image": "china", "dataset": "blobs"}, "--image=china --dataset=blobs: give one of them"),
+        ({"image": "china", "target": "a"}, "--target=a: of a table, and --image names an image"),
     ],
 )
 def test_a_mistake_is_refused_in_one_line_and_leaves_nothing(tmp_path, settings, message):

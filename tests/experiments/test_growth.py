@@ -107,6 +107,7 @@ def test_what_is_prohibitive_is_named_first():
     [
         ("--models=ridge: not for classification", {"models": ("ridge",)}),
         ("--target=price: name the table", {"target": "price"}),
+        ("--test=later.csv: name the table", {"test": "later.csv"}),
         ("--rows=2: ", {"rows": (2,)}),
         ("unknown model 'tree'", {"models": ("tree",)}),
         ("--rows=4: give 10 or more", {"dataset": "digits", "rows": (4,)}),

@@ -228,6 +228,8 @@ def test_a_sample_of_rows_is_stratified_and_never_has_test_rows(most, seed):
         ({"gamma": (1.0, float("inf"))}, "--gamma=1,inf: empty, or a number out of range"),
         ({"gamma": (2.0, 2.0)}, "--gamma=2,2: a number is given twice"),
         ({"gamma": "wide"}, "--gamma=wide: give LOW:HIGH:COUNT, such as 0.01:100:5"),
+        ({"kernels": ("linear",), "gamma": (1.0,)}, "--gamma=1: no kernel of --kernels=linear reads it"),
+        ({"kernels": ("linear", "rbf"), "degree": 4}, "--degree=4: no kernel of --kernels=linear,rbf reads it"),
         ({"dataset": "moon"}, "did you mean 'moons'"),
         ({"dataset": "line"}, "the target of line is a quantity, and this experiment needs classes"),
         ({"dataset": "digits", "rows": 12}, "--rows=12: class '0' has 1"),

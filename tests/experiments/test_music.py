@@ -82,6 +82,7 @@ def test_a_run_writes_a_piece_for_each_output_and_keeps_their_tables_apart(train
         ({"midi": "/"}, "is a folder"),
         ({"primed": 12}, "leave frames to sample"),
         ({"clip_norm": 0.0}, "--clip_norm=0"),
+        ({"cells": ("mingru",), "recurrent_dropout": 0.5}, "--recurrent_dropout=0.5: minGRU has no recurrent weights"),
         ({"outputs": ("bernouli",)}, "did you mean 'bernoulli'"),
         ({"hidden": 100_000, "seeds": 10_000}, "the params and optimizer states of 10,000 lanes"),
         ({"dataset": "jsb_chorals"}, "did you mean 'jsb_chorales'"),

@@ -61,6 +61,7 @@ def test_solved_counts_seeds_by_the_test_and_steps_by_validation():
         ({"problems": ("adding",), "lengths": (1, 4)}, "--lengths=1: adding needs 2 or more"),
         ({"problems": ("sine",), "lengths": (1,)}, "--lengths=1: sine needs 2 or more"),
         ({"lengths": (0, 4)}, "--lengths"),
+        ({"problems": ("parity",), "symbols": 5}, "--symbols=5: of the problem copy"),
         ({"problems": ("party",)}, "did you mean 'parity'"),
         ({"cells": ("gur",)}, "did you mean 'gru'"),
         ({"steps": 100_000_000, "batch_size": 1000}, "the numbers of 200,000,000,000 sequences"),

@@ -219,6 +219,7 @@ def test_cells_beat_everything_on_the_generated_series(tmp_path):
         (WALKED, {"horizon": 10}, "a test part of 20, and a horizon of 10 with 2 blocks needs 21"),
         (WALKED - 60, {"transform": "log"}, "which has no logarithm: give none or difference"),
         (WALKED, {"period": 61}, "--period=61: the first forecast has 60 values before it"),
+        (WALKED, {"waves": 3}, "--waves=3: the series has no season"),
         (WALKED, {"clip_norm": 0.0}, "--clip_norm=0"),
         (WALKED, {"cells": ("gruu",)}, "did you mean 'gru'"),
         (WALKED, {"transform": "logs"}, "did you mean 'log'"),

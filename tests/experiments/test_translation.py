@@ -176,8 +176,9 @@ def test_a_run_resumes_publishes_and_translates(trained, tmp_path, monkeypatch, 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"width": 64}, "--width: no model of --models=gru, gru_without_attention reads it"),
-        ({"models": ("transformer",), "hidden": 64}, "--hidden: no model of --models=transformer reads it"),
+        ({"width": 64}, "--width=64: no model of --models=gru,gru_without_attention reads it"),
+        ({"models": ("transformer",), "hidden": 64}, "--hidden=64: no model of --models=transformer reads it"),
+        ({"vocabulary": 500}, "--vocabulary=500: the most subwords, and tokens are characters"),
         ({"clip_norm": 0}, "--clip_norm=0: no step"),
         ({"dataset": "none.tsv"}, "no file none.tsv"),
         ({"source": "de"}, "unknown language of dates 'de'"),

@@ -69,6 +69,16 @@ def test_a_plain_line_tells_rate_time_left_and_best(clock):
     assert lines[-1] == "adam [bold]: 100%  880/880 × 24 lanes, 528 lane-steps/s, best 0.939"
 
 
+def test_a_best_score_is_written_as_numbers_of_tables_are():
+    stream = io.StringIO()
+    with console.Progress(stream) as progress:
+        progress.task("gru, −nats", total=10)
+        progress.advance(10, best=-2.8473)
+        progress.task("ridge, −RMSE", total=10)
+        progress.advance(10, best=-12345.6)
+    assert re.findall("best .*", stream.getvalue()) == ["best −2.847", "best −12,350"]
+
+
 def test_a_task_that_resumes_or_stops_early_says_so(clock):
     stream = io.StringIO()
     with console.Progress(stream) as progress:

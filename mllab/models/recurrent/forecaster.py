@@ -77,7 +77,9 @@ def model(
                 return states
             return states * drop(keys[layer], jnp.ones((1, *states.shape[1:]), states.dtype), dropout)
 
-        _, states = stack(chosen, params.layers, None, jnp.swapaxes(inputs, 0, 1), between=dropped, time_major=True)
+        _, states = stack(
+            chosen, params.layers, None, jnp.swapaxes(inputs, 0, 1), between=dropped, time_major=True, finite=False
+        )
         states = jnp.swapaxes(dropped(layers - 1, states), 0, 1)
         return states @ params.w_out + params.b_out[None, None], extra
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mllab import checks
 from mllab.errors import UserError
 from mllab.models.recurrent.cells import Cell
 from mllab.types import Array, Params
@@ -31,7 +32,11 @@ def norms_by_distance(cell: Cell, params: Params, inputs: Array) -> Array:
         cell: one of `CELLS`.
         params: of the cell.
         inputs: [B, T, D].
+
+    Raises:
+        UserError: inputs of another shape, or with an entry that is no finite number.
     """
+    inputs = checks.check_inputs(inputs, ("B", "T", params.w_x.shape[0]), "inputs")
     hidden = cell.hidden_size(params)
 
     def of_one(xs: Array) -> Array:

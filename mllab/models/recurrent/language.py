@@ -27,6 +27,7 @@ from mllab.models.ops import normalisation
 from mllab.models.ops.dropout import dropout as drop
 from mllab.models.ops.dropout import is_zero
 from mllab.models.recurrent.cells import CELLS, Carry, cell_of
+from mllab.models.recurrent.masks import check_masks
 from mllab.models.recurrent.sequences import init_layers, stack, unroll
 from mllab.types import Array, Inputs, Key, Params
 
@@ -142,7 +143,16 @@ def model(
 
         states = dropped(0, lookup(params.embedding, tokens.T))
         carry, states = stack(
-            chosen, cells, extra, states, between=between, time_major=True, form=form, segment=segment, **masks
+            chosen,
+            cells,
+            extra,
+            states,
+            between=between,
+            time_major=True,
+            form=form,
+            segment=segment,
+            finite=False,
+            **masks,
         )
         states = jnp.swapaxes(between(layers - 1, states), 0, 1)
         w_out = params.embedding.T if params.w_out is None else params.w_out
@@ -158,9 +168,10 @@ def initial_carry(params: LanguageModel, batch: int) -> tuple[Carry, ...]:
 
 def hidden_states(params: LanguageModel, tokens: Array) -> Array:
     """Return what the cells of each layer yield, [L, B, T, H], where texts begin at the first of tokens [B, T]."""
-    states, layers = lookup(params.embedding, jnp.asarray(tokens).T), []
+    tokens, _ = check_tokens(tokens, params.embedding.shape[0])
+    states, layers = lookup(params.embedding, tokens.T), []
     for layer, cell_params in enumerate(params.layers):
-        _, states = unroll(cell_of(cell_params), cell_params, None, states, time_major=True)
+        _, states = unroll(cell_of(cell_params), cell_params, None, states, time_major=True, finite=False)
         layers.append(states)
         states = _normalised(params, layer, states)
     return jnp.stack(layers).swapaxes(1, 2)
@@ -170,22 +181,23 @@ def check_tokens(inputs: Inputs, vocabulary: int) -> tuple[Array, dict[str, Arra
     """Return tokens [B, T] of a language model's inputs, and their masks by name: reset [B, T], mask, lengths.
 
     Raises:
-        UserError: other entries than these, tokens of another shape, or one that is not in 0..V-1.
+        UserError: other entries than these, tokens of another shape, or one that is not in 0..V-1; or see
+            `masks.check_masks`.
     """
-    masks: dict[str, Array] = {}
+    masks: dict[str, Any] = {}
     if isinstance(inputs, Mapping):
         if "tokens" not in inputs or inputs.keys() - {"tokens", "reset", "mask", "lengths"}:
             raise UserError(f"inputs {sorted(inputs)}: give tokens, and where needed reset, mask or lengths")
-        masks = {name: jnp.asarray(value) for name, value in inputs.items() if name != "tokens"}
+        masks = {name: value for name, value in inputs.items() if name != "tokens"}
         inputs = inputs["tokens"]
     tokens = jnp.asarray(checks.as_numbers(inputs, "tokens"))
     if tokens.ndim != 2 or 0 in tokens.shape or not jnp.issubdtype(tokens.dtype, jnp.integer):
         raise UserError(f"tokens: {tokens.dtype}{list(tokens.shape)}, expected whole numbers [B, T]")
     checks.check_labels(tokens.ravel(), tokens.size, vocabulary, "tokens")
-    if "reset" in masks and masks["reset"].ndim == 1:
-        first = jnp.arange(tokens.shape[1])[None] == 0
-        masks["reset"] = masks["reset"].astype(bool)[:, None] & first
-    return tokens, masks
+    reset = masks.get("reset")
+    if reset is not None and (begins := checks.as_numbers(reset, "reset")).ndim == 1:
+        masks["reset"] = jnp.pad(jnp.asarray(begins)[:, None], ((0, 0), (0, tokens.shape[1] - 1)))
+    return tokens, check_masks(*tokens.shape, **masks)
 
 
 @jax.custom_vjp

@@ -37,6 +37,7 @@ from mllab.models import initializers
 from mllab.models.base import Model
 from mllab.models.ops.dropout import dropout as drop
 from mllab.models.recurrent.cells import CELLS, cell_of
+from mllab.models.recurrent.masks import check_mask
 from mllab.models.recurrent.sequences import init_layers, stack
 from mllab.types import Array, Inputs, Key, Params, is_concrete
 
@@ -140,6 +141,7 @@ def model(
         before = jnp.where(begins[..., None], jnp.zeros((), dtype), before)
         _, states = stack(
             CELLS[cell], cells, None, jnp.swapaxes(before, 0, 1), time_major=True, reset=begins, mask=weights,
+            finite=False,
             between=lambda layer, states: dropped[layer](states),
         )  # fmt: skip
         states = jnp.concatenate([dropped[layers - 1](jnp.swapaxes(states, 0, 1)), before], axis=-1)
@@ -274,10 +276,11 @@ def sample(
     checks.check_whole(1, length=length, count=count)
     if is_concrete(temperature) and not 0 <= float(temperature) < float("inf"):
         raise UserError(f"temperature = {temperature}: give a number of 0 or more")
-    prime = jnp.asarray(prime, params.output.b.dtype)
-    keys = params.layers[0].w_x.shape[0]
+    prime, keys = checks.as_numbers(prime, "prime"), params.layers[0].w_x.shape[0]
     if prime.ndim != 2 or prime.shape[1] != keys:
         raise UserError(f"prime: shape {list(prime.shape)}, expected frames [P, {keys}]")
+    _check_keys(prime, "prime")
+    prime = jnp.asarray(prime, params.output.b.dtype)
     return _sample(length, count, params, key, prime, jnp.asarray(temperature, prime.dtype))
 
 
@@ -311,10 +314,18 @@ def _checked(inputs: Inputs, keys: int) -> tuple[Array, Array, Array]:
     """Return frames [B, T, K], and where a piece begins and what counts, [B, T] of True and False."""
     if not isinstance(inputs, Mapping) or set(inputs) != {"frames", "begins", "weights"}:
         raise UserError("inputs: expected a mapping of frames, begins and weights")
-    frames, begins, weights = (jnp.asarray(inputs[name]) for name in ("frames", "begins", "weights"))
-    if frames.ndim != 3 or 0 in frames.shape or frames.shape[2] != keys:
-        raise UserError(f"frames: shape {list(frames.shape)}, expected [B, T, {keys}], each at least 1")
-    for name, array in (("begins", begins), ("weights", weights)):
-        if array.shape != frames.shape[:2]:
-            raise UserError(f"{name}: shape {list(array.shape)}, expected {list(frames.shape[:2])}, [B, T]")
-    return frames, begins.astype(bool), weights.astype(bool)
+    frames = checks.as_numbers(inputs["frames"], "frames")
+    checks.check_shape(frames, ("B", "T", keys), "frames")
+    _check_keys(frames, "frames")
+    begins, weights = (check_mask(inputs[name], frames.shape[:2], name) for name in ("begins", "weights"))
+    return jnp.asarray(frames), begins.astype(bool), weights.astype(bool)
+
+
+def _check_keys(frames: Any, name: str) -> None:
+    """Raise UserError for an entry of concrete frames that is neither 0 nor 1."""
+    if is_concrete(frames):
+        host = np.asarray(frames)
+        wrong = np.argwhere((host != 0) & (host != 1))
+        if len(wrong):
+            place = tuple(wrong[0].tolist())
+            raise UserError(f"{name}: index {list(place)} is {host[place]}; expected 0, or 1 for a key that sounds")

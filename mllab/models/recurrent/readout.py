@@ -21,6 +21,7 @@ that negative ones suffice. Merrill, Petty & Sabharwal 2024 (arXiv:2404.08819) s
 cannot track, such as compositions of permutations.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -32,6 +33,7 @@ from mllab.errors import UserError, unknown
 from mllab.models import initializers
 from mllab.models.base import Model
 from mllab.models.recurrent.cells import CELLS, Carry, cell_of
+from mllab.models.recurrent.masks import check_lengths
 from mllab.models.recurrent.sequences import init_layers, stack, unroll
 from mllab.types import Array, Inputs, Key, Params
 
@@ -77,7 +79,9 @@ def model(
 
     def apply(params: Readout, extra: None, inputs: Inputs, key: Key | None) -> tuple[Array, None]:
         lengths = None
-        if isinstance(inputs, dict):
+        if isinstance(inputs, Mapping):
+            if "inputs" not in inputs or inputs.keys() - {"inputs", "lengths"}:
+                raise UserError(f"inputs {sorted(inputs)}: give inputs, and where needed lengths")
             inputs, lengths = inputs["inputs"], inputs.get("lengths")
         return outputs_of(params, inputs, lengths), extra
 
@@ -106,12 +110,19 @@ def continued(params: Readout, inputs: Array, seen: Array) -> Array:
         seen: number of steps to read, [] or [B], 1 or more.
 
     Raises:
-        UserError: another number of outputs than features.
+        UserError: another number of outputs than features, inputs of another shape or with an entry that is no finite
+            number, or a number of steps out of range.
     """
+    inputs = checks.check_inputs(inputs, ("B", "T", "D"), "inputs")
+    inputs = inputs.astype(jnp.result_type(inputs, params.w_y))
     features, outputs = inputs.shape[2], params.b_y.shape[0]
     if features != outputs:
         raise UserError(f"{outputs} outputs cannot be the next {features} inputs: give a model with as many of both")
-    batch = inputs.shape[0]
+    batch, steps = inputs.shape[:2]
+    seen = jnp.asarray(checks.as_numbers(seen, "seen"))
+    if seen.ndim:
+        check_lengths(seen, batch, steps)
+    checks.check_whole(1, seen=jnp.min(seen))
     carries = tuple(cell_of(each).initial_carry(each, batch) for each in params.layers)
 
     def step(state: tuple[tuple[Carry, ...], Array], each: tuple[Array, Array]) -> tuple[Any, Array]:

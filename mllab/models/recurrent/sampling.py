@@ -55,6 +55,8 @@ def sample(
     prime = jnp.asarray(checks.as_numbers(prime, "prime"))
     if prime.ndim != 2 or 0 in prime.shape:
         raise UserError(f"prime: shape {list(prime.shape)}, expected tokens [B, P], one or more of each text")
+    logits, _ = jax.eval_shape(model.apply, params, extra, prime, None)
+    checks.check_labels(prime.ravel(), prime.size, logits.shape[-1], "prime")
     return _sample(model, length, top_k, params, extra, key, prime, jnp.asarray(temperature, jnp.float32), top_p)
 
 

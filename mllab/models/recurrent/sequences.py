@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mllab import checks
 from mllab.errors import UserError, unknown
-from mllab.models.recurrent.cells import Carry, Cell, min_gru_terms
+from mllab.models.recurrent.cells import Carry, Cell, LSTMCarry, min_gru_terms
+from mllab.models.recurrent.masks import check_masks
 from mllab.types import Array, Key, Params
 
 FORMS = ("fast", "plain", "associative")
@@ -33,6 +35,7 @@ def unroll(
     form: str = "fast",
     segment: int | None = None,
     time_major: bool = False,
+    finite: bool = True,
 ) -> tuple[Carry, Array]:
     """Return (carry, hidden states [B, T, H]) of a cell along sequences.
 
@@ -57,22 +60,27 @@ def unroll(
             for T / segment carries and one segment's gates, instead of the gates of all T steps. About a third more
             time; the best size is near the square root of T and divides T. None keeps everything.
         time_major: whether inputs and hidden states are [T, B, ...], which saves transposing them; masks stay [B, T].
+        finite: whether inputs outside of padding, and the carry, must be finite; False for what a model has computed.
 
     Raises:
-        UserError: arguments of shapes that do not match, both lengths and a mask, or an unknown form.
+        UserError: arguments of shapes that do not match, entries that are no numbers, lengths out of range, both
+            lengths and a mask, an unknown form, or the first number that is NaN, infinite or too large.
     """
-    x = inputs if time_major or inputs.ndim != 3 else jnp.swapaxes(inputs, 0, 1)
-    valid = _valid(x, lengths, mask)
-    _check(cell, params, x, valid, reset, form, segment)
+    x = _time_major(inputs, time_major)
+    _check(cell, params, x, form, segment)
     steps, batch = x.shape[:2]
+    masks = check_masks(batch, steps, lengths=lengths, mask=mask, reset=reset)
+    valid = _valid(steps, masks)
     dtype = jnp.result_type(x.dtype, params.w_x.dtype)
-    carry = cell.initial_carry(params, batch, dtype) if carry is None else carry
-    _check_carry(cell, params, carry, batch)
+    initial = cell.initial_carry(params, batch, dtype)
+    carry = initial if carry is None else _checked_carry(carry, initial, finite)
     dtypes = jax.tree.map(lambda a: a.dtype, carry)
     carry = jax.tree.map(lambda a: a.astype(dtype), carry)
-    begins = _begins(reset, valid, reverse)
+    begins = _begins(masks.get("reset"), valid, reverse)
     if valid is not None:
         x = jnp.where(valid[..., None], x, jnp.zeros((), x.dtype))
+    if finite:
+        checks.check_finite(x if time_major else jnp.swapaxes(x, 0, 1), "inputs")
     arrays = (x, valid, begins)
     if reverse:
         arrays = jax.tree.map(lambda a: jnp.flip(a, 0), arrays)
@@ -108,7 +116,9 @@ def bidirectional(
         inputs: [B, T, D].
         **options: of `unroll`, without `reverse`.
     """
-    carries = carry or (None, None)
+    carries = (None, None) if carry is None else tuple(carry)
+    if len(carries) != 2:
+        raise UserError(f"carry: {len(carries)} of them, expected two, of the forward and of the backward cell")
     ends, states = zip(
         *(unroll(cell, params[i], carries[i], inputs, reverse=bool(i), **options) for i in (0, 1)), strict=True
     )
@@ -131,6 +141,7 @@ def stack(
     *,
     between: Callable[[int, Array], Array] = lambda layer, states: states,
     time_major: bool = False,
+    finite: bool = True,
     **options: Any,
 ) -> tuple[tuple[Carry, ...], Array]:
     """Return (carries, hidden states [B, T, H] of the last layer) of layers that each read the states of the one below.
@@ -143,14 +154,22 @@ def stack(
         between: (number of a layer, its hidden states [T, B, H]) -> what the layer above reads; not called after the
             last one.
         time_major: see `unroll`.
+        finite: see `unroll`; of the inputs and the carries.
         **options: of `unroll`.
+
+    Raises:
+        UserError: no layer, another number of carries than layers; or see `unroll`.
     """
-    states = inputs if time_major else jnp.swapaxes(inputs, 0, 1)
+    if not params or (carry is not None and len(carry) != len(params)):
+        carries = "" if carry is None else f", {len(carry)} carries"
+        raise UserError(f"{len(params)} layers{carries}: give one layer or more, and a carry for each")
+    states = _time_major(inputs, time_major)
     ends = []
     for layer, layer_params in enumerate(params):
         below = between(layer - 1, states) if layer else states
+        before = None if carry is None else carry[layer]
         end, states = unroll(
-            cell, layer_params, None if carry is None else carry[layer], below, time_major=True, **options
+            cell, layer_params, before, below, time_major=True, finite=finite and layer == 0, **options
         )
         ends.append(end)
     return tuple(ends), states if time_major else jnp.swapaxes(states, 0, 1)
@@ -159,23 +178,24 @@ def stack(
 # ── Masks and segments; from here on arrays are [T, B, ...] ─────────────────────────────────────────────────────────
 
 
-def _valid(x: Array, lengths: Array | None, mask: Array | None) -> Array | None:
+def _time_major(inputs: Array, is_time_major: bool) -> Array:
+    """Return inputs [B, T, D], or [T, B, D], as an array [T, B, D]; of another number of axes, as they are."""
+    array = jnp.asarray(checks.as_numbers(inputs, "inputs"))
+    return array if is_time_major or array.ndim != 3 else jnp.swapaxes(array, 0, 1)
+
+
+def _valid(steps: int, masks: dict[str, Array]) -> Array | None:
     """Return whether a step counts, [T, B]; None if all do."""
-    if lengths is not None and mask is not None:
-        raise UserError("lengths and a mask: give one of them")
-    if lengths is not None:
-        lengths = jnp.asarray(lengths)
-        if x.ndim == 3 and lengths.shape != x.shape[1:2]:
-            raise UserError(f"lengths: shape {list(lengths.shape)}, expected [{x.shape[1]}], one per sequence")
-        return jnp.arange(x.shape[0])[:, None] < lengths[None]
-    return None if mask is None else jnp.asarray(mask).astype(bool).T
+    if "lengths" in masks:
+        return jnp.arange(steps)[:, None] < masks["lengths"][None]
+    return masks["mask"].astype(bool).T if "mask" in masks else None
 
 
 def _begins(reset: Array | None, valid: Array | None, reverse: bool) -> Array | None:
     """Return where the carry is replaced by the initial one before a step, [T, B]; None for nowhere."""
     if reset is None:
         return None
-    begins = jnp.asarray(reset).astype(bool).T
+    begins = reset.astype(bool).T
     if valid is not None:
         begins = begins & valid
     if not reverse:
@@ -344,7 +364,7 @@ _fast_linear.defvjp(_linear_forward, _linear_backward)
 # ── Checks ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _check(cell, params, x, valid, reset, form, segment):
+def _check(cell, params, x, form, segment):
     if form not in FORMS:
         raise unknown("form", str(form), FORMS)
     if form == "associative" and cell.gates is not None:
@@ -353,15 +373,23 @@ def _check(cell, params, x, valid, reset, form, segment):
         raise UserError(f"inputs: {x.ndim} axes of sizes {list(x.shape)}, expected [B, T, D], each at least 1")
     if x.shape[2] != params.w_x.shape[0]:
         raise UserError(f"this cell takes {params.w_x.shape[0]} features a step, not {x.shape[2]}")
-    for name, array in (("mask", None if valid is None else valid.T), ("reset", reset)):
-        if array is not None and jnp.shape(array) != (x.shape[1], x.shape[0]):
-            raise UserError(f"{name}: shape {list(jnp.shape(array))}, expected {[x.shape[1], x.shape[0]]}, [B, T]")
     if segment is not None and (isinstance(segment, bool) or not isinstance(segment, int) or segment < 1):
         raise UserError(f"segment = {segment!r}: give a whole number of steps, 1 or more")
 
 
-def _check_carry(cell, params, carry, batch):
-    shape = (batch, cell.hidden_size(params))
-    for leaf in jax.tree.leaves(carry):
-        if leaf.shape != shape:
-            raise UserError(f"carry: shape {list(leaf.shape)}, expected {list(shape)}, one row per sequence")
+def _checked_carry(carry: Any, initial: Carry, finite: bool) -> Carry:
+    """Return a carry as arrays of the shapes of the initial one."""
+
+    def checked(leaf, like):
+        array = jnp.asarray(checks.as_numbers(leaf, "carry"))
+        if array.shape != like.shape:
+            raise UserError(f"carry: shape {list(array.shape)}, expected {list(like.shape)}, one row per sequence")
+        if finite:
+            checks.check_finite(array, "carry")
+        return array
+
+    if not isinstance(initial, LSTMCarry):
+        return checked(carry, initial)
+    if not isinstance(carry, LSTMCarry):
+        raise UserError("carry: expected an LSTMCarry, as the cell's `initial_carry` or `unroll` returns it")
+    return LSTMCarry(*(checked(leaf, like) for leaf, like in zip(carry, initial, strict=True)))
