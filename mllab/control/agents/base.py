@@ -103,6 +103,19 @@ def over_batch(model: Model, params: Any, inputs: Array, shape: Sequence[int]) -
     return outputs.reshape(*leading, *outputs.shape[1:])
 
 
+def shuffled(key: Key, count: int) -> Array:
+    """Return the numbers 0 to count - 1 in random order, int32 [count]; count is at most 2^20.
+
+    `jax.random.permutation` sorts pairs, several times over, which takes as long on a CPU as the training. Here numbers
+    are sorted whose high bits are random and whose low bits are the position. Positions whose random bits are equal, of
+    which there are few, stay in order.
+    """
+    bits = (count - 1).bit_length()
+    drawn = jax.random.bits(key, (count,), jnp.uint32) >> bits << bits
+    order = jax.lax.sort(drawn | jnp.arange(count, dtype=jnp.uint32))
+    return (order & jnp.uint32((1 << bits) - 1)).astype(jnp.int32)
+
+
 def actor_and_critic(
     environment: Environment, *, hidden: Sequence[int], activation: str, model: MakeModel | None
 ) -> tuple[Model, Model]:

@@ -131,14 +131,8 @@ def make(
             del row
             play_key, shuffle_key = jax.random.split(jax.random.fold_in(state.key, state.step))
             rate = base.annealed(chosen["learning_rate"], state.step, updates) if anneal else chosen["learning_rate"]
-            worlds, played = rollout.collect(
-                environment,
-                actions,
-                lambda observations: outputs(state.params, observations),
-                state.extra,
-                play_key,
-                length,
-            )
+            by_policy = partial(outputs, state.params)
+            worlds, played = rollout.collect(environment, actions, by_policy, state.extra, play_key, length)
             value = values(state.params, played.observation)
             advantage = returns.advantages(
                 played.reward, value, values(state.params, played.reached), played.terminated, played.truncated,
@@ -155,7 +149,7 @@ def make(
             batch = jax.tree.map(lambda a: a.reshape(count, *a.shape[2:]), batch)
 
             def epoch(carry: Any, key: Key) -> Any:
-                order = jax.random.permutation(key, count).reshape(minibatches, -1)
+                order = base.shuffled(key, count).reshape(minibatches, -1)
 
                 def minibatch(carry: Any, ids: Array) -> Any:
                     params, opt_state = carry
