@@ -46,7 +46,6 @@ def of(actions: Discrete | Continuous) -> Policy:
 
 def categorical(size: int) -> Policy:
     """Return the categorical policy over the actions 0 to size - 1."""
-
     # The actions, which are few, come first in all that is computed: a last axis of two numbers does not vectorise.
 
     def log_probabilities(logits: Array) -> Array:
