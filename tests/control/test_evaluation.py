@@ -23,18 +23,14 @@ def to_the_left(observation):
 def test_totals_and_trajectories_are_those_of_a_loop_over_single_steps():
     numbers, lengths = np.array([3, 0, 5]), []
     step = jax.jit(ENVIRONMENT.step)
-    starts = jax.jit(
-        lambda ids: jax.vmap(lambda key: ENVIRONMENT.reset(jax.random.split(key)[0]))(evaluation.keys(ids))
-    )
-    state, _ = jax.tree.map(np.asarray, starts(numbers))
+    starts = jax.jit(jax.vmap(lambda key: ENVIRONMENT.reset(jax.random.split(key)[0])[0]))(evaluation.keys(numbers))
     for episode in range(3):
-        now, key = jax.tree.map(lambda leaf, episode=episode: leaf[episode], state), jax.random.key(0)
-        for length in range(1, 100):
-            after = step(key, now, np.int32(0))
-            now = after.state
-            if after.terminated or after.truncated:
-                break
-        lengths.append(length)
+        state, ended = jax.tree.map(lambda leaf, episode=episode: np.asarray(leaf)[episode], starts), False
+        lengths.append(0)
+        while not ended:
+            after = step(jax.random.key(0), state, np.int32(0))
+            state, ended = after.state, after.terminated or after.truncated
+            lengths[-1] += 1
     played = jax.jit(lambda ids: evaluation.totals(ENVIRONMENT, to_the_left, ids))(numbers)
     np.testing.assert_array_equal(played.lengths, lengths)
     np.testing.assert_array_equal(played.returns, lengths)
