@@ -76,7 +76,7 @@ def sometimes_nan():
 
     def step(key, state, action):
         after = inner.step(key, state, action)
-        return after._replace(reward=jnp.where(state.inner[0] > 0.0485, jnp.nan, after.reward))
+        return after._replace(reward=jnp.where((state.time == 0) & (state.inner[0] > 0.046), jnp.nan, after.reward))
 
     return inner._replace(step=step)
 
@@ -92,7 +92,7 @@ class Interrupted(Exception):
 def test_lanes_stand_alone_and_an_interrupted_training_resumes_to_the_same_bits(tmp_path):
     make = table.AGENTS["ppo"].make
     agent = make(sometimes_nan(), steps=96, environments=2, length=8, minibatches=2, epochs=2, hidden=(4,))
-    grid = sweep.grid({"learning_rate": [0.01]}, 4)
+    grid = sweep.grid({"learning_rate": [0.01]}, 8)
     lanes = sweep.lanes(agent.run, grid.schedule, mesh=devices.mesh(2))
     rows = base.schedule(agent)
 
@@ -113,7 +113,7 @@ def test_lanes_stand_alone_and_an_interrupted_training_resumes_to_the_same_bits(
         np.testing.assert_array_equal(*(np.asarray(jax.random.key_data(a) if is_key(a) else a) for a in (one, other)))
     finite = np.isfinite(whole.state.params["critic"][0].w).all(axis=(1, 2))
     np.testing.assert_array_equal(whole.nonfinite_step < 0, finite)
-    assert 0 < finite.sum() < 4
+    assert 0 < finite.sum() < 8
     lane = int(np.flatnonzero(finite)[0])
     state = jax.jit(agent.run.start)({"learning_rate": 0.01}, grid.key[lane])
     state, _ = jax.jit(agent.run.advance)({"learning_rate": 0.01}, state, EXAMPLES, rows)
