@@ -97,8 +97,14 @@ class Transition(NamedTuple):
 def step_and_reset(environment: Environment, key: Key, state: EnvironmentState, action: Array) -> Transition:
     """Take a step, and begin a new episode where it ends this one."""
     step_key, reset_key = jax.random.split(key)
-    after = environment.step(step_key, state, action)
-    fresh, first = environment.reset(reset_key)
+    return restarted(environment.step(step_key, state, action), *environment.reset(reset_key))
+
+
+def restarted(after: Step, fresh: EnvironmentState, first: Array) -> Transition:
+    """Return a step with the state and observation of a new episode in place of those at the end of one.
+
+    For agents that draw many starts at once, which is cheaper than one in every step.
+    """
     ended = after.terminated | after.truncated
     state, observation = jax.tree.map(
         lambda new, old: jnp.where(ended, new, old), (fresh, first), (after.state, after.observation)
