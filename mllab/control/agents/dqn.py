@@ -124,7 +124,7 @@ def make(
         chooser = jax.lax.stop_gradient(q_of(params, batch.reached)) if double else later
         best = (later * jax.nn.one_hot(jnp.argmax(chooser, axis=-1), actions.size)).sum(axis=-1)
         goal = batch.reward + discount * jnp.where(batch.terminated, 0.0, best)
-        return optax.huber_loss(value, goal).mean()
+        return 0.5 * ((value - goal) ** 2).mean()
 
     def advance(hyper: Hyper, state: State, examples: Examples, rows: Rows) -> tuple[State, Array]:
         del examples
