@@ -176,7 +176,8 @@ def make(
         return base.epsilon_greedy(greedy, key, HYPER["last_exploration"], actions.size)
 
     score = evaluation.score(environment, act, lambda state: state.extra.worlds.mean_return, most)
-    return Agent(Run(start, advance, score), act, environments, updates, HYPER)
+    size = base.touched(environment, batch_size, batch_size, hidden)
+    return Agent(Run(start, advance, score), act, environments, updates, HYPER, size)
 
 
 def _default(hidden: Sequence[int], activation: str) -> MakeModel:
