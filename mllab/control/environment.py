@@ -11,8 +11,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from mllab.types import Array, Key
+from mllab.checks import check_whole
+from mllab.errors import UserError
+from mllab.types import Array, Key, is_concrete
 
 EnvironmentState = Any  # a pytree of arrays
 
@@ -24,7 +27,7 @@ class Discrete(NamedTuple):
 
 
 class Continuous(NamedTuple):
-    """Real-valued actions of shape [A], each between its `low` and its `high`."""
+    """Real-valued actions of shape [A], each cut off at its `low` and its `high`."""
 
     low: tuple[float, ...]
     high: tuple[float, ...]
@@ -60,13 +63,19 @@ class Limited(NamedTuple):
 
 
 def limited(environment: Environment, steps: int) -> Environment:
-    """Return an environment whose episodes are truncated after so many steps."""
+    """Return an environment whose episodes are truncated after so many steps, and whose actions are checked.
+
+    Raises:
+        UserError: not a whole number of steps, or none.
+    """
+    check_whole(1, limit=steps)
 
     def reset(key: Key) -> tuple[Limited, Array]:
         state, observation = environment.reset(key)
         return Limited(state, jnp.zeros((), jnp.int32)), observation
 
     def step(key: Key, state: Limited, action: Array) -> Step:
+        check_action(environment.actions, action)
         after = environment.step(key, state.inner, action)
         time = state.time + 1
         return after._replace(state=Limited(after.state, time), truncated=after.truncated | (time >= steps))
@@ -88,10 +97,42 @@ class Transition(NamedTuple):
 def step_and_reset(environment: Environment, key: Key, state: EnvironmentState, action: Array) -> Transition:
     """Take a step, and begin a new episode where it ends this one."""
     step_key, reset_key = jax.random.split(key)
-    after = environment.step(step_key, state, action)
-    fresh, first = environment.reset(reset_key)
+    return restarted(environment.step(step_key, state, action), *environment.reset(reset_key))
+
+
+def restarted(after: Step, fresh: EnvironmentState, first: Array) -> Transition:
+    """Return a step with the state and observation of a new episode in place of those at the end of one.
+
+    For agents that draw many starts at once, which is cheaper than one in every step.
+    """
     ended = after.terminated | after.truncated
     state, observation = jax.tree.map(
         lambda new, old: jnp.where(ended, new, old), (fresh, first), (after.state, after.observation)
     )
     return Transition(state, observation, after.observation, after.reward, after.terminated, after.truncated)
+
+
+def random_action(actions: Discrete | Continuous, key: Key) -> Array:
+    """Return an action, all of them equally likely."""
+    if isinstance(actions, Discrete):
+        return jax.random.randint(key, (), 0, actions.size, jnp.int32)
+    low, high = jnp.array(actions.low), jnp.array(actions.high)
+    return jax.random.uniform(key, low.shape, minval=low, maxval=high)
+
+
+def check_action(actions: Discrete | Continuous, action: Array) -> None:
+    """Raise unless an action has the right shape and dtype and, where it is concrete, is one of the actions.
+
+    Continuous actions beyond their bounds are no mistake: a normal distribution has no bounds. NaN is one.
+    """
+    shape, expected = jnp.shape(action), () if isinstance(actions, Discrete) else (len(actions.low),)
+    if shape != expected:
+        raise UserError(f"action: shape {list(shape)}, expected {list(expected)}")
+    dtype = jnp.result_type(action)
+    if isinstance(actions, Discrete):
+        if not jnp.issubdtype(dtype, jnp.integer):
+            raise UserError(f"action: {dtype}, expected an integer from 0 to {actions.size - 1}")
+        if is_concrete(action) and not 0 <= int(action) < actions.size:
+            raise UserError(f"action = {int(action)}: expected 0 to {actions.size - 1}")
+    elif is_concrete(action) and np.isnan(np.asarray(action)).any():
+        raise UserError(f"action = {np.asarray(action).tolist()}: expected numbers")

@@ -17,7 +17,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from mllab.control.environment import Discrete, Environment, Step, limited
+from mllab.control.environment import Discrete, Environment, Limited, Step, limited
+from mllab.control.scene import Line, Rectangle, Scene, View
 from mllab.types import Array, Key
 
 GRAVITY, CART_MASS, POLE_MASS, HALF_LENGTH = 9.8, 1.0, 0.1, 0.5  # m/s², kg, kg, m
@@ -50,3 +51,12 @@ def environment(limit: int = 500) -> Environment:
         return Step(state, state, jnp.ones(()), fallen, jnp.zeros((), bool))
 
     return limited(Environment(reset, step, Discrete(2), (4,), "cartpole", BOUNDS), limit)
+
+
+def scene(state: Limited) -> Scene:
+    """Return the track, the cart and the pole."""
+    position, angle = float(state.inner[0]), float(state.inner[2])
+    end = (position + 2 * HALF_LENGTH * math.sin(angle), 2 * HALF_LENGTH * math.cos(angle))
+    track = Line((-MAX_POSITION, 0.0), (MAX_POSITION, 0.0), "ground")
+    cart = Rectangle((position, 0.0), 0.5, 0.3, "agent")
+    return Scene((track, cart, Line((position, 0.0), end, "part", 0.1)), View(-2.7, -0.4, 2.7, 1.3))

@@ -1,0 +1,87 @@
+"""Rollouts of on-policy agents: many environments side by side, which start anew at the end of each episode."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mllab.control.environment import Environment, EnvironmentState, restarted
+from mllab.control.policy import Policy
+from mllab.types import Array, Key
+
+MEMORY = 0.05  # weight of one finished episode in the running mean of returns
+
+
+class Worlds(NamedTuple):
+    """E environments under way, and what their episodes returned."""
+
+    state: EnvironmentState  # [E, ...]
+    observation: Array  # [E, ...]
+    episode_return: Array  # [E] of the episode under way
+    mean_return: Array  # [] running mean of finished episodes; NaN before the first one
+
+
+class Rollout(NamedTuple):
+    """T steps in E environments."""
+
+    observation: Array  # [T, E, ...] acted on
+    outputs: Array  # [T, E, O] of the policy's model
+    action: Array  # [T, E] or [T, E, A], before it was bounded
+    reward: Array  # [T, E]
+    reached: Array  # [T, E, ...] the observation that the action led to, before any reset
+    terminated: Array  # [T, E]
+    truncated: Array  # [T, E]
+
+
+def begin(environment: Environment, count: int, key: Key) -> Worlds:
+    """Return `count` environments at the start of an episode."""
+    state, observation = jax.vmap(environment.reset)(jax.random.split(key, count))
+    return Worlds(state, observation, jnp.zeros(count), jnp.full((), jnp.nan))
+
+
+def collect(
+    environment: Environment, policy: Policy, model: Callable[[Array], Array], worlds: Worlds, key: Key, steps: int
+) -> tuple[Worlds, Rollout]:
+    """Return the environments after `steps` steps of a policy, and the rollout.
+
+    Everything random is drawn before the first step: small draws in every step would take longer than the steps.
+
+    Args:
+        environment: one episode's functions.
+        policy: the distribution over actions.
+        model: observations [E, ...] -> outputs [E, O].
+        worlds: the environments, E of them.
+        key: of this rollout.
+        steps: T.
+    """
+    count = worlds.observation.shape[0]
+    noise_key, step_key, reset_key = jax.random.split(key, 3)
+    noise = policy.noise(noise_key, (steps, count))
+    keys = jax.random.split(step_key, (steps, count))
+    fresh = jax.vmap(jax.vmap(environment.reset))(jax.random.split(reset_key, (steps, count)))
+
+    def step(carry: Any, drawn: Any) -> Any:
+        state, observation, total = carry
+        noise, keys, fresh = drawn
+        outputs = model(observation)
+        action = policy.sample(outputs, noise)
+        after = jax.vmap(environment.step)(keys, state, policy.bounded(action))
+        now = jax.vmap(restarted)(after, *fresh)
+        total = total + now.reward
+        ended = now.terminated | now.truncated
+        seen = Rollout(observation, outputs, action, now.reward, now.reached, now.terminated, now.truncated)
+        return (now.state, now.observation, jnp.where(ended, 0.0, total)), (seen, jnp.where(ended, total, 0.0))
+
+    first = worlds.state, worlds.observation, worlds.episode_return
+    (state, observation, total), (seen, finished) = jax.lax.scan(step, first, (noise, keys, fresh))
+    count = (seen.terminated | seen.truncated).sum()
+    mean_return = running_mean(worlds.mean_return, finished.sum(), count)
+    return Worlds(state, observation, total, mean_return), seen
+
+
+def running_mean(mean: Array, total: Array, count: Array) -> Array:
+    """Return the running mean after `count` further episodes with returns of this total; NaN before the first one."""
+    latest = total / jnp.maximum(count, 1)
+    share = jnp.where(jnp.isnan(mean), 1.0, 1.0 - (1.0 - MEMORY) ** count)
+    return jnp.where(count > 0, jnp.where(jnp.isnan(mean), 0.0, mean) * (1.0 - share) + share * latest, mean)
