@@ -19,6 +19,7 @@ from mllab.metrics.intervals import Interval, bands, interval, proportion
 from mllab.metrics.paired_tests import McNemar, bootstrap, mcnemar
 from mllab.metrics.reliability import Bin, Calibration, calibration
 from mllab.metrics.returns import (
+    bootstrap_difference,
     interquartile_mean,
     performance_profile,
     probability_of_improvement,
@@ -37,6 +38,7 @@ __all__ = [
     "Ranking",
     "bands",
     "bootstrap",
+    "bootstrap_difference",
     "by_output",
     "calibration",
     "classification",

@@ -55,6 +55,34 @@ def stratified_bootstrap(
     return Interval(point, float(low), float(high), checked.shape[1])
 
 
+def bootstrap_difference(
+    first: np.ndarray,
+    second: np.ndarray,
+    statistic: Callable[[np.ndarray], np.ndarray] = interquartile_mean,
+    *,
+    seed: int,
+    draws: int = 2000,
+) -> Interval:
+    """Return a statistic of the runs of one algorithm less that of another's, and its 95% interval.
+
+    Args:
+        first: scores [G] or [M, G], finite.
+        second: scores [K] or [M, K] in the same environments; seeds are drawn apart from those of `first`.
+        statistic: scores [..., M, G] -> [...].
+        seed: of the samples.
+        draws: samples.
+
+    Raises:
+        UserError: no scores, others than finite ones, or different numbers of environments.
+    """
+    one, other = _pair(first, second)
+    point, least = float(statistic(one) - statistic(other)), min(one.shape[1], other.shape[1])
+    if least < 2:
+        return Interval(point, float("nan"), float("nan"), least)
+    low, high = _percentiles(lambda samples: statistic(samples[0]) - statistic(samples[1]), [one, other], seed, draws)
+    return Interval(point, float(low), float(high), least)
+
+
 def probability_of_improvement(first: np.ndarray, second: np.ndarray, *, seed: int, draws: int = 2000) -> Interval:
     r"""Return the probability that a run of the first algorithm scores more than one of the second, with its interval.
 
@@ -71,9 +99,7 @@ def probability_of_improvement(first: np.ndarray, second: np.ndarray, *, seed: i
     Raises:
         UserError: no scores, others than finite ones, or different numbers of environments.
     """
-    one, other = _scores(first, "first"), _scores(second, "second")
-    if len(one) != len(other):
-        raise UserError(f"scores in {len(one)} and in {len(other)} environments: give those of the same ones")
+    one, other = _pair(first, second)
     point, least = float(_improvement(one, other)), min(one.shape[1], other.shape[1])
     if least < 2:
         return Interval(point, float("nan"), float("nan"), least)
@@ -136,6 +162,14 @@ def _percentiles(
         samples = [np.take_along_axis(each[None], rows, axis=-1) for each, rows in zip(scores, ids, strict=True)]
         values.append(statistic(samples))
     return np.percentile(np.concatenate(values), [2.5, 97.5], axis=0)
+
+
+def _pair(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scores of two algorithms in the same environments, [M, G] and [M, K], checked."""
+    one, other = _scores(first, "first"), _scores(second, "second")
+    if len(one) != len(other):
+        raise UserError(f"scores in {len(one)} and in {len(other)} environments: give those of the same ones")
+    return one, other
 
 
 def _scores(values: np.ndarray, name: str) -> np.ndarray:

@@ -41,6 +41,19 @@ def test_intervals_of_the_interquartile_mean_are_near_those_of_scipys_bootstrap(
     assert found != metrics.stratified_bootstrap(scores, seed=1, draws=20_000)
 
 
+def test_the_interval_of_a_difference_is_near_that_of_scipys_bootstrap():
+    first, second = DRAW.normal(size=(1, 12)), DRAW.normal(size=(1, 9)) - 1
+    statistic = lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis)  # noqa: E731
+    expected = stats.bootstrap(
+        (first[0], second[0]), statistic, method="percentile", n_resamples=20_000, rng=0
+    ).confidence_interval
+    found = metrics.bootstrap_difference(first, second, lambda each: each.mean(axis=(-2, -1)), seed=0, draws=20_000)
+    np.testing.assert_allclose(found.mean, first.mean() - second.mean())
+    np.testing.assert_allclose(found[1:3], expected, atol=0.03)
+    same = metrics.bootstrap_difference(np.full(5, 500.0), np.full(5, 500.0), seed=0)
+    assert (same[:3], same.sign) == ((0, 0, 0), 0)
+
+
 def test_the_probability_of_improvement_is_the_mann_whitney_statistic():
     first, second = DRAW.integers(0, 6, (3, 8)), DRAW.integers(0, 5, (3, 5))  # with ties
     expected = [stats.mannwhitneyu(x, y).statistic / (8 * 5) for x, y in zip(first, second, strict=True)]
