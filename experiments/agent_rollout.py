@@ -2,13 +2,83 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
-from mllab.control.scene import Circle, Line, Polygon, Rectangle, Scene
 
+from experiments import frame
+from mllab.control import evaluation
+from mllab.control.agents.base import Agent
+from mllab.control.environment import Environment
+from mllab.control.scene import Circle, Line, Polygon, Rectangle, Scene
 from mllab.report import draw
+from mllab.report.table import short
+from mllab.types import Array, Params
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """An episode of a trained agent."""
+
+    agent: str
+    seed: int | None  # of its training
+    episode: int  # its number
+    value: float  # its return
+    picture: draw.Animation | None = frame.unsaved()  # None of an episode of one step, in which nothing moves
+
+
+def returns(agent: Agent, environment: Environment, params: Params, numbers: np.ndarray) -> evaluation.Played:
+    """Return the totals [N] of episodes that an agent plays without exploration."""
+
+    @jax.jit
+    def played(params: Params) -> evaluation.Played:
+        return evaluation.totals(environment, lambda observation: agent.act(params, observation, None), numbers)
+
+    return jax.tree.map(np.asarray, played(params))
+
+
+def median_episode(
+    agent: Agent, environment: Environment, params: Params, numbers: np.ndarray, *, name: str,
+    scene: Callable[[Any], Scene], seed: int | None = None, totals: evaluation.Played | None = None,
+) -> Rollout:  # fmt: skip
+    """Return the episode whose return is the median of those that an agent plays: a typical one.
+
+    Args:
+        agent: the agent.
+        environment: of the agent.
+        params: of the agent.
+        numbers: of the episodes to choose among, [N].
+        name: of the agent.
+        scene: state -> shapes.
+        seed: of its training, where that is known.
+        totals: of the episodes, where they were played before.
+    """
+    totals = totals or returns(agent, environment, params, numbers)
+    place = int(np.argsort(totals.returns, kind="stable")[(len(numbers) - 1) // 2])
+    value, length = float(totals.returns[place]), int(totals.lengths[place])
+    picture = None
+    if length > 1:
+        which = name if seed is None else f"{name}, seed {seed}"
+        title = f"{which}: an episode with a return of {short(value, 4)}"
+        note = f"The median of {len(numbers):,} episodes." if len(numbers) > 1 else ""
+        picture = episode_picture(agent, environment, params, int(numbers[place]), length, scene, title, [note])
+    return Rollout(name, seed, int(numbers[place]), value, picture)
+
+
+def episode_picture(
+    agent: Agent, environment: Environment, params: Params, number: int, length: int, scene: Callable[[Any], Scene],
+    title: str, notes: Sequence[str] = (),
+) -> draw.Animation:  # fmt: skip
+    """Return the moving picture of the episode of this number and length."""
+
+    def act(observation: Array) -> Array:
+        return agent.act(params, observation, None)
+
+    trajectory = evaluation.play(environment, act, [number], length + 1)
+    states, rewards = jax.tree.map(lambda leaf: np.asarray(leaf[0]), (trajectory.states, trajectory.rewards))
+    return moving_picture(scene, states, rewards[:length], title=title, notes=notes)
 
 
 def moving_picture(

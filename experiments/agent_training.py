@@ -206,6 +206,12 @@ def check_memory(agent: base.Agent, lanes: int) -> None:
     memory.check(3.0 * size * lanes, f"the states of {lanes:,} runs", remedy)  # the kept state, and gradients
 
 
+def best(trained: Sequence[Trained]) -> Trained | None:
+    """Return the agent with the highest interquartile mean on the fresh episodes; None if none has finite runs only."""
+    whole = [each for each in trained if np.isfinite(each.returns).all()]
+    return max(whole, key=lambda each: float(metrics.interquartile_mean(each.returns)), default=None)
+
+
 def random_returns(plan: Plan) -> np.ndarray:
     """Return the mean return of random actions on the fresh episodes, [G]: as many repetitions as there are seeds."""
     actions = plan.environment.actions
