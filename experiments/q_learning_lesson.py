@@ -33,8 +33,8 @@ class Recorded(NamedTuple):
     best_next: Array
     after: Array
     ended: Array
-    greatest: Array  # distance of the values from the optimum afterwards
-    squares: Array
+    start_error: Array  # of the value of the state that training began in, afterwards
+    mean_square: Array  # error of the values of all actions, afterwards
 
 
 def record(
@@ -57,7 +57,7 @@ def record(
     assert environment.states is not None
     start_key, run_key = jax.random.split(key)
     state, observation = environment.reset(start_key)
-    actions = environment.actions.size
+    actions, start = environment.actions.size, jnp.argmax(observation)
 
     def interact(carry, key):
         world, observation, values = carry
@@ -71,10 +71,11 @@ def record(
         best_next = jnp.where(after.terminated, 0.0, values[reached].max())
         target = after.reward + discount * best_next
         values = values.at[state, action].add(rate * (target - before))  # 5
-        errors = jnp.where(acting[:, None], jnp.abs(values - optimum), 0.0)
+        errors = jnp.where(acting[:, None], values - optimum, 0.0)
+        start_error = jnp.abs(values[start].max() - optimum[start].max())
         seen = Recorded(
             state, action, is_greedy | best[action], reached, after.reward, before, best_next, values[state, action],
-            after.terminated | after.truncated, errors.max(), (errors**2).sum() / (acting.sum() * actions),
+            after.terminated | after.truncated, start_error, (errors**2).sum() / (acting.sum() * actions),
         )  # fmt: skip
         return (after.state, after.observation, values), seen
 
@@ -153,9 +154,10 @@ def watch(plan: Plan, known: Setting, steps: int, *, rate: float, discount: floa
     ]
     return Lesson(
         environment=plan.environment_name, actions=tuple(known.actions), rate=rate, discount=discount,
-        episodes=episodes, greatest_error=float(seen.greatest[-1]), agreement=float(agreement), moments=moments,
+        episodes=episodes, error=float(np.sqrt(seen.mean_square[-1])), agreement=float(agreement), moments=moments,
         optimum=known.optimum, acting=known.acting, cells=tuple(known.cells), distance_episode=drawn + 1.0,
-        distances={"greatest": seen.greatest[at], "root mean square": np.sqrt(seen.squares[at])}, watched=watched,
+        distances={"all actions": np.sqrt(seen.mean_square[at]), "the start's value": seen.start_error[at]},
+        watched=watched,
     )  # fmt: skip
 
 

@@ -63,7 +63,7 @@ class Lesson:
     rate: float
     discount: float
     episodes: int
-    greatest_error: float  # of an action's value at the end
+    error: float  # of the values of actions at the end, root mean square
     agreement: float  # share of the states in which the greedy action is an optimal one
     moments: list[Moment] = frame.unsaved()
     optimum: np.ndarray = frame.unsaved()  # [S, A]
@@ -84,7 +84,7 @@ def sections(lesson: Lesson) -> list[Section]:
             [
                 "Each row is one interaction. Recording is the update of Q-learning: Q(s, a) moves towards r + γ max "
                 f"Q(s', ·) by the learning rate α = {short(lesson.rate)}, with the discount γ = "
-                f"{short(lesson.discount)}.",
+                f"{short(lesson.discount)}; max Q is 0 where the episode has ended.",
                 *(steps(each, lesson) for each in lesson.watched),
             ],
         ),
@@ -135,8 +135,10 @@ def distances(lesson: Lesson) -> Drawing:
         for (name, values), look in zip(lesson.distances.items(), looks, strict=True)
     ]
     figure = draw.curves(
-        series, title="Distance of the values of actions from the optimum", x_label="episode",
-        y_label="|Q − Q*| of the actions in all states", log_y=True, markers=False, integer_x=True, whole=True,
+        series, title="Distance of Q from the optimum Q*", x_label="episode", y_label="distance", log_y=True,
+        markers=False, integer_x=True, whole=True,
+        note="All actions: root mean square over all states; the start's value: |max Q − max Q*| in it. States that "
+        "are rarely visited are learned last; a constant learning rate leaves noise.",
     )  # fmt: skip
     return Drawing("distance", figure, "The distance of the learned values from the optimal ones against the episode")
 

@@ -40,7 +40,7 @@ def made_of(cls, **overrides):
 
 
 def test_all_experiments_are_here():
-    assert len(EXPERIMENTS) == 22
+    assert len(EXPERIMENTS) == 24
     tables = {name: module.Settings.table() for name, module in EXPERIMENTS.items()}
     assert {
         name: "devices" in table for name, table in tables.items() if "workdir" in table

@@ -39,8 +39,8 @@ def policies(maps: Sequence[Map], marks: Sequence[Sequence[str]], *, title: str,
 
     Args:
         maps: of the same cells.
-        marks: text in each cell, [R][C], such as "S" of the start; "G" of a goal and "P" of a pit, which end an episode,
-            stand in place of value and arrow.
+        marks: text in each cell, [R][C], such as "S" of the start; "G" of a goal and "P" of a pit, which end an
+            episode, stand in place of value and arrow.
         title: the message.
         notes: sentences for the foot.
     """
@@ -76,6 +76,7 @@ def _draw(axes: Axes, each: Map, marks: Sequence[Sequence[str]], greatest: float
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set(visible=True, color=SOFT)
+    axes.set_anchor("NW")
     middle = -0.14 if written else 0.0
     for row, column in np.ndindex(rows, columns):
         if np.isnan(each.values[row, column]):
