@@ -46,19 +46,24 @@ def of(actions: Discrete | Continuous) -> Policy:
 
 def categorical(size: int) -> Policy:
     """Return the categorical policy over the actions 0 to size - 1."""
+    # The actions, which are few, come first in all that is computed: a last axis of two numbers does not vectorise.
+
+    def log_probabilities(logits: Array) -> Array:
+        return jax.nn.log_softmax(jnp.moveaxis(logits, -1, 0), axis=0)
 
     def sample(logits: Array, noise: Array) -> Array:
         # By the inverse of the distribution function: one uniform number for an action, whatever their number.
-        below = jnp.cumsum(jax.nn.softmax(logits), axis=-1)[..., :-1] <= noise[..., None]
-        return below.sum(axis=-1, dtype=jnp.int32)
+        below = jnp.cumsum(jnp.exp(log_probabilities(logits)), axis=0)[:-1] <= noise[None]
+        return below.sum(axis=0, dtype=jnp.int32)
 
     def log_probability(logits: Array, action: Array) -> Array:
         # A masked sum, since XLA's CPU backend gathers slowly.
-        taken = jnp.arange(size) == action[..., None] if action.ndim == 0 else jax.nn.one_hot(action, size, dtype=bool)
-        return jnp.where(taken, jax.nn.log_softmax(logits), 0.0).sum(axis=-1)
+        taken = jax.nn.one_hot(action, size, dtype=bool, axis=0)
+        return jnp.where(taken, log_probabilities(logits), 0.0).sum(axis=0)
 
     def entropy(logits: Array) -> Array:
-        return -(jax.nn.softmax(logits) * jax.nn.log_softmax(logits)).sum(axis=-1)
+        logs = log_probabilities(logits)
+        return -(jnp.exp(logs) * logs).sum(axis=0)
 
     return Policy(
         outputs=size,

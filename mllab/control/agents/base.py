@@ -1,6 +1,6 @@
-"""What an agent is, and what all agents share: settings, nets, the schedule of a training."""
+"""What an agent is, and what all agents share: settings, annealing, the schedule of a training, a shuffle."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -8,18 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from mllab import checks
-from mllab.control import policy
-from mllab.control.environment import Environment
+from mllab.control.environment import Discrete, Environment
 from mllab.control.evaluation import Act
-from mllab.control.policy import Policy
 from mllab.errors import UserError, unknown
-from mllab.models import initializers, mlp
-from mllab.models.base import Model, plain
-from mllab.models.linear import Linear
 from mllab.training import Run
-from mllab.types import Array, Hyper, Key, Params, Rows
-
-MakeModel = Callable[[tuple[int, ...], int], Model]  # shape of an observation, outputs -> model
+from mllab.types import Array, Hyper, Key, Rows
 
 
 class Agent(NamedTuple):
@@ -67,90 +60,39 @@ def annealed(rate: Array | float, step: Array, updates: int) -> Array:
     return rate * jnp.maximum(1.0 - step / updates, 0.0)
 
 
-def net(
-    shape: Sequence[int], outputs: int, *, hidden: Sequence[int], activation: str = "tanh", last: float = 1.0
-) -> Model:
-    r"""Return an MLP with orthogonal weights: gain $\sqrt 2$ in hidden layers, `last` in the last one.
+def shuffled(key: Key, count: int) -> Array:
+    """Return the numbers 0 to count - 1 in random order, int32 [count]; count is at most 2^20.
 
-    Huang et al. 2022, "The 37 implementation details of proximal policy optimization", detail 2; the small last gain of
-    a policy, so that it begins near uniform, is what Andrychowicz et al. 2021 (arXiv:2006.05990) found to matter most.
+    `jax.random.permutation` sorts pairs, several times over, which takes as long on a CPU as the training. Here numbers
+    are sorted whose high bits are random and whose low bits are the position. Positions whose random bits are equal, of
+    which there are few, stay in order.
     """
-    model = mlp.model(shape, outputs, hidden=hidden, activation=activation)
-
-    def init(key: Key) -> tuple[Linear, ...]:
-        layers, _ = jax.eval_shape(model.init, key)
-        gains = [2**0.5] * (len(layers) - 1) + [last]
-        # One square matrix of the largest size for each layer, cut to its shape, keeps rows or columns orthonormal.
-        drawn = []
-        for each, layer, gain in zip(jax.random.split(key, len(layers)), layers, gains, strict=True):
-            side = max(layer.w.shape)
-            matrix = initializers.orthogonal(each, (side, side))
-            drawn.append(Linear(w=gain * matrix[: layer.w.shape[0], : layer.w.shape[1]], b=jnp.zeros(layer.b.shape)))
-        return tuple(drawn)
-
-    return plain(init, lambda params, inputs: model.apply(params, None, inputs, None)[0])
-
-
-def extra_of(model: Model) -> Any:
-    """Return the extra state of a model without arrays in it, such as the Nones of a net of layers."""
-    return jax.eval_shape(model.init, jax.random.key(0))[1]
-
-
-def over_batch(model: Model, params: Any, inputs: Array, shape: Sequence[int]) -> Array:
-    """Return the outputs [..., O] of a model for inputs [..., *shape] with any leading axes."""
-    leading = inputs.shape[: inputs.ndim - len(shape)]
-    outputs, _ = model.apply(params, extra_of(model), inputs.reshape(-1, *shape), None)
-    return outputs.reshape(*leading, *outputs.shape[1:])
-
-
-def actor_and_critic(
-    environment: Environment, *, hidden: Sequence[int], activation: str, model: MakeModel | None
-) -> tuple[Model, Model]:
-    """Return the model of a policy's parameters and the model of values, nets apart.
-
-    Args:
-        environment: whose observations they take.
-        hidden: units of each hidden layer.
-        activation: between layers.
-        model: (shape of an observation, outputs) -> model, instead of such nets; used for both.
-    """
-    shape, size = environment.observation, policy.of(environment.actions).outputs
-    if model is None:
-        actor = net(shape, size, hidden=hidden, activation=activation, last=0.01)
-        critic = net(shape, 1, hidden=hidden, activation=activation)
-    else:
-        actor, critic = model(shape, size), model(shape, 1)
-    return policy.actor(environment.actions, actor), critic
-
-
-def init_both(actor: Model, critic: Model, key: Key) -> dict[str, Params]:
-    """Return the params of both nets.
-
-    Raises:
-        UserError: a net with extra state, such as batch statistics, which agents do not keep.
-    """
-    actor_key, critic_key = jax.random.split(key)
-    params = {}
-    for name, model, each in (("actor", actor, actor_key), ("critic", critic, critic_key)):
-        params[name], extra = model.init(each)
-        if jax.tree.leaves(extra):
-            raise UserError(f"the {name} has extra state, such as batch statistics: give a model without any")
-    return params
-
-
-def act_of(distribution: Policy, actor: Model, shape: Sequence[int]) -> Act:
-    """Return the `act` of an agent with a policy: its mode without a key, a sample with one."""
-
-    def act(params: Params, observation: Array, key: Key | None) -> Array:
-        outputs = over_batch(actor, params["actor"], observation, shape)
-        if key is None:
-            return distribution.bounded(distribution.mode(outputs))
-        return distribution.bounded(distribution.sample(outputs, distribution.noise(key, ())))
-
-    return act
+    bits = (count - 1).bit_length()
+    drawn = jax.random.bits(key, (count,), jnp.uint32) >> bits << bits
+    order = jax.lax.sort(drawn | jnp.arange(count, dtype=jnp.uint32))
+    return (order & jnp.uint32((1 << bits) - 1)).astype(jnp.int32)
 
 
 def check_divides(part: int, whole: int, name: str, of: str) -> None:
     """Raise UserError unless a number of parts divides a whole."""
     if whole % part:
         raise UserError(f"{name} = {part}: does not divide the {whole} {of}: give a divisor")
+
+
+def discrete(environment: Environment, agent: str) -> Discrete:
+    """Return the actions of an environment; raise UserError if they are continuous."""
+    if not isinstance(environment.actions, Discrete):
+        raise UserError(
+            f"{agent} compares the values of discrete actions, and those of {environment.name} are continuous: take "
+            "reinforce, actor_critic or ppo"
+        )
+    return environment.actions
+
+
+def epsilon_greedy(greedy: Array, key: Key | None, epsilon: Array | float, size: int) -> Array:
+    """Return the greedy actions, each replaced by a random one with probability epsilon; without a key, none is."""
+    if key is None:
+        return greedy
+    explore_key, action_key = jax.random.split(key)
+    random = jax.random.randint(action_key, greedy.shape, 0, size, greedy.dtype)
+    return jnp.where(jax.random.uniform(explore_key, greedy.shape) < epsilon, random, greedy)

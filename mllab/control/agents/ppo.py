@@ -14,7 +14,6 @@ apart for policy and value (13).
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -22,9 +21,10 @@ import jax.numpy as jnp
 import optax
 
 from mllab import checks, optimizers
-from mllab.control import evaluation, policy, returns
-from mllab.control.agents import base, rollout
-from mllab.control.agents.base import Agent, MakeModel
+from mllab.control import evaluation, returns
+from mllab.control.agents import base, nets, rollout
+from mllab.control.agents.base import Agent
+from mllab.control.agents.nets import MakeModel
 from mllab.control.environment import Environment
 from mllab.training import Run, State
 from mllab.types import Array, Examples, Hyper, Key, Params, Rows
@@ -89,8 +89,7 @@ def make(
     base.check_divides(minibatches, environments * length, "minibatches", "transitions of a rollout")
     count = environments * length
     updates = base.updates_of(steps, count)
-    actions = policy.of(environment.actions)
-    actor, critic = base.actor_and_critic(environment, hidden=hidden, activation=activation, model=model)
+    net = nets.actor_and_critic(environment, hidden=hidden, activation=activation, model=model)
 
     def optimizer(rate: Array) -> optimizers.Optimizer:
         return optimizers.build("adam", rate, clip_norm=clip_norm, eps=1e-5)
@@ -98,30 +97,24 @@ def make(
     def start(hyper: Hyper, key: Key) -> State:
         base.settings(HYPER, hyper)
         init_key, world_key, run_key = jax.random.split(key, 3)
-        params = base.init_both(actor, critic, init_key)
+        params = net.init(init_key)
         worlds = rollout.begin(environment, environments, world_key)
         opt_state = optimizer(hyper["learning_rate"]).init(params)
         return State(jnp.zeros((), jnp.int32), run_key, params, worlds, opt_state)
 
-    def outputs(params: Params, observations: Array) -> Array:
-        return base.over_batch(actor, params["actor"], observations, environment.observation)
-
-    def values(params: Params, observations: Array) -> Array:
-        return base.over_batch(critic, params["critic"], observations, environment.observation)[..., 0]
-
-    def loss(params: Params, batch: Batch, values_: dict[str, Any]) -> Array:
-        distribution = outputs(params, batch.observation)
-        ratio = jnp.exp(actions.log_probability(distribution, batch.action) - batch.log_probability)
+    def loss(params: Params, batch: Batch, weights: dict[str, Any]) -> Array:
+        distribution = net.outputs(params, batch.observation)
+        ratio = jnp.exp(net.policy.log_probability(distribution, batch.action) - batch.log_probability)
         advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
-        clip = values_["clip"]
+        clip = weights["clip"]
         gain = jnp.minimum(ratio * advantage, jnp.clip(ratio, 1.0 - clip, 1.0 + clip) * advantage).mean()
-        value = values(params, batch.observation)
+        value = net.values(params, batch.observation)
         errors = (value - batch.target) ** 2
         if clip_values:
             near = batch.value + jnp.clip(value - batch.value, -clip, clip)
             errors = jnp.maximum(errors, (near - batch.target) ** 2)
-        bonus = actions.entropy(distribution).mean()
-        return -gain + values_["value"] * 0.5 * errors.mean() - values_["entropy"] * bonus
+        bonus = net.policy.entropy(distribution).mean()
+        return -gain + weights["value"] * 0.5 * errors.mean() - weights["entropy"] * bonus
 
     def advance(hyper: Hyper, state: State, examples: Examples, rows: Rows) -> tuple[State, Array]:
         del examples
@@ -131,23 +124,16 @@ def make(
             del row
             play_key, shuffle_key = jax.random.split(jax.random.fold_in(state.key, state.step))
             rate = base.annealed(chosen["learning_rate"], state.step, updates) if anneal else chosen["learning_rate"]
-            worlds, played = rollout.collect(
-                environment,
-                actions,
-                lambda observations: outputs(state.params, observations),
-                state.extra,
-                play_key,
-                length,
-            )
-            value = values(state.params, played.observation)
+            worlds, played = rollout.collect(environment, net, state.params, state.extra, play_key, length)
+            value = net.values(state.params, played.observation)
             advantage = returns.advantages(
-                played.reward, value, values(state.params, played.reached), played.terminated, played.truncated,
+                played.reward, value, net.values(state.params, played.reached), played.terminated, played.truncated,
                 discount=chosen["discount"], trace=chosen["trace"],
             )  # fmt: skip
             batch = Batch(
                 played.observation,
                 played.action,
-                actions.log_probability(played.outputs, played.action),
+                net.policy.log_probability(played.outputs, played.action),
                 advantage,
                 advantage + value,
                 value,
@@ -155,7 +141,7 @@ def make(
             batch = jax.tree.map(lambda a: a.reshape(count, *a.shape[2:]), batch)
 
             def epoch(carry: Any, key: Key) -> Any:
-                order = jax.random.permutation(key, count).reshape(minibatches, -1)
+                order = base.shuffled(key, count).reshape(minibatches, -1)
 
                 def minibatch(carry: Any, ids: Array) -> Any:
                     params, opt_state = carry
@@ -172,6 +158,5 @@ def make(
 
         return jax.lax.scan(update, state, rows)
 
-    act = base.act_of(actions, actor, environment.observation)
-    score = evaluation.score(environment, act, lambda state: state.extra.mean_return, most)
-    return Agent(Run(start, advance, score), act, count, updates, HYPER)
+    score = evaluation.score(environment, net.act, lambda state: state.extra.mean_return, most)
+    return Agent(Run(start, advance, score), net.act, count, updates, HYPER)

@@ -1,14 +1,13 @@
 """Rollouts of on-policy agents: many environments side by side, which start anew at the end of each episode."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from mllab.control.agents.nets import Nets
 from mllab.control.environment import Environment, EnvironmentState, restarted
-from mllab.control.policy import Policy
-from mllab.types import Array, Key
+from mllab.types import Array, Key, Params
 
 MEMORY = 0.05  # weight of one finished episode in the running mean of returns
 
@@ -41,7 +40,7 @@ def begin(environment: Environment, count: int, key: Key) -> Worlds:
 
 
 def collect(
-    environment: Environment, policy: Policy, model: Callable[[Array], Array], worlds: Worlds, key: Key, steps: int
+    environment: Environment, net: Nets, params: Params, worlds: Worlds, key: Key, steps: int
 ) -> tuple[Worlds, Rollout]:
     """Return the environments after `steps` steps of a policy, and the rollout.
 
@@ -49,13 +48,13 @@ def collect(
 
     Args:
         environment: one episode's functions.
-        policy: the distribution over actions.
-        model: observations [E, ...] -> outputs [E, O].
+        net: the nets, of which the policy acts.
+        params: of both.
         worlds: the environments, E of them.
         key: of this rollout.
         steps: T.
     """
-    count = worlds.observation.shape[0]
+    policy, count = net.policy, worlds.observation.shape[0]
     noise_key, step_key, reset_key = jax.random.split(key, 3)
     noise = policy.noise(noise_key, (steps, count))
     keys = jax.random.split(step_key, (steps, count))
@@ -64,7 +63,7 @@ def collect(
     def step(carry: Any, drawn: Any) -> Any:
         state, observation, total = carry
         noise, keys, fresh = drawn
-        outputs = model(observation)
+        outputs = net.outputs(params, observation)
         action = policy.sample(outputs, noise)
         after = jax.vmap(environment.step)(keys, state, policy.bounded(action))
         now = jax.vmap(restarted)(after, *fresh)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from mllab.control.agents import ppo
+from mllab.control.agents import actor_critic, dqn, ppo, q_learning, reinforce
 from mllab.control.agents.base import Agent
 from mllab.errors import unknown
 
@@ -16,8 +16,13 @@ class Entry(NamedTuple):
     help: str  # one line
 
 
+BOTH = ("discrete", "continuous")
 AGENTS: Mapping[str, Entry] = {
-    "ppo": Entry(ppo.make, ("discrete", "continuous"), "proximal policy optimisation (Schulman et al. 2017)"),
+    "reinforce": Entry(reinforce.make, BOTH, "REINFORCE with a baseline (Williams 1992)"),
+    "actor_critic": Entry(actor_critic.make, BOTH, "advantage actor-critic (Mnih et al. 2016)"),
+    "ppo": Entry(ppo.make, BOTH, "proximal policy optimisation (Schulman et al. 2017)"),
+    "q_learning": Entry(q_learning.make, ("discrete",), "Q-learning with a table of states or bins (Watkins 1989)"),
+    "dqn": Entry(dqn.make, ("discrete",), "deep Q-learning with a replay buffer (Mnih et al. 2015)"),
 }
 
 
