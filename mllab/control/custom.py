@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mllab.checks import check_whole, float_dtype
+from mllab.checks import check_whole
 from mllab.control.environment import (
     Continuous,
     Discrete,
@@ -31,6 +31,7 @@ UNTRACEABLE = (
     jax.errors.NonConcreteBooleanIndexError,
 )
 FLAGS = ("terminated", "truncated")
+ENTRIES = (jax.Array, np.ndarray, np.generic, bool, int, float)
 
 
 def make(
@@ -67,14 +68,14 @@ def make(
         raise UserError(f"reset: observation is {_described(seen)}, expected one array of numbers")
     _check_same("observation", seen, after.observation)
     _check_same("state", before, after.state)
-    if after.reward.shape != () or not _is_real(after.reward.dtype):
+    if getattr(after.reward, "shape", None) != () or not _is_real(after.reward.dtype):
         raise UserError(f"step: reward is {_described(after.reward)}, expected a number, of shape []")
     for flag in FLAGS:
         entry = getattr(after, flag)
         if getattr(entry, "shape", None) != () or entry.dtype != bool:
             raise UserError(f"step: {flag} is {_described(entry)}, expected a bool, of shape []")
     _check_observation(seen, bounds, states)
-    dtype = float_dtype(seen)
+    dtype = jnp.promote_types(jnp.result_type(seen.dtype, float), jnp.float32)  # integers become floats
 
     def cast(values: Any, like: Any) -> Any:
         """Return arrays of the same dtypes after each step, also of Python's numbers: a scan needs them."""
@@ -89,7 +90,8 @@ def make(
     def cast_step(key: Key, state: EnvironmentState, action: Array) -> Step:
         check_action(actions, action)
         if isinstance(actions, Continuous):
-            action = jnp.clip(action, jnp.asarray(actions.low), jnp.asarray(actions.high))
+            action = jnp.asarray(action, jnp.result_type(action, jnp.float32))
+            action = jnp.clip(action, jnp.asarray(actions.low, action.dtype), jnp.asarray(actions.high, action.dtype))
         result = Step(*step(key, state, action))
         observation, reward = jnp.asarray(result.observation, dtype), jnp.asarray(result.reward, dtype)
         terminated, truncated = (jnp.asarray(flag) for flag in (result.terminated, result.truncated))
@@ -106,8 +108,17 @@ def _shapes(function: Callable, name: str, arguments: tuple[str, ...], results: 
         inspect.signature(function).bind(*arguments)
     except (TypeError, ValueError):
         raise UserError(f"{name}: expected a function that is called as {name}({', '.join(arguments)})") from None
+
+    def checked(*values: Any) -> Any:
+        result = function(*values)
+        for path, leaf in jax.tree.leaves_with_path(result):
+            if not isinstance(leaf, ENTRIES):
+                label = f"result{jax.tree_util.keystr(path)}"
+                raise UserError(f"{name}: {label} is {type(leaf).__name__}, expected arrays and numbers")
+        return result
+
     try:
-        result = jax.eval_shape(function, *shapes)
+        result = jax.eval_shape(checked, *shapes)
     except UNTRACEABLE as error:
         kind = type(error).__name__
         raise UserError(
@@ -121,7 +132,8 @@ def _shapes(function: Callable, name: str, arguments: tuple[str, ...], results: 
 
 def _check_same(name: str, before: Any, after: Any) -> None:
     """Raise unless the arrays that `step` returns are like those of `reset`."""
-    if jax.tree.structure(before) != jax.tree.structure(after):
+    structure: Any = jax.tree.structure(before)
+    if structure != jax.tree.structure(after):
         raise UserError(f"step: {name} is {_described(after)}, but {_described(before)} after reset")
     for (path, old), new in zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True):
         same = old.dtype == new.dtype or (new.weak_type and old.dtype.kind == new.dtype.kind)
@@ -156,7 +168,8 @@ def _check_bounds(low: Any, high: Any, name: str) -> None:
 
 def _check_observation(shape: jax.ShapeDtypeStruct, bounds: Any, states: int | None) -> None:
     if bounds is not None:
-        _check_bounds(*bounds, "bounds")
+        low, high = bounds
+        _check_bounds(low, high, "bounds")
         if shape.shape != (len(bounds[0]),):
             raise UserError(f"bounds: of {len(bounds[0])} entries, but an observation has shape {list(shape.shape)}")
     if states is not None:

@@ -37,7 +37,8 @@ class Plan(NamedTuple):
 def action_values(process: Process, values: Array, discount: Array | float) -> Array:
     """Return the values [S, A] of each action followed by a policy of values [S]; 0 in terminal states."""
     values = jnp.where(process.terminal, 0, values)
-    expected = process.rewards + discount * process.transitions @ values
+    following = jnp.matmul(process.transitions, values, precision="highest")  # a GPU's default has 10 bits
+    expected = process.rewards + discount * following
     return jnp.where(process.terminal[:, None], 0, expected)
 
 
@@ -57,7 +58,7 @@ def value_iteration(
             outside 0 to 1.
     """
     _check(process, discount, tolerance, max_sweeps)
-    return _iterate(process, discount, lambda table: table.max(-1), tolerance, max_sweeps)
+    return _value_iteration(process, discount, tolerance, max_sweeps)
 
 
 def evaluate(
@@ -82,12 +83,14 @@ def evaluate(
     """
     _check(process, discount, tolerance, max_sweeps)
     states, actions = process.rewards.shape
-    if jnp.issubdtype(policy.dtype, jnp.integer):
+    if jnp.issubdtype(jnp.result_type(policy), jnp.integer):
         check_shape(policy, (states,), "policy")
-        policy = jax.nn.one_hot(policy, actions)
+        if is_concrete(policy) and not ((policy >= 0) & (policy < actions)).all():
+            raise UserError(f"policy: expected actions from 0 to {actions - 1}")
+        policy = jax.nn.one_hot(policy, actions, dtype=process.rewards.dtype)
     check_shape(policy, (states, actions), "policy")
-    check_finite(policy, "policy")
-    return _iterate(process, discount, lambda table: (policy * table).sum(-1), tolerance, max_sweeps)
+    _check_distributions(policy, "policy")
+    return _evaluate(process, policy, discount, tolerance, max_sweeps)
 
 
 def greedy(action_values: Array) -> Array:
@@ -100,8 +103,18 @@ def best_actions(action_values: Array, tolerance: float = 1e-4) -> Array:
     return action_values >= action_values.max(-1, keepdims=True) - tolerance
 
 
+@jax.jit
+def _value_iteration(process: Process, discount: Array, tolerance: Array, max_sweeps: Array) -> Plan:
+    return _iterate(process, discount, lambda table: table.max(-1), tolerance, max_sweeps)
+
+
+@jax.jit
+def _evaluate(process: Process, policy: Array, discount: Array, tolerance: Array, max_sweeps: Array) -> Plan:
+    return _iterate(process, discount, lambda table: (policy * table).sum(-1), tolerance, max_sweeps)
+
+
 def _iterate(
-    process: Process, discount: Array | float, backup: Callable[[Array], Array], tolerance: float, max_sweeps: int
+    process: Process, discount: Array, backup: Callable[[Array], Array], tolerance: Array, max_sweeps: Array
 ) -> Plan:
     """Repeat values <- backup(action values) until they change no more."""
     first = jnp.zeros_like(process.rewards[:, 0])
@@ -129,9 +142,13 @@ def _check(process: Process, discount: Array | float, tolerance: float, max_swee
     check_at_least(1, max_sweeps=max_sweeps)
     if is_concrete(discount) and not 0 <= discount <= 1:
         raise UserError(f"discount = {discount}: give a number from 0 to 1")
-    if is_concrete(process.transitions):
-        host = np.asarray(process.transitions)
-        wrong = np.argwhere((host < 0).any(-1) | ~(abs(host.sum(-1) - 1) < 1e-4))
+    _check_distributions(process.transitions, "transitions")
+
+
+def _check_distributions(probabilities: Array, name: str) -> None:
+    """Raise unless concrete probabilities are 0 or more and sum to 1 over their last axis."""
+    if is_concrete(probabilities):
+        host = np.asarray(probabilities)
+        wrong = np.argwhere(~((host >= 0).all(-1) & (abs(host.sum(-1) - 1) < 1e-4)))
         if len(wrong):
-            state, action = wrong[0].tolist()
-            raise UserError(f"transitions[{state}, {action}]: expected probabilities of 0 or more that sum to 1")
+            raise UserError(f"{name}{wrong[0].tolist()}: expected probabilities of 0 or more that sum to 1")

@@ -48,7 +48,7 @@ def environment(limit: int = 500) -> Environment:
         acceleration = push - moment * spin_rate * cosine / mass
         state = state + STEP_S * jnp.stack([velocity, acceleration, spin, spin_rate])
         fallen = (jnp.abs(state[0]) > MAX_POSITION) | (jnp.abs(state[2]) > MAX_ANGLE)
-        return Step(state, state, jnp.ones(()), fallen, jnp.zeros((), bool))
+        return Step(state, state, jnp.ones((), state.dtype), fallen, jnp.zeros((), bool))
 
     return limited(Environment(reset, step, Discrete(2), (4,), "cartpole", BOUNDS), limit)
 

@@ -129,7 +129,7 @@ def _grid(cells: Sequence[str], slip: float, step_reward: float, goal_reward: fl
         )
     kinds = np.array([list(row) for row in cells])
     for row, column in np.argwhere(~np.isin(kinds, list(".#SGP"))):
-        raise UserError(f"cells: row {row}, column {column} is {kinds[row, column]!r}, expected one of . # S G P")
+        raise UserError(f"cells: row {row}, column {column} is {str(kinds[row, column])!r}, expected one of . # S G P")
     for letter, name in (("S", "start"), ("G", "goal")):
         if letter not in kinds:
             raise UserError(f"cells: no {name} on the map: mark one with {letter}")
