@@ -70,7 +70,7 @@ def encode(params: Params, environment: str, name: str, options: Mapping[str, An
         params: of the agent.
         environment: a key of `environments.table.ENVIRONMENTS`, made with its defaults.
         name: a key of `agents.table.AGENTS`.
-        options: of its `make` that the params depend on: `hidden`, `activation`.
+        options: of its `make` that the params depend on: `hidden` and `activation`, where it has these.
         about: further values of the header, as JSON holds them.
     """
     header = {**about, "kind": KIND, "environment": environment, "agent": name, "options": dict(options)}
@@ -97,8 +97,6 @@ def load(path: str | Path, *, limit: int | None = None) -> Published:
 
     def make() -> _Initialised:
         made = environments.ENVIRONMENTS[str(where)].make()
-        if reason := unable(str(name), made):
-            raise UserError(f"the header says {name} in {where}: {reason}; publish it again")
         options = _checked_options(str(name), about.get("options"))
         return _Initialised(made, agents.AGENTS[str(name)].make(made, **options))
 
@@ -114,11 +112,13 @@ def _checked_options(name: str, options: Any) -> dict[str, Any]:
     """
     if not isinstance(options, dict):
         raise UserError("the options in its header are no named values: publish it again")
-    checks = {"hidden": _is_hidden, "activation": lambda value: isinstance(value, str) and value in ACTIVATIONS}
-    known = options_of(name)
+    checks = {option: check for option, check in CHECKS.items() if option in options_of(name)}
     for option, value in options.items():
-        if option not in checks or option not in known or not checks[option](value):
+        if option not in checks or not checks[option](value):
             raise UserError(f"the header says {shortened(str(option))} = {shortened(str(value))}: publish it again")
+    for option in checks:
+        if option not in options:
+            raise UserError(f"the options in its header lack {option!r}: publish it again")
     return options
 
 
@@ -129,3 +129,6 @@ def _is_hidden(value: Any) -> bool:
         and len(value) <= MAX_LAYERS
         and all(type(units) is int and 1 <= units <= MAX_HIDDEN for units in value)
     )
+
+
+CHECKS = {"hidden": _is_hidden, "activation": lambda value: isinstance(value, str) and value in ACTIVATIONS}

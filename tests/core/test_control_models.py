@@ -1,4 +1,4 @@
-"""Published agents: a file plays as the agent that was written, and a header that was changed is refused in one line."""
+"""Published agents: a file plays as the agent that was written, and a changed header is refused in one line."""
 
 import json
 
@@ -36,13 +36,15 @@ def published(tmp_path_factory):
     return path, params
 
 
-@pytest.mark.parametrize("where", ENVIRONMENTS)
+WHERE = {
+    "reinforce": "pendulum", "actor_critic": "catch", "ppo": "bandit", "q_learning": "mountain_car", "dqn": "gridworld"
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", AGENTS)
-def test_every_agent_is_rebuilt_from_its_file(name, where, tmp_path):
+def test_every_agent_is_rebuilt_from_its_file(name, tmp_path):
+    where = WHERE[name]
     environment = ENVIRONMENTS[where].make()
-    if reason := control_models.unable(name, environment):
-        assert reason.count("\n") == 0
-        return
     agent = AGENTS[name].make(environment, **options_of(name))
     params, path = params_of(agent), tmp_path / "params.safetensors"
     path.write_bytes(control_models.encode(params, where, name, options_of(name), {"seed": 3}))
@@ -50,6 +52,16 @@ def test_every_agent_is_rebuilt_from_its_file(name, where, tmp_path):
     assert (loaded.name, loaded.environment.name, loaded.about["seed"]) == (name, where, 3)
     assert jax.tree.structure(loaded.params) == jax.tree.structure(params)
     jax.tree.map(np.testing.assert_array_equal, loaded.params, params)
+
+
+def test_agents_that_cannot_act_say_why():
+    made = {where: ENVIRONMENTS[where].make() for where in ("pendulum", "catch", "gridworld")}
+    able = {where: [name for name in AGENTS if not control_models.unable(name, each)] for where, each in made.items()}
+    every = list(AGENTS)
+    assert able["pendulum"] == ["reinforce", "actor_critic", "ppo"]
+    assert able["catch"] == [name for name in every if name != "q_learning"]
+    assert able["gridworld"] == every
+    assert "states, or bounds" in control_models.unable("q_learning", made["catch"])
 
 
 def test_a_file_acts_as_the_agent_that_was_written(published):
@@ -68,7 +80,7 @@ CHANGES = [
     ({"environment": "cartpool"}, "environment = cartpool"),
     ({"environment": None}, "environment = None"),
     ({"environment": "acrobot"}, "does not fit the model"),
-    ({"environment": "pendulum", "agent": "q_learning"}, "does not take the continuous actions"),
+    ({"environment": "pendulum", "agent": "q_learning", "options": {}}, "q_learning compares the values"),
     ({"agent": "q_learning"}, "hidden = "),  # which has no nets
     ({"options": [1]}, "no named values"),
     ({"options": {"hidden": [4], "activation": "relu"}}, "does not fit the model"),
@@ -79,6 +91,7 @@ CHANGES = [
     ({"options": {"hidden": [True], "activation": "relu"}}, "hidden = "),
     ({"options": {"hidden": [3], "activation": "eval"}}, "activation = eval"),
     ({"options": {"hidden": [3], "activation": ["relu"]}}, "activation = "),
+    ({"options": {"hidden": [3]}}, "lack 'activation'"),
     ({"options": {"steps": 10**12}}, "steps = 1000000000000"),
     ({"options": {"model": "x"}}, "model = x"),
 ]
@@ -93,23 +106,18 @@ def test_a_header_that_was_changed_is_refused(changes, message, published, tmp_p
         control_models.load(path)
 
 
-def test_random_changes_of_a_header_are_refused_in_one_line_or_harmless(published, tmp_path):
+def test_any_other_value_of_a_header_is_refused_in_one_line(published, tmp_path):
     """Each value of the header, and of what it holds, replaced by each of many others."""
     _, about = weights.read(published[0])
     arrays, path = load_file(published[0]), tmp_path / "params.safetensors"
-    others = [None, True, -1, 0, 1.5, 10**30, "", "x" * 5000, "ppo", [], [[]], [3], {}, {"hidden": [3]}, "\x00\n"]
-    for key in ("kind", "environment", "agent", "options", "hidden", "activation", "seed"):
+    others = [None, True, -1, 1.5, 10**30, "x" * 5000, [[]], {}, "\x00\n"]
+    for key in ("kind", "environment", "agent", "options", "hidden", "activation"):
         for other in others:
             changed = about | {key: other} if key in about else about | {"options": about["options"] | {key: other}}
             save_file(arrays, path, {"mllab": json.dumps(changed)})
-            try:
-                loaded = control_models.load(path)
-            except weights.UserError as error:
-                assert len(str(error).splitlines()) == 1
-                assert len(str(error)) < 600
-            else:
-                assert key == "seed" or changed == about or (key, other) in [("hidden", [3]), ("options", {})]
-                assert loaded.name == "ppo"
+            with refused_in_one_line("") as caught:
+                control_models.load(path)
+            assert len(str(caught.value)) < 600
 
 
 def test_another_program_is_named_for_the_file_of_an_agent(published):
