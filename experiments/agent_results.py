@@ -285,8 +285,8 @@ def rates(measured: Measurement) -> Drawing | None:
     for each in tuned:
         values = np.asarray(each.validation_by_rate)
         nonfinite = np.isnan(values).sum(axis=1).astype(float)
-        bands = metrics.bands(values)
-        series.append(draw.Series(each.agent, x, *bands.T, best=each.learning_rate, nonfinite=nonfinite))
+        bands, best = metrics.bands(values), each.learning_rate
+        series.append(draw.Series.of_intervals(each.agent, x, bands, best=best, nonfinite=nonfinite))
     figure = draw.against_rate(
         series, title="The learning rate that each agent trains best with", y_label="return on validation episodes",
         over=answers.counted(measured.tuning_seeds, "tuning seed"),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments import frame
@@ -34,7 +35,8 @@ def returns(agent: Agent, environment: Environment, params: Params, numbers: np.
 
     @jax.jit
     def played(params: Params) -> evaluation.Played:
-        return evaluation.totals(environment, lambda observation: agent.act(params, observation, None), numbers)
+        ids = jnp.asarray(numbers)
+        return evaluation.totals(environment, lambda observation: agent.act(params, observation, None), ids)
 
     return jax.tree.map(np.asarray, played(params))
 

@@ -75,7 +75,8 @@ def measure(run: frame.Context, settings: Settings) -> Play:
             if episode.picture is None:
                 raise UserError(f"--animation={settings.animation}: an episode of one step has nothing that moves")
             draw.save(episode.picture, written)
-    return Play(published.name, environment.name, numbers, played.returns, played.lengths, written)
+    totals = np.asarray(played.returns), np.asarray(played.lengths)
+    return Play(published.name, environment.name, numbers, *totals, written)
 
 
 def report(run: frame.Context, settings: Settings, measured: Play) -> Report:

@@ -19,17 +19,18 @@ TIE = 1e-4  # actions whose values differ by less are equally good
 
 
 @dataclass(frozen=True)
-class Interaction:
+class Step:
     """The five steps once."""
 
     state: str
     action: str
-    is_greedy: bool  # whether the action is the best one known, not one at random
+    explored: bool  # whether the action was drawn at random, not the best one known
     reached: str
     reward: float
     before: float  # Q(s, a)
     best_next: float  # max Q(s', ·); 0 in a terminal state
     after: float  # Q(s, a)
+    rate: float  # alpha
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,12 @@ class Episode:
 
     first: int  # 1, 2, ...
     last: int
-    interactions: list[Interaction]
+    steps: list[Step]
 
     @property
     def value(self) -> float:
         """Its return."""
-        return sum(each.reward for each in self.interactions)
+        return sum(each.reward for each in self.steps)
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,8 @@ def sections(lesson: Lesson) -> list[Section]:
             "The five steps of an agent",
             [
                 "Each row is one interaction. Recording is the update of Q-learning: Q(s, a) moves towards r + γ max "
-                f"Q(s', ·) by the learning rate α = {short(lesson.rate)}, with the discount γ = "
-                f"{short(lesson.discount)}; max Q is 0 where the episode has ended.",
+                f"Q(s', ·) by the learning rate α, which falls from {short(lesson.rate)} to 0, with the discount "
+                f"γ = {short(lesson.discount)}; max Q is 0 in a terminal state.",
                 *(steps(each, lesson) for each in lesson.watched),
             ],
         ),
@@ -145,9 +146,9 @@ def distances(lesson: Lesson) -> Drawing:
 
 def steps(episode: Episode, lesson: Lesson) -> Table:
     """Return an episode with the five steps of the lecture as columns."""
-    every = list(enumerate(episode.interactions, start=1))
+    every = list(enumerate(episode.steps, start=1))
     half = MOST_SHOWN // 2
-    shown: Sequence[tuple[int, Interaction] | None] = every
+    shown: Sequence[tuple[int, Step] | None] = every
     if len(every) > MOST_SHOWN:
         shown = [*every[:half], None, *every[-half:]]
     rows: list[list[object]] = []
@@ -156,7 +157,7 @@ def steps(episode: Episode, lesson: Lesson) -> Table:
             rows.append(["…", *["…"] * len(LECTURE)])
             continue
         number, step = each
-        choice = f"{step.action} ({'best known' if step.is_greedy else 'at random'})"
+        choice = f"{step.action} ({'at random' if step.explored else 'best known'})"
         rows.append([number, step.state, choice, step.reached, short(step.reward), update(step, lesson)])
     which = f"episode {episode.first:,}" if episode.first == episode.last else f"episodes {episode.first:,} to "
     which += "" if episode.first == episode.last else f"{episode.last:,}"
@@ -166,11 +167,12 @@ def steps(episode: Episode, lesson: Lesson) -> Table:
     return Table(["step", *LECTURE], rows, caption=caption)
 
 
-def update(step: Interaction, lesson: Lesson) -> str:
+def update(step: Step, lesson: Lesson) -> str:
     """Return the update in numbers: 'Q = 0.12 + 0.1 · (−0.02 + 0.99 · 0.3 − 0.12) = 0.136'."""
     before, best_next, after, reward = (
         short(value, 3) for value in (step.before, step.best_next, step.after, step.reward)
     )
-    less = f"− {short(abs(step.before), 3)}" if step.before >= 0 else f"+ {short(abs(step.before), 3)}"
+    less = f"{'−' if step.before >= 0 else '+'} {short(abs(step.before), 3)}"
     times = f"({best_next})" if step.best_next < 0 else best_next
-    return f"Q = {before} + {short(lesson.rate)} · ({reward} + {short(lesson.discount)} · {times} {less}) = {after}"
+    target = f"({reward} + {short(lesson.discount)} · {times} {less})"
+    return f"Q = {before} + {short(step.rate, 3)} · {target} = {after}"

@@ -119,8 +119,10 @@ def publish(
 ) -> agent_rollout.Rollout:
     """Publish the run of the median seed, and let it play the fresh episode of the median return."""
     name, seed, params = best.contender.name, best.median_seed, best.params(best.median_seed)
-    header = {"seed": seed, "interactions": plan.interactions, "return": float(best.returns[seed])}
-    header |= {"episodes": plan.episodes, "flags": settings.result_flags()}
+    header = {
+        "seed": seed, "interactions": plan.interactions, "return": float(best.returns[seed]),
+        "episodes": plan.episodes, "flags": settings.result_flags(),
+    }  # fmt: skip
     content = control_models.encode(params, settings.environment, name, best.contender.options, header)
     run.write("params.safetensors", content)
     return agent_rollout.median_episode(

@@ -51,6 +51,7 @@ class Interaction(NamedTuple):
     best_next: Array  # [] max Q(s', .), 0 where s' is terminal
     before: Array  # [] Q(s, a)
     after: Array  # [] Q(s, a) as it was recorded
+    rate: Array  # [] alpha
     ended: Array  # [] bool: by termination or truncation
 
 
@@ -61,6 +62,7 @@ class Learner(NamedTuple):
     update: Callable[[Hyper, State], tuple[State, Interaction]]  # interactions [length]
     number: Callable[[Array], Array]  # observation -> number of its state
     actions: int
+    length: int  # interactions of an update
     updates: int  # of the whole training
 
 
@@ -147,7 +149,9 @@ def learner_of(
             q = q.at[here, action].add(rate * (after.reward + chosen["discount"] * best - before))
             total = total + after.reward
             ended = after.terminated | after.truncated
-            seen = Interaction(here, action, explores, after.reward, there, best, before, q[here, action], ended)
+            seen = Interaction(
+                here, action, explores, after.reward, there, best, before, q[here, action], jnp.asarray(rate), ended
+            )
             carry = q, after.state, after.observation, jnp.where(ended, 0.0, total)
             return carry, (seen, jnp.where(ended, total, 0.0))
 
@@ -159,7 +163,7 @@ def learner_of(
         worlds = Worlds(world, observation, total, mean_return)
         return State(state.step + 1, state.key, Table(q), worlds, None), seen
 
-    return Learner(start, update, number, actions.size, updates)
+    return Learner(start, update, number, actions.size, length, updates)
 
 
 def _numbering(environment: Environment, bins: int) -> tuple[Any, int]:

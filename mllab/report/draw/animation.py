@@ -112,7 +112,8 @@ def _style_sheet(moves: Sequence[tuple[ElementTree.Element, list[str]]], times: 
     """Return the style sheet that moves each element through its places, and name the elements in it."""
     seconds = min(max(steps / FRAMES_A_SECOND, MIN_SECONDS), MAX_SECONDS)
     share = 100 * seconds / (seconds + PAUSE_S)
-    rules, names = [], []
+    rules: list[str] = []
+    names: list[str] = []
     for element, places in moves:
         frames = "".join(f"{share * time:.2f}%{{transform:{place}}}" for time, place in zip(times, places, strict=True))
         name = f"move-{zlib.crc32(frames.encode()):08x}-{len(names)}"  # style sheets of all figures share one page

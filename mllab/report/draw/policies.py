@@ -87,8 +87,7 @@ def _draw(axes: Axes, each: Map, marks: Sequence[Sequence[str]], greatest: float
             continue
         if written:
             text = fixed(float(each.values[row, column]), 2)
-            look = {"size": VALUE_TYPE, "color": INK, "ha": "center", "va": "center", "in_layout": False}
-            axes.text(column, row + 0.31, text, **look)
+            axes.text(column, row + 0.31, text, size=VALUE_TYPE, color=INK, ha="center", va="center", in_layout=False)
         if mark:
             axes.text(column - 0.33, row - 0.28, mark, size=VALUE_TYPE, color=SOFT, ha="center", va="center")
         for (right, up), goes in zip(ARROWS, each.arrows[row, column], strict=True):
