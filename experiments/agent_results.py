@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments import answers, frame
 from experiments.agent_rollout import Rollout
-from experiments.agent_training import Plan, Trained
+from experiments.agent_training import Plan, Trained, of_parts
 from experiments.q_learning_results import Lesson
 from experiments.q_learning_results import sections as lesson_sections
 from mllab import metrics
@@ -31,14 +31,15 @@ class Returns:
     by_seed: np.ndarray  # [G]; NaN of a run that went non-finite
     interquartile_mean: Interval  # bootstrap interval; NaN if a run went non-finite
     mean: Interval
+    validation: np.ndarray = frame.unsaved()  # [G] on the validation episodes, at the end of training
 
     @classmethod
-    def of(cls, name: str, by_seed: np.ndarray) -> "Returns":
-        """Return the statistics of runs."""
+    def of(cls, name: str, by_seed: np.ndarray, validation: np.ndarray | None = None) -> "Returns":
+        """Return the statistics of runs, from their returns on the fresh and on the validation episodes."""
         unknown = Interval(math.nan, math.nan, math.nan, len(by_seed))
         is_whole = bool(np.isfinite(by_seed).all())
         middle = metrics.stratified_bootstrap(by_seed, seed=BOOTSTRAP_SEED) if is_whole else unknown
-        return cls(name, by_seed, middle, interval(by_seed))
+        return cls(name, by_seed, middle, interval(by_seed), by_seed if validation is None else validation)
 
     @property
     def is_whole(self) -> bool:
@@ -111,13 +112,18 @@ class Measurement:
         cls, plan: Plan, task: str, trained: Sequence[Trained], *, random: np.ndarray, optimum: np.ndarray | None,
         left_out: list[str], rollout: Rollout | None, lesson: Lesson | None,
     ) -> "Measurement":  # fmt: skip
-        """Return the measurement of trained agents."""
+        """Return the measurement of trained agents; `random` and `optimum` are returns in all episodes, [G, N]."""
         scores = [AgentScores.of(each, plan.rates) for each in trained]
+
+        def reference(name: str, returns: np.ndarray) -> Returns:
+            validation, fresh = of_parts(plan, returns)
+            return Returns.of(name, fresh, validation)
+
         return cls(
             environment=plan.environment_name, task=task, seeds=plan.seeds, tuning_seeds=plan.tuning_seeds,
             validation_episodes=plan.validation_episodes, episodes=plan.episodes, rates=plan.rates,
-            agents=ranked(scores), random=Returns.of(RANDOM, random),
-            optimum=None if optimum is None else Returns.of(OPTIMUM, optimum), left_out=left_out, rollout=rollout,
+            agents=ranked(scores), random=reference(RANDOM, random),
+            optimum=None if optimum is None else reference(OPTIMUM, optimum), left_out=left_out, rollout=rollout,
             lesson=lesson,
         )  # fmt: skip
 
@@ -263,7 +269,8 @@ def learning_curves(measured: Measurement, drawn: Sequence[AgentScores]) -> Draw
     series = [draw.Series.of_intervals(each.agent, each.step, each.curve) for each in drawn]
     span = np.array([0.0, max(each.step[-1] for each in drawn)])
     for reference in measured.rows[len(measured.agents) :]:
-        series.append(draw.Series(reference.name, span, np.full(2, reference.interquartile_mean.mean)))
+        level = float(metrics.interquartile_mean(reference.validation))
+        series.append(draw.Series(reference.name, span, np.full(2, level)))
     figure = draw.curves(
         series, title=f"Return in {measured.environment} during training", x_label="steps in the environment",
         y_label=f"return on {answers.counted(measured.validation_episodes, 'validation episode')}", markers=False,

@@ -212,8 +212,13 @@ def best(trained: Sequence[Trained]) -> Trained | None:
     return max(whole, key=lambda each: float(metrics.interquartile_mean(each.returns)), default=None)
 
 
+def of_parts(plan: Plan, returns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the means over the validation and over the fresh episodes, [...] each, of returns [..., N] of all."""
+    return returns[..., plan.validation_ids].mean(axis=-1), returns[..., plan.fresh_ids].mean(axis=-1)
+
+
 def random_returns(plan: Plan) -> np.ndarray:
-    """Return the mean return of random actions on the fresh episodes, [G]: as many repetitions as there are seeds."""
+    """Return the returns of random actions in all episodes, [G, N]: as many repetitions as there are seeds."""
     actions = plan.environment.actions
     none = jnp.zeros((), jnp.int32) if isinstance(actions, Discrete) else jnp.zeros(len(actions.low))
 
@@ -224,6 +229,6 @@ def random_returns(plan: Plan) -> np.ndarray:
             return plan.environment.step(step_key, state, random_action(actions, action_key))
 
         random = plan.environment._replace(step=step)
-        return evaluation.totals(random, lambda observation: none, jnp.asarray(plan.fresh_ids)).returns.mean()
+        return evaluation.totals(random, lambda observation: none, jnp.asarray(plan.examples["episode"])).returns
 
     return np.asarray(jax.jit(lambda seeds: jax.lax.map(repetition, seeds))(jnp.arange(plan.seeds)))

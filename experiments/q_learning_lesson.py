@@ -50,7 +50,7 @@ def process(name: str, discount: float) -> Process | None:
 
 
 def measure(plan: Plan, trained: Sequence[Trained]) -> tuple[np.ndarray | None, Lesson | None]:
-    """Return the mean return of the optimal policy on the fresh episodes, [G], and what Q-learning did and learned.
+    """Return the returns of the optimal policy in all episodes, [G, N], and what Q-learning did and learned.
 
     Either is None where the environment's transitions are not known, the lesson also where no Q-learning was trained.
     """
@@ -63,10 +63,10 @@ def measure(plan: Plan, trained: Sequence[Trained]) -> tuple[np.ndarray | None, 
 
     @jax.jit
     def play(best: Array) -> Array:
-        ids = jnp.asarray(plan.fresh_ids)
-        return evaluation.totals(plan.environment, lambda seen: best[seen.argmax()], ids).returns.mean()
+        numbers = jnp.asarray(plan.examples["episode"])
+        return evaluation.totals(plan.environment, lambda seen: best[seen.argmax()], numbers).returns
 
-    optimum = np.full(plan.seeds, float(play(best)))
+    optimum = np.tile(play(best), (plan.seeds, 1))
     if learner is None or learner.best is None:
         return optimum, None
     rate = plan.rates[learner.best]

@@ -44,7 +44,7 @@ class Episode:
     @property
     def value(self) -> float:
         """Its return."""
-        return sum(each.reward for each in self.steps)
+        return round(sum(each.reward for each in self.steps), 5)  # beyond lie errors of rounding
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def steps(episode: Episode, lesson: Lesson) -> Table:
             continue
         number, step = each
         choice = f"{step.action} ({'at random' if step.explored else 'best known'})"
-        rows.append([number, step.state, choice, step.reached, short(step.reward), update(step, lesson)])
+        rows.append([number, step.state, choice, f"→ {step.reached}", short(step.reward), update(step, lesson)])
     which = f"episode {episode.first:,}" if episode.first == episode.last else f"episodes {episode.first:,} to "
     which += "" if episode.first == episode.last else f"{episode.last:,}"
     caption = f"{which} of {lesson.episodes:,}: {answers.counted(len(every), 'step')}"
