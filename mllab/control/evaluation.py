@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mllab import checks
-from mllab.control import policy
-from mllab.control.environment import Environment, EnvironmentState, Step
+from mllab.control.environment import Environment, EnvironmentState, Step, check_action
 from mllab.types import Array, Examples, Hyper, Key, Metrics, Params, Rows
 
 EPISODES = 20_260  # seed of the keys of all episodes
@@ -90,8 +89,8 @@ def play(environment: Environment, act: Callable[[Array], Array], numbers: Any, 
     numbers = jnp.asarray(checks.as_numbers(numbers, "episodes"), jnp.int32)
     checks.check_whole(1, episodes=numbers.size, steps=steps)
     trajectory = jax.jit(partial(_trajectories, environment, act, steps=steps))(numbers)
-    alive = np.asarray(trajectory.alive)
-    policy.check_action(environment.actions, np.asarray(trajectory.actions)[alive])
+    for action in np.asarray(trajectory.actions)[np.asarray(trajectory.alive)]:
+        check_action(environment.actions, action)
     return trajectory
 
 

@@ -20,11 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mllab import checks
 from mllab.control.environment import Continuous, Discrete
-from mllab.errors import UserError
 from mllab.models.base import Model
-from mllab.types import Array, Key, is_concrete
+from mllab.types import Array, Key
 
 
 class Policy(NamedTuple):
@@ -131,28 +129,3 @@ def actor(actions: Discrete | Continuous, model: Model, log_deviation: float = 0
         return jnp.concatenate([mean, deviations], axis=-1), extra
 
     return Model(init, apply)
-
-
-def check_action(actions: Discrete | Continuous, action: Array, name: str = "action") -> None:
-    """Raise UserError for a concrete action, or an array [..., ] of actions, that the environment does not take."""
-    if not is_concrete(action):
-        return
-    values = np.asarray(checks.as_numbers(action, name))
-    if isinstance(actions, Discrete):
-        if values.dtype.kind not in "iu":
-            raise UserError(f"{name}: {values.dtype}, expected a whole number from 0 to {actions.size - 1}")
-        wrong = values[(values < 0) | (values >= actions.size)]
-        if wrong.size:
-            raise UserError(f"{name} {wrong.flat[0]}: expected 0 to {actions.size - 1}")
-        return
-    size = len(actions.low)
-    if values.shape[-1:] != (size,):
-        raise UserError(f"{name}: shape {list(values.shape)}, expected [{size}], one number for each coordinate")
-    low, high = np.asarray(actions.low), np.asarray(actions.high)
-    slack = 1e-5 * (high - low)  # of rounding
-    wrong = np.argwhere(~((values >= low - slack) & (values <= high + slack)))  # also NaN
-    if len(wrong):
-        index = tuple(wrong[0])
-        raise UserError(
-            f"{name}: coordinate {index[-1]} is {values[index]:g}, expected {low[index[-1]]:g} to {high[index[-1]]:g}"
-        )

@@ -47,21 +47,3 @@ def advantages(
         return advantage, advantage
 
     return jax.lax.scan(step, jnp.zeros_like(errors[0]), (errors, flows), reverse=True)[1]
-
-
-def discounted(
-    rewards: Array, last_values: Array, terminated: Array, truncated: Array, *, discount: Array | float
-) -> Array:
-    """Return the discounted returns [T, ...], bootstrapped from `last_values` where an episode is cut off.
-
-    Args:
-        rewards: [T, ...].
-        last_values: [T, ...] value of the observation reached; read at truncations and at the last step.
-        terminated: [T, ...] bool.
-        truncated: [T, ...] bool.
-        discount: $\\gamma$.
-    """
-    zeros = jnp.zeros_like(rewards)
-    cut = truncated.at[-1].set(True)
-    ends = jnp.where(cut, last_values, zeros)
-    return advantages(rewards, zeros, ends, terminated, cut, discount=discount, trace=1.0)

@@ -14,6 +14,10 @@ import optax
 import pytest
 
 from mllab import models, portable, training
+from mllab.control import evaluation
+from mllab.control.agents import base as agents
+from mllab.control.agents.table import AGENTS
+from mllab.control.environments import cartpole, mountain_car, pendulum
 from mllab.learners import storage
 from mllab.models import base, convnet, linear, mlp, seq2seq, table
 from mllab.models.preprocessing import Columns, Layout
@@ -198,6 +202,30 @@ def test_a_fit_and_a_prediction_of_a_learner_lower_to_three_platforms(name):
     (any_number,) = jax.export.symbolic_shape("b")
     rows = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((any_number, *leaf.shape[1:]), leaf.dtype), inputs)
     lowers(functools.partial(portable.by_row, learner.predict), params, rows)
+
+
+# ── Agents of reinforcement learning ────────────────────────────────────────────────────────────────────────────────
+
+NETS = {"hidden": (4,), "environments": 2}
+ON_POLICY = {**NETS, "length": 4}
+# Environment and options.
+PLAYERS = {
+    "reinforce": (pendulum, ON_POLICY),
+    "actor_critic": (pendulum, ON_POLICY),
+    "ppo": (cartpole, {**ON_POLICY, "minibatches": 2}),
+    "q_learning": (mountain_car, {"length": 4, "bins": 3}),
+    "dqn": (cartpole, {**NETS, "capacity": 16, "batch_size": 4}),
+}
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_an_update_and_the_score_of_an_agent_lower_to_three_platforms(name):
+    module, options = PLAYERS[name]
+    agent = AGENTS[name].make(module.environment(), **options)
+    hyper, examples, rows = {"learning_rate": 0.1}, evaluation.episodes(2), agents.schedule(agent, 2)
+    state = jax.eval_shape(agent.run.start, hyper, jax.random.key(0))
+    lowers(agent.run.advance, hyper, state, examples, rows)
+    lowers(agent.run.score, hyper, state, examples, rows)
 
 
 # ── No model without a case ─────────────────────────────────────────────────────────────────────────────────────────

@@ -55,9 +55,9 @@ def make(
     steps: int = 500_000,
     environments: int = 16,
     length: int = 128,
-    epochs: int = 4,
+    epochs: int = 3,
     minibatches: int = 4,
-    hidden: Sequence[int] = (64,),
+    hidden: Sequence[int] = (32,),
     activation: str = "tanh",
     model: MakeModel | None = None,
     clip_values: bool = False,
@@ -146,9 +146,9 @@ def make(
                 def minibatch(carry: Any, ids: Array) -> Any:
                     params, opt_state = carry
                     chosen_rows = jax.tree.map(lambda a: a[ids], batch)
-                    value, grads = jax.value_and_grad(loss)(params, chosen_rows, chosen)
+                    loss_value, grads = jax.value_and_grad(loss)(params, chosen_rows, chosen)
                     changes, opt_state = optimizer(rate).update(grads, opt_state, params)
-                    return (optax.apply_updates(params, changes), opt_state), value
+                    return (optax.apply_updates(params, changes), opt_state), loss_value
 
                 return jax.lax.scan(minibatch, carry, order)
 

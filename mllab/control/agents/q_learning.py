@@ -71,7 +71,7 @@ def make(
     *,
     steps: int = 500_000,
     length: int = 1_000,
-    bins: int = 40,
+    bins: int = 20,
     anneal: bool = True,
     most: int = evaluation.MOST_STEPS,
 ) -> Agent:
