@@ -121,7 +121,7 @@ def contenders(
         environment: to act in.
         interactions: environment steps of each run, at least.
         names: of agents; None for all that can act.
-        options: of the agents; each takes those that it knows.
+        options: of the agents, see `control_models.options_of`.
 
     Raises:
         UserError: none can act.
@@ -131,7 +131,7 @@ def contenders(
         if reason := control_models.unable(name, environment):
             left_out.append(f"{name} is left out: {reason}")
             continue
-        known = {key: value for key, value in options.items() if key in control_models.options_of(name)}
+        known = control_models.options_of(name, **options)
         able.append(
             Contender(name=name, agent=AGENTS[name].make(environment, steps=interactions, **known), options=known)
         )

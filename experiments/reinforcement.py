@@ -46,17 +46,18 @@ class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Steps):
         3, help="Number of further seeds, which choose the learning rate and are not reported.", low=1, high=10_000
     )
     learning_rates: tuple[float, ...] = frame.grid(
-        "0.0003,0.001,0.003,0.01,0.03,0.1,0.3",
+        "0.001,0.003,0.01,0.03,0.1",
         help="Learning rates to choose among for every agent: LOW:HIGH:COUNT on a log scale, or A,B,C. A single one is "
         "not tuned.",
     )
-    hidden: tuple[int, ...] = frame.wholes(
-        (64,), help="Units of each hidden layer of agents with nets.", ordered=True,
+    hidden: tuple[int, ...] | None = frame.wholes(
+        None, help="Units of each hidden layer of agents with nets. Default: the agent's own.", ordered=True,
         high=control_models.MAX_HIDDEN, most=control_models.MAX_LAYERS,
     )  # fmt: skip
-    activation: str = frame.choice(
-        ACTIVATIONS, "tanh", help="Activation of the hidden layers of agents with nets.", kind="activation"
-    )
+    activation: str | None = frame.choice(
+        ACTIVATIONS, None, help="Activation of the hidden layers of agents with nets. Default: the agent's own.",
+        kind="activation",
+    )  # fmt: skip
     episodes: int = frame.whole(
         100, help="Fresh episodes that the policy of each run plays after its training.", low=1, high=100_000
     )

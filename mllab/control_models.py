@@ -44,10 +44,16 @@ class _Initialised(NamedTuple):
         return self.agent.run.start({"learning_rate": 0.0}, key).params, None
 
 
-def options_of(name: str) -> frozenset[str]:
-    """Return the options of an agent's `make`."""
-    parameters = inspect.signature(agents.entry(name).make).parameters.values()
-    return frozenset(each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY)
+def options_of(name: str, **chosen: Any) -> dict[str, Any]:
+    """Return the options of an agent's `make` that its params depend on, of those in CHECKS.
+
+    Args:
+        name: of the agent.
+        **chosen: values; None for the agent's own default. Those that it does not have are left out.
+    """
+    parameters = inspect.signature(agents.entry(name).make).parameters
+    defaults = {option: parameters[option].default for option in CHECKS if option in parameters}
+    return {option: default if chosen.get(option) is None else chosen[option] for option, default in defaults.items()}
 
 
 def unable(name: str, environment: Environment) -> str:
@@ -70,7 +76,7 @@ def encode(params: Params, environment: str, name: str, options: Mapping[str, An
         params: of the agent.
         environment: a key of `environments.table.ENVIRONMENTS`, made with its defaults.
         name: a key of `agents.table.AGENTS`.
-        options: of its `make` that the params depend on: `hidden` and `activation`, where it has these.
+        options: see `options_of`.
         about: further values of the header, as JSON holds them.
     """
     header = {**about, "kind": KIND, "environment": environment, "agent": name, "options": dict(options)}

@@ -24,7 +24,7 @@ def params_of(agent, seed=0):
 
 
 def options_of(name):
-    return {key: value for key, value in OPTIONS.items() if key in control_models.options_of(name)}
+    return control_models.options_of(name, **OPTIONS)
 
 
 @pytest.fixture(scope="module")
