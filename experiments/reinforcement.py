@@ -46,7 +46,7 @@ class Settings(frame.Output, frame.Seeds, frame.Devices, frame.Steps):
         3, help="Number of further seeds, which choose the learning rate and are not reported.", low=1, high=10_000
     )
     learning_rates: tuple[float, ...] = frame.grid(
-        "0.001,0.003,0.01,0.03,0.1",
+        "0.0003,0.001,0.003,0.01,0.03,0.1,0.3",
         help="Learning rates to choose among for every agent: LOW:HIGH:COUNT on a log scale, or A,B,C. A single one is "
         "not tuned.",
     )

@@ -48,8 +48,8 @@ RUNS = {
         "seeds": 2, "learning_rates": (0.01,),
     },
     "reinforcement": {
-        "environment": "gridworld", "interactions": 300, "seeds": 2, "tuning_seeds": 2, "learning_rates": (0.1, 0.3),
-        "hidden": (4,), "episodes": 3, "validation_episodes": 2,
+        "environment": "gridworld", "agents": ("q_learning", "reinforce"), "interactions": 300, "seeds": 2,
+        "tuning_seeds": 2, "learning_rates": (0.1, 0.3), "hidden": (4,), "episodes": 3, "validation_episodes": 2,
     },
     "features": {"dataset": "digits", "fractions": (0.05,), "seeds": 1, "params": "PARAMS"},
     "compare": {"workdirs": "RACES"},
