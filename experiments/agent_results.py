@@ -324,8 +324,8 @@ def profile(measured: Measurement) -> Drawing | None:
 def facts(measured: Measurement, precision: str, flags: Sequence[str]) -> dict[str, str | list[str]]:
     """Return how the agents were trained and judged."""
     tuned = (
-        f"by the return on {answers.counted(measured.validation_episodes, 'episode')} after training, "
-        f"{answers.counted(measured.tuning_seeds, 'tuning seed')} that no score below is of"
+        f"chosen by the mean return on {answers.counted(measured.validation_episodes, 'episode')} after training, over "
+        f"{answers.counted(measured.tuning_seeds, 'seed')} other than those reported"
         if len(measured.rates) > 1
         else "set, not tuned"
     )
