@@ -8,6 +8,7 @@ trains on gymnasium's environments, with CleanRL's settings and one thread, for 
 are extrapolated. Settings differ: CleanRL has 4 environments and two layers of 64 units, mllab the defaults of `ppo`.
 """
 
+import functools
 import tempfile
 import time
 from pathlib import Path
@@ -86,18 +87,18 @@ def torch() -> dict[str, Any]:
     return {"seconds": seconds, "running": seconds, "iqm": []}
 
 
-_agent = ppo.make(cartpole.environment(), steps=STEPS)
-_compiled: dict[int, tuple[Any, ...]] = {}  # by number of lanes: a second training compiles nothing
+@functools.cache  # a second training compiles nothing
+def _functions(schedule: tuple[int, ...]) -> tuple[Any, ...]:
+    """Return the rows of a training of lanes, and the compiled functions of its run."""
+    agent = ppo.make(cartpole.environment(), steps=STEPS)
+    run = sweep.lanes(agent.run, np.asarray(schedule), mesh=devices.mesh(), group=GROUP)
+    return base.schedule(agent), jax.jit(run.start), jax.jit(run.advance, donate_argnums=1), jax.jit(run.score)
 
 
 def _train(grid: sweep.Grid) -> tuple[float, np.ndarray]:
     """Return the seconds of training, compilation included at first, and the mean return of each final policy [L]."""
-    lanes = len(grid.seed)
-    if lanes not in _compiled:
-        run = sweep.lanes(_agent.run, grid.schedule, mesh=devices.mesh(), group=GROUP)
-        _compiled[lanes] = jax.jit(run.start), jax.jit(run.advance, donate_argnums=1), jax.jit(run.score)
-    start, advance, score = _compiled[lanes]
-    examples, rows = evaluation.episodes(EPISODES), base.schedule(_agent)
+    rows, start, advance, score = _functions(tuple(grid.schedule.tolist()))
+    examples = evaluation.episodes(EPISODES)
     state = jax.block_until_ready(start(grid.hyper, grid.key))
     began = time.perf_counter()
     state, losses = jax.block_until_ready(advance(grid.hyper, state, examples, rows))

@@ -4,6 +4,8 @@ https://github.com/vwxyzjn/cleanrl/blob/master/cleanrl/ppo.py, with its default 
 128 steps, 4 epochs of 4 minibatches, nets of 64-64 tanh units apart.
 """
 
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 import torch
@@ -47,7 +49,7 @@ def train(
     """Train for `steps` environment steps of a training of `of_steps`; return the returns of finished episodes."""
     draw = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    envs = gym.vector.SyncVectorEnv(
+    envs: Any = gym.vector.SyncVectorEnv(
         [lambda: gym.wrappers.RecordEpisodeStatistics(gym.make(name)) for _ in range(ENVIRONMENTS)],
         autoreset_mode=gym.vector.AutoresetMode.SAME_STEP,
     )
