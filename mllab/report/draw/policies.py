@@ -53,9 +53,10 @@ def policies(maps: Sequence[Map], marks: Sequence[Sequence[str]], *, title: str,
     scale = f"Red: −{short(greatest, 2)}, white: 0, blue: {short(greatest, 2)}."
     figure = base.figure(lines * (cell * rows + LABEL + 14) / 72, title=title, notes=[scale, *notes])
     panels = figure.subplots(lines, COLUMNS, squeeze=False)
-    for axes, each in zip(panels.flat, maps, strict=False):
+    for rank, (axes, each) in enumerate(zip(panels.flat, maps, strict=False)):
         axes.set_title(base.fit(each.heading, LABEL, room))
         _draw(axes, each, marks, greatest, written)
+        axes.images[0].set_gid(f"values-{rank}")
     for axes in panels.flat[len(maps) :]:
         axes.set_axis_off()
     return figure
@@ -68,7 +69,7 @@ def _draw(axes: Axes, each: Map, marks: Sequence[Sequence[str]], greatest: float
     for row, column in np.ndindex(rows, columns):
         if marks[row][column] in ENDS:
             colours[row, column] = matplotlib.colors.to_rgb(ENDS[marks[row][column]])
-    axes.imshow(colours, interpolation="none", aspect="equal").set_gid("values")
+    axes.imshow(colours, interpolation="none", aspect="equal")
     axes.set_xticks(np.arange(1, columns) - 0.5, minor=True)
     axes.set_yticks(np.arange(1, rows) - 0.5, minor=True)
     axes.grid(which="minor", color=FAINT, linewidth=0.8)
