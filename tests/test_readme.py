@@ -46,6 +46,7 @@ TINY = {
     "experiments.music": ["--epochs=1", "--hidden=4", "--units=4", "--seeds=1", "--frames=12"],
     "experiments.time_series": ["--cells=tanh", "--steps=3", "--hidden=3", "--seeds=1", "--window=8"],
     "experiments.reinforcement": [
+        "--agents=q_learning",
         "--interactions=64",
         "--seeds=2",
         "--learning_rates=0.01",
