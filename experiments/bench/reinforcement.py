@@ -32,7 +32,6 @@ STEPS = 500_000  # of the environment, in each run
 RATES = (0.002, 0.003, 0.004, 0.006, 0.008, 0.012, 0.016, 0.024)
 SEEDS = 16
 EPISODES = 100  # that each final policy plays
-GROUP = 8  # lanes that a device runs at once: their minibatches stay in cache
 RATE = 0.01  # of one run
 TORCH_STEPS = 20_480  # of STEPS
 TORCH_RATE = 2.5e-4  # CleanRL's
@@ -91,7 +90,10 @@ def torch() -> dict[str, Any]:
 def _functions(schedule: tuple[int, ...]) -> tuple[Any, ...]:
     """Return the rows of a training of lanes, and the compiled functions of its run."""
     agent = ppo.make(cartpole.environment(), steps=STEPS)
-    run = sweep.lanes(agent.run, np.asarray(schedule), mesh=devices.mesh(), group=GROUP)
+    mesh = devices.mesh()
+    run = sweep.lanes(
+        agent.run, np.asarray(schedule), mesh=mesh, group=devices.lanes_in_cache(mesh, agent.lane_bytes)
+    )  # fmt: skip
     return base.schedule(agent), jax.jit(run.start), jax.jit(run.advance, donate_argnums=1), jax.jit(run.score)
 
 

@@ -1,6 +1,7 @@
 """What an agent is, and what all agents share: settings, annealing, the schedule of a training, a shuffle."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +24,7 @@ class Agent(NamedTuple):
     interactions: int  # environment steps in one update
     updates: int  # of the whole training, over which rates are annealed
     hyper: Mapping[str, float]  # traced settings and their defaults, beside "learning_rate"
+    lane_bytes: int = 1  # that an update touches, about: `devices.lanes_in_cache` of it is `group` of `sweep.lanes`
 
 
 def schedule(agent: Agent, updates: int | None = None) -> Rows:
@@ -41,6 +43,15 @@ def updates_of(steps: int, interactions: int) -> int:
     """Return how many updates take `steps` environment steps, the last one included in full."""
     checks.check_whole(1, steps=steps)
     return -(-steps // interactions)
+
+
+def touched(environment: Environment, transitions: int, batch: int, hidden: Sequence[int]) -> int:
+    """Return about how many bytes an update touches: its transitions, and the activations of a gradient.
+
+    The state of an agent alone says too little: a device that runs many lanes at once loses them from its cache.
+    """
+    activations = 8 * batch * sum(hidden)  # values and gradients, of two nets
+    return 4 * (transitions * (2 * math.prod(environment.observation) + 8) + activations)
 
 
 def settings(defaults: Mapping[str, float], hyper: Hyper) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def make(
         chooser = jax.lax.stop_gradient(q_of(params, batch.reached)) if double else later
         best = (later * jax.nn.one_hot(jnp.argmax(chooser, axis=-1), actions.size)).sum(axis=-1)
         goal = batch.reward + discount * jnp.where(batch.terminated, 0.0, best)
-        return optax.huber_loss(value, goal).mean()
+        return 0.5 * ((value - goal) ** 2).mean()
 
     def advance(hyper: Hyper, state: State, examples: Examples, rows: Rows) -> tuple[State, Array]:
         del examples
@@ -176,7 +176,8 @@ def make(
         return base.epsilon_greedy(greedy, key, HYPER["last_exploration"], actions.size)
 
     score = evaluation.score(environment, act, lambda state: state.extra.worlds.mean_return, most)
-    return Agent(Run(start, advance, score), act, environments, updates, HYPER)
+    size = base.touched(environment, batch_size, batch_size, hidden)
+    return Agent(Run(start, advance, score), act, environments, updates, HYPER, size)
 
 
 def _default(hidden: Sequence[int], activation: str) -> MakeModel:

@@ -99,7 +99,8 @@ def make(
         return jax.lax.scan(update, state, rows)
 
     score = evaluation.score(environment, net.act, lambda state: state.extra.mean_return, most)
-    return Agent(Run(start, advance, score), net.act, count, updates, HYPER)
+    size = base.touched(environment, count, count, hidden)
+    return Agent(Run(start, advance, score), net.act, count, updates, HYPER, size)
 
 
 def objective(params: Params, net: Nets, played: Rollout, settings: dict[str, Any], normalise: bool = False) -> Array:

@@ -159,4 +159,5 @@ def make(
         return jax.lax.scan(update, state, rows)
 
     score = evaluation.score(environment, net.act, lambda state: state.extra.mean_return, most)
-    return Agent(Run(start, advance, score), net.act, count, updates, HYPER)
+    size = base.touched(environment, count, count // minibatches, hidden)
+    return Agent(Run(start, advance, score), net.act, count, updates, HYPER, size)
