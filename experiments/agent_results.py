@@ -15,7 +15,7 @@ from mllab import metrics
 from mllab.metrics import Interval, interval
 from mllab.report import draw
 from mllab.report.report import Bullets, Drawing, Section
-from mllab.report.table import BLANK, Table, duration, fixed, number, share, short, significant
+from mllab.report.table import BLANK, Table, duration, fixed, share, short, significant
 from mllab.report.table import interval as shown
 
 BOOTSTRAP_SEED = 0
@@ -158,17 +158,22 @@ def ranked(scores: Sequence[AgentScores]) -> list[AgentScores]:
 
 
 def middle(values: Interval) -> str:
-    """Return the value of an interval, to as many digits as the interval supports."""
-    return number(*values[:3]).partition(" ±")[0].strip("(")
+    """Return the value of an interval: '499', '0.673'."""
+    return fixed(values.mean, decimals(values))
 
 
 def bounds(values: Interval) -> str:
-    """Return the bounds of an interval to the same digits: '461–500', '−121 to −97'."""
+    """Return the bounds of an interval: '461–500', '−121 to −97'."""
     if not math.isfinite(values.high - values.low):
         return BLANK
-    decimals = len(middle(values).partition(".")[2])
-    low, high = fixed(values.low, decimals), fixed(values.high, decimals)
+    low, high = fixed(values.low, decimals(values)), fixed(values.high, decimals(values))
     return f"{low} to {high}" if values.low < 0 else f"{low}–{high}"
+
+
+def decimals(values: Interval) -> int:
+    """Return the decimals at which the largest number of an interval has three significant digits."""
+    sizes = [abs(each) for each in values[:3] if math.isfinite(each) and each]
+    return min(max(0, 2 - math.floor(math.log10(max(sizes)))), 6) if sizes else 0
 
 
 def answer(measured: Measurement) -> str:

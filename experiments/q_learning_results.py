@@ -139,7 +139,7 @@ def distances(lesson: Lesson) -> Drawing:
         series, title="Distance of Q from the optimum Q*", x_label="episode", y_label="distance", log_y=True,
         markers=False, integer_x=True, whole=True,
         note="All actions: root mean square over all states; the start's value: |max Q − max Q*| in it. States that "
-        "are rarely visited are learned last; a constant learning rate leaves noise.",
+        "are rarely visited are learned last.",
     )  # fmt: skip
     return Drawing("distance", figure, "The distance of the learned values from the optimal ones against the episode")
 

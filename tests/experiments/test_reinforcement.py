@@ -48,7 +48,7 @@ def measurement(random=(20.0, 21.0, 19.0, 22.0), **returns):
 def test_the_winner_has_the_highest_interquartile_mean_and_ties_are_named():
     measured = measurement(dqn=[300, 310, 290, 305], ppo=[500, 500, 400, 10], reinforce=[498, 499, 500, 500])
     text = agent_results.answer(measured)
-    assert text.startswith("reinforce returns 499.5 in cartpole (95% interval")
+    assert text.startswith("reinforce returns 500 in cartpole (95% interval")
     assert "reinforce and ppo are tied: none is clearly below reinforce." in text
     assert "random actions: 20.5" in text
     assert [each.agent for each in measured.tied] == ["reinforce", "ppo"]
@@ -70,6 +70,8 @@ def test_an_honest_failure_reads_as_one():
     assert text.startswith("q_learning returns −135")
     assert text.endswith("ppo is no better than random actions.")
     assert agent_results.bounds(Interval(-135.0, -147.0, -123.0, 4)) == "−147 to −123"
+    assert agent_results.bounds(Interval(0.0, -0.123, 0.45, 4)) == "−0.123 to 0.450"
+    assert agent_results.middle(Interval(0.0, 0.0, 0.0, 4)) == "0"
 
 
 def test_an_agent_with_a_run_that_went_nonfinite_cannot_win_and_is_named():
