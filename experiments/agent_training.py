@@ -131,9 +131,9 @@ def contenders(
         if reason := control_models.unable(name, environment):
             left_out.append(f"{name} is left out: {reason}")
             continue
-        known = control_models.options_of(name, **options)
+        taken = control_models.options_of(name, **options)
         able.append(
-            Contender(name=name, agent=AGENTS[name].make(environment, steps=interactions, **known), options=known)
+            Contender(name=name, agent=AGENTS[name].make(environment, steps=interactions, **taken), options=taken)
         )
     if not able:
         raise UserError(f"--agents={','.join(names or ())}: {left_out[0].partition(': ')[2]}; name another agent")

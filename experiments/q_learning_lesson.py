@@ -34,7 +34,7 @@ class Process(NamedTuple):
     cells: Sequence[str]  # rows of a map; none for another environment
 
 
-def process(name: str, discount: float) -> Process | None:
+def process_of(name: str, discount: float) -> Process | None:
     """Return the optimum of an environment, with names; None where its transitions are not known."""
     if name == "bandit":  # an episode is one step: the values are the mean rewards
         means = np.array([bandit.MEANS])
@@ -42,11 +42,11 @@ def process(name: str, discount: float) -> Process | None:
     make = ENVIRONMENTS[name].process
     if make is None:
         return None
-    known = make()
-    plan = planning.value_iteration(known, discount)
+    exact = make()
+    plan = planning.value_iteration(exact, discount)
     columns = len(gridworld.MAZE[0])
-    places = [f"row {cell // columns + 1}, column {cell % columns + 1}" for cell in range(len(known.terminal))]
-    return Process(np.asarray(plan.action_values), ~np.asarray(known.terminal), places, DIRECTIONS, gridworld.MAZE)
+    places = [f"row {cell // columns + 1}, column {cell % columns + 1}" for cell in range(len(exact.terminal))]
+    return Process(np.asarray(plan.action_values), ~np.asarray(exact.terminal), places, DIRECTIONS, gridworld.MAZE)
 
 
 def measure(plan: Plan, trained: Sequence[Trained]) -> tuple[np.ndarray | None, Lesson | None]:
@@ -56,10 +56,10 @@ def measure(plan: Plan, trained: Sequence[Trained]) -> tuple[np.ndarray | None, 
     """
     learner = next((each for each in trained if each.contender.name == AGENT), None)
     discount = float(q_learning.HYPER["discount"])
-    known = process(plan.environment_name, discount)
-    if known is None:
+    process = process_of(plan.environment_name, discount)
+    if process is None:
         return None, None
-    best = jnp.asarray(known.optimum.argmax(axis=1), jnp.int32)
+    best = jnp.asarray(process.optimum.argmax(axis=1), jnp.int32)
 
     @jax.jit
     def play(best: Array) -> Array:
@@ -70,7 +70,7 @@ def measure(plan: Plan, trained: Sequence[Trained]) -> tuple[np.ndarray | None, 
     if learner is None or learner.best is None:
         return optimum, None
     rate = plan.rates[learner.best]
-    return optimum, lesson(plan, known, watch(plan, rate), rate=rate, discount=discount)
+    return optimum, lesson(plan, process, watch(plan, rate), rate=rate, discount=discount)
 
 
 def watch(plan: Plan, rate: float, seed: int = 0) -> Interaction:
@@ -87,12 +87,12 @@ def watch(plan: Plan, rate: float, seed: int = 0) -> Interaction:
     return jax.tree.map(np.asarray, run({"learning_rate": np.float64(rate)}, jax.random.key(seed)))
 
 
-def lesson(plan: Plan, known: Process, seen: Interaction, *, rate: float, discount: float) -> Lesson:
+def lesson(plan: Plan, process: Process, seen: Interaction, *, rate: float, discount: float) -> Lesson:
     """Return what interactions [N] did and what was learned in them.
 
     Args:
         plan: of all agents.
-        known: the environment's optimum.
+        process: the environment's optimum.
         seen: the interactions.
         rate: the learning rate at first.
         discount: of the agent.
@@ -100,33 +100,33 @@ def lesson(plan: Plan, known: Process, seen: Interaction, *, rate: float, discou
     ends = np.flatnonzero(seen.ended) + 1  # interactions by the end of each episode
     episodes = len(ends)
     counts = np.unique(np.geomspace(1, episodes, MOMENTS - 1).round().astype(int)) if episodes else np.zeros(0, int)
-    moments = [Moment(0, values_after(seen, 0, known))]
-    moments += [Moment(int(count), values_after(seen, int(ends[count - 1]), known)) for count in counts]
+    moments = [Moment(0, values_after(seen, 0, process))]
+    moments += [Moment(int(count), values_after(seen, int(ends[count - 1]), process)) for count in counts]
     last = moments[-1].action_values
-    greedy = known.optimum[np.arange(len(last)), last.argmax(axis=1)]
-    is_optimal = greedy >= known.optimum.max(axis=1) - TIE
+    greedy = process.optimum[np.arange(len(last)), last.argmax(axis=1)]
+    is_optimal = greedy >= process.optimum.max(axis=1) - TIE
     drawn = np.unique(np.linspace(0, max(episodes - 1, 0), POINTS).round().astype(int))[:episodes]
-    spread, start = distances(seen, known, ends[drawn])
+    spread, start = distances(seen, process, ends[drawn])
     together = 1 if episodes and ends[-1] > episodes else TOGETHER
     firsts = [0, *([episodes - together] if episodes > together else [])] if episodes else []
     return Lesson(
-        environment=plan.environment_name, actions=tuple(known.actions), rate=rate, discount=discount,
+        environment=plan.environment_name, actions=tuple(process.actions), rate=rate, discount=discount,
         episodes=episodes, error=float(spread[-1]) if episodes else float("nan"),
-        agreement=float(is_optimal[known.acting].mean()), moments=moments, optimum=known.optimum, acting=known.acting,
-        cells=tuple(known.cells), distance_episode=drawn + 1.0,
+        agreement=float(is_optimal[process.acting].mean()), moments=moments, optimum=process.optimum,
+        acting=process.acting, cells=tuple(process.cells), distance_episode=drawn + 1.0,
         distances={"all actions": spread, "the start's value": start},
-        watched=[episode(seen, known, first, min(first + together, episodes), ends) for first in firsts],
+        watched=[episode(seen, process, first, min(first + together, episodes), ends) for first in firsts],
     )  # fmt: skip
 
 
-def values_after(seen: Interaction, count: int, known: Process) -> np.ndarray:
+def values_after(seen: Interaction, count: int, process: Process) -> np.ndarray:
     """Return the values of actions after so many interactions, [S, A]."""
-    values = np.zeros(known.optimum.shape)
+    values = np.zeros(process.optimum.shape)
     values[seen.state[:count], seen.action[:count]] = seen.after[:count]  # the last of several counts
     return values
 
 
-def distances(seen: Interaction, known: Process, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def distances(seen: Interaction, process: Process, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return distances from the optimum after numbers of interactions [E].
 
     Returns:
@@ -135,18 +135,18 @@ def distances(seen: Interaction, known: Process, counts: np.ndarray) -> tuple[np
     spread, start = [], []
     first = int(seen.state[0])
     for count in counts:
-        values = values_after(seen, int(count), known)
-        spread.append(np.sqrt(((values - known.optimum)[known.acting] ** 2).mean()))
-        start.append(abs(values[first].max() - known.optimum[first].max()))
+        values = values_after(seen, int(count), process)
+        spread.append(np.sqrt(((values - process.optimum)[process.acting] ** 2).mean()))
+        start.append(abs(values[first].max() - process.optimum[first].max()))
     return np.array(spread), np.array(start)
 
 
-def episode(seen: Interaction, known: Process, first: int, last: int, ends: np.ndarray) -> Episode:
+def episode(seen: Interaction, process: Process, first: int, last: int, ends: np.ndarray) -> Episode:
     """Return the interactions of the episodes from `first` to before `last` in words and numbers."""
     steps = [
         Step(
-            state=known.states[int(seen.state[place])], action=known.actions[int(seen.action[place])],
-            explored=bool(seen.explored[place]), reached=known.states[int(seen.reached[place])],
+            state=process.states[int(seen.state[place])], action=process.actions[int(seen.action[place])],
+            explored=bool(seen.explored[place]), reached=process.states[int(seen.reached[place])],
             reward=float(seen.reward[place]), before=float(seen.before[place]), best_next=float(seen.best_next[place]),
             after=float(seen.after[place]), rate=float(seen.rate[place]),
         )

@@ -134,19 +134,19 @@ def plan_of(name, interactions, seeds=2):
 
 @pytest.fixture(scope="module")
 def watched():
-    """Two updates of Q-learning in the gridworld: plan, what is known of it, interactions."""
+    """Two updates of Q-learning in the gridworld: plan, what is process of it, interactions."""
     plan = plan_of("gridworld", 2000)
-    return plan, q_learning_lesson.process("gridworld", 0.99), q_learning_lesson.watch(plan, 0.2)
+    return plan, q_learning_lesson.process_of("gridworld", 0.99), q_learning_lesson.watch(plan, 0.2)
 
 
 def test_the_five_steps_are_those_of_q_learning(watched):
-    _, known, seen = watched
-    values = np.zeros(known.optimum.shape)
+    _, process, seen = watched
+    values = np.zeros(process.optimum.shape)
     for place in range(len(seen.state)):
         state, action, reached = seen.state[place], seen.action[place], seen.reached[place]
         assert seen.explored[place] or values[state, action] == values[state].max()
         assert seen.before[place] == np.float32(values[state, action])
-        best = values[reached].max() if known.acting[reached] else 0.0
+        best = values[reached].max() if process.acting[reached] else 0.0
         np.testing.assert_allclose(seen.best_next[place], best, rtol=1e-6, atol=1e-7)
         target = seen.reward[place] + 0.99 * best
         values[state, action] += seen.rate[place] * (target - values[state, action])
@@ -154,26 +154,26 @@ def test_the_five_steps_are_those_of_q_learning(watched):
         values[state, action] = seen.after[place]
         if not seen.ended[place] and place + 1 < len(seen.state):
             assert seen.state[place + 1] == reached
-    np.testing.assert_array_equal(q_learning_lesson.values_after(seen, len(seen.state), known), values)
+    np.testing.assert_array_equal(q_learning_lesson.values_after(seen, len(seen.state), process), values)
     np.testing.assert_allclose(np.unique(seen.rate), [0.1, 0.2])  # annealed over two updates
 
 
 @pytest.mark.slow
 def test_what_is_watched_is_the_training_of_the_agent(watched):
-    plan, known, seen = watched
+    plan, process, seen = watched
     agent = q_learning.make(plan.environment, steps=2000)
     hyper = {"learning_rate": np.float64(0.2)}
     rows = SimpleNamespace(ids=np.zeros((2, 1), np.int32), weight=np.ones((2, 1), np.float32))
     state = agent.run.start(hyper, jax.random.key(0))
     state, _ = jax.jit(agent.run.advance)(hyper, state, plan.examples, training.rows.Rows(rows.ids, rows.weight))
     np.testing.assert_allclose(
-        state.params.q, q_learning_lesson.values_after(seen, len(seen.state), known), rtol=1e-5, atol=1e-6
+        state.params.q, q_learning_lesson.values_after(seen, len(seen.state), process), rtol=1e-5, atol=1e-6
     )
 
 
 def test_a_lesson_names_its_steps_and_measures_the_distance(watched):
-    plan, known, seen = watched
-    lesson = q_learning_lesson.lesson(plan, known, seen, rate=0.2, discount=0.99)
+    plan, process, seen = watched
+    lesson = q_learning_lesson.lesson(plan, process, seen, rate=0.2, discount=0.99)
     assert lesson.episodes == seen.ended.sum()
     assert [each.episodes for each in lesson.moments][:2] == [0, 1]
     first, last = lesson.watched
@@ -183,21 +183,21 @@ def test_a_lesson_names_its_steps_and_measures_the_distance(watched):
     assert tuple(table.columns[1:]) == q_learning_results.LECTURE
     assert table.rows[0][1:3] == ["row 1, column 1", "up (best known)"]
     assert table.rows[0][5] == "Q = 0 + 0.2 · (−0.02 + 0.99 · 0 − 0) = −0.004"
-    distance = np.sqrt((known.optimum[known.acting] ** 2).mean())
+    distance = np.sqrt((process.optimum[process.acting] ** 2).mean())
     assert abs(lesson.distances["all actions"][0] - distance) < 0.2
-    perfect = seen._replace(after=known.optimum[seen.state, seen.action].astype(np.float32))
-    start = q_learning_lesson.lesson(plan, known, perfect, rate=0.2, discount=0.99).distances["the start's value"]
+    perfect = seen._replace(after=process.optimum[seen.state, seen.action].astype(np.float32))
+    start = q_learning_lesson.lesson(plan, process, perfect, rate=0.2, discount=0.99).distances["the start's value"]
     assert start[-1] < 1e-6
 
 
 def test_the_optimum_of_the_gridworld_is_that_of_value_iteration_and_of_the_bandit_its_means():
-    known = q_learning_lesson.process("gridworld", 0.99)
+    process = q_learning_lesson.process_of("gridworld", 0.99)
     expected = planning.value_iteration(ENVIRONMENTS["gridworld"].process(), 0.99).action_values
-    np.testing.assert_array_equal(known.optimum, expected)
-    assert len(known.states) == len(known.acting) == len(expected)
-    bandit = q_learning_lesson.process("bandit", 0.99)
+    np.testing.assert_array_equal(process.optimum, expected)
+    assert len(process.states) == len(process.acting) == len(expected)
+    bandit = q_learning_lesson.process_of("bandit", 0.99)
     assert bandit.actions[int(bandit.optimum.argmax())] == "arm 3"
-    assert q_learning_lesson.process("cartpole", 0.99) is None
+    assert q_learning_lesson.process_of("cartpole", 0.99) is None
 
 
 # ── Whole runs ──────────────────────────────────────────────────────────────────────────────────────────────────────
