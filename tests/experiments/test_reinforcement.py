@@ -134,7 +134,7 @@ def plan_of(name, interactions, seeds=2):
 
 @pytest.fixture(scope="module")
 def watched():
-    """Two updates of Q-learning in the gridworld: plan, what is process of it, interactions."""
+    """Two updates of Q-learning in the gridworld: plan, its optimum, interactions."""
     plan = plan_of("gridworld", 2000)
     return plan, q_learning_lesson.process_of("gridworld", 0.99), q_learning_lesson.watch(plan, 0.2)
 
