@@ -148,7 +148,7 @@ def trained(name, environment, rate, seeds=4, **options):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "rate", "steps"),
-    [("reinforce", 0.01, 150_000), ("actor_critic", 0.003, 150_000), ("ppo", 0.01, 100_000), ("dqn", 0.001, 100_000)],
+    [("reinforce", 0.01, 150_000), ("actor_critic", 0.01, 150_000), ("ppo", 0.01, 100_000), ("dqn", 0.001, 100_000)],
 )
 def test_agents_learn_to_balance_a_pole(name, rate, steps):
     assert np.median(trained(name, cartpole.environment(200), rate, steps=steps)) > 150

@@ -60,7 +60,7 @@ def make(
     steps: int = 500_000,
     environments: int = 8,
     batch_size: int = 64,
-    capacity: int = 16_384,
+    capacity: int = 32_768,
     warm_up: int = 2_048,
     target_updates: int = 64,
     double: bool = True,
