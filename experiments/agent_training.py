@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from mllab import control_models, memory, metrics, rows, sweep, training
+from mllab import control_models, devices, memory, metrics, rows, sweep, training
 from mllab.control import evaluation
 from mllab.control.agents import base
 from mllab.control.agents.table import AGENTS
@@ -194,7 +194,8 @@ def _lanes(
 
 
 def _over_lanes(contender: Contender, grid: sweep.Grid, mesh: Mesh) -> training.Run:
-    return sweep.lanes(contender.agent.run, grid.schedule, mesh=mesh)
+    group = devices.lanes_in_cache(mesh, contender.agent.lane_bytes)
+    return sweep.lanes(contender.agent.run, grid.schedule, mesh=mesh, group=group)
 
 
 def check_memory(agent: base.Agent, lanes: int) -> None:
