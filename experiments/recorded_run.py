@@ -24,6 +24,7 @@ EXPERIMENTS: Mapping[str, bool] = {  # those that write a workdir, and whether t
     "music": True,
     "nearest_neighbors": False,
     "optimizer_race": True,
+    "reinforcement": True,
     "semi_supervised": True,
     "sequence_toys": True,
     "time_series": True,

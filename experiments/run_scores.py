@@ -164,6 +164,17 @@ def _of_series(run: RecordedRun) -> list[Scores]:
     return [Scores("", "model", "MASE", models, _least(models), False, baselines=naive, loss=loss)]
 
 
+def _of_agents(run: RecordedRun) -> list[Scores]:
+    summary, agents = run.summary, []
+    for each in summary["agents"]:
+        by_seed = _numbers(each["returns"]["by_seed"])
+        repeated = _repeated({"test": Repeated(by_seed, range(len(by_seed)))})
+        agents.append(Contender(each["agent"], None, _interval(each["returns"]["mean"]), repeated, {}))
+    baselines = {summary["random"]["name"]: summary["random"]["mean"][0]}
+    best = agents[0].name if agents and agents[0].test is not None else None
+    return [Scores("", "agent", "return", agents, best, True, baselines=baselines)]
+
+
 def _of_selection(run: RecordedRun) -> list[Scores]:
     summary, models = run.summary, []
     criterion = criteria.CRITERIA[summary["criterion"]]
@@ -186,6 +197,7 @@ READERS: Mapping[str, Callable[[RecordedRun], list[Scores]]] = {
     "char_rnn": _of_cells,
     "music": _of_music,
     "time_series": _of_series,
+    "reinforcement": _of_agents,
     "model_selection": _of_selection,
 }
 

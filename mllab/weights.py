@@ -91,6 +91,8 @@ def load_model(path: str | Path, *, limit: int | None = None) -> Published:
         raise UserError(f"{path} holds a model of a table: give experiments.predict a table, --input=FILE")
     if about.get("kind") == "characters":
         raise UserError(f"{path} holds a language model: give it to experiments.sample")
+    if about.get("kind") == "agent":
+        raise UserError(f"{path} holds an agent: give it to experiments.play")
     if "plan" not in about:
         raise UserError(f"{path} does not say what model it is of: give params that an mllab experiment published")
     try:

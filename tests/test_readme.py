@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import answers, char_rnn, image_classifier, model_selection, optimizer_race, translation
+from experiments import answers, char_rnn, image_classifier, model_selection, optimizer_race, reinforcement, translation
 from mllab.metrics import Ranking
 from mllab.tasks import CLASSIFICATION, Baseline
 
@@ -45,6 +45,15 @@ TINY = {
     "experiments.sequence_toys": ["--problems=parity", "--cells=gru", "--lengths=2", "--steps=4", "--seeds=1"],
     "experiments.music": ["--epochs=1", "--hidden=4", "--units=4", "--seeds=1", "--frames=12"],
     "experiments.time_series": ["--cells=tanh", "--steps=3", "--hidden=3", "--seeds=1", "--window=8"],
+    "experiments.reinforcement": [
+        "--agents=q_learning",
+        "--interactions=64",
+        "--seeds=2",
+        "--learning_rates=0.01",
+        "--episodes=2",
+        "--validation_episodes=2",
+    ],
+    "experiments.play": ["--episodes=1"],
     "experiments.compare": [],
     "experiments.verify": [],
     "experiments.translation": [
@@ -60,6 +69,8 @@ TINY = {
     "experiments.translate": ["--beam=1"],
     "experiments.linear_regression": ["--steps=20", "--optimizers=sgd,adam"],
 }
+
+WITHOUT_WORKDIR = ("predict", "export", "sample", "translate", "verify", "play")
 
 
 def test_the_first_block_is_two_commands_that_install_and_run():
@@ -127,6 +138,8 @@ def folder(tmp_path_factory):
     optimizer_race.run(workdir=str(folder / "runs" / "convnet"), **others)
     sizes = {"hidden": 4, "embedding": 4, "steps": 2, "seeds": 1, "sample_length": 5}
     char_rnn.run(workdir=str(folder / "runs" / "text"), **sizes)
+    sizes = {"interactions": 64, "seeds": 1, "learning_rates": (0.01,), "episodes": 2, "validation_episodes": 2}
+    reinforcement.run(workdir=str(folder / "runs" / "agents"), agents=("ppo",), **sizes)
     (folder / "own.tsv").write_text("".join(f"ein Hund {n}\ta dog {n}\n" for n in range(40)))
     sizes = {"hidden": 4, "embedding": 4, "epochs": 1, "seeds": 1, "beam": 1, "models": ("gru",), "tokens": "words"}
     translation.run(workdir=str(folder / "runs" / "translation"), dataset=str(folder / "own.tsv"), **sizes)
@@ -138,7 +151,14 @@ def folder(tmp_path_factory):
 @pytest.mark.slow
 def test_its_commands_run(command, folder, tmp_path, data_dir):
     program, words = shlex.split(command)[2], shlex.split(command)[1:]
-    shows = program.removeprefix("experiments.") in ("predict", "export", "sample", "translate", "verify")  # no workdir
+    shows = program.removeprefix("experiments.") in (
+        "predict",
+        "export",
+        "sample",
+        "translate",
+        "verify",
+        "play",
+    )  # no workdir
     flags = TINY[program] if shows else [*TINY[program], f"--workdir={tmp_path / 'w'}"]
     if program.removeprefix("experiments.") in (
         "optimizer_race",

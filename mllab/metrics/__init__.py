@@ -1,4 +1,4 @@
-"""Metrics: values per example, intervals over seeds or rows, comparisons, and confusion matrices.
+"""Metrics: values per example, intervals over seeds or rows, comparisons, confusion matrices, and returns of agents.
 
 Scores of clusterings are in `mllab.metrics.clustering`.
 """
@@ -18,6 +18,13 @@ from mllab.metrics.forecasts import DieboldMariano, diebold_mariano, holm, over_
 from mllab.metrics.intervals import Interval, bands, interval, proportion
 from mllab.metrics.paired_tests import McNemar, bootstrap, mcnemar
 from mllab.metrics.reliability import Bin, Calibration, calibration
+from mllab.metrics.returns import (
+    bootstrap_difference,
+    interquartile_mean,
+    performance_profile,
+    probability_of_improvement,
+    stratified_bootstrap,
+)
 from mllab.metrics.search_budget import expected_best
 
 __all__ = [
@@ -31,6 +38,7 @@ __all__ = [
     "Ranking",
     "bands",
     "bootstrap",
+    "bootstrap_difference",
     "by_output",
     "calibration",
     "classification",
@@ -41,6 +49,7 @@ __all__ = [
     "gaussian_log_density",
     "greatest",
     "holm",
+    "interquartile_mean",
     "interval",
     "is_clear",
     "mcnemar",
@@ -49,9 +58,12 @@ __all__ = [
     "over_origins",
     "paired",
     "per_class",
+    "performance_profile",
+    "probability_of_improvement",
     "proportion",
     "r_squared",
     "ranking",
     "regression",
+    "stratified_bootstrap",
     "tied",
 ]

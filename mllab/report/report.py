@@ -17,7 +17,7 @@ class Drawing:
     """A figure of the page, written to figures/<name>.svg too."""
 
     name: str
-    figure: Any  # a matplotlib Figure, as `mllab.report.draw` makes them
+    figure: Any  # a matplotlib Figure or a `draw.Animation`, as `mllab.report.draw` makes them
     alt: str  # a description for those who cannot see it
     caption: str = ""
 

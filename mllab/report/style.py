@@ -78,10 +78,22 @@ CELLS: dict[str, Style] = {  # of networks for sequences
     "transformer": Style(PURPLE, SOLID, "P"),
 }
 
+AGENTS: dict[str, Style] = {  # of reinforcement learning, and what they are compared with
+    "reinforce": Style(GREEN, DASHED, "^"),
+    "actor_critic": Style(ORANGE, SOLID, "s"),
+    "ppo": Style(BLUE, SOLID, "o"),
+    "q_learning": Style(VERMILLION, SOLID, "D"),
+    "dqn": Style(PURPLE, DASH_DOT, "P"),
+    "random actions": Style(BLACK, DOTTED, "X"),
+    "value iteration": Style(BLACK, DASHED, "*"),
+}
+
 PARTS: dict[str, Style] = {  # of the split
     "training": Style(BLUE, DASHED, "s"),
     "validation": Style(VERMILLION, SOLID, "o"),
 }
+
+TABLES = (OPTIMIZERS, MODELS, CELLS, AGENTS, PARTS)
 
 _OTHERS = tuple(
     Style(colour, dash, marker)
@@ -93,7 +105,7 @@ _OTHERS = tuple(
 
 def style(name: str) -> Style:
     """Return the style of an optimizer, model or part of the split; any other name hashes to one outside the tables."""
-    fixed = OPTIMIZERS.get(name) or MODELS.get(name) or CELLS.get(name) or PARTS.get(name)
+    fixed = next((table[name] for table in TABLES if name in table), None)
     return fixed or _OTHERS[zlib.crc32(name.encode(errors="surrogatepass")) % len(_OTHERS)]
 
 

@@ -68,6 +68,7 @@ ALLOWED = {
         "models", "training", "sweep", "report", "validation", "race_rows", "race_checks", "race_refit",
     },
     "control": {"types", "errors", "checks", "rows", "optimizers", "models", "training"},
+    "control_models": {"types", "errors", "models", "weights", "control"},
     "clustering": {"memory", "metrics", "models", "sweep"},
     "special_tokens": set(),
     "semi_supervised": {"types", "checks", "memory", "metrics", "models", "sweep", "selection", "data"},

@@ -40,7 +40,7 @@ def made_of(cls, **overrides):
 
 
 def test_all_experiments_are_here():
-    assert len(EXPERIMENTS) == 22
+    assert len(EXPERIMENTS) == 24
     tables = {name: module.Settings.table() for name, module in EXPERIMENTS.items()}
     assert {
         name: "devices" in table for name, table in tables.items() if "workdir" in table
@@ -76,6 +76,10 @@ LARGE = [  # accepted one by one, but more than the memory holds
     ("sequence_toys", ["--hidden=100000", "--seeds=10000"], "the params and optimizer states of 60,000 lanes"),
     ("sequence_toys", ["--lengths=2,100000", "--batch_size=1000000"], "the states of a batch"),
     ("sequence_toys", ["--steps=100000000"], "the numbers of 9,600,000,000 sequences"),
+    (
+        "reinforcement", ["--seeds=10000", "--agents=dqn", "--hidden=5000,5000", "--learning_rates=0.01"],
+        "the states of 10,000 runs",
+    ),
     ("translation", ["--hidden=50000"], "the params and optimizer states of 2 lanes"),
     ("sequence_toys", ["--hidden=3000", "--distance=100000", "--seeds=1", "--cells=mingru"], "the Jacobians of 3,000"),
 ]  # fmt: skip

@@ -47,10 +47,15 @@ RUNS = {
         "dataset": "SERIES", "cells": ("tanh", "mingru"), "hidden": 3, "window": 6, "horizon": 3, "steps": 4,
         "seeds": 2, "learning_rates": (0.01,),
     },
+    "reinforcement": {
+        "environment": "gridworld", "agents": ("q_learning", "reinforce"), "interactions": 300, "seeds": 2,
+        "tuning_seeds": 2, "learning_rates": (0.1, 0.3), "hidden": (4,), "episodes": 3, "validation_episodes": 2,
+    },
     "features": {"dataset": "digits", "fractions": (0.05,), "seeds": 1, "params": "PARAMS"},
     "compare": {"workdirs": "RACES"},
 }  # fmt: skip
 SLOW = (
+    "reinforcement",
     "compare",
     "clustering",
     "char_rnn",
@@ -164,7 +169,7 @@ def test_every_experiment_writes_a_whole_folder_and_a_self_contained_page(name, 
 
 
 NUMBER = r"[-−+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[-+]?\d+)?"
-BASELINES = ("most frequent", "(random)", "predicting the mean", "first row: the baseline")
+BASELINES = ("most frequent", "(random)", "random actions", "predicting the mean", "first row: the baseline")
 
 
 def leaves(value):

@@ -95,12 +95,16 @@ FUNCTIONS = {  # each puts a name wherever its figure takes a text
     draw.piano_roll: lambda name: draw.piano_roll(
         [(name, np.eye(6, 88, 40)), (name, np.eye(4, 88, 30))], title=name, x_label=name, given=2, notes=[name]
     ),
+    draw.policies: lambda name: draw.policies(
+        [draw.Map(name, np.arange(6.0).reshape(2, 3), np.ones((2, 3, 4), bool))] * 3, [["S", "", "G"]] * 2,
+        title=name, notes=[name],
+    ),
     draw.loss_contours: lambda name: draw.loss_contours(landscape(name), [draw.Path(name, X, X)], title=name),
     draw.loss_surface: lambda name: draw.loss_surface(
         landscape(name), [draw.Path(name, X, X)], title=name, note=name
     ),
 }  # fmt: skip
-NO_FIGURE = {draw.save, draw.mesh, draw.leads}
+NO_FIGURE = {draw.save, draw.mesh, draw.leads, draw.animation}
 
 
 def test_every_drawing_function_has_a_row():

@@ -10,6 +10,7 @@ is optimistic where rewards are negative, so that the agent tries what it has no
 delayed rewards"; Sutton and Barto 2018, section 6.5.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -39,6 +40,32 @@ class Table(NamedTuple):
     q: Array  # [S, A]
 
 
+class Interaction(NamedTuple):
+    """The five steps once, or several times after a leading axis."""
+
+    state: Array  # [] int32, s: observed
+    action: Array  # [] int32, a: chosen and performed
+    explored: Array  # [] bool: whether the action was drawn at random
+    reward: Array  # [] r: received
+    reached: Array  # [] int32, s'
+    best_next: Array  # [] max Q(s', .), 0 where s' is terminal
+    before: Array  # [] Q(s, a)
+    after: Array  # [] Q(s, a) as it was recorded
+    rate: Array  # [] alpha
+    ended: Array  # [] bool: by termination or truncation
+
+
+class Learner(NamedTuple):
+    """The training of the agent, update by update, with all that happens in it."""
+
+    start: Callable[[Hyper, Key], State]
+    update: Callable[[Hyper, State], tuple[State, Interaction]]  # interactions [length]
+    number: Callable[[Array], Array]  # observation -> number of its state
+    actions: int
+    length: int  # interactions of an update
+    updates: int  # of the whole training
+
+
 def make(
     environment: Environment,
     *,
@@ -61,6 +88,31 @@ def make(
     Raises:
         UserError: an environment that the agent cannot learn, or sizes that are not whole numbers of 1 or more.
     """
+    learner = learner_of(environment, steps=steps, length=length, bins=bins, anneal=anneal)
+
+    def advance(hyper: Hyper, state: State, examples: Examples, rows: Rows) -> tuple[State, Array]:
+        del examples
+        discount = base.settings(HYPER, hyper)["discount"]
+
+        def update(state: State, row: Rows) -> tuple[State, Array]:
+            del row
+            state, seen = learner.update(hyper, state)
+            return state, ((seen.reward + discount * seen.best_next - seen.before) ** 2).mean()
+
+        return jax.lax.scan(update, state, rows)
+
+    def act(params: Params, observation: Array, key: Key | None) -> Array:
+        greedy = jnp.argmax(params.q[learner.number(observation)], axis=-1).astype(jnp.int32)
+        return base.epsilon_greedy(greedy, key, HYPER["exploration"], learner.actions)
+
+    score = evaluation.score(environment, act, lambda state: state.extra.mean_return, most)
+    return Agent(Run(learner.start, advance, score), act, length, learner.updates, HYPER)
+
+
+def learner_of(
+    environment: Environment, *, steps: int, length: int = 1_000, bins: int = 40, anneal: bool = True
+) -> Learner:
+    """Return the training of the agent that `make` returns of the same arguments."""
     checks.check_whole(1, length=length, bins=bins)
     actions = base.discrete(environment, "q_learning")
     number, states = _numbering(environment, bins)
@@ -72,54 +124,46 @@ def make(
         worlds = rollout.begin(environment, 1, world_key)
         return State(jnp.zeros((), jnp.int32), run_key, Table(jnp.zeros((states, actions.size))), worlds, None)
 
-    def advance(hyper: Hyper, state: State, examples: Examples, rows: Rows) -> tuple[State, Array]:
-        del examples
+    def update(hyper: Hyper, state: State) -> tuple[State, Interaction]:
         chosen = base.settings(HYPER, hyper)
+        rate = base.annealed(chosen["learning_rate"], state.step, updates) if anneal else chosen["learning_rate"]
+        share = state.step / updates
+        epsilon = chosen["exploration"] * (1 - share) + chosen["last_exploration"] * share
+        keys = jax.random.split(jax.random.fold_in(state.key, state.step), 4)
+        explores = jax.random.uniform(keys[0], (length,)) < epsilon
+        drawn = (
+            explores,
+            jax.random.randint(keys[1], (length,), 0, actions.size),
+            jax.random.split(keys[2], length),
+            jax.vmap(environment.reset)(jax.random.split(keys[3], length)),
+        )
 
-        def update(state: State, row: Rows) -> tuple[State, Array]:
-            del row
-            rate = base.annealed(chosen["learning_rate"], state.step, updates) if anneal else chosen["learning_rate"]
-            share = state.step / updates
-            epsilon = chosen["exploration"] * (1 - share) + chosen["last_exploration"] * share
-            keys = jax.random.split(jax.random.fold_in(state.key, state.step), 4)
-            explores = jax.random.uniform(keys[0], (length,)) < epsilon
-            drawn = (
-                explores,
-                jax.random.randint(keys[1], (length,), 0, actions.size),
-                jax.random.split(keys[2], length),
-                jax.vmap(environment.reset)(jax.random.split(keys[3], length)),
+        def step(carry: Any, drawn: Any) -> Any:
+            q, world, observation, total = carry
+            explores, random, key, fresh = drawn
+            here = number(observation)
+            action = jnp.where(explores, random, jnp.argmax(q[here])).astype(jnp.int32)
+            after = restarted(environment.step(key, world, action), *fresh)
+            there, before = number(after.reached), q[here, action]
+            best = jnp.where(after.terminated, 0.0, q[there].max())
+            q = q.at[here, action].add(rate * (after.reward + chosen["discount"] * best - before))
+            total = total + after.reward
+            ended = after.terminated | after.truncated
+            seen = Interaction(
+                here, action, explores, after.reward, there, best, before, q[here, action], jnp.asarray(rate), ended
             )
+            carry = q, after.state, after.observation, jnp.where(ended, 0.0, total)
+            return carry, (seen, jnp.where(ended, total, 0.0))
 
-            def step(carry: Any, drawn: Any) -> Any:
-                q, world, observation, total = carry
-                explores, random, key, fresh = drawn
-                here = number(observation)
-                action = jnp.where(explores, random, jnp.argmax(q[here])).astype(jnp.int32)
-                after = restarted(environment.step(key, world, action), *fresh)
-                best = jnp.where(after.terminated, 0.0, q[number(after.reached)].max())
-                error = after.reward + chosen["discount"] * best - q[here, action]
-                q = q.at[here, action].add(rate * error)
-                total = total + after.reward
-                ended = after.terminated | after.truncated
-                carry = q, after.state, after.observation, jnp.where(ended, 0.0, total)
-                return carry, (error**2, ended, jnp.where(ended, total, 0.0))
+        worlds = state.extra
+        first = jax.tree.map(lambda a: a[0], (worlds.state, worlds.observation, worlds.episode_return))
+        (q, *last), (seen, finished) = jax.lax.scan(step, (state.params.q, *first), drawn)
+        mean_return = rollout.running_mean(worlds.mean_return, finished.sum(), seen.ended.sum())
+        world, observation, total = jax.tree.map(lambda a: a[None], tuple(last))
+        worlds = Worlds(world, observation, total, mean_return)
+        return State(state.step + 1, state.key, Table(q), worlds, None), seen
 
-            worlds = state.extra
-            first = jax.tree.map(lambda a: a[0], (worlds.state, worlds.observation, worlds.episode_return))
-            (q, *last), (losses, ended, finished) = jax.lax.scan(step, (state.params.q, *first), drawn)
-            mean_return = rollout.running_mean(worlds.mean_return, finished.sum(), ended.sum())
-            world, observation, total = jax.tree.map(lambda a: a[None], tuple(last))
-            worlds = Worlds(world, observation, total, mean_return)
-            return State(state.step + 1, state.key, Table(q), worlds, None), losses.mean()
-
-        return jax.lax.scan(update, state, rows)
-
-    def act(params: Params, observation: Array, key: Key | None) -> Array:
-        greedy = jnp.argmax(params.q[number(observation)], axis=-1).astype(jnp.int32)
-        return base.epsilon_greedy(greedy, key, HYPER["exploration"], actions.size)
-
-    score = evaluation.score(environment, act, lambda state: state.extra.mean_return, most)
-    return Agent(Run(start, advance, score), act, length, updates, HYPER)
+    return Learner(start, update, number, actions.size, length, updates)
 
 
 def _numbering(environment: Environment, bins: int) -> tuple[Any, int]:

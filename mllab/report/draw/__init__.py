@@ -3,6 +3,7 @@
 
 from mllab.report.draw import backend  # first
 from mllab.report.draw.alignment import alignment
+from mllab.report.draw.animation import Animation, Body, View, animation
 from mllab.report.draw.base import save
 from mllab.report.draw.curves import Panel, Series, against_rate, curves, fitted_line, panels
 from mllab.report.draw.heatmap import Grid, Shares, accuracy_by_setting, confusion, contingency, successes
@@ -18,6 +19,7 @@ from mllab.report.draw.points import (
     reliability,
     residuals,
 )
+from mllab.report.draw.policies import Map, policies
 from mllab.report.draw.sequence import coloured_text
 from mllab.report.draw.states import Trace, states
 from mllab.report.draw.surface import Landscape, Path, loss_contours, loss_surface

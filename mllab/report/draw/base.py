@@ -16,7 +16,7 @@ import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import matplotlib.style
 import numpy as np
@@ -335,11 +335,23 @@ def spread(heights: Sequence[float], gap: float, low: float, high: float) -> Flo
     return np.clip(isotonic_regression(heights - gaps).x, low, ceiling) + gaps
 
 
-def save(drawn: Figure, path: str | Path) -> Path:
-    """Write a figure as SVG or PNG, as the suffix says; its layout is final from then on."""
+class Written(Protocol):
+    """A drawing that is an SVG already."""
+
+    @property
+    def svg(self) -> bytes:
+        """The file."""
+
+
+def save(drawn: Figure | Written, path: str | Path) -> Path:
+    """Write a figure as SVG or PNG, as the suffix says; its layout is final from then on. What moves is an SVG only."""
     kind = Path(path).suffix.lower().lstrip(".")
     if kind not in ("svg", "png"):
         raise UserError(f"figure {str(path)!r}: the name must end in .svg or .png")
+    if not isinstance(drawn, Figure):
+        if kind != "svg":
+            raise UserError(f"figure {str(path)!r}: an animation is an SVG; name a file that ends in .svg")
+        return write_bytes(path, drawn.svg)
     content = io.BytesIO()
     with look():
         _settle(drawn)
