@@ -32,6 +32,8 @@ HYPER = {
     "exploration": 0.1,  # probability of a random action at first
     "last_exploration": 0.0,  # and at the end; it falls linearly
 }
+MAX_BINS, BIN_STATES = 20, 2**18  # of a coordinate, and of all, by default
+MAX_STATES = 2**22
 
 
 class Table(NamedTuple):
@@ -71,7 +73,7 @@ def make(
     *,
     steps: int = 500_000,
     length: int = 1_000,
-    bins: int = 20,
+    bins: int | None = None,
     anneal: bool = True,
     most: int = evaluation.MOST_STEPS,
 ) -> Agent:
@@ -81,7 +83,8 @@ def make(
         environment: with discrete actions, and with `states`, or with `bounds` of observations.
         steps: environment steps of the whole training.
         length: environment steps of one update of the schedule, each of which changes the table.
-        bins: of each coordinate between its bounds, where there are no states.
+        bins: of each coordinate between its bounds, where there are no states; by default as many as make BIN_STATES
+            states or fewer, MAX_BINS at most.
         anneal: whether the learning rate falls linearly to 0.
         most: steps after which an episode of evaluation is cut off.
 
@@ -110,10 +113,10 @@ def make(
 
 
 def learner_of(
-    environment: Environment, *, steps: int, length: int = 1_000, bins: int = 40, anneal: bool = True
+    environment: Environment, *, steps: int, length: int = 1_000, bins: int | None = None, anneal: bool = True
 ) -> Learner:
     """Return the training of the agent that `make` returns of the same arguments."""
-    checks.check_whole(1, length=length, bins=bins)
+    checks.check_whole(1, length=length, **({} if bins is None else {"bins": bins}))
     actions = base.discrete(environment, "q_learning")
     number, states = _numbering(environment, bins)
     updates = base.updates_of(steps, length)
@@ -166,15 +169,17 @@ def learner_of(
     return Learner(start, update, number, actions.size, length, updates)
 
 
-def _numbering(environment: Environment, bins: int) -> tuple[Any, int]:
+def _numbering(environment: Environment, bins: int | None) -> tuple[Any, int]:
     """Return observation [...] -> number of its state, and how many states there are."""
     if environment.states is not None:
         return lambda observation: jnp.argmax(observation, axis=-1), environment.states
     if environment.bounds is None:
         raise UserError(f"q_learning has a table: {environment.name} needs states, or bounds of its observations")
     low, high = (np.asarray(end, np.float32) for end in environment.bounds)
+    if bins is None:
+        bins = max(count for count in range(1, MAX_BINS + 1) if count ** len(low) <= BIN_STATES)
     states = bins ** len(low)
-    if states > 2**22:
+    if states > MAX_STATES:
         raise UserError(f"bins = {bins}: a table of {states:,} states of {environment.name}: give fewer")
     powers = bins ** np.arange(len(low))
 
