@@ -1,11 +1,12 @@
 r"""Deep Q-learning: a net in place of the table, trained on transitions drawn from all that it remembers.
 
-$L(\theta) = \overline{h\big(r + \gamma \max_{a'} Q_{\bar\theta}(o', a') - Q_\theta(o, a)\big)}$
+$L(\theta) = \tfrac12 \overline{\big(r + \gamma \max_{a'} Q_{\bar\theta}(o', a') - Q_\theta(o, a)\big)^2}$
 
-with Huber's loss h, without the maximum where $o'$ is terminal, and with a target net $\bar\theta$ that is set to
-$\theta$ now and then. Double Q-learning takes the
-value of the action that $\theta$ prefers, $Q_{\bar\theta}(o', \arg\max_{a'} Q_\theta(o', a'))$, which does not
-overestimate as a maximum does. The buffer is an array in the state of the run, written round and round.
+without the maximum where $o'$ is terminal, and with a target net $\bar\theta$ that is set to $\theta$ now and then.
+Double Q-learning takes the value of the action that $\theta$ prefers,
+$Q_{\bar\theta}(o', \arg\max_{a'} Q_\theta(o', a'))$, which does not overestimate as a maximum does. The buffer is an
+array in the state of the run, written round and round. The papers clip the error or its gradient; squares, with
+gradients clipped by their norm, were more stable on CartPole.
 
 Mnih et al. 2015, "Human-level control through deep reinforcement learning"; van Hasselt et al. 2016
 (arXiv:1509.06461).
