@@ -158,8 +158,8 @@ def mean_returns(name, environment, steps, **options):
 @pytest.mark.slow
 def test_memory_alone_solves_recall():
     for name in ("ppo", "actor_critic"):
-        assert mean_returns(name, recall(4), 40_000, hidden=(16,), length=16, memory="gru").min() > 0.9
-    assert mean_returns("ppo", recall(4), 40_000, hidden=(16,), length=16).max() < 0.9
+        assert mean_returns(name, recall(4), 20_000, hidden=(16,), length=16, memory="gru").min() > 0.9
+    assert mean_returns("ppo", recall(4), 20_000, hidden=(16,), length=16).max() < 0.9
 
 
 @pytest.mark.slow

@@ -117,12 +117,14 @@ def objective(params: Params, net: Nets, played: Rollout, settings: dict[str, An
         normalise: see `make`.
     """
     distribution, values = net.both(params, played.observation, played.begins, played.carry)
-    next_values = net.next_values(params, played.observation, played.reached, played.begins, played.carry)
+    next_values = net.next_values(
+        jax.lax.stop_gradient(params), played.observation, played.reached, played.begins, played.carry
+    )
     fixed = jax.lax.stop_gradient(values)
     advantages = returns.advantages(
         played.reward,
         fixed,
-        jax.lax.stop_gradient(next_values),
+        next_values,
         played.terminated,
         played.truncated,
         discount=settings["discount"],

@@ -51,9 +51,9 @@ class Batch(NamedTuple):
     begins: Array  # whether a transition is the first one of an episode
     carry: Carry  # [E, ...] before the first transitions
 
-    def at(self, ids: Array, axis: int) -> "Batch":
-        """Return the transitions of these numbers along an axis."""
-        chosen = jax.tree.map(lambda a: jnp.take(a, ids, axis), self._replace(carry=()))
+    def of_environments(self, ids: Array) -> "Batch":
+        """Return the transitions [T, e, ...] of some environments."""
+        chosen = jax.tree.map(lambda a: a[:, ids], self._replace(carry=()))
         return chosen._replace(carry=jax.tree.map(lambda a: a[ids], self.carry))
 
 
@@ -163,7 +163,8 @@ def make(
 
                 def minibatch(carry: Any, ids: Array) -> Any:
                     params, opt_state = carry
-                    chosen_rows = batch.at(ids, 0 if net.memory is None else 1)
+                    whole = net.memory is not None
+                    chosen_rows = batch.of_environments(ids) if whole else jax.tree.map(lambda a: a[ids], batch)
                     loss_value, grads = jax.value_and_grad(loss)(params, chosen_rows, chosen)
                     changes, opt_state = optimizer(rate).update(grads, opt_state, params)
                     return (optax.apply_updates(params, changes), opt_state), loss_value
