@@ -22,6 +22,15 @@ MOST_STEPS = 10_000  # of an episode without a limit of time
 
 Act = Callable[[Params, Array, Key | None], Array]  # params, observation, key or None (no exploration) -> action
 
+Carry = Any  # what an agent remembers: a pytree of arrays
+
+
+class Memory(NamedTuple):
+    """How an agent acts that remembers what it observed in an episode."""
+
+    first: Callable[[], Carry]  # before an episode
+    act: Callable[[Params, Carry, Array, Key | None], tuple[Carry, Array]]  # params, carry, observation, key or None
+
 
 class Trajectory(NamedTuple):
     """Steps of one episode, or of several after a further leading axis; those after its end are not `alive`."""
@@ -55,32 +64,44 @@ def keys(numbers: Array) -> Key:
     return jax.vmap(partial(jax.random.fold_in, jax.random.key(EPISODES)))(numbers)
 
 
-def totals(environment: Environment, act: Callable[[Array], Array], numbers: Array, most: int = MOST_STEPS) -> Played:
+def totals(
+    environment: Environment,
+    act: Callable[..., Any],
+    numbers: Array,
+    most: int = MOST_STEPS,
+    carry: Carry | None = None,
+) -> Played:
     """Return the totals of episodes, all played side by side until the last has ended.
 
     Args:
         environment: what is played.
-        act: observation -> action, of one episode.
+        act: observation -> action, of one episode; with a carry (carry, observation) -> (carry, action).
         numbers: of the episodes, [N].
         most: steps after which an episode is cut off.
+        carry: what an agent with memory remembers before an episode, `memory.first()`.
     """
     starts, step_keys = _split(keys(numbers))
     state, observation = jax.vmap(environment.reset)(starts)
     count = len(numbers)
 
-    def step(carry: Any) -> Any:
-        time, state, observation, alive, played = carry
-        after = _step(environment, step_keys, time, state, jax.vmap(act)(observation))
+    decide, remembered = _deciding(act, carry, count)
+
+    def step(now: Any) -> Any:
+        time, state, observation, alive, played, remembered = now
+        remembered, action = jax.vmap(decide)(remembered, observation)
+        after = _step(environment, step_keys, time, state, action)
         played = Played(played.returns + jnp.where(alive, after.reward, 0.0), played.lengths + alive)
         alive = alive & ~(after.terminated | after.truncated)
-        return time + 1, after.state, after.observation, alive, played
+        return time + 1, after.state, after.observation, alive, played, remembered
 
     none = Played(jnp.zeros(count), jnp.zeros(count, jnp.int32))
-    first = jnp.zeros((), jnp.int32), state, observation, jnp.ones(count, bool), none
-    return jax.lax.while_loop(lambda carry: carry[3].any() & (carry[0] < most), step, first)[-1]
+    first = jnp.zeros((), jnp.int32), state, observation, jnp.ones(count, bool), none, remembered
+    return jax.lax.while_loop(lambda now: now[3].any() & (now[0] < most), step, first)[4]
 
 
-def play(environment: Environment, act: Callable[[Array], Array], numbers: Any, steps: int) -> Trajectory:
+def play(
+    environment: Environment, act: Callable[..., Any], numbers: Any, steps: int, carry: Carry | None = None
+) -> Trajectory:
     """Return the trajectories [N, T, ...] of episodes, for drawings; arguments as for `totals`.
 
     Raises:
@@ -88,25 +109,38 @@ def play(environment: Environment, act: Callable[[Array], Array], numbers: Any, 
     """
     numbers = jnp.asarray(checks.as_numbers(numbers, "episodes"), jnp.int32)
     checks.check_whole(1, episodes=numbers.size, steps=steps)
-    trajectory = jax.jit(partial(_trajectories, environment, act, steps=steps))(numbers)
+    trajectory = jax.jit(partial(_trajectories, environment, act, steps=steps, carry=carry))(numbers)
     for action in np.asarray(trajectory.actions)[np.asarray(trajectory.alive)]:
         check_action(environment.actions, action)
     return trajectory
 
 
-def _trajectories(environment: Environment, act: Callable[[Array], Array], numbers: Array, steps: int) -> Trajectory:
+def _trajectories(
+    environment: Environment, act: Callable[..., Any], numbers: Array, steps: int, carry: Carry | None
+) -> Trajectory:
     starts, step_keys = _split(keys(numbers))
     state, observation = jax.vmap(environment.reset)(starts)
 
-    def step(carry: Any, time: Array) -> Any:
-        state, observation, alive = carry
-        action = jax.vmap(act)(observation)
+    decide, remembered = _deciding(act, carry, len(numbers))
+
+    def step(before: Any, time: Array) -> Any:
+        state, observation, alive, remembered = before
+        remembered, action = jax.vmap(decide)(remembered, observation)
         after = _step(environment, step_keys, time, state, action)
         now = Trajectory(state, observation, action, jnp.where(alive, after.reward, 0.0), alive)
-        return (after.state, after.observation, alive & ~(after.terminated | after.truncated)), now
+        return (after.state, after.observation, alive & ~(after.terminated | after.truncated), remembered), now
 
-    _, trajectory = jax.lax.scan(step, (state, observation, jnp.ones(len(numbers), bool)), jnp.arange(steps))
+    _, trajectory = jax.lax.scan(
+        step, (state, observation, jnp.ones(len(numbers), bool), remembered), jnp.arange(steps)
+    )
     return jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), trajectory)
+
+
+def _deciding(act: Callable[..., Any], carry: Carry | None, count: int) -> tuple[Callable[..., Any], Carry]:
+    """Return (carry, observation) -> (carry, action), and the carries [N, ...] before the episodes."""
+    if carry is None:
+        return lambda nothing, observation: (nothing, act(observation)), ()
+    return act, jax.tree.map(lambda a: jnp.broadcast_to(a, (count, *jnp.shape(a))), carry)
 
 
 def _split(keys: Key) -> tuple[Key, Key]:
@@ -122,7 +156,11 @@ def _step(environment: Environment, step_keys: Key, time: Array, state: Environm
 
 
 def score(
-    environment: Environment, act: Act, training_return: Callable[[Any], Array], most: int = MOST_STEPS
+    environment: Environment,
+    act: Act,
+    training_return: Callable[[Any], Array],
+    most: int = MOST_STEPS,
+    memory: Memory | None = None,
 ) -> Callable[[Hyper, Any, Examples, Rows], Metrics]:
     """Return the `score` of an agent's run: means over the episodes that rows name, played without exploration.
 
@@ -131,6 +169,7 @@ def score(
         act: of the agent.
         training_return: state of the run -> running mean of the returns of its training episodes.
         most: see `totals`.
+        memory: of an agent that remembers, which acts by it instead.
 
     Returns:
         (hyper, state, examples, rows) -> {"loss": -mean return, "return", "length", "training_return"}.
@@ -140,7 +179,14 @@ def score(
         del hyper
         numbers = jnp.asarray(examples["episode"])[jnp.asarray(rows.ids).reshape(-1)]
         weight = jnp.asarray(rows.weight).reshape(-1)
-        played = totals(environment, lambda observation: act(state.params, observation, None), numbers, most)
+
+        if memory is None:
+            played = totals(environment, lambda observation: act(state.params, observation, None), numbers, most)
+        else:
+            act_by_carry, first = memory.act, memory.first()
+            played = totals(
+                environment, lambda carry, seen: act_by_carry(state.params, carry, seen, None), numbers, most, first
+            )
         mean_return = (weight * played.returns).sum() / weight.sum()
         return {
             "loss": -mean_return,

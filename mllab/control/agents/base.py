@@ -10,7 +10,7 @@ import numpy as np
 
 from mllab import checks
 from mllab.control.environment import Discrete, Environment
-from mllab.control.evaluation import Act
+from mllab.control.evaluation import Act, Memory
 from mllab.errors import UserError, unknown
 from mllab.training import Run
 from mllab.types import Array, Hyper, Key, Rows
@@ -25,6 +25,7 @@ class Agent(NamedTuple):
     updates: int  # of the whole training, over which rates are annealed
     hyper: Mapping[str, float]  # traced settings and their defaults, beside "learning_rate"
     lane_bytes: int = 1  # that an update touches, about: `devices.lanes_in_cache` of it is `group` of `sweep.lanes`
+    memory: Memory | None = None  # of an agent that remembers, which acts by it and not by `act`
 
 
 def schedule(agent: Agent, updates: int | None = None) -> Rows:

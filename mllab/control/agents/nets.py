@@ -1,18 +1,20 @@
 """The nets of agents: orthogonal weights, and a policy and values side by side."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from mllab import checks
 from mllab.control import policy
 from mllab.control.environment import Environment
-from mllab.control.evaluation import Act
+from mllab.control.evaluation import Act, Carry, Memory
 from mllab.control.policy import Policy
 from mllab.errors import UserError
-from mllab.models import initializers, mlp
+from mllab.models import convnet, initializers, mlp
 from mllab.models.base import Model, plain
+from mllab.models.layers import Activation, Conv, Dense, Layer
 from mllab.models.linear import Linear
 from mllab.types import Array, Key, Params
 
@@ -24,9 +26,16 @@ class Nets(NamedTuple):
 
     policy: Policy
     init: Callable[[Key], dict[str, Params]]  # "actor" and "critic"
-    outputs: Callable[[Params, Array], Array]  # params, observations [...] -> parameters of the policy [..., O]
-    values: Callable[[Params, Array], Array]  # params, observations [...] -> values [...]
+    first: Callable[[int], Carry]  # E -> carry [E, ...] before an episode; () of nets without memory
+    # params, carry, observations [E, ...] -> carry, parameters of the policy [E, O]
+    step: Callable[[Params, Carry, Array], tuple[Carry, Array]]
+    # params, observations [T, E, ...], where episodes begin [T, E], carry before the first step
+    # -> parameters of the policy [T, E, O], values [T, E]; nets without memory take any leading axes
+    both: Callable[[Params, Array, Array, Carry], tuple[Array, Array]]
+    # the same, with the observations reached after those acted on -> values [T, E] of the observations reached
+    next_values: Callable[[Params, Array, Array, Array, Carry], Array]
     act: Act
+    memory: Memory | None = None
 
 
 def actor_and_critic(
@@ -53,18 +62,26 @@ def actor_and_critic(
         actor_key, critic_key = jax.random.split(key)
         return {"actor": actor.init(actor_key)[0], "critic": critic.init(critic_key)[0]}
 
-    def outputs(params: Params, observations: Array) -> Array:
-        return of_actor(params["actor"], observations)
+    def step(params: Params, carry: Carry, observations: Array) -> tuple[Carry, Array]:
+        return carry, of_actor(params["actor"], observations)
+
+    def both(params: Params, observations: Array, begins: Array, carry: Carry) -> tuple[Array, Array]:
+        return of_actor(params["actor"], observations), of_critic(params["critic"], observations)[..., 0]
+
+    def next_values(params: Params, observations: Array, reached: Array, begins: Array, carry: Carry) -> Array:
+        return of_critic(params["critic"], reached)[..., 0]
 
     def act(params: Params, observation: Array, key: Key | None) -> Array:
-        parameters = outputs(params, observation)
-        if key is None:
-            return distribution.bounded(distribution.mode(parameters))
-        return distribution.bounded(distribution.sample(parameters, distribution.noise(key, ())))
+        return chosen(distribution, of_actor(params["actor"], observation), key)
 
-    return Nets(
-        distribution, init, outputs, lambda params, observed: of_critic(params["critic"], observed)[..., 0], act
-    )
+    return Nets(distribution, init, lambda count: (), step, both, next_values, act)
+
+
+def chosen(distribution: Policy, outputs: Array, key: Key | None) -> Array:
+    """Return the action of an environment that a policy samples, or the most probable one without a key."""
+    if key is None:
+        return distribution.bounded(distribution.mode(outputs))
+    return distribution.bounded(distribution.sample(outputs, distribution.noise(key, ())))
 
 
 def net(
@@ -89,6 +106,38 @@ def net(
         return tuple(drawn)
 
     return plain(init, lambda params, inputs: model.apply(params, None, inputs, None)[0])
+
+
+def conv(channels: Sequence[int] = (16,), hidden: Sequence[int] = (64,), activation: str = "relu") -> MakeModel:
+    """Return what makes a conv net for observations [height, width, C_in], as the `model` of an agent.
+
+    Without pooling, as in Mnih et al. 2015 and in MinAtar (Young & Tian 2019, arXiv:1903.03176), since it matters where
+    things are. The weights of the last layer are small, so that a policy begins near uniform; see `net`.
+
+    Args:
+        channels: of each 3 x 3 convolution.
+        hidden: units of each dense layer after them.
+        activation: after each convolution and each hidden layer.
+    """
+    checks.check_whole(1, **{f"channels[{i}]": size for i, size in enumerate(channels)})
+    checks.check_whole(1, **{f"hidden[{i}]": size for i, size in enumerate(hidden)})
+    layers: list[Layer] = []
+    for layer in (*map(Conv, channels), *map(Dense, hidden)):
+        layers += [layer, Activation(activation)]
+
+    def make(shape: tuple[int, ...], outputs: int) -> Model:
+        if len(shape) != 3:
+            raise UserError(f"a conv net takes observations [height, width, channels], not {list(shape)}")
+        model = convnet.model((*layers, Dense(outputs)), shape)
+
+        def init(key: Key) -> tuple[convnet.Params, Any]:
+            params, extra = model.init(key)
+            last = params.layers[-1]
+            return params.replace(layers=(*params.layers[:-1], last.replace(w=0.01 * last.w))), extra
+
+        return model._replace(init=init)
+
+    return make
 
 
 def batched(model: Model, shape: Sequence[int]) -> Callable[[Params, Array], Array]:

@@ -15,7 +15,7 @@ import optax
 
 from mllab import checks, optimizers
 from mllab.control import evaluation, returns
-from mllab.control.agents import base, nets, rollout
+from mllab.control.agents import base, recurrent, rollout
 from mllab.control.agents.base import Agent
 from mllab.control.agents.nets import MakeModel, Nets
 from mllab.control.agents.rollout import Rollout
@@ -45,6 +45,7 @@ def make(
     clip_norm: float,
     anneal: bool,
     most: int,
+    memory: str | None = None,
 ) -> Agent:
     """Return the agent.
 
@@ -61,6 +62,8 @@ def make(
         clip_norm: greatest norm of a gradient.
         anneal: whether the learning rate falls linearly to 0.
         most: steps after which an episode of evaluation is cut off.
+        memory: a cell by its name in `mllab.models.recurrent.CELLS`, such as "gru", for agents that remember; see
+            `recurrent.actor_and_critic` for `hidden` and `model` then.
 
     Raises:
         UserError: sizes that are not whole numbers of 1 or more, or an unknown optimizer.
@@ -68,7 +71,7 @@ def make(
     checks.check_whole(1, environments=environments, length=length)
     count = environments * length
     updates = base.updates_of(steps, count)
-    net = nets.actor_and_critic(environment, hidden=hidden, activation=activation, model=model)
+    net = recurrent.either(environment, memory=memory, hidden=hidden, activation=activation, model=model)
     options: dict[str, Any] = {"eps": 1e-5} if optimizer in ("adam", "rmsprop") else {}
 
     def transformation(rate: Array) -> optimizers.Optimizer:
@@ -78,7 +81,7 @@ def make(
         base.settings(HYPER, hyper)
         init_key, world_key, run_key = jax.random.split(key, 3)
         params = net.init(init_key)
-        worlds = rollout.begin(environment, environments, world_key)
+        worlds = rollout.begin(environment, environments, world_key, net.first(environments))
         opt_state = transformation(hyper["learning_rate"]).init(params)
         return State(jnp.zeros((), jnp.int32), run_key, params, worlds, opt_state)
 
@@ -98,9 +101,9 @@ def make(
 
         return jax.lax.scan(update, state, rows)
 
-    score = evaluation.score(environment, net.act, lambda state: state.extra.mean_return, most)
+    score = evaluation.score(environment, net.act, lambda state: state.extra.mean_return, most, net.memory)
     size = base.touched(environment, count, count, hidden)
-    return Agent(Run(start, advance, score), net.act, count, updates, HYPER, size)
+    return Agent(Run(start, advance, score), net.act, count, updates, HYPER, size, net.memory)
 
 
 def objective(params: Params, net: Nets, played: Rollout, settings: dict[str, Any], normalise: bool = False) -> Array:
@@ -113,12 +116,15 @@ def objective(params: Params, net: Nets, played: Rollout, settings: dict[str, An
         settings: "discount", "trace", "entropy" and "value"; see `HYPER`.
         normalise: see `make`.
     """
-    values = net.values(params, played.observation)
+    distribution, values = net.both(params, played.observation, played.begins, played.carry)
+    next_values = net.next_values(
+        jax.lax.stop_gradient(params), played.observation, played.reached, played.begins, played.carry
+    )
     fixed = jax.lax.stop_gradient(values)
     advantages = returns.advantages(
         played.reward,
         fixed,
-        jax.lax.stop_gradient(net.values(params, played.reached)),
+        next_values,
         played.terminated,
         played.truncated,
         discount=settings["discount"],
@@ -127,7 +133,6 @@ def objective(params: Params, net: Nets, played: Rollout, settings: dict[str, An
     errors = values - (fixed + advantages)
     if normalise:
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-    distribution = net.outputs(params, played.observation)
     gain = (advantages * net.policy.log_probability(distribution, played.action)).mean()
     bonus = net.policy.entropy(distribution).mean()
     return -gain + settings["value"] * 0.5 * (errors**2).mean() - settings["entropy"] * bonus

@@ -22,10 +22,11 @@ import optax
 
 from mllab import checks, optimizers
 from mllab.control import evaluation, returns
-from mllab.control.agents import base, nets, rollout
+from mllab.control.agents import base, recurrent, rollout
 from mllab.control.agents.base import Agent
 from mllab.control.agents.nets import MakeModel
 from mllab.control.environment import Environment
+from mllab.control.evaluation import Carry
 from mllab.training import Run, State
 from mllab.types import Array, Examples, Hyper, Key, Params, Rows
 
@@ -39,7 +40,7 @@ HYPER = {
 
 
 class Batch(NamedTuple):
-    """Transitions [N, ...] with what the loss compares."""
+    """Transitions [N, ...], or of nets with memory [T, E, ...], with what the loss compares."""
 
     observation: Array
     action: Array
@@ -47,6 +48,13 @@ class Batch(NamedTuple):
     advantage: Array
     target: Array  # of values
     value: Array  # before the update
+    begins: Array  # whether a transition is the first one of an episode
+    carry: Carry  # [E, ...] before the first transitions
+
+    def of_environments(self, ids: Array) -> "Batch":
+        """Return the transitions [T, e, ...] of some environments."""
+        chosen = jax.tree.map(lambda a: a[:, ids], self._replace(carry=()))
+        return chosen._replace(carry=jax.tree.map(lambda a: a[ids], self.carry))
 
 
 def make(
@@ -60,6 +68,7 @@ def make(
     hidden: Sequence[int] = (32,),
     activation: str = "tanh",
     model: MakeModel | None = None,
+    memory: str | None = None,
     clip_values: bool = False,
     clip_norm: float = 0.5,
     anneal: bool = True,
@@ -77,6 +86,8 @@ def make(
         hidden: units of the hidden layers of both nets.
         activation: of both nets.
         model: makes both nets instead: (shape of an observation, outputs) -> model.
+        memory: a cell by its name in `mllab.models.recurrent.CELLS`, such as "gru", for agents that remember; see
+            `recurrent.actor_and_critic` for `hidden` and `model` then. Minibatches are of whole environments.
         clip_values: whether the step of values is clipped as the ratio is.
         clip_norm: greatest norm of a gradient.
         anneal: whether the learning rate falls linearly to 0.
@@ -86,10 +97,13 @@ def make(
         UserError: sizes that are not whole numbers of 1 or more, or that the minibatches do not divide.
     """
     checks.check_whole(1, environments=environments, length=length, epochs=epochs, minibatches=minibatches)
-    base.check_divides(minibatches, environments * length, "minibatches", "transitions of a rollout")
     count = environments * length
+    if memory is None:
+        base.check_divides(minibatches, count, "minibatches", "transitions of a rollout")
+    else:
+        base.check_divides(minibatches, environments, "minibatches", "environments of an agent with memory")
     updates = base.updates_of(steps, count)
-    net = nets.actor_and_critic(environment, hidden=hidden, activation=activation, model=model)
+    net = recurrent.either(environment, memory=memory, hidden=hidden, activation=activation, model=model)
 
     def optimizer(rate: Array) -> optimizers.Optimizer:
         return optimizers.build("adam", rate, clip_norm=clip_norm, eps=1e-5)
@@ -98,17 +112,16 @@ def make(
         base.settings(HYPER, hyper)
         init_key, world_key, run_key = jax.random.split(key, 3)
         params = net.init(init_key)
-        worlds = rollout.begin(environment, environments, world_key)
+        worlds = rollout.begin(environment, environments, world_key, net.first(environments))
         opt_state = optimizer(hyper["learning_rate"]).init(params)
         return State(jnp.zeros((), jnp.int32), run_key, params, worlds, opt_state)
 
     def loss(params: Params, batch: Batch, weights: dict[str, Any]) -> Array:
-        distribution = net.outputs(params, batch.observation)
+        distribution, value = net.both(params, batch.observation, batch.begins, batch.carry)
         ratio = jnp.exp(net.policy.log_probability(distribution, batch.action) - batch.log_probability)
         advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
         clip = weights["clip"]
         gain = jnp.minimum(ratio * advantage, jnp.clip(ratio, 1.0 - clip, 1.0 + clip) * advantage).mean()
-        value = net.values(params, batch.observation)
         errors = (value - batch.target) ** 2
         if clip_values:
             near = batch.value + jnp.clip(value - batch.value, -clip, clip)
@@ -125,9 +138,11 @@ def make(
             play_key, shuffle_key = jax.random.split(jax.random.fold_in(state.key, state.step))
             rate = base.annealed(chosen["learning_rate"], state.step, updates) if anneal else chosen["learning_rate"]
             worlds, played = rollout.collect(environment, net, state.params, state.extra, play_key, length)
-            value = net.values(state.params, played.observation)
+            begins, carry = played.begins, played.carry
+            _, value = net.both(state.params, played.observation, begins, carry)
+            next_value = net.next_values(state.params, played.observation, played.reached, begins, carry)
             advantage = returns.advantages(
-                played.reward, value, net.values(state.params, played.reached), played.terminated, played.truncated,
+                played.reward, value, next_value, played.terminated, played.truncated,
                 discount=chosen["discount"], trace=chosen["trace"],
             )  # fmt: skip
             batch = Batch(
@@ -137,15 +152,19 @@ def make(
                 advantage,
                 advantage + value,
                 value,
+                begins,
+                carry,
             )
-            batch = jax.tree.map(lambda a: a.reshape(count, *a.shape[2:]), batch)
+            if net.memory is None:
+                batch = jax.tree.map(lambda a: a.reshape(count, *a.shape[2:]), batch)
 
             def epoch(carry: Any, key: Key) -> Any:
-                order = base.shuffled(key, count).reshape(minibatches, -1)
+                order = base.shuffled(key, count if net.memory is None else environments).reshape(minibatches, -1)
 
                 def minibatch(carry: Any, ids: Array) -> Any:
                     params, opt_state = carry
-                    chosen_rows = jax.tree.map(lambda a: a[ids], batch)
+                    whole = net.memory is not None
+                    chosen_rows = batch.of_environments(ids) if whole else jax.tree.map(lambda a: a[ids], batch)
                     loss_value, grads = jax.value_and_grad(loss)(params, chosen_rows, chosen)
                     changes, opt_state = optimizer(rate).update(grads, opt_state, params)
                     return (optax.apply_updates(params, changes), opt_state), loss_value
@@ -158,6 +177,6 @@ def make(
 
         return jax.lax.scan(update, state, rows)
 
-    score = evaluation.score(environment, net.act, lambda state: state.extra.mean_return, most)
+    score = evaluation.score(environment, net.act, lambda state: state.extra.mean_return, most, net.memory)
     size = base.touched(environment, count, count // minibatches, hidden)
-    return Agent(Run(start, advance, score), net.act, count, updates, HYPER, size)
+    return Agent(Run(start, advance, score), net.act, count, updates, HYPER, size, net.memory)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from mllab.control.agents.nets import Nets
 from mllab.control.environment import Environment, EnvironmentState, restarted
+from mllab.control.evaluation import Carry
 from mllab.types import Array, Key, Params
 
 MEMORY = 0.05  # weight of one finished episode in the running mean of returns
@@ -19,6 +20,7 @@ class Worlds(NamedTuple):
     observation: Array  # [E, ...]
     episode_return: Array  # [E] of the episode under way
     mean_return: Array  # [] running mean of finished episodes; NaN before the first one
+    carry: Carry = ()  # [E, ...] of nets with memory
 
 
 class Rollout(NamedTuple):
@@ -31,12 +33,14 @@ class Rollout(NamedTuple):
     reached: Array  # [T, E, ...] the observation that the action led to, before any reset
     terminated: Array  # [T, E]
     truncated: Array  # [T, E]
+    begins: Any = ()  # [T, E] bool: whether an episode begins here, after another one in this rollout
+    carry: Carry = ()  # [E, ...] of nets with memory, before the first step
 
 
-def begin(environment: Environment, count: int, key: Key) -> Worlds:
-    """Return `count` environments at the start of an episode."""
+def begin(environment: Environment, count: int, key: Key, carry: Carry = ()) -> Worlds:
+    """Return `count` environments at the start of an episode; `carry` is that of nets with memory."""
     state, observation = jax.vmap(environment.reset)(jax.random.split(key, count))
-    return Worlds(state, observation, jnp.zeros(count), jnp.full((), jnp.nan))
+    return Worlds(state, observation, jnp.zeros(count), jnp.full((), jnp.nan), carry)
 
 
 def collect(
@@ -59,24 +63,29 @@ def collect(
     noise = policy.noise(noise_key, (steps, count))
     keys = jax.random.split(step_key, (steps, count))
     fresh = jax.vmap(jax.vmap(environment.reset))(jax.random.split(reset_key, (steps, count)))
+    first = net.first(count)
 
-    def step(carry: Any, drawn: Any) -> Any:
-        state, observation, total = carry
+    def step(before: Any, drawn: Any) -> Any:
+        state, observation, total, carry = before
         noise, keys, fresh = drawn
-        outputs = net.outputs(params, observation)
+        carry, outputs = net.step(params, carry, observation)
         action = policy.sample(outputs, noise)
         after = jax.vmap(environment.step)(keys, state, policy.bounded(action))
         now = jax.vmap(restarted)(after, *fresh)
         total = total + now.reward
         ended = now.terminated | now.truncated
+        carry = jax.tree.map(lambda start, a: jnp.where(ended[:, None], start, a), first, carry)
         seen = Rollout(observation, outputs, action, now.reward, now.reached, now.terminated, now.truncated)
-        return (now.state, now.observation, jnp.where(ended, 0.0, total)), (seen, jnp.where(ended, total, 0.0))
+        finished = jnp.where(ended, total, 0.0)
+        return (now.state, now.observation, jnp.where(ended, 0.0, total), carry), (seen, finished)
 
-    first = worlds.state, worlds.observation, worlds.episode_return
-    (state, observation, total), (seen, finished) = jax.lax.scan(step, first, (noise, keys, fresh))
-    count = (seen.terminated | seen.truncated).sum()
+    start = worlds.state, worlds.observation, worlds.episode_return, worlds.carry
+    (state, observation, total, carry), (seen, finished) = jax.lax.scan(step, start, (noise, keys, fresh))
+    ended = seen.terminated | seen.truncated
+    begins = jnp.concatenate([jnp.zeros_like(ended[:1]), ended[:-1]])
+    count = ended.sum()
     mean_return = running_mean(worlds.mean_return, finished.sum(), count)
-    return Worlds(state, observation, total, mean_return), seen
+    return Worlds(state, observation, total, mean_return, carry), seen._replace(begins=begins, carry=worlds.carry)
 
 
 def running_mean(mean: Array, total: Array, count: Array) -> Array:
