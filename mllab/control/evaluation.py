@@ -18,7 +18,7 @@ from mllab.control.environment import Environment, EnvironmentState, Step, check
 from mllab.types import Array, Examples, Hyper, Key, Metrics, Params, Rows
 
 EPISODES = 20_260  # seed of the keys of all episodes
-MOST_STEPS = 10_000  # of an episode without a limit of time
+MAX_STEPS = 10_000  # of an episode without a limit of time
 
 Act = Callable[[Params, Array, Key | None], Array]  # params, observation, key or None (no exploration) -> action
 
@@ -68,7 +68,7 @@ def totals(
     environment: Environment,
     act: Callable[..., Any],
     numbers: Array,
-    most: int = MOST_STEPS,
+    max_steps: int = MAX_STEPS,
     carry: Carry | None = None,
 ) -> Played:
     """Return the totals of episodes, all played side by side until the last has ended.
@@ -77,7 +77,7 @@ def totals(
         environment: what is played.
         act: observation -> action, of one episode; with a carry (carry, observation) -> (carry, action).
         numbers: of the episodes, [N].
-        most: steps after which an episode is cut off.
+        max_steps: steps after which an episode is cut off.
         carry: what an agent with memory remembers before an episode, `memory.first()`.
     """
     starts, step_keys = _split(keys(numbers))
@@ -96,7 +96,7 @@ def totals(
 
     none = Played(jnp.zeros(count), jnp.zeros(count, jnp.int32))
     first = jnp.zeros((), jnp.int32), state, observation, jnp.ones(count, bool), none, remembered
-    return jax.lax.while_loop(lambda now: now[3].any() & (now[0] < most), step, first)[4]
+    return jax.lax.while_loop(lambda now: now[3].any() & (now[0] < max_steps), step, first)[4]
 
 
 def play(
@@ -159,7 +159,7 @@ def score(
     environment: Environment,
     act: Act,
     training_return: Callable[[Any], Array],
-    most: int = MOST_STEPS,
+    max_steps: int = MAX_STEPS,
     memory: Memory | None = None,
 ) -> Callable[[Hyper, Any, Examples, Rows], Metrics]:
     """Return the `score` of an agent's run: means over the episodes that rows name, played without exploration.
@@ -168,7 +168,7 @@ def score(
         environment: what is played.
         act: of the agent.
         training_return: state of the run -> running mean of the returns of its training episodes.
-        most: see `totals`.
+        max_steps: see `totals`.
         memory: of an agent that remembers, which acts by it instead.
 
     Returns:
@@ -181,11 +181,15 @@ def score(
         weight = jnp.asarray(rows.weight).reshape(-1)
 
         if memory is None:
-            played = totals(environment, lambda observation: act(state.params, observation, None), numbers, most)
+            played = totals(environment, lambda observation: act(state.params, observation, None), numbers, max_steps)
         else:
             act_by_carry, first = memory.act, memory.first()
             played = totals(
-                environment, lambda carry, seen: act_by_carry(state.params, carry, seen, None), numbers, most, first
+                environment,
+                lambda carry, seen: act_by_carry(state.params, carry, seen, None),
+                numbers,
+                max_steps,
+                first,
             )
         mean_return = (weight * played.returns).sum() / weight.sum()
         return {

@@ -29,7 +29,7 @@ def make(
     optimizer: str = "adam",
     clip_norm: float = 0.5,
     anneal: bool = True,
-    most: int = evaluation.MOST_STEPS,
+    max_steps: int = evaluation.MAX_STEPS,
 ) -> Agent:
     """Return the agent; arguments and errors as in `policy_gradient.make`."""
     return policy_gradient.make(
@@ -45,5 +45,5 @@ def make(
         optimizer=optimizer,
         clip_norm=clip_norm,
         anneal=anneal,
-        most=most,
+        max_steps=max_steps,
     )

@@ -70,7 +70,7 @@ def make(
     model: MakeModel | None = None,
     clip_norm: float = 10.0,
     anneal: bool = True,
-    most: int = evaluation.MOST_STEPS,
+    max_steps: int = evaluation.MAX_STEPS,
 ) -> Agent:
     """Return the agent.
 
@@ -88,7 +88,7 @@ def make(
         model: makes the net instead: (shape of an observation, outputs) -> model.
         clip_norm: greatest norm of a gradient.
         anneal: whether the learning rate falls linearly to 0.
-        most: steps after which an episode of evaluation is cut off.
+        max_steps: steps after which an episode of evaluation is cut off.
 
     Raises:
         UserError: continuous actions, or sizes that are not whole numbers of 1 or more or do not divide one another.
@@ -176,7 +176,7 @@ def make(
         greedy = jnp.argmax(q_of(params, observation), axis=-1).astype(jnp.int32)
         return base.epsilon_greedy(greedy, key, HYPER["last_exploration"], actions.size)
 
-    score = evaluation.score(environment, act, lambda state: state.extra.worlds.mean_return, most)
+    score = evaluation.score(environment, act, lambda state: state.extra.worlds.mean_return, max_steps)
     size = base.touched(environment, batch_size, batch_size, hidden)
     return Agent(Run(start, advance, score), act, environments, updates, HYPER, size)
 

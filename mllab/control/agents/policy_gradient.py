@@ -44,7 +44,7 @@ def make(
     optimizer: str,
     clip_norm: float,
     anneal: bool,
-    most: int,
+    max_steps: int,
     memory: str | None = None,
 ) -> Agent:
     """Return the agent.
@@ -61,7 +61,7 @@ def make(
         optimizer: a name of `mllab.optimizers.OPTIMIZERS`.
         clip_norm: greatest norm of a gradient.
         anneal: whether the learning rate falls linearly to 0.
-        most: steps after which an episode of evaluation is cut off.
+        max_steps: steps after which an episode of evaluation is cut off.
         memory: a cell by its name in `mllab.models.recurrent.CELLS`, such as "gru", for agents that remember; see
             `recurrent.actor_and_critic` for `hidden` and `model` then.
 
@@ -101,7 +101,7 @@ def make(
 
         return jax.lax.scan(update, state, rows)
 
-    score = evaluation.score(environment, net.act, lambda state: state.extra.mean_return, most, net.memory)
+    score = evaluation.score(environment, net.act, lambda state: state.extra.mean_return, max_steps, net.memory)
     size = base.touched(environment, count, count, hidden)
     return Agent(Run(start, advance, score), net.act, count, updates, HYPER, size, net.memory)
 

@@ -72,7 +72,7 @@ def make(
     clip_values: bool = False,
     clip_norm: float = 0.5,
     anneal: bool = True,
-    most: int = evaluation.MOST_STEPS,
+    max_steps: int = evaluation.MAX_STEPS,
 ) -> Agent:
     """Return the agent.
 
@@ -91,7 +91,7 @@ def make(
         clip_values: whether the step of values is clipped as the ratio is.
         clip_norm: greatest norm of a gradient.
         anneal: whether the learning rate falls linearly to 0.
-        most: steps after which an episode of evaluation is cut off.
+        max_steps: steps after which an episode of evaluation is cut off.
 
     Raises:
         UserError: sizes that are not whole numbers of 1 or more, or that the minibatches do not divide.
@@ -177,6 +177,6 @@ def make(
 
         return jax.lax.scan(update, state, rows)
 
-    score = evaluation.score(environment, net.act, lambda state: state.extra.mean_return, most, net.memory)
+    score = evaluation.score(environment, net.act, lambda state: state.extra.mean_return, max_steps, net.memory)
     size = base.touched(environment, count, count // minibatches, hidden)
     return Agent(Run(start, advance, score), net.act, count, updates, HYPER, size, net.memory)

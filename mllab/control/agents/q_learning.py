@@ -75,7 +75,7 @@ def make(
     length: int = 1_000,
     bins: int | None = None,
     anneal: bool = True,
-    most: int = evaluation.MOST_STEPS,
+    max_steps: int = evaluation.MAX_STEPS,
 ) -> Agent:
     """Return the agent.
 
@@ -86,7 +86,7 @@ def make(
         bins: of each coordinate between its bounds, where there are no states; by default as many as make BIN_STATES
             states or fewer, MAX_BINS at most.
         anneal: whether the learning rate falls linearly to 0.
-        most: steps after which an episode of evaluation is cut off.
+        max_steps: steps after which an episode of evaluation is cut off.
 
     Raises:
         UserError: an environment that the agent cannot learn, or sizes that are not whole numbers of 1 or more.
@@ -108,7 +108,7 @@ def make(
         greedy = jnp.argmax(params.q[learner.number(observation)], axis=-1).astype(jnp.int32)
         return base.epsilon_greedy(greedy, key, HYPER["exploration"], learner.actions)
 
-    score = evaluation.score(environment, act, lambda state: state.extra.mean_return, most)
+    score = evaluation.score(environment, act, lambda state: state.extra.mean_return, max_steps)
     return Agent(Run(learner.start, advance, score), act, length, learner.updates, HYPER)
 
 
