@@ -89,6 +89,7 @@ class Interrupted(Exception):
     """What stands for a killed process."""
 
 
+@pytest.mark.slow
 def test_lanes_stand_alone_and_an_interrupted_training_resumes_to_the_same_bits(tmp_path):
     make = table.AGENTS["ppo"].make
     agent = make(sometimes_nan(), steps=96, environments=2, length=8, minibatches=2, epochs=2, hidden=(4,))

@@ -36,6 +36,7 @@ def recall(steps):
     return Environment(reset, step, Discrete(2), (2,), "recall")
 
 
+@pytest.mark.slow
 def test_a_rollout_over_ends_of_episodes_equals_each_episode_alone():
     environment, steps, count = limited(cartpole.environment(), 7), 11, 2
     net = recurrent.actor_and_critic(environment, memory="lstm", hidden=(3, 5), activation="tanh", model=None)
@@ -106,6 +107,7 @@ def test_agents_act_in_evaluation_by_what_they_saw_in_the_episode():
         agent.act(params, jnp.zeros(2), None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", [None, "gru"])
 def test_conv_nets_play_and_a_lane_equals_the_run_alone(memory):
     options = {"environments": 2, "length": 6, "epochs": 2, "minibatches": 2, "hidden": (3,), "memory": memory}

@@ -108,6 +108,7 @@ def test_held_out_values_are_those_of_scikit_learn(name):
             np.testing.assert_allclose(outputs[(*index, k)][: len(out)], peer.predict(INPUTS[out]), atol=case.atol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_fit_gives_the_values_of_the_grid(name):
     case = CASES[name]

@@ -81,6 +81,7 @@ def test_a_published_model_is_restored():
     np.testing.assert_array_equal(learner.predict(again, FILLED), learner.predict(params, FILLED))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_round_trip_keeps_the_predictions(name):
     plan, params, structure, arrays, inputs = packed("ridge", True) if name == "preprocessed" else packed(name)

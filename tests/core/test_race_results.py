@@ -55,6 +55,7 @@ def test_results_are_tested_at_the_chosen_rate(raced):
     assert race_results.results(raced, TESTED)[0].steps_to_target.size == 0
 
 
+@pytest.mark.slow
 def test_the_leads_are_over_the_next_by_validation_and_paired_by_seed(raced):
     by_validation, by_test = race_results.leads(raced, race_results.results(raced, TESTED))
     first, second = raced.ranked[:2]

@@ -127,6 +127,7 @@ def noisy(values, walk, draw, size):
     return Forecasts(*(part + draw.normal(0, size, part.shape) for part in parts), np.zeros(walk.horizon))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "beats"), [(0.01, True), (30.0, False)])
 def test_the_verdict_names_what_beats_every_naive_forecast(ran, size, beats):
     _, _, measured = ran

@@ -72,6 +72,7 @@ def reference(params, frames):
     return np.array(logs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_log_probabilities_equal_numpy_alone_padded_and_packed(output):
     model, params = made(output)
