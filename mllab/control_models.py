@@ -93,9 +93,7 @@ def load(path: str | Path, *, limit: int | None = None) -> Published:
     Raises:
         UserError: no such file, one of another kind, or a header that does not match its arrays.
     """
-    stored, about = weights.read(path, limit)
-    if about.get("kind") != KIND:
-        raise UserError(f"{path} holds no agent: give params that {EXPERIMENT} published")
+    stored, about = weights.read_kind(path, limit, KIND, "agent", EXPERIMENT)
     where, name = about.get("environment"), about.get("agent")
     for value, known, kind in ((where, environments.ENVIRONMENTS, "environment"), (name, agents.AGENTS, "agent")):
         if not isinstance(value, str) or value not in known:

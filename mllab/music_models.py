@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mllab import weights
-from mllab.errors import UserError
 from mllab.models.base import Model
 from mllab.models.recurrent import CELLS, polyphony
 from mllab.types import Params
@@ -41,9 +40,7 @@ def load(path: str | Path, *, limit: int | None = None) -> MusicModel:
     Raises:
         UserError: no such file, one of another kind, or a header that does not match its arrays.
     """
-    stored, about = weights.read(path, limit)
-    if about.get("kind") != KIND:
-        raise UserError(f"{path} holds no model of music: give params that experiments.music published")
+    stored, about = weights.read_kind(path, limit, KIND, "model of music", "experiments.music")
 
     def make() -> Model:
         return polyphony.model(**weights.checked_arguments(about.get("arguments"), NAMES, SIZES))

@@ -186,9 +186,7 @@ def load_table_model(path: str | Path, *, limit: int | None = None) -> TableMode
     Raises:
         UserError: no such file, not a safetensors file, one of something else, or parts that do not fit together.
     """
-    arrays, about = weights.read(path, limit)
-    if about.get("kind") != KIND:
-        raise UserError(f"{path} holds no model of a table: give params that experiments.model_selection published")
+    arrays, about = weights.read_kind(path, limit, KIND, "model of a table", "experiments.model_selection")
     with _of_file(path):
         schema = Schema.from_json(about.get("schema", ""))
         parts = storage.unpack(arrays, about.get("structure"))

@@ -74,11 +74,7 @@ def load(path: str | Path, *, limit: int | None = None) -> TextModel:
     Raises:
         UserError: no such file, one of another kind, or a header that does not match its arrays.
     """
-    stored, about = weights.read(path, limit)
-    if about.get("kind") != KIND:
-        raise UserError(
-            f"{path} holds no language model of characters: give params that experiments.char_rnn published"
-        )
+    stored, about = weights.read_kind(path, limit, KIND, "language model of characters", "experiments.char_rnn")
     vocabulary, arguments = about.get("vocabulary"), about.get("arguments")
     if not isinstance(vocabulary, str) or not 0 < len(vocabulary) <= MAX_VOCABULARY:
         raise UserError(f"{path}: the vocabulary in its header is no text: publish it again")

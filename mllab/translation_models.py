@@ -87,9 +87,7 @@ def load(path: str | Path, *, limit: int | None = None) -> TranslationModel:
         UserError: no such file, one of another kind, a header that does not match its arrays, or vocabularies that do
             not fit; or subwords without the `tokenizers` package.
     """
-    stored, about = weights.read(path, limit)
-    if about.get("kind") != KIND:
-        raise UserError(f"{path} holds no translation model: give params that experiments.translation published")
+    stored, about = weights.read_kind(path, limit, KIND, "translation model", "experiments.translation")
     name = about.get("model")
     if not isinstance(name, str) or name not in MODELS:
         raise UserError(f"{path}: the header says model = {shortened(str(name))}: publish it again")

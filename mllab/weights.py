@@ -185,6 +185,27 @@ def read(path: str | Path, limit: int | None = None) -> tuple[dict[str, np.ndarr
     return stored, _metadata(path, packed)
 
 
+def read_kind(
+    path: str | Path, limit: int | None, kind: str, contents: str, experiment: str
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return `read` of a file of one kind.
+
+    Args:
+        path: of the file.
+        limit: on its bytes.
+        kind: that its header must name.
+        contents: of such files, for messages: "model of music".
+        experiment: that publishes such files.
+
+    Raises:
+        UserError: as `read`, or a file of another kind.
+    """
+    stored, about = read(path, limit)
+    if about.get("kind") != kind:
+        raise UserError(f"{path} holds no {contents}: give params that {experiment} published")
+    return stored, about
+
+
 def _metadata(path: str | Path, packed: bytes) -> dict[str, Any]:
     """Return what `encode` wrote as `about` in the header of a safetensors file; empty where there is none."""
     try:

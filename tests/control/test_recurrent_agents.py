@@ -81,6 +81,7 @@ def test_a_rollout_over_ends_of_episodes_equals_each_episode_alone():
             np.testing.assert_allclose(next_values[start:stop, world], expected_values[1:], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_agents_act_in_evaluation_by_what_they_saw_in_the_episode():
     environment = recall(3)
     agent = table.AGENTS["ppo"].make(environment, memory="gru", hidden=(4,), steps=64, environments=4, length=4)

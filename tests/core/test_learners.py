@@ -145,6 +145,7 @@ def test_examples_in_no_fold_are_not_read(name):
     np.testing.assert_array_equal(scored(name, folds=folds, examples=poisoned), scored(name))
 
 
+@pytest.mark.slow
 def test_examples_outside_of_the_folds_take_no_part_in_the_kernel_matrix():
     """More than a kernel matrix has memory for."""
     many = {"inputs": np.zeros((30_000, 2, 2), np.float32), "targets": np.zeros(30_000, np.int32)}

@@ -37,9 +37,8 @@ def of_one_device():
     return drive(many(1, 1))
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name != "both" else name for name in MESHES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MESHES)
 def test_a_mesh_of_any_shape_gives_the_figures_of_one_device(name):
     result, expected = drive(many(*MESHES[name])), of_one_device()
     np.testing.assert_allclose(result.kept_loss, expected.kept_loss, rtol=2e-5)

@@ -55,6 +55,7 @@ def found_by(candidates, budget=None, rows=60):
     return search(candidates, KEY, examples, plan, validation.accuracy, budget=budget)
 
 
+@pytest.mark.slow
 def test_estimators_of_scikit_learn_are_searched_beside_learners():
     tree = learners.of_sklearn(DecisionTreeClassifier(random_state=0), 2)
     found = found_by({

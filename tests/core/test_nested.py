@@ -83,6 +83,7 @@ def test_no_held_out_row_influences_a_choice_or_the_outputs_of_others():
     np.testing.assert_array_equal(after.outputs[2][1:], before.outputs[2][1:])
 
 
+@pytest.mark.slow
 def test_with_shuffled_labels_the_outer_score_is_chance_and_the_inner_score_is_above_it():
     examples = problem(240)
     inner, outer = [], []

@@ -71,6 +71,7 @@ def test_a_lane_that_diverges_is_nan_and_disturbs_no_neighbour():
     np.testing.assert_array_equal(with_[::2], without[::2])
 
 
+@pytest.mark.slow
 def test_rows_of_weight_0_and_examples_in_no_fold_have_no_effect():
     learner = learners.mlp(3, **SHORT)
     ids = np.where(FOLDS.train.weight > 0, FOLDS.train.ids, 5).astype(np.int32)

@@ -64,6 +64,7 @@ def test_an_ensemble_averages_probabilities(members):
     assert best[0].attention.shape == (len(expected), len(ids))
 
 
+@pytest.mark.slow
 def test_a_translation_does_not_depend_on_its_batch(members):
     ids = [SOURCE.encode(text) for text in ("a", "fed cab", "gag", "bee", "e")]
     together = translation_models.translate(members, ids, width=1, batch_size=2)

@@ -280,6 +280,7 @@ def test_an_image_is_reduced_to_the_colours_that_it_has(tmp_path, capsys):
     )
 
 
+@pytest.mark.slow
 def test_one_number_of_colours_has_no_curve_and_one_seed_no_interval(tmp_path, capsys):
     path, workdir = three_colours(tmp_path / "flag.png"), tmp_path / "w"
     experiment.run(workdir=str(workdir), image=str(path), clusters=(2,), **QUICK)

@@ -114,6 +114,7 @@ def tempered(params, past, temperature):
     return np.exp([reference(colder, [*past, frame])[2] for frame in FRAMES])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_a_frame_is_predicted_from_earlier_ones_alone(output):
     model, params = made(output)

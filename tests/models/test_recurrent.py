@@ -125,6 +125,7 @@ def steps_by_hand(name, params, carry, x):
     return np.array(states)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tanh", "lstm"])
 def test_values_and_gradients_equal_backpropagation_through_time_by_hand(name):
     params, carry, x, weights = jax.tree.map(np.asarray, problem(name))

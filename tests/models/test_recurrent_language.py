@@ -19,6 +19,7 @@ TOKENS = np.random.default_rng(0).integers(0, V, (B, 2 * T))
 FULL = {"hidden": 8, "layers": 2, "layer_norm": True, "tied": True, "dropout": 0.3, "recurrent_dropout": 0.3}
 
 
+@pytest.mark.slow
 def test_windows_in_turn_equal_the_whole_and_a_reset_begins_anew():
     model = language.model(V, batch_size=B, cell="gru", **FULL)
     params, extra = model.init(jax.random.key(0))

@@ -20,6 +20,7 @@ def init(cell, features, hidden):
     return jax.jit(lambda key: cell.init(key, features, hidden))(jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_padded_sequences_equal_each_alone(inputs):
     model = readout.model(FEATURES, 3, hidden=HIDDEN, layers=2, cell="gru")
     params, _ = jax.jit(model.init)(jax.random.key(0))

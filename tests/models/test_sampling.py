@@ -36,6 +36,7 @@ def test_greedy_takes_the_greatest_logit_and_the_key_decides_the_rest():
     np.testing.assert_array_equal(draws(50, 4), draws(50, 4))
 
 
+@pytest.mark.slow
 def test_top_k_and_top_p_leave_tokens_out():
     assert set(draws(500, top_k=1)[:, 0]) == {2}
     assert set(draws(500, top_k=2)[:, 0]) == {1, 2}

@@ -156,6 +156,7 @@ def test_values_equal_the_papers_equations_and_gradients_finite_differences(atte
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("attention", "weighted"), [("additive", True), ("additive", False), ("none", False)])
 def test_the_fast_form_equals_the_plain_one(attention, weighted):
     fast, plain = (outcome(attention, form, weighted=weighted) for form in ("fast", "plain"))

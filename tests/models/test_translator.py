@@ -94,6 +94,7 @@ def reference(params, source, target):
     return logits - np.log(np.exp(logits).sum(1, keepdims=True)), weights.mean(0)
 
 
+@pytest.mark.slow
 def test_scores_and_steps_are_those_of_the_paper(model):
     made, params, apply = model
     scores = apply(params, None, PAIRS, None)
