@@ -208,14 +208,8 @@ def kill_and_resume(straight, workdir, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
-def test_killed_and_resumed_it_ends_with_the_same_bits(straight, tmp_path, seed):
-    kill_and_resume(straight, tmp_path / "w", seed)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [3])
-def test_killed_at_a_random_moment(straight, tmp_path, seed):
+@pytest.mark.parametrize("seed", [0, 3])
+def test_killed_at_a_random_moment_and_resumed_it_ends_with_the_same_bits(straight, tmp_path, seed):
     kill_and_resume(straight, tmp_path / "w", seed)
 
 

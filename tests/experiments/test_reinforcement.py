@@ -250,7 +250,7 @@ def test_the_same_flags_give_the_same_bits_also_on_one_device_and_resumed(traine
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
     flags = [f"--{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}" for name, value in
-             (TINY | {"interactions": 20_000, "checkpoint_seconds": 0}).items()]  # fmt: skip
+             (TINY | {"environment": "cartpole", "interactions": 20_000, "checkpoint_seconds": 0}).items()]  # fmt: skip
     whole, killed = tmp_path / "a", tmp_path / "b"
     assert program("reinforcement", *flags, f"--workdir={whole}").returncode == 0
     kill("reinforcement", flags, killed, seconds=0.1, seed=0)
