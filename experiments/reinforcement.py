@@ -80,6 +80,7 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     entry = ENVIRONMENTS[settings.environment]
     environment = entry.make()
     able, left_out = training.contenders(environment, settings.interactions, settings.agents, settings.options())
+    refuse_unread(settings, able)
     for line in left_out:
         run.progress.say(line)
     plan = training.Plan(
@@ -107,6 +108,15 @@ def measure(run: frame.Context, settings: Settings) -> Measurement:
     return Measurement.of(
         plan, entry.help, trained, random=random, optimum=optimum, left_out=left_out, rollout=rollout, lesson=lesson
     )
+
+
+def refuse_unread(settings: Settings, able: list[training.Contender]) -> None:
+    """Raise UserError for a setting that was changed and that nothing reads in this run."""
+    read = {option for contender in able for option in contender.options}
+    nets = [option for option in settings.options() if option not in read]
+    settings.refuse_unread(nets, "no agent of this run has a net; leave it out, or add one that has")
+    if len(settings.learning_rates) == 1:
+        settings.refuse_unread(["tuning_seeds"], "a single learning rate is not tuned; leave it out, or give several")
 
 
 def observer(run: frame.Context, name: str, grid: sweep.Grid, updates: int):

@@ -271,6 +271,15 @@ def test_a_published_agent_plays_again(trained, tmp_path, capsys):
     np.testing.assert_allclose(same.returns.mean(), trained[1].agents[0].returns.by_seed[seed], rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"hidden": (4,)}, {"activation": "relu"}, {"learning_rates": (0.1,), "tuning_seeds": 2}]
+)
+def test_settings_that_nothing_reads_are_refused(tmp_path, settings):
+    with refused_in_one_line("leave it out"):
+        reinforcement.run(workdir=str(tmp_path / "w"), **TINY | {"tuning_seeds": 3} | settings)
+    assert not (tmp_path / "w").exists()
+
+
 def test_play_refuses_what_it_cannot_use(tmp_path):
     with pytest.raises(UserError, match="--params=FILE"):
         play.run()
