@@ -202,9 +202,10 @@ def check_memory(agent: base.Agent, lanes: int) -> None:
     """Raise UserError where the runs of an agent do not fit in memory."""
     memory.check(8.0 * agent.updates, f"the schedule of {agent.updates:,} updates", "lower --interactions")
     state = jax.eval_shape(agent.run.start, {"learning_rate": 0.0}, jax.random.key(0))
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     remedy = "lower --seeds, --tuning_seeds, --hidden or the number of --learning_rates"
-    memory.check(3.0 * size * lanes, f"the states of {lanes:,} runs", remedy)  # the kept state, and gradients
+    memory.check(
+        3.0 * memory.tree_bytes(state) * lanes, f"the states of {lanes:,} runs", remedy
+    )  # the kept state, and gradients
 
 
 def best(trained: Sequence[Trained]) -> Trained | None:

@@ -120,7 +120,7 @@ def lesson(plan: Plan, process: Process, seen: Interaction, *, rate: float, disc
 
 
 def values_after(seen: Interaction, count: int, process: Process) -> np.ndarray:
-    """Return the values of actions after so many interactions, [S, A]."""
+    """Return the values of actions after the first `count` interactions, [S, A]."""
     values = np.zeros(process.optimum.shape)
     values[seen.state[:count], seen.action[:count]] = seen.after[:count]  # the last of several counts
     return values

@@ -163,7 +163,7 @@ def steps(episode: Episode, lesson: Lesson) -> Table:
     which += "" if episode.first == episode.last else f"{episode.last:,}"
     caption = f"{which} of {lesson.episodes:,}: {answers.counted(len(every), 'step')}"
     if episode.first == episode.last:
-        caption += f", a return of {short(round(episode.value, 6), 4)}"  # a sum of float32
+        caption += f", a return of {short(episode.value, 4)}"
     return Table(["step", *LECTURE], rows, caption=caption)
 
 

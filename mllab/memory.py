@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from mllab.errors import UserError
 
 GIGABYTE = 10**9
@@ -26,6 +28,11 @@ def check(needed: float, what: str, remedy: str, devices: Iterable[Any] = ()) ->
     free = available(devices)
     if needed > free:
         raise UserError(f"{what} take about {_shown(needed)}, and {_shown(free)} of memory are free: {remedy}")
+
+
+def tree_bytes(tree: Any) -> int:
+    """Return the bytes of all arrays of a tree, or of their shapes (`jax.eval_shape`)."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype"))
 
 
 def available(devices: Iterable[Any] = ()) -> float:

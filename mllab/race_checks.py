@@ -122,7 +122,7 @@ def check_memory(
     params, extra = jax.eval_shape(model.init, jax.random.key(0))
     makers = by_name(names).values()
     states = [jax.eval_shape(optimizers.build(make, 1.0, steps=1, **settings).init, params) for make in makers]
-    state = sum(_bytes((params, extra, optimizer)) for optimizer in states)
+    state = sum(memory.tree_bytes((params, extra, optimizer)) for optimizer in states)
     product = f"{len(names)} optimizers × {rates:,} rates × {seeds:,} seeds" + f" × {folds} folds" * (folds > 1)
     what = f"the params and optimizer states of {len(names) * lanes:,} lanes ({product})"
     remedy = "lower the sizes of the layers (--hidden, --channels), --seeds or the number of --learning_rates"
@@ -138,15 +138,11 @@ def check_memory(
     memory.check(_largest(forward.jaxpr), what, "lower --batch_size, --hidden or --channels", held_by)
 
 
-def _bytes(tree: Any) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype"))
-
-
 def _largest(jaxpr: Any) -> int:
     """Return the bytes of the largest array that a program computes, those of its inner programs included."""
     sizes = [0]
     for equation in jaxpr.eqns:
-        sizes += [_bytes(output.aval) for output in equation.outvars]
+        sizes += [memory.tree_bytes(output.aval) for output in equation.outvars]
         for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda each: hasattr(each, "eqns")):
             if hasattr(inner, "eqns"):
                 sizes.append(_largest(inner))

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from mllab import checks, devices, hosts
+from mllab import checks, devices, hosts, memory
 from mllab.devices import AXIS, BATCH
 from mllab.errors import UserError
 from mllab.rows import seed_list
@@ -285,8 +285,7 @@ def lanes(
 
     def layout(hyper: Hyper, key: Key) -> Layout:
         lane = jax.eval_shape(run.start, *jax.tree.map(lambda a: a[0], (hyper, key)))
-        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(lane))
-        most = group or devices.lanes_in_cache(mesh, size) or count
+        most = group or devices.lanes_in_cache(mesh, memory.tree_bytes(lane)) or count
         return arrange(schedule, mesh.shape[AXIS], most, min_shared_lanes)
 
     def map_lanes(function: Callable, hyper: Hyper, state: State, examples: Examples, rows: Rows) -> Any:

@@ -24,6 +24,7 @@ from mllab import devices, sweep
 from mllab.control import evaluation
 from mllab.control.agents import base, ppo
 from mllab.control.environments import cartpole
+from mllab.metrics import interquartile_mean
 from mllab.report.report import Report
 from mllab.report.table import Table
 from mllab.rows import blocks
@@ -62,7 +63,11 @@ def many() -> dict[str, Any]:
     began = time.perf_counter()
     seconds, returns = _train(grid)
     best = grid.by_axis(returns).reshape(len(RATES), SEEDS)
-    return {"seconds": time.perf_counter() - began, "running": seconds, "iqm": [_iqm(row) for row in best]}
+    return {
+        "seconds": time.perf_counter() - began,
+        "running": seconds,
+        "iqm": interquartile_mean(best[:, None]).tolist(),
+    }
 
 
 def one() -> dict[str, Any]:
@@ -70,7 +75,7 @@ def one() -> dict[str, Any]:
     grid = sweep.grid({"learning_rate": [RATE]}, [0])
     _train(grid)
     seconds, returns = _train(grid)
-    return {"seconds": seconds, "running": seconds, "iqm": [_iqm(returns)]}
+    return {"seconds": seconds, "running": seconds, "iqm": [float(interquartile_mean(returns[None]))]}
 
 
 def torch() -> dict[str, Any]:
@@ -108,12 +113,6 @@ def _train(grid: sweep.Grid) -> tuple[float, np.ndarray]:
     assert np.isfinite(losses).all()
     metrics = score(grid.hyper, state, examples, blocks(np.arange(EPISODES), EPISODES))
     return seconds, np.asarray(metrics["return"])
-
-
-def _iqm(values: np.ndarray) -> float:
-    """Return the mean of the middle half."""
-    cut = len(values) // 4
-    return float(np.sort(values)[cut : len(values) - cut].mean())
 
 
 def report(run: frame.Context, settings: Settings, measured: Samples) -> Report:

@@ -52,7 +52,7 @@ class Environment(NamedTuple):
     observation: tuple[int, ...]  # shape
     name: str = "environment"
     bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None  # of observations, for agents that divide them
-    states: int | None = None  # observations are one-hot vectors of so many states, for agents with a table of them
+    states: int | None = None  # S, where observations are one-hot vectors [S]: for agents with a table of states
 
 
 class Limited(NamedTuple):
@@ -63,7 +63,7 @@ class Limited(NamedTuple):
 
 
 def limited(environment: Environment, steps: int) -> Environment:
-    """Return an environment whose episodes are truncated after so many steps, and whose actions are checked.
+    """Return an environment whose episodes are truncated after `steps` steps, and whose actions are checked.
 
     Raises:
         UserError: not a whole number of steps, or none.

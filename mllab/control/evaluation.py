@@ -80,23 +80,16 @@ def totals(
         max_steps: steps after which an episode is cut off.
         carry: what an agent with memory remembers before an episode, `memory.first()`.
     """
-    starts, step_keys = _split(keys(numbers))
-    state, observation = jax.vmap(environment.reset)(starts)
-    count = len(numbers)
+    first, step = _episodes(environment, act, numbers, carry)
+    none = Played(jnp.zeros(len(numbers)), jnp.zeros(len(numbers), jnp.int32))
 
-    decide, remembered = _deciding(act, carry, count)
+    def count(now: Any) -> Any:
+        time, under_way, played = now
+        under_way, seen = step(under_way, time)
+        return time + 1, under_way, Played(played.returns + seen.rewards, played.lengths + seen.alive)
 
-    def step(now: Any) -> Any:
-        time, state, observation, alive, played, remembered = now
-        remembered, action = jax.vmap(decide)(remembered, observation)
-        after = _step(environment, step_keys, time, state, action)
-        played = Played(played.returns + jnp.where(alive, after.reward, 0.0), played.lengths + alive)
-        alive = alive & ~(after.terminated | after.truncated)
-        return time + 1, after.state, after.observation, alive, played, remembered
-
-    none = Played(jnp.zeros(count), jnp.zeros(count, jnp.int32))
-    first = jnp.zeros((), jnp.int32), state, observation, jnp.ones(count, bool), none, remembered
-    return jax.lax.while_loop(lambda now: now[3].any() & (now[0] < max_steps), step, first)[4]
+    start = jnp.zeros((), jnp.int32), first, none
+    return jax.lax.while_loop(lambda now: now[1].alive.any() & (now[0] < max_steps), count, start)[2]
 
 
 def play(
@@ -118,29 +111,40 @@ def play(
 def _trajectories(
     environment: Environment, act: Callable[..., Any], numbers: Array, steps: int, carry: Carry | None
 ) -> Trajectory:
-    starts, step_keys = _split(keys(numbers))
-    state, observation = jax.vmap(environment.reset)(starts)
-
-    decide, remembered = _deciding(act, carry, len(numbers))
-
-    def step(before: Any, time: Array) -> Any:
-        state, observation, alive, remembered = before
-        remembered, action = jax.vmap(decide)(remembered, observation)
-        after = _step(environment, step_keys, time, state, action)
-        now = Trajectory(state, observation, action, jnp.where(alive, after.reward, 0.0), alive)
-        return (after.state, after.observation, alive & ~(after.terminated | after.truncated), remembered), now
-
-    _, trajectory = jax.lax.scan(
-        step, (state, observation, jnp.ones(len(numbers), bool), remembered), jnp.arange(steps)
-    )
+    first, step = _episodes(environment, act, numbers, carry)
+    trajectory = jax.lax.scan(step, first, jnp.arange(steps))[1]
     return jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), trajectory)
 
 
-def _deciding(act: Callable[..., Any], carry: Carry | None, count: int) -> tuple[Callable[..., Any], Carry]:
-    """Return (carry, observation) -> (carry, action), and the carries [N, ...] before the episodes."""
+class _UnderWay(NamedTuple):
+    """N episodes before a step."""
+
+    state: EnvironmentState
+    observation: Array
+    alive: Array  # [N] bool
+    carry: Carry
+
+
+def _episodes(
+    environment: Environment, act: Callable[..., Any], numbers: Array, carry: Carry | None
+) -> tuple[_UnderWay, Callable[[_UnderWay, Array], tuple[_UnderWay, Trajectory]]]:
+    """Return episodes at their start, and `(episodes, time) -> (episodes, that step of them)`; see `totals`."""
+    starts, step_keys = _split(keys(numbers))
+    state, observation = jax.vmap(environment.reset)(starts)
     if carry is None:
-        return lambda nothing, observation: (nothing, act(observation)), ()
-    return act, jax.tree.map(lambda a: jnp.broadcast_to(a, (count, *jnp.shape(a))), carry)
+        decide, carries = lambda nothing, observation: (nothing, act(observation)), ()
+    else:
+        decide, carries = act, jax.tree.map(lambda a: jnp.broadcast_to(a, (len(numbers), *jnp.shape(a))), carry)
+
+    def step(now: _UnderWay, time: Array) -> tuple[_UnderWay, Trajectory]:
+        carries, action = jax.vmap(decide)(now.carry, now.observation)
+        after = _step(environment, step_keys, time, now.state, action)
+        rewards = jnp.where(now.alive, after.reward, 0.0)
+        alive = now.alive & ~(after.terminated | after.truncated)
+        seen = Trajectory(now.state, now.observation, action, rewards, now.alive)
+        return _UnderWay(after.state, after.observation, alive, carries), seen
+
+    return _UnderWay(state, observation, jnp.ones(len(numbers), bool), carries), step
 
 
 def _split(keys: Key) -> tuple[Key, Key]:
@@ -179,17 +183,12 @@ def score(
         del hyper
         numbers = jnp.asarray(examples["episode"])[jnp.asarray(rows.ids).reshape(-1)]
         weight = jnp.asarray(rows.weight).reshape(-1)
-
         if memory is None:
             played = totals(environment, lambda observation: act(state.params, observation, None), numbers, max_steps)
         else:
-            act_by_carry, first = memory.act, memory.first()
+            by_memory, first = memory.act, memory.first()
             played = totals(
-                environment,
-                lambda carry, seen: act_by_carry(state.params, carry, seen, None),
-                numbers,
-                max_steps,
-                first,
+                environment, lambda carry, seen: by_memory(state.params, carry, seen, None), numbers, max_steps, first
             )
         mean_return = (weight * played.returns).sum() / weight.sum()
         return {

@@ -51,7 +51,7 @@ def value_iteration(
         process: the transitions and rewards.
         discount: from 0 to 1, gamma.
         tolerance: stop once no value changes by more in a sweep, relative to the largest value if that is above 1.
-        max_sweeps: stop after so many sweeps, converged or not; see `Plan.change`.
+        max_sweeps: greatest number of sweeps; `Plan.change` shows whether they converged.
 
     Raises:
         UserError: unfitting shapes, probabilities that do not sum to 1, a reward that is not finite, a discount

@@ -32,7 +32,7 @@ ALLOWED = {
     "checkpoints": {"types", "errors", "hosts"},
     "weights": {"types", "errors", "folders", "models", "data"},
     "training": {"types", "errors", "checks", "hosts", "rows", "losses", "models", "checkpoints"},
-    "sweep": {"types", "errors", "checks", "hosts", "rows", "devices", "training"},
+    "sweep": {"types", "errors", "checks", "hosts", "memory", "rows", "devices", "training"},
     "validation": {"types", "errors", "checks", "memory", "rows", "metrics", "training", "sweep"},
     "selection": {"types", "errors", "checks", "rows", "metrics", "validation"},
     "schemes": {"errors", "checks", "rows", "validation"},

@@ -67,9 +67,15 @@ def settings(defaults: Mapping[str, float], hyper: Hyper) -> dict[str, Any]:
     return {**defaults, **hyper}
 
 
-def annealed(rate: Array | float, step: Array, updates: int) -> Array:
-    """Return the rate of an update, which falls linearly to 0 over the training (Huang et al. 2022, detail 4)."""
-    return rate * jnp.maximum(1.0 - step / updates, 0.0)
+def annealed(rate: Array, step: Array, updates: int | None) -> Array:
+    """Return the rate of an update, which falls linearly to 0 over the training (Huang et al. 2022, detail 4).
+
+    Args:
+        rate: at first.
+        step: updates before this one.
+        updates: of the whole training; None keeps the rate as it is.
+    """
+    return rate if updates is None else rate * jnp.maximum(1.0 - step / updates, 0.0)
 
 
 def shuffled(key: Key, count: int) -> Array:

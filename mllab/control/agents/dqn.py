@@ -99,7 +99,7 @@ def make(
     actions = base.discrete(environment, "dqn")
     updates = base.updates_of(steps, environments)
     shape = environment.observation
-    made = (model or _default(hidden, activation))(shape, actions.size)
+    made = model(shape, actions.size) if model else nets.net(shape, actions.size, hidden=hidden, activation=activation)
     q_of = nets.batched(made, shape)
 
     def optimizer(rate: Array) -> optimizers.Optimizer:
@@ -134,7 +134,7 @@ def make(
         def update(state: State, row: Rows) -> tuple[State, Array]:
             del row
             keys = jax.random.split(jax.random.fold_in(state.key, state.step), 4)
-            rate = base.annealed(chosen["learning_rate"], state.step, updates) if anneal else chosen["learning_rate"]
+            rate = base.annealed(chosen["learning_rate"], state.step, updates if anneal else None)
             share = jnp.minimum(state.step / (updates * chosen["exploration_share"]), 1.0)
             epsilon = chosen["exploration"] * (1 - share) + chosen["last_exploration"] * share
             worlds, memory, target = state.extra
@@ -179,7 +179,3 @@ def make(
     score = evaluation.score(environment, act, lambda state: state.extra.worlds.mean_return, max_steps)
     size = base.touched(environment, batch_size, batch_size, hidden)
     return Agent(Run(start, advance, score), act, environments, updates, HYPER, size)
-
-
-def _default(hidden: Sequence[int], activation: str) -> MakeModel:
-    return lambda shape, outputs: nets.net(shape, outputs, hidden=hidden, activation=activation)

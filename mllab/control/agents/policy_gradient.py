@@ -10,18 +10,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from mllab import checks, optimizers
-from mllab.control import evaluation, returns
+from mllab.control import evaluation
 from mllab.control.agents import base, recurrent, rollout
 from mllab.control.agents.base import Agent
 from mllab.control.agents.nets import MakeModel, Nets
 from mllab.control.agents.rollout import Rollout
 from mllab.control.environment import Environment
 from mllab.training import Run, State
-from mllab.types import Array, Examples, Hyper, Key, Params, Rows
+from mllab.types import Array, Examples, Hyper, Params, Rows
 
 HYPER = {
     "discount": 0.99,
@@ -77,14 +76,6 @@ def make(
     def transformation(rate: Array) -> optimizers.Optimizer:
         return optimizers.build(optimizer, rate, clip_norm=clip_norm, **options)
 
-    def start(hyper: Hyper, key: Key) -> State:
-        base.settings(HYPER, hyper)
-        init_key, world_key, run_key = jax.random.split(key, 3)
-        params = net.init(init_key)
-        worlds = rollout.begin(environment, environments, world_key, net.first(environments))
-        opt_state = transformation(hyper["learning_rate"]).init(params)
-        return State(jnp.zeros((), jnp.int32), run_key, params, worlds, opt_state)
-
     def advance(hyper: Hyper, state: State, examples: Examples, rows: Rows) -> tuple[State, Array]:
         del examples
         chosen = base.settings(HYPER, hyper)
@@ -92,7 +83,7 @@ def make(
         def update(state: State, row: Rows) -> tuple[State, Array]:
             del row
             key = jax.random.fold_in(state.key, state.step)
-            rate = base.annealed(chosen["learning_rate"], state.step, updates) if anneal else chosen["learning_rate"]
+            rate = base.annealed(chosen["learning_rate"], state.step, updates if anneal else None)
             worlds, played = rollout.collect(environment, net, state.params, state.extra, key, length)
             loss, grads = jax.value_and_grad(objective)(state.params, net, played, chosen, normalise)
             changes, opt_state = transformation(rate).update(grads, state.optimizer, state.params)
@@ -103,6 +94,7 @@ def make(
 
     score = evaluation.score(environment, net.act, lambda state: state.extra.mean_return, max_steps, net.memory)
     size = base.touched(environment, count, count, hidden)
+    start = rollout.start_of(environment, net, environments, transformation, HYPER)
     return Agent(Run(start, advance, score), net.act, count, updates, HYPER, size, net.memory)
 
 
@@ -117,19 +109,8 @@ def objective(params: Params, net: Nets, played: Rollout, settings: dict[str, An
         normalise: see `make`.
     """
     distribution, values = net.both(params, played.observation, played.begins, played.carry)
-    next_values = net.next_values(
-        jax.lax.stop_gradient(params), played.observation, played.reached, played.begins, played.carry
-    )
     fixed = jax.lax.stop_gradient(values)
-    advantages = returns.advantages(
-        played.reward,
-        fixed,
-        next_values,
-        played.terminated,
-        played.truncated,
-        discount=settings["discount"],
-        trace=settings["trace"],
-    )
+    advantages = rollout.advantages(net, jax.lax.stop_gradient(params), played, fixed, settings)
     errors = values - (fixed + advantages)
     if normalise:
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import optax
 
 from mllab import checks, optimizers
-from mllab.control import evaluation, returns
+from mllab.control import evaluation
 from mllab.control.agents import base, recurrent, rollout
 from mllab.control.agents.base import Agent
 from mllab.control.agents.nets import MakeModel
@@ -108,14 +108,6 @@ def make(
     def optimizer(rate: Array) -> optimizers.Optimizer:
         return optimizers.build("adam", rate, clip_norm=clip_norm, eps=1e-5)
 
-    def start(hyper: Hyper, key: Key) -> State:
-        base.settings(HYPER, hyper)
-        init_key, world_key, run_key = jax.random.split(key, 3)
-        params = net.init(init_key)
-        worlds = rollout.begin(environment, environments, world_key, net.first(environments))
-        opt_state = optimizer(hyper["learning_rate"]).init(params)
-        return State(jnp.zeros((), jnp.int32), run_key, params, worlds, opt_state)
-
     def loss(params: Params, batch: Batch, weights: dict[str, Any]) -> Array:
         distribution, value = net.both(params, batch.observation, batch.begins, batch.carry)
         ratio = jnp.exp(net.policy.log_probability(distribution, batch.action) - batch.log_probability)
@@ -136,15 +128,10 @@ def make(
         def update(state: State, row: Rows) -> tuple[State, Array]:
             del row
             play_key, shuffle_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-            rate = base.annealed(chosen["learning_rate"], state.step, updates) if anneal else chosen["learning_rate"]
+            rate = base.annealed(chosen["learning_rate"], state.step, updates if anneal else None)
             worlds, played = rollout.collect(environment, net, state.params, state.extra, play_key, length)
-            begins, carry = played.begins, played.carry
-            _, value = net.both(state.params, played.observation, begins, carry)
-            next_value = net.next_values(state.params, played.observation, played.reached, begins, carry)
-            advantage = returns.advantages(
-                played.reward, value, next_value, played.terminated, played.truncated,
-                discount=chosen["discount"], trace=chosen["trace"],
-            )  # fmt: skip
+            _, value = net.both(state.params, played.observation, played.begins, played.carry)
+            advantage = rollout.advantages(net, state.params, played, value, chosen)
             batch = Batch(
                 played.observation,
                 played.action,
@@ -152,8 +139,8 @@ def make(
                 advantage,
                 advantage + value,
                 value,
-                begins,
-                carry,
+                played.begins,
+                played.carry,
             )
             if net.memory is None:
                 batch = jax.tree.map(lambda a: a.reshape(count, *a.shape[2:]), batch)
@@ -179,4 +166,5 @@ def make(
 
     score = evaluation.score(environment, net.act, lambda state: state.extra.mean_return, max_steps, net.memory)
     size = base.touched(environment, count, count // minibatches, hidden)
+    start = rollout.start_of(environment, net, environments, optimizer, HYPER)
     return Agent(Run(start, advance, score), net.act, count, updates, HYPER, size, net.memory)

@@ -129,7 +129,7 @@ def learner_of(
 
     def update(hyper: Hyper, state: State) -> tuple[State, Interaction]:
         chosen = base.settings(HYPER, hyper)
-        rate = base.annealed(chosen["learning_rate"], state.step, updates) if anneal else chosen["learning_rate"]
+        rate = base.annealed(chosen["learning_rate"], state.step, updates if anneal else None)
         share = state.step / updates
         epsilon = chosen["exploration"] * (1 - share) + chosen["last_exploration"] * share
         keys = jax.random.split(jax.random.fold_in(state.key, state.step), 4)

@@ -1,14 +1,19 @@
 """Rollouts of on-policy agents: many environments side by side, which start anew at the end of each episode."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from mllab.control import returns
+from mllab.control.agents import base
 from mllab.control.agents.nets import Nets
 from mllab.control.environment import Environment, EnvironmentState, restarted
 from mllab.control.evaluation import Carry
-from mllab.types import Array, Key, Params
+from mllab.optimizers import Optimizer
+from mllab.training import State
+from mllab.types import Array, Hyper, Key, Params
 
 MEMORY = 0.05  # weight of one finished episode in the running mean of returns
 
@@ -41,6 +46,29 @@ def begin(environment: Environment, count: int, key: Key, carry: Carry = ()) -> 
     """Return `count` environments at the start of an episode; `carry` is that of nets with memory."""
     state, observation = jax.vmap(environment.reset)(jax.random.split(key, count))
     return Worlds(state, observation, jnp.zeros(count), jnp.full((), jnp.nan), carry)
+
+
+def start_of(
+    environment: Environment, net: Nets, count: int, optimizer: Callable[[Array], Optimizer], defaults: Hyper
+) -> Callable[[Hyper, Key], State]:
+    """Return the `start` of an on-policy agent's run.
+
+    Args:
+        environment: one episode's functions.
+        net: the nets.
+        count: of environments side by side.
+        optimizer: learning rate -> optimizer.
+        defaults: of the agent's traced settings, which are checked.
+    """
+
+    def start(hyper: Hyper, key: Key) -> State:
+        base.settings(defaults, hyper)
+        init_key, world_key, run_key = jax.random.split(key, 3)
+        params = net.init(init_key)
+        worlds = begin(environment, count, world_key, net.first(count))
+        return State(jnp.zeros((), jnp.int32), run_key, params, worlds, optimizer(hyper["learning_rate"]).init(params))
+
+    return start
 
 
 def collect(
@@ -86,6 +114,23 @@ def collect(
     count = ended.sum()
     mean_return = running_mean(worlds.mean_return, finished.sum(), count)
     return Worlds(state, observation, total, mean_return, carry), seen._replace(begins=begins, carry=worlds.carry)
+
+
+def advantages(net: Nets, params: Params, played: Rollout, values: Array, settings: Hyper) -> Array:
+    """Return the advantages [T, E] of a rollout; see `returns.advantages`.
+
+    Args:
+        net: the nets.
+        params: of both.
+        played: the rollout.
+        values: [T, E] of the observations acted on.
+        settings: "discount" and "trace".
+    """
+    next_values = net.next_values(params, played.observation, played.reached, played.begins, played.carry)
+    return returns.advantages(
+        played.reward, values, next_values, played.terminated, played.truncated,
+        discount=settings["discount"], trace=settings["trace"],
+    )  # fmt: skip
 
 
 def running_mean(mean: Array, total: Array, count: Array) -> Array:
