@@ -203,9 +203,8 @@ def check_memory(agent: base.Agent, lanes: int) -> None:
     memory.check(8.0 * agent.updates, f"the schedule of {agent.updates:,} updates", "lower --interactions")
     state = jax.eval_shape(agent.run.start, {"learning_rate": 0.0}, jax.random.key(0))
     remedy = "lower --seeds, --tuning_seeds, --hidden or the number of --learning_rates"
-    memory.check(
-        3.0 * memory.tree_bytes(state) * lanes, f"the states of {lanes:,} runs", remedy
-    )  # the kept state, and gradients
+    needed = 3.0 * memory.tree_bytes(state) * lanes  # the kept state and gradients as well
+    memory.check(needed, f"the states of {lanes:,} runs", remedy)
 
 
 def best(trained: Sequence[Trained]) -> Trained | None:
