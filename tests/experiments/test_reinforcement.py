@@ -1,5 +1,6 @@
 """Agents over seeds: ranks, ties and failures in words, the lesson against its own arithmetic, whole runs, play."""
 
+import dataclasses
 import json
 import math
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import pytest
 from experiments import agent_results, agent_rollout, play, q_learning_lesson, q_learning_results, reinforcement
 from experiments import agent_training as training
 from experiments.agent_results import AgentScores, Measurement, Returns
-from mllab import control_models
+from mllab import control_models, devices
 from mllab.control import evaluation, planning
 from mllab.control.agents import q_learning
 from mllab.control.environments.table import ENVIRONMENTS
@@ -233,6 +234,24 @@ def test_it_tunes_on_seeds_of_their_own_and_scores_the_last_policies_on_fresh_ep
     assert measured.optimum.interquartile_mean.mean >= scores.returns.interquartile_mean.mean - 0.2
     summary = json.loads((workdir / "summary.json").read_text())
     assert summary["agents"][0]["returns"]["by_seed"] == pytest.approx(scores.returns.by_seed.tolist())
+
+
+@pytest.mark.slow
+def test_the_policies_at_the_end_are_scored_and_published_not_the_best_of_several_looks():
+    """The rate is too great, so that some earlier policies were better."""
+    plan = dataclasses.replace(plan_of("cartpole", 3000, seeds=4), rates=(0.3,))
+    ((contender,), _) = training.contenders(plan.environment, plan.interactions, ["actor_critic"], {})
+    trained = training.train(plan, contender, mesh=devices.mesh(1), observe=lambda *drive: [])
+
+    def played(params):
+        return agent_rollout.returns(contender.agent, plan.environment, params, plan.fresh_ids).returns.mean()
+
+    last = [played(trained.params(seed)) for seed in range(4)]
+    kept = [
+        played(jax.tree.map(lambda leaf, seed=seed: leaf[seed], trained.final.result.kept.params)) for seed in range(4)
+    ]
+    assert max(np.subtract(kept, last)) > 1
+    np.testing.assert_allclose(trained.returns, last, rtol=1e-5)
 
 
 @pytest.mark.slow
